@@ -1,0 +1,132 @@
+"""Shells and basis sets: which orbitals sit on which element, in which order, and how far they reach."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from harmose.errors import BasisError
+
+
+@dataclass(frozen=True, order=True)
+class Shell:
+    """One radial function times the 2l + 1 real spherical harmonics m = -l..l."""
+
+    n: int
+    """Principal quantum number; where a code gives none, the count from l + 1 upward."""
+    l: int  # noqa: E741 - the field's own letter
+    zeta: int = 1
+
+    @property
+    def size(self) -> int:
+        return 2 * self.l + 1
+
+    def __str__(self) -> str:
+        return f"{self.n}{'spdfghi'[self.l]}" + ("" if self.zeta == 1 else "'" * (self.zeta - 1))
+
+
+@dataclass(frozen=True)
+class BasisSet:
+    """The ordered shells of each element and the radius (angstrom) beyond which its orbitals are zero.
+
+    Two atoms share a block when their distance is below the sum of their radii.
+    """
+
+    name: str
+    shells: Mapping[int, tuple[Shell, ...]]
+    radii: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if set(self.shells) != set(self.radii):
+            raise BasisError(f"basis {self.name}: expected shells and radii for the same elements")
+        object.__setattr__(self, "shells", MappingProxyType({int(z): tuple(s) for z, s in sorted(self.shells.items())}))
+        object.__setattr__(self, "radii", MappingProxyType({int(z): float(r) for z, r in sorted(self.radii.items())}))
+
+    def __reduce__(self):
+        return BasisSet.from_json, (self.to_json(),)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BasisSet) and self.fingerprint == other.fingerprint
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        return tuple(self.shells)
+
+    @property
+    def l_max(self) -> int:
+        return max(shell.l for shells in self.shells.values() for shell in shells)
+
+    def degrees(self, z: int) -> tuple[int, ...]:
+        """The l of each shell of element `z`, in order."""
+        return tuple(shell.l for shell in self._of(z))
+
+    def n_orbitals(self, z: int) -> int:
+        return sum(shell.size for shell in self._of(z))
+
+    def _of(self, z: int) -> tuple[Shell, ...]:
+        if z not in self.shells:
+            known = ", ".join(chemical_symbols[k] for k in self.shells)
+            raise BasisError(f"basis {self.name}: expected one of {known}, got {_symbol(z)}")
+        return self.shells[z]
+
+    def counts(self, numbers: np.ndarray) -> np.ndarray:
+        """Orbitals of each atom, shape (N,)."""
+        numbers = np.asarray(numbers)
+        table = np.zeros(max(numbers.max(initial=0), 0) + 1, dtype=np.int64)
+        for z in np.unique(numbers):
+            table[z] = self.n_orbitals(int(z))
+        return table[numbers]
+
+    def reach(self, numbers: Iterable[int]) -> np.ndarray:
+        """Orbital radius of each atom in angstrom, shape (N,)."""
+        for z in set(map(int, numbers)):
+            self._of(z)
+        return np.array([self.radii[int(z)] for z in numbers])
+
+    def restricted(self, elements: Iterable[int]) -> "BasisSet":
+        """The same basis set with only these elements."""
+        keep = sorted(set(map(int, elements)))
+        return BasisSet(self.name, {z: self._of(z) for z in keep}, {z: self.radii[z] for z in keep})
+
+    def merged(self, other: "BasisSet") -> "BasisSet":
+        """Elements of both; `BasisError` where the two disagree about an element."""
+        if self.name != other.name:
+            raise BasisError(f"expected one basis set, got {self.name} and {other.name}")
+        for z in set(self.shells) & set(other.shells):
+            if self.shells[z] != other.shells[z] or abs(self.radii[z] - other.radii[z]) > 1e-6:
+                raise BasisError(f"basis {self.name}: two different sets of shells for {_symbol(z)}")
+        return BasisSet(self.name, {**self.shells, **other.shells}, {**self.radii, **other.radii})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any shell, order or radius."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        elements = {
+            str(z): {"shells": [[s.n, s.l, s.zeta] for s in self.shells[z]], "radius": round(self.radii[z], 6)}
+            for z in self.shells
+        }
+        return json.dumps({"name": self.name, "elements": elements}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "BasisSet":
+        try:
+            data = json.loads(text)
+            elements = data["elements"]
+            shells = {int(z): tuple(Shell(*map(int, s)) for s in e["shells"]) for z, e in elements.items()}
+            return BasisSet(str(data["name"]), shells, {int(z): float(e["radius"]) for z, e in elements.items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BasisError(f"basis set: expected JSON with name and elements, got {text[:60]!r} ({error})") from None
+
+
+def _symbol(z: int) -> str:
+    return chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"atomic number {z}"

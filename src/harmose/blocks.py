@@ -1,0 +1,211 @@
+"""`BlockMatrix`: one operator (H, S, H0, a density matrix) as real-space blocks, Hermitian by construction.
+
+Stored are the on-site blocks in atom order and then one block for each pair of a graph, in the graph's order; the block
+of the reversed pair is the adjoint: `H[j, i, -R] = H[i, j, R]^dagger`. Values lie flat, block after block, row-major:
+rows are orbitals of atom i in the home cell, columns those of atom j in cell R. Energies are in eV, orbitals m = -l..l.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from harmose.basis import BasisSet
+from harmose.errors import MatrixError
+from harmose.so3.wigner import shells_wigner
+from harmose.spin import Spin
+
+
+@dataclass(frozen=True, eq=False)
+class BlockMatrix:
+    """`numbers` (N,), `pairs` (P, 5) as i, j, Rx, Ry, Rz in canonical order, `values` (spin.n_components, size)."""
+
+    basis: BasisSet
+    numbers: np.ndarray
+    pairs: np.ndarray
+    values: np.ndarray
+    spin: Spin = Spin.NONE
+
+    def __post_init__(self) -> None:
+        expected = (self.spin.n_components, int(self.offsets[-1]))
+        if self.values.shape != expected:
+            raise MatrixError(f"expected values of shape {expected} for {len(self.numbers)} atoms and "
+                              f"{len(self.pairs)} pairs, got {self.values.shape}")  # fmt: skip
+
+    @cached_property
+    def orbital_counts(self) -> np.ndarray:
+        """Orbitals of each atom (N,)."""
+        return self.basis.counts(self.numbers)
+
+    @cached_property
+    def orbital_starts(self) -> np.ndarray:
+        """First orbital of each atom in the home cell, and their total at the end (N + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.orbital_counts)])
+
+    @property
+    def n_orbitals(self) -> int:
+        return int(self.orbital_starts[-1])
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """Key (i, j, Rx, Ry, Rz) of every stored block, on-site blocks first (N + P, 5)."""
+        atoms = np.arange(len(self.numbers))
+        onsite = np.zeros((len(atoms), 5), dtype=np.int64)
+        onsite[:, 0] = onsite[:, 1] = atoms
+        return np.concatenate([onsite, np.asarray(self.pairs, dtype=np.int64).reshape(-1, 5)])
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Where each block starts in `values` (N + P + 1,)."""
+        rows, cols = self.orbital_counts[self.keys[:, 0]], self.orbital_counts[self.keys[:, 1]]
+        return np.concatenate([[0], np.cumsum(rows * cols)])
+
+    @cached_property
+    def elements(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every stored value: its block, its row and its column orbital (both in home-cell numbering), each (size,)."""
+        sizes = np.diff(self.offsets)
+        block = np.repeat(np.arange(len(sizes)), sizes)
+        within = np.arange(self.offsets[-1]) - self.offsets[block]
+        width = self.orbital_counts[self.keys[:, 1]][block]
+        row = self.orbital_starts[self.keys[block, 0]] + within // np.maximum(width, 1)
+        col = self.orbital_starts[self.keys[block, 1]] + within % np.maximum(width, 1)
+        return block, row, col
+
+    @property
+    def is_onsite(self) -> np.ndarray:
+        """True for every stored value that belongs to an on-site block (size,)."""
+        return np.arange(self.offsets[-1]) < self.offsets[len(self.numbers)]
+
+    def block(self, i: int, j: int, cell: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+        """The block (i, j, R), shape (n_i, n_j), with the component axis in front unless spin is none."""
+        key = (i, j, *map(int, cell))
+        index = self._index.get(key)
+        reverse = self._index.get((j, i, *(-c for c in key[2:])))
+        if index is None and reverse is None:
+            raise MatrixError(f"no block for atoms {i}, {j} in cell {tuple(cell)}")
+        k = index if index is not None else reverse
+        assert k is not None
+        a, b = self.keys[k, :2]
+        block = self.values[:, self.offsets[k] : self.offsets[k + 1]].reshape(
+            -1, self.orbital_counts[a], self.orbital_counts[b]
+        )
+        block = block if index is not None else self.spin.adjoint(block)
+        return block[0] if self.spin is Spin.NONE else block
+
+    @cached_property
+    def _index(self) -> dict[tuple[int, ...], int]:
+        return {tuple(key): k for k, key in enumerate(self.keys.tolist())}
+
+    def groups(self) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
+        """Stored blocks by pair of elements: `(z_i, z_j)`, block indices (B,), positions in `values` (B, n_i, n_j).
+
+        Loops over element pairs, never over blocks.
+        """
+        elements = np.asarray(self.numbers)[self.keys[:, :2]]
+        kinds, which = np.unique(elements, axis=0, return_inverse=True)
+        for k, (z1, z2) in enumerate(kinds.tolist()):
+            index = np.flatnonzero(which.ravel() == k)
+            n1, n2 = self.basis.n_orbitals(z1), self.basis.n_orbitals(z2)
+            yield (z1, z2), index, self.offsets[index][:, None, None] + np.arange(n1 * n2).reshape(n1, n2)
+
+    def with_values(self, values: np.ndarray) -> "BlockMatrix":
+        """The same blocks with other values."""
+        return BlockMatrix(self.basis, self.numbers, self.pairs, values, self.spin)
+
+    def _check_same_blocks(self, other: "BlockMatrix") -> None:
+        if self.spin is not other.spin or self.basis != other.basis:
+            raise MatrixError(f"expected the same basis and spin, got {self.basis.name}/{self.spin} and "
+                              f"{other.basis.name}/{other.spin}")  # fmt: skip
+        if not (np.array_equal(self.numbers, other.numbers) and np.array_equal(self.pairs, other.pairs)):
+            raise MatrixError("expected matrices with the same atoms and pairs, got different ones")
+
+    def __add__(self, other: "BlockMatrix") -> "BlockMatrix":
+        self._check_same_blocks(other)
+        return self.with_values(self.values + other.values)
+
+    def __sub__(self, other: "BlockMatrix") -> "BlockMatrix":
+        self._check_same_blocks(other)
+        return self.with_values(self.values - other.values)
+
+    def dense(self) -> np.ndarray:
+        """The matrix of a molecule: (n, n), collinear (2, n, n), spinor (2n, 2n) with spin blocks [[uu, ud], [du, dd]].
+
+        For a periodic structure the sum over R at the Gamma point (`physics.bloch` for other k).
+        """
+        _, row, col = self.elements
+        onsite, n = self.is_onsite, self.n_orbitals
+        out = np.zeros((self.spin.n_components, n, n), dtype=self.values.dtype)
+        np.add.at(out, (slice(None), row, col), self.values)
+        adjoint = np.zeros_like(out)
+        np.add.at(adjoint, (slice(None), row[~onsite], col[~onsite]), self.values[:, ~onsite])
+        out += self.spin.adjoint(adjoint)
+        if self.spin is Spin.NONE:
+            return out[0]
+        if self.spin is Spin.COLLINEAR:
+            return out
+        return np.block([[out[0], out[1]], [out[2], out[3]]])
+
+    def csr(self) -> sparse.csr_matrix:
+        """`dense()` as a sparse matrix, without a dense one in between; spin none only."""
+        if self.spin is not Spin.NONE:
+            raise MatrixError(f"csr() holds one matrix, this operator has spin {self.spin}")
+        _, row, col = self.elements
+        off = ~self.is_onsite
+        values = self.values[0]
+        rows, cols = np.concatenate([row, col[off]]), np.concatenate([col, row[off]])
+        shape = (self.n_orbitals, self.n_orbitals)
+        return sparse.coo_matrix((np.concatenate([values, values[off]]), (rows, cols)), shape=shape).tocsr()
+
+    def rotate(self, rotation: np.ndarray) -> "BlockMatrix":
+        """The operator of the structure rotated by Q: every block becomes `D(Q) H D(Q)^T`.
+
+        Spinor operators rotate in space only here; spin rotates with them once spinor models exist.
+        """
+        if self.spin is Spin.SPINOR:
+            raise MatrixError("rotation of spinor operators is not available yet")
+        d = {z: shells_wigner(self.basis.degrees(z), rotation) for z in set(np.asarray(self.numbers).tolist())}
+        values = np.empty_like(self.values)
+        for (z1, z2), _, where in self.groups():
+            values[:, where] = d[z1] @ self.values[:, where] @ d[z2].T
+        return self.with_values(values)
+
+
+def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-6, name: str = "matrix") -> BlockMatrix:
+    """Blocks of a molecule's dense matrix, in the layout (basis, atoms, pairs, spin) of another operator.
+
+    `matrix` is (n, n), or (2, n, n) for collinear. Raises `MatrixError` when it has another size, is not Hermitian to
+    `tolerance` (relative to its largest element), or holds a value above `tolerance` outside the layout's blocks.
+    """
+    if layout.spin is Spin.SPINOR:
+        raise MatrixError("dense spinor matrices are not supported here")
+    m = np.asarray(matrix, dtype=np.float64).reshape(-1, *np.shape(matrix)[-2:])
+    n = layout.n_orbitals
+    if m.shape != (layout.spin.n_components, n, n):
+        raise MatrixError(f"{name}: expected shape {(layout.spin.n_components, n, n)}, got {np.shape(matrix)}")
+    if not np.isfinite(m).all():
+        raise MatrixError(f"{name}: expected finite values, got NaN or infinity")
+    asymmetry = np.abs(m - m.transpose(0, 2, 1)).max(initial=0.0)
+    if asymmetry > tolerance * max(1.0, np.abs(m).max(initial=0.0)):
+        raise MatrixError(f"{name}: expected a Hermitian matrix, got an asymmetry of {asymmetry:.2e}")
+    m = (m + m.transpose(0, 2, 1)) / 2
+    _, row, col = layout.elements
+    outside = np.abs(m)
+    outside[:, row, col] = 0
+    outside[:, col, row] = 0
+    if outside.max(initial=0.0) > tolerance:
+        _, r, c = np.unravel_index(np.argmax(outside), outside.shape)
+        i, j = np.searchsorted(layout.orbital_starts, [r, c], side="right") - 1
+        raise MatrixError(
+            f"{name}: a value of {outside.max():.2e} lies in the block of atoms {i} and {j}, which are out of each "
+            f"other's reach in basis {layout.basis.name}"
+        )
+    return layout.with_values(m[:, row, col])
+
+
+def empty_matrix(basis: BasisSet, numbers: np.ndarray, pairs: np.ndarray, spin: Spin = Spin.NONE) -> BlockMatrix:
+    """A matrix of zeros with the blocks of a graph: `empty_matrix(basis, graph.numbers, graph.pairs)`."""
+    counts = basis.counts(numbers)
+    size = int((counts**2).sum() + (counts[pairs[:, 0]] * counts[pairs[:, 1]]).sum())
+    return BlockMatrix(basis, np.asarray(numbers), pairs, np.zeros((spin.n_components, size), spin.dtype), spin)

@@ -1,0 +1,80 @@
+"""`Sample`: one labelled structure, the unit that readers return, stores keep and metrics compare."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from harmose.basis import BasisSet
+from harmose.blocks import BlockMatrix
+from harmose.errors import MatrixError
+from harmose.spin import Spin
+from harmose.structure import check_structure
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A structure with its operators. Energies in eV; `orbital_energies` (n_orbitals,) or (2, n_orbitals), ascending.
+
+    `prior` is H0, the cheap Hamiltonian (PySCF: Fock matrix of the superposed atomic densities). `provenance` holds what
+    the labelling code knows, as JSON values: code, version, functional, grid, convergence, cycles, group, kind.
+    """
+
+    name: str
+    structure: Atoms
+    basis: BasisSet
+    hamiltonian: BlockMatrix
+    overlap: BlockMatrix | None = None
+    prior: BlockMatrix | None = None
+    spin: Spin = Spin.NONE
+    n_electrons: float | None = None
+    fermi_level: float | None = None
+    energy: float | None = None
+    orbital_energies: np.ndarray | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_occupied(self) -> int:
+        """Doubly occupied orbitals of a closed shell."""
+        if self.n_electrons is None:
+            raise MatrixError(f"sample {self.name}: the number of electrons is not known")
+        return round(self.n_electrons / 2)
+
+
+def check_sample(sample: Sample) -> None:
+    """Raise `StructureError` or `MatrixError` that names the sample when it is not fit for training.
+
+    Checked: the structure; finite values; symmetric on-site blocks; S positive definite with a unit-like diagonal (molecules); H is not H0;
+    all operators on the same atoms, blocks and basis.
+    """
+    check_structure(sample.structure, f"sample {sample.name}")
+    operators = {"H": sample.hamiltonian, "S": sample.overlap, "H0": sample.prior}
+    for label, operator in operators.items():
+        if operator is None:
+            continue
+        if not np.array_equal(operator.numbers, sample.structure.numbers):
+            raise MatrixError(f"sample {sample.name}: {label} belongs to other atoms than the structure")
+        if not np.array_equal(operator.pairs, sample.hamiltonian.pairs):
+            raise MatrixError(f"sample {sample.name}: {label} has other blocks than H")
+        if not np.isfinite(operator.values).all():
+            raise MatrixError(f"sample {sample.name}: expected finite values in {label}, got NaN or infinity")
+        _check_onsite_symmetric(sample.name, label, operator)
+    if sample.prior is not None and np.allclose(sample.prior.values, sample.hamiltonian.values, atol=1e-9, rtol=0):
+        raise MatrixError(f"sample {sample.name}: H equals H0, so the calculation has not run")
+    if sample.overlap is not None and not sample.structure.pbc.any():
+        lowest = float(np.linalg.eigvalsh(sample.overlap.dense()).min())
+        if lowest <= 0:
+            raise MatrixError(f"sample {sample.name}: S is not positive definite (smallest eigenvalue {lowest:.2e})")
+
+
+def _check_onsite_symmetric(name: str, label: str, operator: BlockMatrix) -> None:
+    for (z1, z2), index, where in operator.groups():
+        onsite = where[index < len(operator.numbers)]
+        if z1 != z2 or not len(onsite):
+            continue
+        blocks = operator.values[:, onsite]
+        asymmetry = np.abs(blocks - operator.spin.adjoint(blocks)).max()
+        if asymmetry > 1e-6 * max(1.0, np.abs(blocks).max()):
+            raise MatrixError(f"sample {name}: {label} is not Hermitian (asymmetry {asymmetry:.2e})")

@@ -1,0 +1,57 @@
+"""Orbital orders and signs of DFT codes, and their conversion to the order inside.
+
+Inside: real harmonics m = -l..l without Condon-Shortley sign, shells in the order of the basis set. A `Convention` says,
+for each l, which of the code's orbitals is the m-th of ours and with which sign. Readers apply it and nobody else does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from harmose.errors import BasisError
+
+
+@dataclass(frozen=True)
+class Convention:
+    """`inside[k] = sign[l][k] * code[order[l][k]]` within a shell; an l that is not listed is already in order."""
+
+    name: str
+    order: Mapping[int, tuple[int, ...]]
+    sign: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for l, order in self.order.items():
+            if sorted(order) != list(range(2 * l + 1)):
+                raise BasisError(f"convention {self.name}: l = {l} wants a permutation of {2 * l + 1}, got {order}")
+        object.__setattr__(self, "order", MappingProxyType(dict(self.order)))
+        object.__setattr__(self, "sign", MappingProxyType(dict(self.sign)))
+
+    def indices(self, degrees: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """`(index, sign)` over the orbitals of consecutive shells: `inside = sign * code[index]`."""
+        index, sign, start = [], [], 0
+        for l in degrees:
+            index += [start + k for k in self.order.get(l, range(2 * l + 1))]
+            sign += list(self.sign.get(l, [1] * (2 * l + 1)))
+            start += 2 * l + 1
+        return np.array(index, dtype=np.int64), np.array(sign, dtype=np.float64)
+
+    def to_inside(self, matrix: np.ndarray, degrees: Sequence[int]) -> np.ndarray:
+        """Last two axes from the code's orbitals to ours; `degrees` lists the l of all shells of all atoms, in order."""
+        index, sign = self.indices(degrees)
+        return matrix[..., index[:, None], index] * (sign[:, None] * sign)
+
+    def from_inside(self, matrix: np.ndarray, degrees: Sequence[int]) -> np.ndarray:
+        """The inverse of `to_inside`."""
+        index, sign = self.indices(degrees)
+        out = np.empty_like(matrix)
+        out[..., index[:, None], index] = matrix * (sign[:, None] * sign)
+        return out
+
+
+E3NN = Convention("e3nn", {})
+"""The order inside: m = -l..l, p = (y, z, x)."""
+
+PYSCF = Convention("pyscf", {1: (1, 2, 0)})
+"""PySCF: p is (x, y, z); d and higher are m = -l..l."""

@@ -1,0 +1,109 @@
+"""Wigner matrices of real spherical harmonics, m = -l..l, for rotations of (x, y, z).
+
+Convention: `Y(Q x) = D(Q) Y(x)` with the real harmonics `Y_{l,m} ~ cos(m phi)` for m > 0 and `sin(|m| phi)` for m < 0,
+without the Condon-Shortley sign; p is (y, z, x). e3nn has the same order and sign when vectors are handed to it as
+(y, z, x). Z-Y-Z Euler angles `Q = Rz(a) Ry(b) Rz(c)`, and `D(Ry(b)) = K D(Rz(b)) K^T` with the constant matrix
+`K = D(Rx(-pi/2))`, so that a Wigner matrix costs a few small products and no exponential.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.linalg import expm
+from torch import Tensor
+
+from harmose.errors import StructureError
+
+
+@lru_cache(maxsize=32)
+def _quarter_turn(l: int) -> np.ndarray:  # noqa: E741
+    """K(l) = D(Rx(-pi/2)) in float64, from the angular momentum matrices."""
+    m = np.arange(-l, l + 1)
+    raising = np.diag(np.sqrt(l * (l + 1) - m[:-1] * (m[:-1] + 1)), -1)
+    l_x = (raising + raising.T) / 2
+    to_real = np.zeros((2 * l + 1, 2 * l + 1), dtype=complex)  # Y_real = to_real @ Y_complex
+    to_real[l, l] = 1
+    for k in range(1, l + 1):
+        to_real[l + k, l + k] = (-1) ** k / np.sqrt(2)
+        to_real[l + k, l - k] = 1 / np.sqrt(2)
+        to_real[l - k, l + k] = -1j * (-1) ** k / np.sqrt(2)
+        to_real[l - k, l - k] = 1j / np.sqrt(2)
+    turn = to_real.conj() @ expm(0.5j * np.pi * l_x) @ to_real.T
+    return np.ascontiguousarray(turn.real)
+
+
+def _about_z(l: int, angle: Tensor) -> Tensor:  # noqa: E741
+    """D(Rz(angle)): angle (...) -> (..., 2l+1, 2l+1)."""
+    m = torch.arange(-l, l + 1, device=angle.device, dtype=angle.dtype)
+    phase = angle[..., None] * m
+    # On the diagonal cos(m a); on the anti-diagonal, row m: -sin(m a). At m = 0 the two meet and sin is 0.
+    return torch.diag_embed(torch.cos(phase)) + torch.diag_embed(-torch.sin(phase)).flip(-1)
+
+
+def _about_y(l: int, angle: Tensor) -> Tensor:  # noqa: E741
+    k = torch.as_tensor(_quarter_turn(l), dtype=angle.dtype, device=angle.device)
+    return k @ _about_z(l, angle) @ k.T
+
+
+def wigner_d(l: int, rotation: Tensor) -> Tensor:  # noqa: E741
+    """D(l)(Q), shape (..., 2l+1, 2l+1), for proper rotations Q, shape (..., 3, 3)."""
+    if l == 0:
+        return torch.ones(*rotation.shape[:-2], 1, 1, dtype=rotation.dtype, device=rotation.device)
+    # Exact and cheap for l = 1: the rotation itself, in the order (y, z, x).
+    if l == 1:
+        order = torch.tensor([1, 2, 0], device=rotation.device)
+        return rotation[..., order, :][..., order]
+    # sin b e^{ia} = (Q_xz, Q_yz), cos b = Q_zz; what is left after undoing a and b turns about z by c.
+    sin_b = torch.hypot(rotation[..., 0, 2], rotation[..., 1, 2])
+    a = torch.atan2(rotation[..., 1, 2], rotation[..., 0, 2])
+    b = torch.atan2(sin_b, rotation[..., 2, 2])
+    cos_a, sin_a = torch.cos(a), torch.sin(a)
+    # Second row of Rz(-a) Q is (sin c, cos c, 0).
+    row = cos_a[..., None] * rotation[..., 1, :] - sin_a[..., None] * rotation[..., 0, :]
+    c = torch.atan2(row[..., 0], row[..., 1])
+    return _about_z(l, a) @ _about_y(l, b) @ _about_z(l, c)
+
+
+def edge_wigner(l: int, vectors: Tensor) -> Tensor:  # noqa: E741
+    """D(l) of the rotation `Ry(-beta) Rz(-alpha)` that takes each vector to +z: (E, 3) -> (E, 2l+1, 2l+1).
+
+    The turn about the edge itself is free; here the azimuth is undone about the global z axis. Along z the azimuth is
+    atan2(0, 0) = 0, which is as good as any.
+    """
+    x, y, z = vectors.unbind(-1)
+    alpha = torch.atan2(y, x)
+    beta = torch.atan2(torch.hypot(x, y), z)
+    return _about_y(l, -beta) @ _about_z(l, -alpha)
+
+
+def check_rotation(rotation: np.ndarray) -> np.ndarray:
+    """`rotation` as float64 (3, 3); `StructureError` unless it is a proper rotation to 1e-6."""
+    q = np.asarray(rotation, dtype=np.float64)
+    if q.shape != (3, 3) or not np.allclose(q @ q.T, np.eye(3), atol=1e-6) or np.linalg.det(q) < 0:
+        raise StructureError(f"expected a proper 3x3 rotation matrix, got {q.tolist()}")
+    return q
+
+
+def shells_wigner(degrees: tuple[int, ...], rotation: np.ndarray) -> np.ndarray:
+    """Block-diagonal D of an atom's shells, shape (n_orbitals, n_orbitals), float64."""
+    q = torch.as_tensor(check_rotation(rotation))
+    sizes = [2 * l + 1 for l in degrees]
+    out = np.zeros((sum(sizes), sum(sizes)))
+    start = 0
+    for l, size in zip(degrees, sizes, strict=True):
+        out[start : start + size, start : start + size] = wigner_d(l, q).numpy()
+        start += size
+    return out
+
+
+def random_rotation(generator: np.random.Generator) -> np.ndarray:
+    """A uniformly distributed proper rotation (3, 3), from a unit quaternion."""
+    w, x, y, z = (lambda q: q / np.linalg.norm(q))(generator.normal(size=4))
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
