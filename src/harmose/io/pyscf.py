@@ -1,0 +1,237 @@
+"""PySCF: its basis sets, molecules and matrices in the words of harmose.
+
+PySCF's matrices have atoms in order, each atom's shells sorted by l, p as (x, y, z) and higher l as m = -l..l, energies
+in Hartree. Inside it is m = -l..l for every l, and eV (`so3.conventions.PYSCF`).
+"""
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from pyscf import dft, gto
+
+from harmose.basis import BasisSet, Shell
+from harmose.blocks import BlockMatrix, block_values, empty_matrix
+from harmose.errors import BasisError, LabellingError
+from harmose.graph import build_graph
+from harmose.so3.conventions import PYSCF
+from harmose.units import BOHR, HARTREE
+
+FLAVOURS = {
+    "b3lypg": "B3LYP with VWN3 correlation, as in Gaussian and as `b3lyp` of PySCF since 2.3",
+    "b3lyp5": "B3LYP with VWN5 correlation, as in ORCA and Turbomole and as `b3lyp` of PySCF before 2.3",
+}
+"""Functionals of one name and two meanings, by the names that tell them apart."""
+
+TAIL = 1e-8
+"""An orbital ends where r^l exp(-a r^2) (r in Bohr) of its most diffuse primitive falls below this."""
+
+MIN_RADIUS = 6.0
+"""Least orbital radius in angstrom: exact exchange couples atoms whose orbitals no longer overlap."""
+
+
+@dataclass(frozen=True)
+class PySCFSettings:
+    """A restricted Kohn-Sham calculation; everything here decides the numbers, and two equal settings give equal labels.
+
+    `convergence` is the change of the energy (Hartree), `convergence_gradient` the norm of the orbital gradient (None:
+    PySCF's square root of `convergence`). B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`.
+    Raises `LabellingError` for a functional that PySCF does not know and for values without meaning.
+    """
+
+    functional: str = "pbe"
+    basis: str = "def2-svp"
+    grid_level: int = 3
+    small_rho_cutoff: float = 0.0
+    convergence: float = 1e-9
+    convergence_gradient: float | None = None
+    max_cycle: int = 100
+    density_fit: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "functional", functional_name(self.functional))
+        object.__setattr__(self, "basis", self.basis.strip().lower())
+        if self.grid_level not in range(10):
+            raise LabellingError(f"grid_level: expected 0 to 9, got {self.grid_level}")
+        for name in ("convergence", "convergence_gradient", "max_cycle"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise LabellingError(f"{name}: expected a positive number, got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, with the code's name."""
+        return {"code": "pyscf", **asdict(self)}
+
+
+def functional_name(name: str) -> str:
+    """The functional's name in lower case, B3LYP's flavour spelt out; `LabellingError` unless PySCF knows it."""
+    plain = name.strip().lower()
+    plain = "b3lypg" if plain == "b3lyp" else plain
+    # dispersion suffixes would need packages beyond PySCF and would not change H
+    if re.search(r"-d[34]", plain):
+        raise LabellingError(f"functional: expected one without dispersion (it does not change H), got {name!r}")
+    try:
+        dft.libxc.parse_xc(plain)
+    except (KeyError, ValueError, RuntimeError, IndexError, AttributeError):
+        raise LabellingError(
+            f"functional: expected one that PySCF knows (pbe, b3lypg, b3lyp5, ...), got {name!r}"
+        ) from None
+    if not plain:
+        raise LabellingError("functional: expected a name (pbe, b3lypg, b3lyp5, ...), got nothing")
+    return plain
+
+
+def basis_set(name: str, elements: Iterable[int]) -> BasisSet:
+    """The shells of PySCF's basis `name` (e.g. "def2-svp") for these atomic numbers, in PySCF's order within an atom.
+
+    n is counted from l + 1 upward for each l. Radii: where the most diffuse primitive falls below `TAIL`, at least
+    `MIN_RADIUS`. Raises `BasisError` for an unknown name or an element that the basis does not have.
+    """
+    name = name.strip().lower()
+    entries = {int(z): _element_shells(name, int(z)) for z in elements}
+    return BasisSet(name, {z: e[0] for z, e in entries.items()}, {z: e[1] for z, e in entries.items()})
+
+
+@lru_cache(maxsize=512)
+def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
+    atom = _build(name, [(_symbol(z), (0.0, 0.0, 0.0))], spin=None)
+    shells: list[Shell] = []
+    radius = MIN_RADIUS
+    for k in range(atom.nbas):
+        l = int(atom.bas_angular(k))
+        for _ in range(int(atom.bas_nctr(k))):
+            shells.append(Shell(l + 1 + sum(s.l == l for s in shells), l))
+        radius = max(radius, _tail_radius(l, float(atom.bas_exp(k).min())))
+    return tuple(shells), round(radius, 4)
+
+
+def _tail_radius(l: int, exponent: float) -> float:
+    """Where r^l exp(-a r^2) = TAIL beyond its maximum, in angstrom: a r^2 = l ln r - ln TAIL by fixed-point iteration."""
+    r = np.sqrt(-np.log(TAIL) / exponent)
+    for _ in range(50):
+        r = np.sqrt(max(l * np.log(r) - np.log(TAIL), 1e-12) / exponent)
+    return float(r * BOHR)
+
+
+def molecule(atoms: Atoms, basis: str) -> gto.Mole:
+    """PySCF's molecule: spherical orbitals, no symmetry, closed shell, charge `atoms.info["charge"]` or 0.
+
+    Effective core potentials of the basis are used where it has them. Raises `BasisError` for an unknown basis or
+    element, `LabellingError` for an odd number of electrons or a periodic structure.
+    """
+    formula = atoms.get_chemical_formula()
+    if atoms.pbc.any():
+        raise LabellingError(f"{formula}: PySCF labels molecules, expected a structure without periodic directions, got "
+                             f"pbc {atoms.pbc.tolist()}")  # fmt: skip
+    geometry = [(_symbol(int(z)), tuple(x)) for z, x in zip(atoms.numbers, atoms.positions.tolist(), strict=True)]
+    mol = _build(basis.strip().lower(), geometry, spin=None, charge=int(atoms.info.get("charge", 0)))
+    if mol.nelectron % 2:
+        raise LabellingError(f"{formula}: restricted Kohn-Sham wants an even number of electrons, got {mol.nelectron}")
+    mol.spin = 0
+    return mol
+
+
+def _build(name: str, geometry: list, **options: Any) -> gto.Mole:
+    symbols = {symbol for symbol, _ in geometry}
+    tables = {symbol: _load(gto.basis.load, name, symbol) for symbol in symbols}
+    if not all(tables.values()):
+        raise BasisError(_unknown_basis(name, next(s for s in symbols if not tables[s])))
+    potentials = {symbol: ecp for symbol in symbols if (ecp := _load(gto.basis.load_ecp, name, symbol))}
+    mol = gto.Mole(atom=geometry, unit="angstrom", cart=False, symmetry=False, verbose=0, **options)
+    return mol.build(False, False, basis=tables, ecp=potentials)
+
+
+def _load(loader: Any, name: str, symbol: str) -> Any:
+    """A table of PySCF's library, empty when there is none; names only, since PySCF would also open a file of that name."""
+    if not re.fullmatch(r"[a-z0-9+*(),_\- @]+", name):
+        raise BasisError(f"basis: expected a name such as def2-svp, got {name!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the advice to install basis-set-exchange
+        try:
+            return loader(name, symbol)
+        except (RuntimeError, KeyError, ValueError, IndexError, OSError):
+            return None
+
+
+def _unknown_basis(name: str, symbol: str) -> str:
+    if _load(gto.basis.load, name, "H"):
+        return f"basis {name}: PySCF has no {name} for {symbol}"
+    return f"basis {name}: expected a basis set that PySCF knows (def2-svp, sto-3g, ...), got {name!r}"
+
+
+def _symbol(z: int) -> str:
+    if not 0 < z < len(chemical_symbols):
+        raise BasisError(f"expected a chemical element, got atomic number {z}")
+    return chemical_symbols[z]
+
+
+def to_blocks(matrix: np.ndarray, layout: BlockMatrix, energy: bool = True, name: str = "matrix") -> BlockMatrix:
+    """PySCF's matrix (n, n) -> blocks in the layout's atoms and pairs; Hartree -> eV if `energy`.
+
+    Raises `MatrixError` (`name` in its text) for another size, a matrix that is not Hermitian, or a value above 1e-6 in a
+    block outside the graph; smaller ones are dropped.
+    """
+    inside = PYSCF.to_inside(np.asarray(matrix), _degrees(layout)) if _fits(matrix, layout) else np.asarray(matrix)
+    return block_values(inside * (HARTREE if energy else 1.0), layout, name=name)
+
+
+def from_blocks(operator: BlockMatrix, energy: bool = True) -> np.ndarray:
+    """The inverse of `to_blocks`: the dense matrix (n, n), collinear (2, n, n), in PySCF's order; eV -> Hartree if `energy`."""
+    return PYSCF.from_inside(operator.dense(), _degrees(operator)) / (HARTREE if energy else 1.0)
+
+
+def _fits(matrix: np.ndarray, layout: BlockMatrix) -> bool:
+    return np.shape(matrix)[-2:] == (layout.n_orbitals, layout.n_orbitals)
+
+
+def _degrees(layout: BlockMatrix) -> list[int]:
+    return [l for z in np.asarray(layout.numbers).tolist() for l in layout.basis.degrees(z)]
+
+
+def layout(atoms: Atoms, basis: BasisSet) -> BlockMatrix:
+    """Zeros in the blocks of the structure's graph, to be filled by `to_blocks`."""
+    graph = build_graph(atoms, basis)
+    return empty_matrix(basis, graph.numbers, graph.pairs)
+
+
+def mean_field(mol: gto.Mole, settings: PySCFSettings) -> dft.rks.RKS:
+    """PySCF's restricted Kohn-Sham object with these settings, not yet run, that writes no files."""
+    mf = dft.RKS(mol, xc=settings.functional)
+    if settings.density_fit:
+        mf = mf.density_fit()
+    mf.chkfile = None
+    mf.grids.level = settings.grid_level
+    mf.small_rho_cutoff = settings.small_rho_cutoff
+    mf.conv_tol, mf.conv_tol_grad = settings.convergence, settings.convergence_gradient
+    mf.max_cycle = settings.max_cycle
+    return mf
+
+
+def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) -> BlockMatrix:
+    """H0 in eV: the Fock matrix of superposed atomic densities (PySCF's minao guess) for the settings' functional and grid.
+
+    `basis` sets the blocks (default: the structure's own elements in `settings.basis`).
+    """
+    mf = mean_field(molecule(atoms, settings.basis), settings)
+    return to_blocks(prior_fock(mf), _layout_for(atoms, settings.basis, basis), name="H0")
+
+
+def prior_fock(mf: dft.rks.RKS) -> np.ndarray:
+    """H0 in PySCF's own order and Hartree."""
+    return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mf.mol)))
+
+
+def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None) -> BlockMatrix:
+    """S in PySCF's basis set `name`."""
+    mol = molecule(atoms, name)
+    return to_blocks(mol.intor_symmetric("int1e_ovlp"), _layout_for(atoms, name, basis), energy=False, name="S")
+
+
+def _layout_for(atoms: Atoms, name: str, basis: BasisSet | None) -> BlockMatrix:
+    return layout(atoms, basis if basis is not None else basis_set(name, set(atoms.numbers.tolist())))
