@@ -38,7 +38,7 @@ MIN_RADIUS = 6.0
 
 @dataclass(frozen=True)
 class PySCFSettings:
-    """A restricted Kohn-Sham calculation; everything here decides the numbers, and two equal settings give equal labels.
+    """A restricted Kohn-Sham calculation: all that decides its numbers.
 
     `convergence` is the change of the energy (Hartree), `convergence_gradient` the norm of the orbital gradient (None:
     PySCF's square root of `convergence`). B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`.
@@ -77,13 +77,11 @@ def functional_name(name: str) -> str:
     if re.search(r"-d[34]", plain):
         raise LabellingError(f"functional: expected one without dispersion (it does not change H), got {name!r}")
     try:
-        dft.libxc.parse_xc(plain)
+        known = bool(plain) and dft.libxc.parse_xc(plain) is not None
     except (KeyError, ValueError, RuntimeError, IndexError, AttributeError):
-        raise LabellingError(
-            f"functional: expected one that PySCF knows (pbe, b3lypg, b3lyp5, ...), got {name!r}"
-        ) from None
-    if not plain:
-        raise LabellingError("functional: expected a name (pbe, b3lypg, b3lyp5, ...), got nothing")
+        known = False
+    if not known:
+        raise LabellingError(f"functional: expected one that PySCF knows (pbe, b3lypg, b3lyp5, ...), got {name!r}")
     return plain
 
 
@@ -112,7 +110,7 @@ def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
 
 
 def _tail_radius(l: int, exponent: float) -> float:
-    """Where r^l exp(-a r^2) = TAIL beyond its maximum, in angstrom: a r^2 = l ln r - ln TAIL by fixed-point iteration."""
+    """Where r^l exp(-a r^2) = TAIL beyond its maximum, in angstrom: a r^2 = l ln r - ln TAIL, iterated."""
     r = np.sqrt(-np.log(TAIL) / exponent)
     for _ in range(50):
         r = np.sqrt(max(l * np.log(r) - np.log(TAIL), 1e-12) / exponent)
@@ -127,8 +125,9 @@ def molecule(atoms: Atoms, basis: str) -> gto.Mole:
     """
     formula = atoms.get_chemical_formula()
     if atoms.pbc.any():
-        raise LabellingError(f"{formula}: PySCF labels molecules, expected a structure without periodic directions, got "
-                             f"pbc {atoms.pbc.tolist()}")  # fmt: skip
+        raise LabellingError(
+            f"{formula}: expected a molecule without periodic directions, got pbc {atoms.pbc.tolist()}"
+        )
     geometry = [(_symbol(int(z)), tuple(x)) for z, x in zip(atoms.numbers, atoms.positions.tolist(), strict=True)]
     mol = _build(basis.strip().lower(), geometry, spin=None, charge=int(atoms.info.get("charge", 0)))
     if mol.nelectron % 2:
@@ -148,7 +147,7 @@ def _build(name: str, geometry: list, **options: Any) -> gto.Mole:
 
 
 def _load(loader: Any, name: str, symbol: str) -> Any:
-    """A table of PySCF's library, empty when there is none; names only, since PySCF would also open a file of that name."""
+    """A table of PySCF's library, or nothing; names only, since PySCF would also open a file of that name."""
     if not re.fullmatch(r"[a-z0-9+*(),_\- @]+", name):
         raise BasisError(f"basis: expected a name such as def2-svp, got {name!r}")
     with warnings.catch_warnings():
@@ -174,15 +173,15 @@ def _symbol(z: int) -> str:
 def to_blocks(matrix: np.ndarray, layout: BlockMatrix, energy: bool = True, name: str = "matrix") -> BlockMatrix:
     """PySCF's matrix (n, n) -> blocks in the layout's atoms and pairs; Hartree -> eV if `energy`.
 
-    Raises `MatrixError` (`name` in its text) for another size, a matrix that is not Hermitian, or a value above 1e-6 in a
-    block outside the graph; smaller ones are dropped.
+    Raises `MatrixError` (`name` in its text) for another size, a matrix that is not Hermitian, or a value above 1e-6 in
+    a block outside the graph; smaller ones are dropped.
     """
     inside = PYSCF.to_inside(np.asarray(matrix), _degrees(layout)) if _fits(matrix, layout) else np.asarray(matrix)
     return block_values(inside * (HARTREE if energy else 1.0), layout, name=name)
 
 
 def from_blocks(operator: BlockMatrix, energy: bool = True) -> np.ndarray:
-    """The inverse of `to_blocks`: the dense matrix (n, n), collinear (2, n, n), in PySCF's order; eV -> Hartree if `energy`."""
+    """The inverse of `to_blocks`: (n, n), collinear (2, n, n), in PySCF's order; eV -> Hartree if `energy`."""
     return PYSCF.from_inside(operator.dense(), _degrees(operator)) / (HARTREE if energy else 1.0)
 
 
@@ -214,7 +213,7 @@ def mean_field(mol: gto.Mole, settings: PySCFSettings) -> dft.rks.RKS:
 
 
 def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) -> BlockMatrix:
-    """H0 in eV: the Fock matrix of superposed atomic densities (PySCF's minao guess) for the settings' functional and grid.
+    """H0 in eV: the Fock matrix of superposed atomic densities (PySCF's minao guess), functional and grid as set.
 
     `basis` sets the blocks (default: the structure's own elements in `settings.basis`).
     """
