@@ -125,9 +125,7 @@ def molecule(atoms: Atoms, basis: str) -> gto.Mole:
     """
     formula = atoms.get_chemical_formula()
     if atoms.pbc.any():
-        raise LabellingError(
-            f"{formula}: expected a molecule without periodic directions, got pbc {atoms.pbc.tolist()}"
-        )
+        raise LabellingError(f"{formula}: expected a molecule, got a structure with pbc {atoms.pbc.tolist()}")
     geometry = [(_symbol(int(z)), tuple(x)) for z, x in zip(atoms.numbers, atoms.positions.tolist(), strict=True)]
     mol = _build(basis.strip().lower(), geometry, spin=None, charge=int(atoms.info.get("charge", 0)))
     if mol.nelectron % 2:
