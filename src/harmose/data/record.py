@@ -1,0 +1,93 @@
+"""The bytes of one sample: a safetensors file with the arrays, and the rest of the sample as JSON in its metadata.
+
+Arrays: numbers (N,) int16, positions (N, 3) and cell (3, 3) in angstrom, pbc (3,), pairs (P, 5) int32, the block values
+(components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. All numbers are float64; complex
+ones are stored as neighbouring real and imaginary parts. Loading runs no code.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from harmose.basis import BasisSet
+from harmose.blocks import BlockMatrix
+from harmose.errors import FormatError, MatrixError
+from harmose.sample import Sample
+from harmose.spin import Spin
+
+OPERATORS = ("hamiltonian", "overlap", "prior")
+NUMBERS = ("n_electrons", "fermi_level", "energy")
+
+
+def encode(sample: Sample) -> bytes:
+    """The record of a sample; `MatrixError` when its operators do not share atoms and pairs."""
+    h, atoms = sample.hamiltonian, sample.structure
+    arrays = {
+        "numbers": np.asarray(atoms.numbers, dtype=np.int16),
+        "positions": np.asarray(atoms.positions, dtype=np.float64),
+        "cell": np.asarray(atoms.cell.array, dtype=np.float64),
+        "pbc": np.asarray(atoms.pbc, dtype=np.bool_),
+        "pairs": np.asarray(h.pairs, dtype=np.int32).reshape(-1, 5),
+    }
+    spins = {}
+    for name in OPERATORS:
+        operator: BlockMatrix | None = getattr(sample, name)
+        if operator is not None:
+            same_atoms = np.array_equal(operator.numbers, atoms.numbers)
+            if not same_atoms or not np.array_equal(operator.pairs, h.pairs):
+                raise MatrixError(f"sample {sample.name}: {name} has other atoms or blocks than the Hamiltonian")
+            spins[name] = operator.spin.value
+            arrays[name] = np.ascontiguousarray(operator.values, dtype=operator.spin.dtype).view(np.float64)
+    if sample.orbital_energies is not None:
+        arrays["orbital_energies"] = np.asarray(sample.orbital_energies, dtype=np.float64)
+    header = {"name": sample.name, "spin": sample.spin.value, "operators": spins}
+    header |= {name: _plain(getattr(sample, name)) for name in NUMBERS} | {"provenance": dict(sample.provenance)}
+    try:
+        text = json.dumps(header, default=_plain)
+    except TypeError as error:
+        raise FormatError(f"sample {sample.name}: provenance is not JSON ({error})") from None
+    return save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata={"sample": text})
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def read_header(raw: bytes) -> dict[str, Any]:
+    """Everything of a record but the arrays."""
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(json.loads(raw[8 : 8 + size])["__metadata__"]["sample"])
+    if not isinstance(header, dict) or not isinstance(header.get("provenance"), dict):
+        raise FormatError("expected a sample's header")
+    return header
+
+
+def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
+    """The sample of a record. Raises `HarmoseError`, `ValueError`, `KeyError`, `TypeError` or `AttributeError`."""
+    header = read_header(raw)
+    if header["name"] != name:
+        raise FormatError(f"the record belongs to {header['name']!r}")
+    try:
+        arrays = load(raw)
+    except SafetensorError as error:
+        raise FormatError(str(error)) from None
+    numbers, pairs = arrays["numbers"].astype(np.int64), arrays["pairs"].astype(np.int64)
+    operators = {
+        key: BlockMatrix(basis, numbers, pairs, arrays[key].view(Spin(spin).dtype), Spin(spin))
+        for key, spin in header["operators"].items()
+        if key in OPERATORS
+    }
+    return Sample(
+        name=name,
+        structure=Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"]),
+        basis=basis,
+        spin=Spin(header["spin"]),
+        orbital_energies=arrays.get("orbital_energies"),
+        provenance=header["provenance"],
+        **operators,
+        **{key: header[key] for key in NUMBERS},
+    )
