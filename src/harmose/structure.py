@@ -2,6 +2,7 @@
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 from vesin import NeighborList
 
 from harmose.errors import StructureError
@@ -9,55 +10,105 @@ from harmose.errors import StructureError
 MIN_DISTANCE = 0.3
 """Closer atoms (angstrom) are a mistake in the file: the H2 bond is 0.74."""
 
+MAX_EXTENT = 1e5
+"""Positions and lattice vectors beyond this (angstrom) are a mistake in the file; neighbour lists overflow on them."""
+
+MIN_SPACING = 1e-3
+"""Lattice planes closer than this (angstrom) mean a cell without a volume."""
+
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
-    """Raise `StructureError` unless the structure has atoms, finite positions, a usable cell and no atoms on top of another."""
+    """Raise `StructureError` unless there are atoms, at finite positions, in a usable cell, none on top of another."""
     if len(atoms) == 0:
         raise StructureError(f"{where}: expected at least one atom, got none")
-    if not np.isfinite(atoms.positions).all():
-        bad = int(np.argmin(np.isfinite(atoms.positions).all(axis=1)))
-        raise StructureError(f"{where}: expected finite positions, got {atoms.positions[bad].tolist()} for atom {bad}")
     if (atoms.numbers < 1).any():
         bad = int(np.argmax(atoms.numbers < 1))
-        raise StructureError(f"{where}: expected chemical elements, got atomic number {atoms.numbers[bad]} for atom {bad}")
-    if atoms.pbc.any():
-        _check_cell(atoms, where)
-    i, j, _, d = neighbour_pairs(atoms, MIN_DISTANCE)
+        raise StructureError(
+            f"{where}: expected chemical elements, got atomic number {atoms.numbers[bad]} for atom {bad}"
+        )
+    i, j, _, d = neighbour_pairs(atoms, MIN_DISTANCE, where)
     if len(d):
         k = int(np.argmin(d))
         raise StructureError(
-            f"{where}: expected atoms at least {MIN_DISTANCE} angstrom apart, got {d[k]:.3f} between atoms {i[k]} and {j[k]}"
+            f"{where}: expected atoms at least {MIN_DISTANCE} angstrom apart, "
+            f"got {d[k]:.3f} between atoms {i[k]} and {j[k]}"
+        )
+
+
+def _check_positions(atoms: Atoms, where: str) -> None:
+    usable = (np.abs(atoms.positions) < MAX_EXTENT).all(axis=1)  # False for NaN, too
+    if not usable.all():
+        bad = int(np.argmin(usable))
+        raise StructureError(
+            f"{where}: expected finite positions within {MAX_EXTENT:.0e} angstrom, "
+            f"got {atoms.positions[bad].tolist()} for atom {bad}"
         )
 
 
 def _check_cell(atoms: Atoms, where: str) -> None:
-    cell = atoms.cell.complete().array
-    volume = float(np.linalg.det(cell)) if np.isfinite(cell).all() else 0.0
-    if abs(volume) < 1e-6:
+    cell = atoms.cell.array
+    if not (np.abs(cell) < MAX_EXTENT).all():
+        raise StructureError(f"{where}: expected a finite cell within {MAX_EXTENT:.0e} angstrom, got {cell.tolist()}")
+    missing = atoms.pbc & ~cell.any(axis=1)
+    if missing.any():
+        raise StructureError(
+            f"{where}: expected a lattice vector for each periodic direction, got none for {'abc'[np.argmax(missing)]}"
+        )
+    cell = _periodic_cell(atoms)
+    volume = float(np.linalg.det(cell))
+    areas = np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
+    if not abs(volume) > MIN_SPACING * areas.max():  # NaN for parallel vectors
         raise StructureError(f"{where}: expected a cell with a volume, got {volume:.3g} cubic angstrom")
     if volume < 0:
         raise StructureError(f"{where}: expected a right-handed cell, got a left-handed one (volume {volume:.3f})")
 
 
-def neighbour_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair within `cutoff` (angstrom) once: first atom, second atom, lattice vector R (P, 3), distance (P,)."""
+def neighbour_pairs(
+    atoms: Atoms, cutoff: float, where: str = "structure"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Each pair within `cutoff` (angstrom) once: first atom, second atom, lattice vector R (P, 3), distance (P,).
+
+    `StructureError` that names `where` for positions or a cell that have no meaning.
+    """
+    _check_positions(atoms, where)
+    if atoms.pbc.any():
+        _check_cell(atoms, where)
+    if len(atoms) == 0 or cutoff <= 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0)
     if atoms.pbc.any() and not atoms.pbc.all():
         # vesin knows fully periodic or not at all: give the free directions a cell that no pair can cross.
         atoms = _with_free_directions_padded(atoms, cutoff)
-    i, j, shift, distance = NeighborList(cutoff=cutoff, full_list=False).compute(
+    i, j, shift, distance = NeighborList(cutoff=_search_radius(atoms, cutoff), full_list=False).compute(
         points=atoms.positions, box=atoms.cell.array, periodic=bool(atoms.pbc.all()), quantities="ijSd"
     )
-    return i.astype(np.int64), j.astype(np.int64), shift.astype(np.int64), distance
+    near = distance < cutoff
+    return i[near].astype(np.int64), j[near].astype(np.int64), shift[near].astype(np.int64), distance[near]
+
+
+def _search_radius(atoms: Atoms, cutoff: float) -> float:
+    """`cutoff`, or more for long or flat structures: beyond 1e5 bins vesin (0.6.2) can divide by zero: no exception, the end."""
+    if atoms.pbc.all():
+        extent = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)  # distance of lattice planes
+    else:
+        extent = np.ptp(atoms.positions, axis=0)
+    radius = cutoff
+    while np.prod(np.maximum(extent / radius, 1.0)) > 5e4:
+        radius *= 1.2
+    return radius
+
+
+def _periodic_cell(atoms: Atoms) -> np.ndarray:
+    """Lattice vectors of the periodic directions; a unit vector at right angles to all others for each free direction."""
+    with np.errstate(invalid="ignore"):
+        return Cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)).complete().array
 
 
 def _with_free_directions_padded(atoms: Atoms, cutoff: float) -> Atoms:
-    padded = atoms.copy()
-    cell = atoms.cell.complete().array.copy()
-    for axis in np.flatnonzero(~atoms.pbc):
-        others = [a for a in range(3) if a != axis]
-        normal = np.cross(cell[others[0]], cell[others[1]])
-        normal /= np.linalg.norm(normal)
-        cell[axis] = normal * (np.ptp(atoms.positions @ normal) + 2 * cutoff + 1.0)
-    padded.cell = cell
-    padded.pbc = True
-    return padded
+    cell = _periodic_cell(atoms)
+    extent = np.ptp(atoms.positions @ cell.T, axis=0) + 2 * cutoff + 1.0
+    return Atoms(
+        atoms.numbers,
+        positions=atoms.positions,
+        cell=np.where(atoms.pbc[:, None], cell, cell * extent[:, None]),
+        pbc=True,
+    )
