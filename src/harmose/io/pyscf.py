@@ -134,6 +134,20 @@ def molecule(atoms: Atoms, basis: str) -> gto.Mole:
     return mol
 
 
+def has_basis(mol: gto.Mole, name: str) -> bool:
+    """Whether the molecule's orbitals are those of the basis set `name`: same shells, exponents and contractions."""
+    geometry = [(mol.atom_pure_symbol(k), x) for k, x in enumerate(mol.atom_coords(unit="angstrom").tolist())]
+    expected = _build(name, geometry, spin=None)
+    if mol.cart or mol.nbas != expected.nbas or not np.array_equal(mol.ao_loc, expected.ao_loc):
+        return False
+    tables = ("bas_atom", "bas_angular", "bas_exp", "bas_ctr_coeff")
+    return all(_alike(getattr(mol, f)(k), getattr(expected, f)(k)) for f in tables for k in range(mol.nbas))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-8, atol=0)
+
+
 def _build(name: str, geometry: list, **options: Any) -> gto.Mole:
     symbols = {symbol for symbol, _ in geometry}
     tables = {symbol: _load(gto.basis.load, name, symbol) for symbol in symbols}

@@ -1,0 +1,138 @@
+"""Between harmose's models and PySCF: converged DFT that starts from a prediction.
+
+`start(mf, model)` gives a mean-field object the predicted density as its guess; `matrix` brings any operator into
+PySCF's order and units; `compare_scf` counts the cycles that a prediction saves.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from pyscf import gto, scf
+
+from harmose.basis import BasisSet
+from harmose.blocks import BlockMatrix
+from harmose.errors import LabellingError, ModelError
+from harmose.io.pyscf import PySCFSettings, from_blocks, has_basis, mean_field, molecule
+from harmose.physics.density import density_from_dense
+
+
+class Predictor(Protocol):
+    """What is needed of a model: its card's basis, and H in eV for a structure."""
+
+    card: Any
+
+    def predict(self, atoms: Atoms) -> BlockMatrix: ...
+
+
+def start(mf: Any, model: Predictor) -> Any:
+    """`mf` (PySCF's RKS or UKS, not yet run) with the predicted density as its guess; `mf.kernel()` starts from it.
+
+    H is predicted for `mf.mol` and diagonalized with the molecule's own overlap; D = 2 C_occ C_occ^T, half of it for
+    each spin of a UKS. Only the way to the converged result changes. Raises `ModelError` for a molecule outside the
+    model's card (elements, basis, open shell).
+    """
+    if isinstance(mf, scf.ghf.GHF):
+        raise ModelError(f"expected a restricted or unrestricted mean field, got {type(mf).__name__}")
+    _check_molecule(mf.mol, model.card.basis)
+    _check_closed_shell(mf.mol)
+    density = predicted_density(mf.mol, model.predict(structure(mf.mol)))
+    unrestricted = isinstance(mf, scf.uhf.UHF)
+    mf.init_guess = np.array([density / 2, density / 2]) if unrestricted else density
+    return mf
+
+
+def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
+    """D (n, n) in PySCF's order of a closed shell with the Hamiltonian `h`, from the molecule's own overlap."""
+    return density_from_dense(matrix(h, mol), mol.intor_symmetric("int1e_ovlp"), mol.nelectron)
+
+
+def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:
+    """The operator as PySCF's matrix (n, n), collinear (2, n, n), for `mol`: its orbital order; eV -> Hartree.
+
+    `energy=False` for operators without units (S, D). Raises `ModelError` when the molecule has other atoms or another
+    basis set than the operator.
+    """
+    _check_molecule(mol, h.basis)
+    numbers = structure(mol).numbers
+    if not np.array_equal(numbers, h.numbers):
+        raise ModelError(f"expected a matrix of the molecule's atoms {numbers.tolist()}, got {h.numbers.tolist()}")
+    return from_blocks(h, energy)
+
+
+def structure(mol: gto.Mole) -> Atoms:
+    """The molecule's atoms and positions (angstrom); its charge in `info`."""
+    numbers = [gto.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
+    atoms = Atoms(numbers, mol.atom_coords(unit="angstrom"))
+    if mol.charge:
+        atoms.info["charge"] = int(mol.charge)
+    return atoms
+
+
+@dataclass(frozen=True)
+class ScfComparison:
+    """Self-consistency from PySCF's own guess and from a prediction; energies in Hartree."""
+
+    cycles_minao: int
+    cycles_predicted: int
+    energy_minao: float
+    energy_predicted: float
+
+    @property
+    def cycles_saved(self) -> int:
+        return self.cycles_minao - self.cycles_predicted
+
+    @property
+    def energy_difference(self) -> float:
+        return abs(self.energy_predicted - self.energy_minao)
+
+
+def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None = None) -> ScfComparison:
+    """Converge `atoms` from the minao guess and from the prediction, with the same thresholds.
+
+    `settings` default to those of the model's labels, with the energy converged to 1e-10 Hartree so that both ends
+    agree to 1e-8. Raises `LabellingError` when one does not converge.
+    """
+    settings = settings if settings is not None else model_settings(model)
+    mol = molecule(atoms, settings.basis)
+    reference = _converged(mean_field(mol, settings), atoms, "the minao guess")
+    predicted = _converged(start(mean_field(mol, settings), model), atoms, "the prediction")
+    return ScfComparison(reference.cycles, predicted.cycles, float(reference.e_tot), float(predicted.e_tot))
+
+
+def model_settings(model: Predictor, convergence: float = 1e-10) -> PySCFSettings:
+    """The settings that the model's labels were made with (`card.settings`), at another convergence."""
+    known = {k: v for k, v in model.card.settings.items() if k in PySCFSettings.__dataclass_fields__}
+    return PySCFSettings(**{**known, "convergence": convergence, "convergence_gradient": None})
+
+
+def _converged(mf: Any, atoms: Atoms, guess: str) -> Any:
+    mf.kernel()
+    if not mf.converged:
+        raise LabellingError(f"{atoms.get_chemical_formula()}: not converged from {guess} in {mf.max_cycle} cycles")
+    return mf
+
+
+def _check_molecule(mol: gto.Mole, basis: BasisSet) -> None:
+    """`ModelError` unless the molecule is isolated and has elements and orbitals of `basis`."""
+    if hasattr(mol, "lattice_vectors"):
+        raise ModelError("expected a molecule (gto.Mole), got a periodic cell")
+    numbers = structure(mol).numbers
+    missing = sorted(set(numbers.tolist()) - set(basis.elements))
+    if missing:
+        known = ", ".join(chemical_symbols[z] for z in basis.elements)
+        raise ModelError(f"expected elements among {known}, got {chemical_symbols[missing[0]]}")
+    if not has_basis(mol, basis.name):
+        raise ModelError(f"expected a molecule in basis {basis.name} (spherical), got one in {_basis_name(mol)}")
+
+
+def _check_closed_shell(mol: gto.Mole) -> None:
+    if mol.nelectron % 2 or mol.spin:
+        raise ModelError(f"expected a closed shell, got {mol.nelectron} electrons with spin (2S) {mol.spin}")
+
+
+def _basis_name(mol: gto.Mole) -> str:
+    name = mol.basis if isinstance(mol.basis, str) else "another basis"
+    return f"{name} (Cartesian)" if mol.cart else name
