@@ -1,8 +1,8 @@
 """The bytes of one sample: a safetensors file with the arrays, and the rest of the sample as JSON in its metadata.
 
 Arrays: numbers (N,) int16, positions (N, 3) and cell (3, 3) in angstrom, pbc (3,), pairs (P, 5) int32, the block values
-(components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. All numbers are float64; complex
-ones are stored as neighbouring real and imaginary parts. Loading runs no code.
+(components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. All numbers are float64;
+complex ones are neighbouring real and imaginary parts. Of `structure.info` only the charge stays. Loading runs no code.
 """
 
 import json
@@ -45,16 +45,19 @@ def encode(sample: Sample) -> bytes:
     if sample.orbital_energies is not None:
         arrays["orbital_energies"] = np.asarray(sample.orbital_energies, dtype=np.float64)
     header = {"name": sample.name, "spin": sample.spin.value, "operators": spins}
-    header |= {name: _plain(getattr(sample, name)) for name in NUMBERS} | {"provenance": dict(sample.provenance)}
+    header |= {name: getattr(sample, name) for name in NUMBERS} | {"provenance": dict(sample.provenance)}
+    header["charge"] = atoms.info.get("charge")
     try:
-        text = json.dumps(header, default=_plain)
+        text = json.dumps(header, default=_numpy_as_plain)
     except TypeError as error:
         raise FormatError(f"sample {sample.name}: provenance is not JSON ({error})") from None
     return save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata={"sample": text})
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value.tolist() if isinstance(value, np.ndarray) else value
+def _numpy_as_plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def read_header(raw: bytes) -> dict[str, Any]:
@@ -81,9 +84,12 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
         for key, spin in header["operators"].items()
         if key in OPERATORS
     }
+    atoms = Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
+    if header.get("charge") is not None:
+        atoms.info["charge"] = header["charge"]
     return Sample(
         name=name,
-        structure=Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"]),
+        structure=atoms,
         basis=basis,
         spin=Spin(header["spin"]),
         orbital_energies=arrays.get("orbital_energies"),

@@ -1,4 +1,4 @@
-"""`Store`: labelled samples on disk, one checksummed record each, in an LMDB file that survives kill -9 and a full disk.
+"""`Store`: labelled samples on disk, one checksummed record each; kill -9 and a full disk leave it whole.
 
 Keys of the database, by their first byte:
 

@@ -1,0 +1,85 @@
+"""What tests share: water in STO-3G with real integrals but no self-consistency, and the data beside the checkout."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from harmose.basis import BasisSet
+from harmose.data.store import Store
+from harmose.sample import Sample
+from harmose.spin import Spin
+
+WATER = np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.471], [0.0, -0.757, -0.471]])
+"""Positions of O, H, H in angstrom."""
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real DFT data beside the checkout; the test is skipped where there is none."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no data beside the checkout (../shared/data)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def water_basis() -> BasisSet:
+    from harmose.io.pyscf import basis_set
+
+    return basis_set("sto-3g", [1, 8])
+
+
+@pytest.fixture(scope="session")
+def water_atoms() -> Callable[[int], Atoms]:
+    """Water with its atoms displaced by 0.05 angstrom, at random but the same for the same seed."""
+    return lambda seed: Atoms("OHH", WATER + 0.05 * np.random.default_rng(seed).normal(size=(3, 3)))
+
+
+@pytest.fixture(scope="session")
+def water_sample(water_atoms, water_basis) -> Callable[..., Sample]:
+    """`water_sample(seed, **changes)`: kinetic energy plus nuclear attraction as H, its half as H0, the overlap as S.
+
+    All of it transforms as a Hamiltonian must, and `orbital_energies` are those of (H, S).
+    """
+    from dataclasses import replace
+
+    import scipy.linalg
+
+    from harmose.io.pyscf import layout, molecule, overlap, to_blocks
+
+    def make(seed: int, **changes) -> Sample:
+        atoms = water_atoms(seed)
+        mol = molecule(atoms, "sto-3g")
+        blocks = layout(atoms, water_basis)
+        h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), blocks)
+        s = overlap(atoms, "sto-3g", water_basis)
+        sample = Sample(
+            name=f"water-{seed}",
+            structure=atoms,
+            basis=water_basis,
+            hamiltonian=h,
+            overlap=s,
+            prior=h.with_values(0.5 * h.values),
+            spin=Spin.NONE,
+            n_electrons=10.0,
+            energy=-2000.0 - seed,
+            orbital_energies=scipy.linalg.eigh(h.dense(), s.dense(), eigvals_only=True),
+            provenance={"code": "pyscf", "group": f"group-{seed // 2}", "kind": "test"},
+        )
+        return replace(sample, **changes)
+
+    return make
+
+
+@pytest.fixture
+def water_store(tmp_path, water_basis, water_sample) -> Path:
+    """A store of eight samples, water-0 to water-7, in pairs of one group; splits train (6) and val (2)."""
+    path = tmp_path / "water"
+    with Store.create(path, water_basis, metadata={"functional": "none", "basis": "sto-3g"}) as store:
+        for seed in range(8):
+            store.append(water_sample(seed))
+        store.set_splits({"train": [f"water-{k}" for k in range(6)], "val": ["water-6", "water-7"]})
+    return path

@@ -1,0 +1,359 @@
+"""Stores: what comes out is what went in, whatever happens to the process, the disk or the file in between."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import lmdb
+import numpy as np
+import pytest
+from ase import Atoms
+
+from harmose.basis import BasisSet, Shell
+from harmose.blocks import BlockMatrix
+from harmose.data import database as database_module
+from harmose.data.store import VERSION, Store, new_store
+from harmose.errors import BasisError, FormatError, MatrixError
+from harmose.sample import Sample
+from harmose.spin import Spin
+
+
+def assert_same(a: Sample, b: Sample) -> None:
+    assert (a.name, a.spin, a.energy, a.n_electrons, a.fermi_level) == (
+        b.name, b.spin, b.energy, b.n_electrons, b.fermi_level,
+    )  # fmt: skip
+    assert dict(a.provenance) == dict(b.provenance)
+    assert a.structure == b.structure
+    assert a.structure.info == b.structure.info
+    for name in ("hamiltonian", "overlap", "prior"):
+        x, y = getattr(a, name), getattr(b, name)
+        assert (x is None) == (y is None)
+        if x is not None:
+            assert x.spin is y.spin
+            assert np.array_equal(x.pairs, y.pairs)
+            assert x.values.dtype == y.values.dtype
+            assert np.array_equal(x.values, y.values)
+    assert np.array_equal(a.orbital_energies, b.orbital_energies)
+
+
+def test_round_trip_is_bit_exact_and_ordered(water_store, water_sample):
+    with Store.open(water_store) as store:
+        assert store.names() == [f"water-{k}" for k in range(8)]
+        assert len(store) == 8
+        assert "water-3" in store
+        assert "water-9" not in store
+        for seed, sample in enumerate(store):
+            assert_same(sample, water_sample(seed))
+        assert store.metadata == {"functional": "none", "basis": "sto-3g"}
+        assert store.splits["val"] == ["water-6", "water-7"]
+        assert store.provenance("water-5") == {"code": "pyscf", "group": "group-2", "kind": "test"}
+
+
+def test_charge_travels(tmp_path, water_basis, water_sample):
+    sample = water_sample(0)
+    sample.structure.info.update(charge=2, other="dropped")
+    with Store.create(tmp_path / "s", water_basis) as store:
+        store.append(sample)
+        assert store["water-0"].structure.info == {"charge": 2}
+
+
+@pytest.mark.parametrize("spin", [Spin.COLLINEAR, Spin.SPINOR])
+def test_periodic_and_spin_polarized_round_trip(tmp_path, spin):
+    basis = BasisSet("toy", {6: (Shell(2, 0), Shell(2, 1))}, {6: 1.2})
+    atoms = Atoms("C2", [[0, 0, 0], [0, 1.42, 0]], cell=[[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 15.0]], pbc=[1, 1, 0])
+    pairs = np.array([[0, 1, -1, -1, 0], [0, 1, 0, 0, 0]])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(spin.n_components, 4 * 16)).astype(spin.dtype)
+    if spin is Spin.SPINOR:
+        values += 1j * rng.normal(size=values.shape)
+    h = BlockMatrix(basis, atoms.numbers, pairs, values, spin)
+    s = BlockMatrix(basis, atoms.numbers, pairs, rng.normal(size=(1, 64)))
+    sample = Sample("graphene", atoms, basis, h, overlap=s, spin=spin, fermi_level=-2.5)
+    with Store.create(tmp_path / "s", basis, spin) as store:
+        store.append(sample, check=False)
+        again = store["graphene"]
+    assert again.spin is spin
+    assert again.hamiltonian.spin is spin
+    assert again.overlap is not None
+    assert again.overlap.spin is Spin.NONE
+    assert np.array_equal(again.hamiltonian.values, values)
+    assert np.array_equal(again.overlap.values, s.values)
+    assert np.array_equal(again.hamiltonian.pairs, pairs)
+    assert again.structure == atoms
+    assert again.fermi_level == -2.5
+    assert again.prior is None
+
+
+def test_digest_knows_content_and_not_order(tmp_path, water_basis, water_sample):
+    a, b = water_sample(0), water_sample(1)
+    digests = []
+    for k, samples in enumerate([(a, b), (b, a), (a,), (a, replace(b, energy=b.energy + 1e-9))]):
+        with Store.create(tmp_path / str(k), water_basis) as store:
+            for sample in samples:
+                store.append(sample)
+            digests.append(store.digest)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_refuses_what_does_not_belong(water_store, water_sample):
+    with Store.open(water_store, writable=True) as store:
+        before = store.digest
+        with pytest.raises(FormatError, match=r"expected new names, got 'water-3'"):
+            store.append(water_sample(3))
+        with pytest.raises(FormatError, match="expected spin none, got collinear"):
+            store.append(replace(water_sample(9), spin=Spin.COLLINEAR))
+        other = BasisSet("sto-3g", {1: (Shell(1, 0),), 8: (Shell(1, 0), Shell(2, 1), Shell(2, 0))}, {1: 6, 8: 6})
+        with pytest.raises(BasisError, match="expected basis sto-3g"):
+            store.append(replace(water_sample(9), basis=other))
+        same = water_sample(9)
+        with pytest.raises(MatrixError, match="H equals H0"):
+            store.append(replace(same, prior=same.hamiltonian))
+        with pytest.raises(FormatError, match="1 to 500 bytes, got 600"):
+            store.append(replace(same, name="x" * 600))
+        with pytest.raises(FormatError, match="provenance is not JSON"):
+            store.append(replace(same, provenance={"x": object()}))
+        assert store.digest == before
+        assert len(store) == 8
+
+
+def test_a_reading_store_does_not_write(water_store, water_sample):
+    with Store.open(water_store) as store, pytest.raises(FormatError, match="for reading only"):
+        store.append(water_sample(9))
+    closed = Store.open(water_store)
+    closed.close()
+    with pytest.raises(FormatError, match="is closed"):
+        closed.names()
+
+
+def test_splits_name_known_samples_once(water_store):
+    with Store.open(water_store, writable=True) as store:
+        with pytest.raises(FormatError, match="names the sample 'water-8', which the store lacks"):
+            store.set_splits({"train": ["water-0", "water-8"]})
+        with pytest.raises(FormatError, match="in the splits train and test"):
+            store.set_splits({"train": ["water-0"], "test": ["water-0"]})
+        assert set(store.splits) == {"train", "val"}
+
+
+def test_failures_are_remembered_until_they_succeed(water_store, water_sample):
+    with Store.open(water_store, writable=True) as store:
+        store.remember_failure("water-9", "not converged")
+        store.remember_failure("water-10", "odd")
+    with Store.open(water_store, writable=True) as store:
+        assert store.failures == {"water-9": "not converged", "water-10": "odd"}
+        store.append(water_sample(9))
+        assert store.failures == {"water-10": "odd"}
+
+
+def test_basis_grows_by_elements(water_store, water_sample):
+    from harmose.io.pyscf import basis_set
+
+    with Store.open(water_store, writable=True) as store:
+        store.extend_basis(basis_set("sto-3g", [6, 1]))
+        assert store.basis.elements == (1, 6, 8)
+        assert np.array_equal(store["water-1"].hamiltonian.values, water_sample(1).hamiltonian.values)
+        store.append(water_sample(9))
+        wrong = BasisSet("sto-3g", {1: (Shell(1, 0), Shell(2, 0))}, {1: 6.0})
+        with pytest.raises(BasisError, match="two different sets of shells for H"):
+            store.extend_basis(wrong)
+        assert store.basis.elements == (1, 6, 8)
+
+
+def test_readers_and_a_writer_share_one_file(water_store, water_sample):
+    with Store.open(water_store) as reader, Store.open(water_store) as second:
+        assert len(reader) == len(second) == 8
+        with Store.open(water_store, writable=True) as writer:
+            writer.append(water_sample(8))
+        assert reader.names()[-1] == "water-8"
+        assert_same(second["water-8"], water_sample(8))
+        with pytest.raises(FormatError, match="for reading only"):
+            second.append(water_sample(9))
+
+
+def test_another_process_sees_what_is_added(water_store, water_sample):
+    code = "import sys, pickle; s = pickle.loads(bytes.fromhex(sys.argv[1])); print(len(s), s.digest)"
+    with Store.open(water_store) as store:
+        pickled = pickle.dumps(store).hex()
+    with Store.open(water_store, writable=True) as store:
+        store.append(water_sample(8))
+        out = subprocess.run([sys.executable, "-c", code, pickled], capture_output=True, text=True, check=True).stdout
+        assert out.split() == ["9", store.digest]
+
+
+def test_the_map_grows_with_the_data(tmp_path, water_basis, water_sample, monkeypatch):
+    monkeypatch.setattr(database_module, "SMALLEST_MAP", 1 << 16)
+    with Store.create(tmp_path / "s", water_basis) as store, Store.open(tmp_path / "s") as reader:
+        for seed in range(30):
+            store.append(water_sample(seed % 3, name=f"n{seed}", provenance={"note": "x" * 20_000}))
+        assert os.path.getsize(tmp_path / "s" / "data.mdb") > 5 * (1 << 16)
+        assert len(reader) == 30
+        assert_same(reader["n29"], water_sample(29 % 3, name="n29", provenance={"note": "x" * 20_000}))
+
+
+def test_an_existing_path_is_never_overwritten(tmp_path, water_basis):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FormatError, match="expected a new path, got one that exists"):
+        Store.create(tmp_path / "notes.txt", water_basis)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_new_store_appears_complete_or_not_at_all(tmp_path, water_basis, water_sample):
+    def add_twice() -> None:
+        with new_store(tmp_path / "s", water_basis) as store:
+            store.append(water_sample(0))
+            store.append(water_sample(0))
+
+    with pytest.raises(FormatError, match="expected new names"):
+        add_twice()
+    assert list(tmp_path.iterdir()) == []
+    with new_store(tmp_path / "s", water_basis) as store:
+        store.append(water_sample(0))
+        assert not (tmp_path / "s").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    with Store.open(tmp_path / "s") as store:
+        assert store.names() == ["water-0"]
+
+
+def test_opening_creates_nothing(tmp_path, water_store):
+    with pytest.raises(FormatError, match="no such store"):
+        Store.open(tmp_path / "nowhere", writable=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FormatError, match="expected a harmose store"):
+        Store.open(tmp_path / "empty", writable=True)
+    assert list((tmp_path / "empty").iterdir()) == []
+    (water_store / "lock.mdb").unlink(missing_ok=True)
+    with Store.open(water_store) as store:
+        list(store)
+    assert [p.name for p in water_store.iterdir()] == ["data.mdb"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 4096, 8192, 20_000, -4096, -1])
+@pytest.mark.parametrize("writable", [False, True])
+def test_truncated_files_are_named(water_store, keep, writable):
+    file = water_store / "data.mdb"
+    size = file.stat().st_size
+    os.truncate(file, keep if keep >= 0 else size + keep)
+    with pytest.raises(FormatError, match=r"water: .*(truncated|empty)"):
+        Store.open(water_store, writable)
+    assert file.stat().st_size == (keep if keep >= 0 else size + keep)
+
+
+def test_other_files_are_not_stores(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"hello")
+    with pytest.raises(FormatError, match="expected a harmose store"):
+        Store.open(file)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "data.mdb").write_bytes(os.urandom(20_000))
+    with pytest.raises(FormatError, match="not a harmose store"):
+        Store.open(folder)
+    with lmdb.open(str(tmp_path / "foreign")) as env, env.begin(write=True) as txn:
+        txn.put(b"someone", b"else's")
+    with pytest.raises(FormatError, match="no readable description"):
+        Store.open(tmp_path / "foreign")
+
+
+def test_another_version_is_named(water_store):
+    with lmdb.open(str(water_store)) as env, env.begin(write=True) as txn:
+        meta = txn.get(b"m")
+        assert f'"version": {VERSION}'.encode() in meta
+        txn.put(b"m", meta.replace(f'"version": {VERSION}'.encode(), b'"version": 7'))
+    with pytest.raises(FormatError, match=f"expected a harmose store of version {VERSION}, got version 7"):
+        Store.open(water_store)
+
+
+def test_every_flipped_byte_of_a_record_is_noticed(water_store):
+    with Store.open(water_store) as store:
+        raw = store.record("water-4")
+    whole = (water_store / "data.mdb").read_bytes()
+    start = whole.find(raw)
+    assert start > 0
+    for offset in [0, 9, 200, len(raw) // 2, len(raw) - 1]:
+        damaged = bytearray(whole)
+        damaged[start + offset] ^= 1
+        (water_store / "data.mdb").write_bytes(damaged)
+        with Store.open(water_store) as store:
+            with pytest.raises(FormatError, match=r"water: sample 'water-4' is corrupt"):
+                store["water-4"]
+            assert len(store) == 8
+            assert store["water-5"].name == "water-5"
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (lmdb.DiskError("mdb_txn_commit: No space left on device"), "No space left on device"),
+        (OSError(28, "full"), "full"),
+    ],
+)
+def test_a_full_disk_is_reported_and_harms_nothing(water_store, water_sample, monkeypatch, failure, words):
+    with Store.open(water_store, writable=True) as store:
+        before = store.digest
+
+        def fail(*_):
+            raise failure
+
+        with monkeypatch.context() as patch:
+            patch.setattr("harmose.data.store._next_position", fail)
+            with pytest.raises(FormatError, match=f"cannot write: .*{words}.*unharmed"):
+                store.append(water_sample(9))
+        assert store.digest == before
+        store.append(water_sample(9))
+        assert_same(store["water-9"], water_sample(9))
+
+
+LIMITED = """
+import resource, sys
+from harmose.data.store import Store
+from harmose.errors import FormatError
+store = Store.open(sys.argv[1], writable=True)
+raw = store.record("water-0")
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+added = 0
+try:
+    for k in range(1000):
+        store.append_record(f"copy-{k}", raw)
+        added += 1
+except FormatError as error:
+    print(added, error)
+"""
+
+
+def test_a_real_write_error_harms_nothing(water_store):
+    """The operating system itself refuses to let the file grow."""
+    run = [sys.executable, "-c", LIMITED, str(water_store)]
+    out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    added, message = out.split(maxsplit=1)
+    assert "cannot write" in message
+    assert 0 < int(added) < 1000
+    with Store.open(water_store) as store:
+        assert len(store) == 8 + int(added)
+        assert store.record(f"copy-{int(added) - 1}") == store.record("water-0")
+
+
+ENDLESS = """
+import sys
+from harmose.data.store import Store
+store = Store.open(sys.argv[1], writable=True)
+raw = store.record("water-0")
+for k in range(100_000):
+    store.append_record(f"copy-{k}", raw)
+    print(k, flush=True)
+"""
+
+
+def test_kill_loses_at_most_the_sample_in_flight(water_store):
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(water_store)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(20)]
+    process.send_signal(signal.SIGKILL)
+    confirmed = int((lines + process.stdout.read().splitlines())[-1])
+    process.wait()
+    with Store.open(water_store, writable=True) as store:
+        assert len(store) in (8 + confirmed + 1, 8 + confirmed + 2)
+        assert {store.record(f"copy-{k}") for k in range(confirmed + 1)} == {store.record("water-0")}
+        store.append_record("after", store.record("water-0"))
