@@ -12,6 +12,9 @@ from ase.data import chemical_symbols
 
 from harmose.errors import BasisError
 
+LETTERS = "spdfghi"
+"""Names of l = 0, 1, 2, ...; the largest l that a shell may have follows."""
+
 
 @dataclass(frozen=True, order=True)
 class Shell:
@@ -19,7 +22,7 @@ class Shell:
 
     n: int
     """Principal quantum number; where a code gives none, the count from l + 1 upward."""
-    l: int  # noqa: E741 - the field's own letter
+    l: int
     zeta: int = 1
 
     @property
@@ -27,7 +30,7 @@ class Shell:
         return 2 * self.l + 1
 
     def __str__(self) -> str:
-        return f"{self.n}{'spdfghi'[self.l]}" + ("" if self.zeta == 1 else "'" * (self.zeta - 1))
+        return f"{self.n}{LETTERS[self.l]}" + ("" if self.zeta == 1 else "'" * (self.zeta - 1))
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,27 @@ class BasisSet:
     def __post_init__(self) -> None:
         if set(self.shells) != set(self.radii):
             raise BasisError(f"basis {self.name}: expected shells and radii for the same elements")
-        object.__setattr__(self, "shells", MappingProxyType({int(z): tuple(s) for z, s in sorted(self.shells.items())}))
-        object.__setattr__(self, "radii", MappingProxyType({int(z): float(r) for z, r in sorted(self.radii.items())}))
+        shells = {int(z): tuple(s) for z, s in sorted(self.shells.items())}
+        # Six digits, like the JSON form: the same pairs are in reach here, in a store and in another process.
+        radii = {int(z): round(float(r), 6) for z, r in sorted(self.radii.items())}
+        for z in shells:
+            self._check_element(z, shells[z], radii[z])
+        object.__setattr__(self, "shells", MappingProxyType(shells))
+        object.__setattr__(self, "radii", MappingProxyType(radii))
+
+    def _check_element(self, z: int, shells: tuple[Shell, ...], radius: float) -> None:
+        if not 0 < z < len(chemical_symbols):
+            raise BasisError(f"basis {self.name}: expected an element, got atomic number {z}")
+        if not shells:
+            raise BasisError(f"basis {self.name}: expected at least one shell for {_symbol(z)}, got none")
+        for shell in shells:
+            if shell.n < 1 or not 0 <= shell.l < len(LETTERS) or shell.zeta < 1:
+                raise BasisError(
+                    f"basis {self.name}: expected shells with n >= 1, l = 0..{len(LETTERS) - 1}, zeta >= 1 for "
+                    f"{_symbol(z)}, got n = {shell.n}, l = {shell.l}, zeta = {shell.zeta}"
+                )
+        if not 0 < radius < float("inf"):
+            raise BasisError(f"basis {self.name}: expected a positive radius for {_symbol(z)}, got {radius}")
 
     def __reduce__(self):
         return BasisSet.from_json, (self.to_json(),)
@@ -62,7 +84,7 @@ class BasisSet:
 
     @property
     def l_max(self) -> int:
-        return max(shell.l for shells in self.shells.values() for shell in shells)
+        return max((shell.l for shells in self.shells.values() for shell in shells), default=0)
 
     def degrees(self, z: int) -> tuple[int, ...]:
         """The l of each shell of element `z`, in order."""
@@ -73,7 +95,7 @@ class BasisSet:
 
     def _of(self, z: int) -> tuple[Shell, ...]:
         if z not in self.shells:
-            known = ", ".join(chemical_symbols[k] for k in self.shells)
+            known = ", ".join(chemical_symbols[k] for k in self.shells) or "no element at all"
             raise BasisError(f"basis {self.name}: expected one of {known}, got {_symbol(z)}")
         return self.shells[z]
 
@@ -87,9 +109,10 @@ class BasisSet:
 
     def reach(self, numbers: Iterable[int]) -> np.ndarray:
         """Orbital radius of each atom in angstrom, shape (N,)."""
-        for z in set(map(int, numbers)):
+        numbers = [int(z) for z in numbers]
+        for z in set(numbers):
             self._of(z)
-        return np.array([self.radii[int(z)] for z in numbers])
+        return np.array([self.radii[z] for z in numbers])
 
     def restricted(self, elements: Iterable[int]) -> "BasisSet":
         """The same basis set with only these elements."""
@@ -112,7 +135,7 @@ class BasisSet:
 
     def to_json(self) -> str:
         elements = {
-            str(z): {"shells": [[s.n, s.l, s.zeta] for s in self.shells[z]], "radius": round(self.radii[z], 6)}
+            str(z): {"shells": [[s.n, s.l, s.zeta] for s in self.shells[z]], "radius": self.radii[z]}
             for z in self.shells
         }
         return json.dumps({"name": self.name, "elements": elements}, sort_keys=True)
@@ -124,7 +147,7 @@ class BasisSet:
             elements = data["elements"]
             shells = {int(z): tuple(Shell(*map(int, s)) for s in e["shells"]) for z, e in elements.items()}
             return BasisSet(str(data["name"]), shells, {int(z): float(e["radius"]) for z, e in elements.items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BasisError(f"basis set: expected JSON with name and elements, got {text[:60]!r} ({error})") from None
 
 
