@@ -29,10 +29,15 @@ class BlockMatrix:
     spin: Spin = Spin.NONE
 
     def __post_init__(self) -> None:
+        _check_pairs(np.asarray(self.pairs), len(self.numbers))
         expected = (self.spin.n_components, int(self.offsets[-1]))
         if self.values.shape != expected:
             raise MatrixError(f"expected values of shape {expected} for {len(self.numbers)} atoms and "
                               f"{len(self.pairs)} pairs, got {self.values.shape}")  # fmt: skip
+
+    def __reduce__(self):
+        # Without the cached properties, which are several times as large as the values.
+        return BlockMatrix, (self.basis, self.numbers, self.pairs, self.values, self.spin)
 
     @cached_property
     def orbital_counts(self) -> np.ndarray:
@@ -172,6 +177,29 @@ class BlockMatrix:
         return self.with_values(values)
 
 
+def _check_pairs(pairs: np.ndarray, n_atoms: int) -> None:
+    """Raise `MatrixError` unless each block is there once: pairs of existing atoms, canonical, in ascending order."""
+    if pairs.ndim != 2 or pairs.shape[1] != 5:
+        raise MatrixError(f"expected pairs (i, j, Rx, Ry, Rz) of shape (P, 5), got {pairs.shape}")
+    if pairs[:, :2].min(initial=0) < 0 or pairs[:, :2].max(initial=-1) >= n_atoms:
+        raise MatrixError(f"expected pairs of {n_atoms} atoms, got {pairs[:, :2].min()} to {pairs[:, :2].max()}")
+    pairs = pairs.astype(np.int64)
+    # i < j, or i == j and R lexicographically positive
+    turned = ~_lexicographically_positive(np.column_stack([pairs[:, 1] - pairs[:, 0], pairs[:, 2:]]))
+    if turned.any():
+        raise MatrixError(f"expected pairs in canonical direction, got {pairs[turned][0].tolist()}")
+    unsorted = ~_lexicographically_positive(np.diff(pairs, axis=0))
+    if unsorted.any():
+        first, second = pairs[np.argmax(unsorted) :][:2].tolist()
+        raise MatrixError(f"expected every pair once and in ascending order, got {first} before {second}")
+
+
+def _lexicographically_positive(rows: np.ndarray) -> np.ndarray:
+    """True where the first component that is not zero is positive."""
+    first = np.argmax(rows != 0, axis=1)
+    return rows[np.arange(len(rows)), first] > 0
+
+
 def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-6, name: str = "matrix") -> BlockMatrix:
     """Blocks of a molecule's dense matrix, in the layout (basis, atoms, pairs, spin) of another operator.
 
@@ -180,10 +208,16 @@ def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-
     """
     if layout.spin is Spin.SPINOR:
         raise MatrixError("dense spinor matrices are not supported here")
-    m = np.asarray(matrix, dtype=np.float64).reshape(-1, *np.shape(matrix)[-2:])
+    if np.asarray(layout.pairs)[:, 2:].any():
+        raise MatrixError(f"{name}: expected the layout of a molecule, got one with periodic images")
+    if np.iscomplexobj(matrix):
+        raise MatrixError(f"{name}: expected a real matrix for spin {layout.spin}, got a complex one")
+    m = np.asarray(matrix, dtype=np.float64)
     n = layout.n_orbitals
-    if m.shape != (layout.spin.n_components, n, n):
-        raise MatrixError(f"{name}: expected shape {(layout.spin.n_components, n, n)}, got {np.shape(matrix)}")
+    shape = (n, n) if layout.spin is Spin.NONE else (layout.spin.n_components, n, n)
+    if m.shape != shape:
+        raise MatrixError(f"{name}: expected shape {shape}, got {m.shape}")
+    m = m.reshape(-1, n, n)
     if not np.isfinite(m).all():
         raise MatrixError(f"{name}: expected finite values, got NaN or infinity")
     asymmetry = np.abs(m - m.transpose(0, 2, 1)).max(initial=0.0)
