@@ -46,14 +46,18 @@ class Sample:
 def check_sample(sample: Sample) -> None:
     """Raise `StructureError` or `MatrixError` that names the sample when it is not fit for training.
 
-    Checked: the structure; finite values; symmetric on-site blocks; S positive definite with a unit-like diagonal (molecules); H is not H0;
-    all operators on the same atoms, blocks and basis.
+    Checked: the structure; finite values; symmetric on-site blocks; S positive definite (molecules) with a diagonal near
+    1; H is not H0; all operators on the same atoms, blocks and basis; H and H0 of the sample's spin.
     """
     check_structure(sample.structure, f"sample {sample.name}")
     operators = {"H": sample.hamiltonian, "S": sample.overlap, "H0": sample.prior}
     for label, operator in operators.items():
         if operator is None:
             continue
+        if operator.basis != sample.basis:
+            raise MatrixError(f"sample {sample.name}: {label} belongs to another basis set than {sample.basis.name}")
+        if label != "S" and operator.spin is not sample.spin:
+            raise MatrixError(f"sample {sample.name}: expected {label} of spin {sample.spin}, got {operator.spin}")
         if not np.array_equal(operator.numbers, sample.structure.numbers):
             raise MatrixError(f"sample {sample.name}: {label} belongs to other atoms than the structure")
         if not np.array_equal(operator.pairs, sample.hamiltonian.pairs):
@@ -63,7 +67,18 @@ def check_sample(sample: Sample) -> None:
         _check_onsite_symmetric(sample.name, label, operator)
     if sample.prior is not None and np.allclose(sample.prior.values, sample.hamiltonian.values, atol=1e-9, rtol=0):
         raise MatrixError(f"sample {sample.name}: H equals H0, so the calculation has not run")
-    if sample.overlap is not None and not sample.structure.pbc.any():
+    if sample.overlap is not None:
+        _check_overlap(sample)
+
+
+def _check_overlap(sample: Sample) -> None:
+    assert sample.overlap is not None
+    block, row, col = sample.overlap.elements
+    diagonal = sample.overlap.values[0, (row == col) & (block < len(sample.structure))].real
+    if not (diagonal.min() > 0.5 and diagonal.max() < 2):
+        raise MatrixError(f"sample {sample.name}: expected a diagonal of S near 1, got {diagonal.min():.3g} to "
+                          f"{diagonal.max():.3g}")  # fmt: skip
+    if not sample.structure.pbc.any():
         lowest = float(np.linalg.eigvalsh(sample.overlap.dense()).min())
         if lowest <= 0:
             raise MatrixError(f"sample {sample.name}: S is not positive definite (smallest eigenvalue {lowest:.2e})")
