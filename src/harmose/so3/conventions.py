@@ -25,6 +25,9 @@ class Convention:
         for l, order in self.order.items():
             if sorted(order) != list(range(2 * l + 1)):
                 raise BasisError(f"convention {self.name}: l = {l} wants a permutation of {2 * l + 1}, got {order}")
+        for l, sign in self.sign.items():
+            if len(sign) != 2 * l + 1 or any(abs(s) != 1 for s in sign):
+                raise BasisError(f"convention {self.name}: l = {l} wants {2 * l + 1} signs +1 or -1, got {sign}")
         object.__setattr__(self, "order", MappingProxyType(dict(self.order)))
         object.__setattr__(self, "sign", MappingProxyType(dict(self.sign)))
 

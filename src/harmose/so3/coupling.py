@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=256)
-def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:  # noqa: E741
+def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:
     """Orthonormal real coupling coefficients, float64, shape (2l+1, 2l1+1, 2l2+1)."""
     table = o3.wigner_3j(l1, l2, l, dtype=torch.float64).numpy()
     return np.ascontiguousarray(np.moveaxis(table, -1, 0)) * np.sqrt(2 * l + 1)

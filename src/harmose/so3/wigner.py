@@ -17,7 +17,7 @@ from harmose.errors import StructureError
 
 
 @lru_cache(maxsize=32)
-def _quarter_turn(l: int) -> np.ndarray:  # noqa: E741
+def _quarter_turn(l: int) -> np.ndarray:
     """K(l) = D(Rx(-pi/2)) in float64, from the angular momentum matrices."""
     m = np.arange(-l, l + 1)
     raising = np.diag(np.sqrt(l * (l + 1) - m[:-1] * (m[:-1] + 1)), -1)
@@ -33,7 +33,7 @@ def _quarter_turn(l: int) -> np.ndarray:  # noqa: E741
     return np.ascontiguousarray(turn.real)
 
 
-def _about_z(l: int, angle: Tensor) -> Tensor:  # noqa: E741
+def _about_z(l: int, angle: Tensor) -> Tensor:
     """D(Rz(angle)): angle (...) -> (..., 2l+1, 2l+1)."""
     m = torch.arange(-l, l + 1, device=angle.device, dtype=angle.dtype)
     phase = angle[..., None] * m
@@ -41,12 +41,12 @@ def _about_z(l: int, angle: Tensor) -> Tensor:  # noqa: E741
     return torch.diag_embed(torch.cos(phase)) + torch.diag_embed(-torch.sin(phase)).flip(-1)
 
 
-def _about_y(l: int, angle: Tensor) -> Tensor:  # noqa: E741
+def _about_y(l: int, angle: Tensor) -> Tensor:
     k = torch.as_tensor(_quarter_turn(l), dtype=angle.dtype, device=angle.device)
     return k @ _about_z(l, angle) @ k.T
 
 
-def wigner_d(l: int, rotation: Tensor) -> Tensor:  # noqa: E741
+def wigner_d(l: int, rotation: Tensor) -> Tensor:
     """D(l)(Q), shape (..., 2l+1, 2l+1), for proper rotations Q, shape (..., 3, 3)."""
     if l == 0:
         return torch.ones(*rotation.shape[:-2], 1, 1, dtype=rotation.dtype, device=rotation.device)
@@ -65,7 +65,7 @@ def wigner_d(l: int, rotation: Tensor) -> Tensor:  # noqa: E741
     return _about_z(l, a) @ _about_y(l, b) @ _about_z(l, c)
 
 
-def edge_wigner(l: int, vectors: Tensor) -> Tensor:  # noqa: E741
+def edge_wigner(l: int, vectors: Tensor) -> Tensor:
     """D(l) of the rotation `Ry(-beta) Rz(-alpha)` that takes each vector to +z: (E, 3) -> (E, 2l+1, 2l+1).
 
     The turn about the edge itself is free; here the azimuth is undone about the global z axis. Along z the azimuth is
