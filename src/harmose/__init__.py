@@ -1,0 +1,77 @@
+"""Kohn-Sham Hamiltonians of molecules and crystals from the atomic structure alone, in two stages.
+
+    sample = harmose.read("water-store", "water-0")      # structure, basis, hamiltonian, overlap, ...
+    e = harmose.eigenvalues(sample.hamiltonian, sample.overlap)   # eV
+    model = harmose.load("runs/water")                   # a training's folder, or the name of a shipped model
+    h = model.predict(atoms)                             # BlockMatrix
+    mf = harmose.pyscf.start(mf, model)                  # PySCF, started from the prediction
+
+The names below are imported when they are first used, so that `import harmose` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harmose import pyscf as pyscf
+    from harmose.basis import BasisSet as BasisSet
+    from harmose.basis import Shell as Shell
+    from harmose.blocks import BlockMatrix as BlockMatrix
+    from harmose.checkpoint import load as load
+    from harmose.data.store import Store as Store
+    from harmose.errors import HarmoseError as HarmoseError
+    from harmose.files import read as read
+    from harmose.files import write as write
+    from harmose.physics.eigen import eigenvalues as eigenvalues
+    from harmose.sample import Sample as Sample
+    from harmose.spin import Spin as Spin
+
+    __version__: str
+
+_WHERE = {
+    "read": "harmose.files",
+    "write": "harmose.files",
+    "load": "harmose.checkpoint",
+    "eigenvalues": "harmose.physics.eigen",
+    "Sample": "harmose.sample",
+    "BlockMatrix": "harmose.blocks",
+    "BasisSet": "harmose.basis",
+    "Shell": "harmose.basis",
+    "Spin": "harmose.spin",
+    "Store": "harmose.data.store",
+    "HarmoseError": "harmose.errors",
+}
+
+__all__ = [
+    "read",
+    "write",
+    "load",
+    "eigenvalues",
+    "Sample",
+    "BlockMatrix",
+    "BasisSet",
+    "Shell",
+    "Spin",
+    "Store",
+    "HarmoseError",
+    "pyscf",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module, metadata
+
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    if name == "pyscf":
+        return import_module("harmose.pyscf")
+    if name == "__version__":
+        try:
+            return metadata.version("harmose")
+        except metadata.PackageNotFoundError:
+            return "0+unknown"
+    raise AttributeError(f"module 'harmose' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

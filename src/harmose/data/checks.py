@@ -1,0 +1,145 @@
+"""Find what must not be trained on, sample by sample."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import torch
+from ase import Atoms
+
+from harmose.blocks import BlockMatrix
+from harmose.data.store import Store
+from harmose.errors import HarmoseError
+from harmose.graph import pair_vectors
+from harmose.sample import Sample, check_sample
+from harmose.so3.wigner import edge_wigner
+from harmose.spin import Spin
+
+ENERGY_TOLERANCE = 1e-3
+"""eV; orbital energies that differ more from those of (H, S) belong to another H. Rounding in the DFT gives 1e-4."""
+
+OVERLAP_TOLERANCE = 1e-3
+"""Elements of S that must vanish by rotation about the bond may reach this; integration grids of NAO codes need it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a sample."""
+
+    sample: str
+    text: str
+
+
+def check(store: Store) -> list[Problem]:
+    """Everything in a store that must not be trained on, in the store's order.
+
+    Looked for: records that cannot be read; whatever `check_sample` refuses; calculations that did not converge; the
+    same structure twice (up to a rigid motion); orbital energies that are not those of (H, S); and orbitals in a wrong
+    order or with a wrong sign: in the frame of the bond, S must not couple different m.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for name in store.names():
+        try:
+            sample = store[name]
+        except HarmoseError as error:
+            problems.append(Problem(name, str(error)))
+            continue
+        problems += [Problem(name, text) for text in _problems(sample)]
+        geometry = fingerprint(sample.structure)
+        if geometry in seen:
+            problems.append(Problem(name, f"the same structure as {seen[geometry]!r}"))
+        seen.setdefault(geometry, name)
+    return problems
+
+
+def _problems(sample: Sample) -> list[str]:
+    try:
+        check_sample(sample)
+    except HarmoseError as error:
+        return [str(error).removeprefix(f"sample {sample.name}: ")]
+    found = []
+    if sample.provenance.get("converged") is False:
+        found.append("the calculation did not converge")
+    if sample.overlap is not None:
+        found += _wrong_order(sample.structure, sample.overlap) + _wrong_energies(sample)
+    return found
+
+
+def _wrong_energies(sample: Sample) -> list[str]:
+    stored, overlap = sample.orbital_energies, sample.overlap
+    if stored is None or overlap is None or sample.structure.pbc.any() or sample.spin is Spin.SPINOR:
+        return []
+    h, s = sample.hamiltonian.dense(), overlap.dense()
+    s = s if s.ndim == 2 else s[0]
+    solved = np.array([scipy.linalg.eigh(one, s, eigvals_only=True) for one in h.reshape(-1, *s.shape)])
+    stored = np.asarray(stored).reshape(len(solved), -1)
+    if stored.shape != solved.shape:
+        return [f"expected {solved.shape[1]} orbital energies, got {stored.shape[1]}"]
+    worst = float(np.abs(np.sort(stored) - solved).max())
+    return (
+        [f"the orbital energies of (H, S) differ from the stored ones by {worst:.3g} eV"]
+        if worst > ENERGY_TOLERANCE
+        else []
+    )
+
+
+def _wrong_order(atoms: Atoms, overlap: BlockMatrix) -> list[str]:
+    """Rotated so that the bond is the z axis, an overlap of two atoms' orbitals vanishes unless m1 = m2."""
+    vectors = pair_vectors(atoms, overlap.pairs)
+    worst, where = 0.0, -1
+    for (z1, z2), index, positions in overlap.groups():
+        pairs = index - len(overlap.numbers)
+        off = (pairs >= 0) & (np.linalg.norm(vectors[np.maximum(pairs, 0)], axis=1) > 1e-6)
+        if not off.any():
+            continue
+        frame = torch.as_tensor(vectors[pairs[off]])
+        d = {l: edge_wigner(l, frame).numpy() for l in {*overlap.basis.degrees(z1), *overlap.basis.degrees(z2)}}
+        size = np.abs(
+            _other_m(overlap.values[0][positions[off]].real, overlap.basis.degrees(z1), overlap.basis.degrees(z2), d)
+        )
+        if size.max(initial=0.0) > worst:
+            worst, where = float(size.max()), int(pairs[off][np.argmax(size.max(axis=(1, 2)))])
+    if worst <= OVERLAP_TOLERANCE:
+        return []
+    i, j = overlap.pairs[where, :2]
+    return [
+        f"orbitals in a wrong order or sign: in the frame of atoms {i} and {j}, S couples different m by {worst:.3g}"
+    ]
+
+
+def _other_m(blocks: np.ndarray, left: Sequence[int], right: Sequence[int], d: Mapping[int, Any]) -> np.ndarray:
+    """Blocks (B, n1, n2) in the bond's frame, without the elements of equal m."""
+    out = np.zeros_like(blocks)
+    row = 0
+    for l1 in left:
+        column = 0
+        for l2 in right:
+            rows, columns = slice(row, row + 2 * l1 + 1), slice(column, column + 2 * l2 + 1)
+            turned = d[l1] @ blocks[:, rows, columns] @ d[l2].transpose(0, 2, 1)
+            m1, m2 = np.arange(-l1, l1 + 1), np.arange(-l2, l2 + 1)
+            out[:, rows, columns] = np.where(m1[:, None] == m2, 0.0, turned)
+            column += 2 * l2 + 1
+        row += 2 * l1 + 1
+    return out
+
+
+def fingerprint(atoms: Atoms, digits: int = 4) -> str:
+    """Hexadecimal digits, the same for structures equal up to a rigid motion (molecules) or a translation (crystals).
+
+    Mirror images of a molecule are not told apart. Lengths are rounded to `digits` decimals of an angstrom.
+    """
+    numbers, x = np.asarray(atoms.numbers), atoms.positions
+    if atoms.pbc.any():
+        scaled = atoms.get_scaled_positions(wrap=False)
+        scaled -= scaled[0]
+        scaled[:, atoms.pbc] -= np.floor(scaled[:, atoms.pbc] + 1e-6)
+        lengths = np.concatenate([scaled @ atoms.cell.complete().array, atoms.cell.array])
+    else:
+        lengths = np.linalg.norm(x[:, None] - x, axis=-1)
+    # The shift keeps lengths written with few decimals away from the edge between two roundings.
+    rounded = np.round(lengths + 0.271828 * 10.0**-digits, digits) + 0.0
+    return hashlib.sha256(numbers.tobytes() + rounded.tobytes()).hexdigest()[:16]

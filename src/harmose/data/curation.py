@@ -1,0 +1,89 @@
+"""Work on whole stores: split them at random, merge them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harmose.data.store import Store, new_store
+from harmose.errors import ConfigError, FormatError
+
+
+def split(store: Store, fractions: Mapping[str, float], seed: int, by: str | None = None) -> dict[str, list[str]]:
+    """Random splits: names of the samples of each split, in the store's order; nothing is written.
+
+    `fractions` gives each split's share; what they leave below 1 belongs to no split. With `by` ("group"), samples that
+    share this entry of their provenance stay together, so that shares are met only as well as the groups allow. Raises
+    `ConfigError` for impossible shares and `FormatError` for a sample without the entry.
+    """
+    if not fractions or any(not 0 <= share <= 1 for share in fractions.values()) or sum(fractions.values()) > 1 + 1e-9:
+        raise ConfigError(f"expected shares between 0 and 1 with a sum of at most 1, got {dict(fractions)}")
+    groups: dict[str, list[int]] = {}
+    names = store.names()
+    for index, name in enumerate(names):
+        groups.setdefault(_group(store, name, by), []).append(index)
+    shares = {**fractions, None: max(0.0, 1 - sum(fractions.values()))}
+    room = {key: share * len(names) for key, share in shares.items()}
+    chosen: dict[str | None, list[int]] = {key: [] for key in shares}
+    keys = list(groups)
+    for k in np.random.default_rng(seed).permutation(len(keys)):
+        members = groups[keys[k]]
+        into = max(room, key=lambda key: room[key])
+        room[into] -= len(members)
+        chosen[into] += members
+    return {key: [names[k] for k in sorted(chosen[key])] for key in fractions}
+
+
+def _group(store: Store, name: str, by: str | None) -> str:
+    if by is None:
+        return name
+    provenance = store.provenance(name)
+    if by not in provenance:
+        raise FormatError(f"{store.path}: sample {name!r} has no {by!r} in its provenance")
+    return str(provenance[by])
+
+
+def merge(stores: Sequence[Store], out: str | Path) -> None:
+    """All samples, failures and splits of the stores in a new one, which appears complete or not at all.
+
+    The basis sets may differ in their elements only; spin kind and settings (`metadata`) must be the same. Raises
+    `FormatError` when they are not, or when a name occurs twice, and `BasisError` for contradicting basis sets.
+    """
+    if not stores:
+        raise FormatError("expected at least one store to merge, got none")
+    first = stores[0]
+    basis = first.basis
+    owner: dict[str, Store] = {}
+    splits: dict[str, list[str]] = {}
+    for store in stores:
+        _check_same_settings(first, store)
+        basis = basis.merged(store.basis)
+        twice = [name for name in store.names() if name in owner]
+        if twice:
+            raise FormatError(
+                f"{store.path}: {len(twice)} of its names are also in {owner[twice[0]].path}: "
+                f"{', '.join(map(repr, twice[:3]))}{', ...' if len(twice) > 3 else ''}"
+            )
+        owner |= dict.fromkeys(store.names(), store)
+        for name, samples in store.splits.items():
+            splits.setdefault(name, []).extend(samples)
+    with new_store(out, basis, first.spin, first.metadata) as merged:
+        for name, store in owner.items():
+            merged.append_record(name, store.record(name))
+        for store in stores:
+            for name, reason in store.failures.items():
+                if name not in owner:
+                    merged.remember_failure(name, reason)
+        merged.set_splits(splits)
+
+
+def _check_same_settings(a: Store, b: Store) -> None:
+    if a.spin is not b.spin:
+        raise FormatError(f"expected stores of one spin kind, got {a.spin} in {a.path} and {b.spin} in {b.path}")
+    x, y = a.metadata, b.metadata
+    for key in sorted({*x, *y}):
+        if x.get(key) != y.get(key):
+            raise FormatError(
+                f"expected stores with the same settings, got {key} = {x.get(key)!r} in {a.path} and {y.get(key)!r} in "
+                f"{b.path}"
+            )

@@ -1,0 +1,129 @@
+"""Plain `.npz`: one sample or prediction that numpy alone can use, without pickles.
+
+| array | shape | meaning |
+|---|---|---|
+| format, version, name, spin | () | text "harmose-npz", 1, the sample's name, spin kind |
+| numbers, positions, cell, pbc | (N,), (N, 3), (3, 3), (3,) | the structure, angstrom |
+| basis | () | the basis set as JSON text |
+| orbitals | (n, 3) | of each orbital: its atom, l and m |
+| keys | (B, 5) | i, j, Rx, Ry, Rz of each stored block; (j, i, -R) is its adjoint and not stored |
+| offsets | (B + 1,) | block b is `values[:, offsets[b]:offsets[b + 1]]`, row-major (n_i, n_j) |
+| hamiltonian, overlap, prior | (components, size) | block values, eV (overlap: 1), where known |
+| H, S | (n, n) or (2, n, n) | the same as full matrices; molecules without spinors only |
+| n_electrons, fermi_level, energy | () | where known; eV |
+| orbital_energies | (n,) | where known; eV |
+| provenance | () | JSON text |
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from harmose.basis import BasisSet
+from harmose.blocks import BlockMatrix
+from harmose.errors import FormatError, HarmoseError
+from harmose.sample import Sample
+from harmose.spin import Spin
+
+FORMAT, VERSION = "harmose-npz", 1
+OPERATORS = ("hamiltonian", "overlap", "prior")
+NUMBERS = ("n_electrons", "fermi_level", "energy")
+
+
+def write_npz(path: str | Path, sample: Sample) -> None:
+    """Write a sample; the file appears complete or not at all. `FormatError` when `path` exists."""
+    path = Path(path)
+    if path.exists():
+        raise FormatError(f"{path}: expected a new path, got one that exists")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with hidden.open("xb") as file:
+            np.savez_compressed(file, allow_pickle=False, **_arrays(sample))
+        os.rename(hidden, path)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def _arrays(sample: Sample) -> dict[str, Any]:
+    atoms, h = sample.structure, sample.hamiltonian
+    arrays: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": sample.name,
+        "spin": sample.spin.value,
+        "numbers": atoms.numbers,
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "basis": sample.basis.to_json(),
+        "orbitals": _orbitals(h),
+        "keys": h.keys,
+        "offsets": h.offsets,
+        "provenance": json.dumps(dict(sample.provenance), default=str),
+    }
+    molecule = not atoms.pbc.any() and sample.spin is not Spin.SPINOR
+    for name, letter in zip(OPERATORS, ("H", "S", None), strict=True):
+        operator: BlockMatrix | None = getattr(sample, name)
+        if operator is not None:
+            arrays[name] = operator.values
+            if molecule and letter:
+                arrays[letter] = operator.dense()
+    known = {name: getattr(sample, name) for name in (*NUMBERS, "orbital_energies")}
+    return arrays | {name: value for name, value in known.items() if value is not None}
+
+
+def _orbitals(h: BlockMatrix) -> np.ndarray:
+    rows = [
+        (atom, l, m)
+        for atom, z in enumerate(np.asarray(h.numbers).tolist())
+        for l in h.basis.degrees(z)
+        for m in range(-l, l + 1)
+    ]
+    return np.array(rows, dtype=np.int32).reshape(-1, 3)
+
+
+def read_npz(path: str | Path) -> Sample:
+    """The sample of a file that `write_npz` wrote; `FormatError` for anything else. Runs no code of the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile) or "format" not in file or str(file["format"]) != FORMAT:
+                raise FormatError(f"expected a file of harmose ({FORMAT})")
+            if int(file["version"]) != VERSION:
+                raise FormatError(f"expected version {VERSION}, got {int(file['version'])}")
+            return _sample(file)
+    except (HarmoseError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise FormatError(f"{path}: not a readable .npz of harmose: {error}") from None
+    except MemoryError:
+        raise FormatError(f"{path}: not a readable .npz of harmose: its arrays do not fit into memory") from None
+
+
+def _sample(file: Any) -> Sample:
+    basis, spin = BasisSet.from_json(str(file["basis"])), Spin(str(file["spin"]))
+    numbers = file["numbers"].astype(np.int64)
+    pairs = file["keys"].astype(np.int64).reshape(-1, 5)[len(numbers) :]
+    operators: dict[str, Any] = {}
+    for name in OPERATORS:
+        if name in file:
+            values = file[name]
+            # S of a collinear calculation is one matrix: it is the same for both spins.
+            own = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[len(values)]
+            operators[name] = BlockMatrix(basis, numbers, pairs, values.astype(own.dtype), own)
+    known: dict[str, Any] = {name: float(file[name]) for name in NUMBERS if name in file}
+    return Sample(
+        name=str(file["name"]),
+        structure=Atoms(numbers, file["positions"], cell=file["cell"], pbc=file["pbc"]),
+        basis=basis,
+        spin=spin,
+        orbital_energies=file.get("orbital_energies"),
+        provenance=dict(json.loads(str(file["provenance"]))),
+        **operators,
+        **known,
+    )

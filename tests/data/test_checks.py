@@ -1,0 +1,150 @@
+"""Bad samples are found, each by its own sentence; good ones are left in peace."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from harmose.basis import BasisSet, Shell
+from harmose.blocks import block_values, empty_matrix
+from harmose.data.checks import check, fingerprint
+from harmose.data.store import Store
+from harmose.graph import build_graph
+from harmose.io.pyscf import basis_set, layout, molecule, overlap, to_blocks
+from harmose.sample import Sample
+from harmose.so3.wigner import random_rotation
+
+
+def texts(store: Store) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for problem in check(store):
+        found.setdefault(problem.sample, []).append(problem.text)
+    return found
+
+
+def test_a_sound_store_has_no_problems(water_store):
+    with Store.open(water_store) as store:
+        assert check(store) == []
+
+
+def with_all_degrees() -> Sample:
+    """Ethyne's C-H in a basis with s, p, d and f on both atoms; H is the kinetic energy."""
+    basis = basis_set("cc-pvqz", [1, 6])
+    atoms = Atoms("CH", [[0.1, 0.2, 0.3], [0.5, -0.6, 0.9]], info={"charge": 1})
+    blocks = layout(atoms, basis)
+    h = to_blocks(molecule(atoms, "cc-pvqz").intor("int1e_kin"), blocks)
+    return Sample("ch", atoms, basis, h, overlap=overlap(atoms, "cc-pvqz", basis))
+
+
+def test_pyscf_overlaps_pass_for_all_degrees(tmp_path):
+    sample = with_all_degrees()
+    assert sample.basis.l_max == 4
+    with Store.create(tmp_path / "s", sample.basis) as store:
+        store.append(sample)
+        assert check(store) == []
+
+
+@pytest.mark.parametrize("l", [1, 2, 3])
+@pytest.mark.parametrize("what", ["order", "sign"])
+def test_orbitals_in_a_wrong_order_are_found_though_the_energies_agree(tmp_path, l, what):
+    sample = with_all_degrees()
+    change = np.eye(sample.hamiltonian.n_orbitals)
+    start = 0
+    for z in sample.structure.numbers:
+        for degree in sample.basis.degrees(int(z)):
+            if degree == l:
+                shell = slice(start, start + 2 * l + 1)
+                block = np.eye(2 * l + 1)
+                change[shell, shell] = np.roll(block, 1, axis=0) if what == "order" else np.diag([-1.0] + [1.0] * 2 * l)
+            start += 2 * degree + 1
+    blocks = layout(sample.structure, sample.basis)
+    bad = replace(
+        sample,
+        hamiltonian=block_values(change @ sample.hamiltonian.dense() @ change.T, blocks),
+        overlap=block_values(change @ sample.overlap.dense() @ change.T, blocks),
+    )
+    assert np.allclose(np.linalg.eigvalsh(bad.overlap.dense()), np.linalg.eigvalsh(sample.overlap.dense()))
+    with Store.create(tmp_path / "s", sample.basis) as store:
+        store.append(bad)
+        assert "wrong order or sign" in texts(store)["ch"][0]
+
+
+def test_each_fault_is_named(water_store, water_sample):
+    good = water_sample(20)
+    with Store.open(water_store, writable=True) as store:
+        scrambled = good.hamiltonian.dense()[:, [0, 1, 3, 2, 4, 5, 6]][[0, 1, 3, 2, 4, 5, 6]]
+        faults = {
+            "scrambled": replace(good, hamiltonian=block_values(scrambled, good.hamiltonian)),
+            "shifted": replace(water_sample(21), orbital_energies=water_sample(21).orbital_energies + 0.01),
+            "few": replace(water_sample(22), orbital_energies=np.arange(3.0)),
+            "lazy": replace(water_sample(23), prior=water_sample(23).hamiltonian),
+            "loose": replace(water_sample(24), provenance={"converged": False}),
+            "again": water_sample(3),
+            "nan": replace(water_sample(25), hamiltonian=good.hamiltonian.with_values(good.overlap.values * np.nan)),
+        }
+        for name, sample in faults.items():
+            store.append(replace(sample, name=name), check=False)
+        found = texts(store)
+    assert set(found) == set(faults)
+    assert "orbital energies of (H, S) differ" in found["scrambled"][0]
+    assert "differ from the stored ones by 0.01 eV" in found["shifted"][0]
+    assert found["few"] == ["expected 7 orbital energies, got 3"]
+    assert found["lazy"] == ["H equals H0, so the calculation has not run"]
+    assert found["loose"] == ["the calculation did not converge"]
+    assert found["again"] == ["the same structure as 'water-3'"]
+    assert "finite values in H" in found["nan"][0]
+
+
+def test_corrupt_records_are_listed_and_the_rest_checked(water_store):
+    with Store.open(water_store) as store:
+        raw = store.record("water-2")
+    file = water_store / "data.mdb"
+    file.write_bytes(file.read_bytes().replace(raw, raw[:-1] + bytes([raw[-1] ^ 1])))
+    with Store.open(water_store) as store:
+        found = texts(store)
+    assert set(found) == {"water-2"}
+    assert "checksum" in found["water-2"][0]
+
+
+def test_the_same_molecule_has_one_fingerprint(water_atoms):
+    atoms = water_atoms(0)
+    moved = atoms.copy()
+    moved.positions = atoms.positions @ random_rotation(np.random.default_rng(1)).T + [1.0, -2.0, 3.0]
+    assert fingerprint(moved) == fingerprint(atoms)
+    # bonds written with five decimals lie on the edge between two roundings
+    edge = Atoms("OHH", [[0, 0, 0], [0.95725, 0, 0], [0, 0.95725, 0]])
+    turned = edge.copy()
+    turned.positions = edge.positions @ random_rotation(np.random.default_rng(2)).T
+    assert fingerprint(turned) == fingerprint(edge)
+    moved.positions[1] += 0.001
+    assert fingerprint(moved) != fingerprint(atoms)
+    other = atoms.copy()
+    other.numbers[0] = 16
+    assert fingerprint(other) != fingerprint(atoms)
+
+
+def test_the_same_crystal_has_one_fingerprint():
+    atoms = Atoms(
+        "C2", [[0, 0, 7.5], [0, 1.42, 7.5]], cell=[[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 15.0]], pbc=[1, 1, 0]
+    )
+    moved = atoms.copy()
+    moved.positions += [0.3, 0.4, 0.5]
+    moved.positions[1] += 3 * atoms.cell[0] - atoms.cell[1]
+    assert fingerprint(moved) == fingerprint(atoms)
+    stretched = atoms.copy()
+    stretched.set_cell(atoms.cell * 1.01, scale_atoms=True)
+    assert fingerprint(stretched) != fingerprint(atoms)
+
+
+def test_crystals_without_energies_can_be_checked(tmp_path):
+    basis = BasisSet("toy", {6: (Shell(2, 0),)}, {6: 1.2})
+    atoms = Atoms(
+        "C2", [[0, 0, 7.5], [0, 1.42, 7.5]], cell=[[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 15.0]], pbc=[1, 1, 0]
+    )
+    graph = build_graph(atoms, basis)
+    empty = empty_matrix(basis, graph.numbers, graph.pairs)
+    s = empty.with_values(np.where(empty.is_onsite, 1.0, 0.2)[None])
+    with Store.create(tmp_path / "s", basis) as store:
+        store.append(Sample("graphene", atoms, basis, s.with_values(-s.values), overlap=s))
+        assert check(store) == []
