@@ -1,0 +1,147 @@
+"""Orbital energies and coefficients: the generalized eigenproblem of a localized, non-orthogonal basis.
+
+    H(k) c = e S(k) c,        c_i^dagger S c_j = delta_ij
+
+LAPACK's solver for a definite pair (through Cholesky's factor of S; Golub and Van Loan, Matrix Computations, 8.7) at each
+k-point, real for molecules and at Gamma, complex elsewhere and for spinors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, eigh
+
+from harmose.blocks import BlockMatrix
+from harmose.errors import MatrixError
+from harmose.physics.bloch import bloch_sum, check_kpoints
+from harmose.physics.density import occupied_orbitals
+from harmose.spin import Spin
+
+GAMMA = ((0.0, 0.0, 0.0),)
+
+
+def eigenvalues(h: BlockMatrix, s: BlockMatrix | None, kpoints: np.ndarray | None = None) -> np.ndarray:
+    """Energies in eV, ascending: (n_k, n_bands), collinear (2, n_k, n_bands); spinor has 2n bands.
+
+    `kpoints` (n_k, 3) in fractions of the reciprocal lattice, default Gamma. For a collinear or spinor H the overlap may
+    have spin none. Raises `MatrixError` without S, for H and S of different atoms or basis, for values that are not
+    finite, and where S(k) is not positive definite (with the k-point and the smallest eigenvalue).
+    """
+    return _solve(h, s, kpoints, vectors=False)[0]
+
+
+def solve(h: BlockMatrix, s: BlockMatrix | None, kpoints: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Energies as of `eigenvalues`, and coefficients (n_k, n, n_bands), collinear (2, n_k, n, n_bands).
+
+    Column b of `coefficients[k]` belongs to `energies[k, b]` and is normalised to c^dagger S c = 1; its rows are orbitals
+    in H's order (spinor: all up, then all down), in the lattice gauge. Real at Gamma unless spinor. Errors as there.
+    """
+    energies, coefficients = _solve(h, s, kpoints, vectors=True)
+    assert coefficients is not None
+    return energies, coefficients
+
+
+@dataclass(frozen=True, eq=False)
+class MolecularOrbitals:
+    """A closed shell's orbitals: energies (n,) in eV, ascending; coefficients (n, n), a column per orbital."""
+
+    energies: np.ndarray
+    coefficients: np.ndarray
+    n_occupied: int
+
+    @property
+    def homo(self) -> float | None:
+        """Energy of the highest occupied orbital in eV; None without electrons."""
+        return float(self.energies[self.n_occupied - 1]) if self.n_occupied else None
+
+    @property
+    def lumo(self) -> float | None:
+        """Energy of the lowest empty orbital in eV; None when the basis has no empty one."""
+        return float(self.energies[self.n_occupied]) if self.n_occupied < len(self.energies) else None
+
+    @property
+    def gap(self) -> float | None:
+        """LUMO - HOMO in eV."""
+        return None if self.homo is None or self.lumo is None else self.lumo - self.homo
+
+
+def molecular_orbitals(h: BlockMatrix, s: BlockMatrix | None, n_electrons: float) -> MolecularOrbitals:
+    """The orbitals of a molecule with its `n_electrons` lowest, doubly occupied.
+
+    Raises `MatrixError` for a spin-polarised or periodic H, an odd or impossible number of electrons, and as `solve`.
+    """
+    if h.spin is not Spin.NONE:
+        raise MatrixError(f"orbitals: expected a closed shell (spin none), got spin {h.spin}")
+    if is_periodic(h):
+        raise MatrixError("orbitals: expected a molecule, got blocks between periodic images (see `solve`)")
+    n_occupied = occupied_orbitals(n_electrons, h.n_orbitals)
+    energies, coefficients = solve(h, s)
+    return MolecularOrbitals(energies[0], coefficients[0], n_occupied)
+
+
+def is_periodic(operator: BlockMatrix) -> bool:
+    """Whether a stored pair crosses into another cell."""
+    return bool(operator.keys[:, 2:].any())
+
+
+def same_orbitals(a: BlockMatrix, b: BlockMatrix) -> bool:
+    """Whether two operators have the same atoms with the same shells; their basis sets may differ in other elements."""
+    if not np.array_equal(a.numbers, b.numbers):
+        return False
+    return a.basis == b.basis or a.basis.restricted(a.numbers) == b.basis.restricted(b.numbers)
+
+
+def _solve(h, s, kpoints, vectors: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    _check(h, s)
+    k = check_kpoints(GAMMA if kpoints is None else kpoints)
+    h_k, s_k = _matrices(h, k, h.spin), _matrices(s, k, h.spin)
+    if h.spin is not Spin.COLLINEAR:
+        return _at_kpoints(h_k, s_k, k, vectors)
+    up, down = (_at_kpoints(h_k[spin], s_k[spin], k, vectors) for spin in (0, 1))
+    coefficients = np.stack([up[1], down[1]]) if vectors else None
+    return np.stack([up[0], down[0]]), coefficients
+
+
+def _matrices(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.ndarray:
+    """The operator at each k-point, in the shape that a Hamiltonian of `spin` has there."""
+    if operator.spin is Spin.SPINOR or (is_periodic(operator) and kpoints.any()):
+        matrices = bloch_sum(operator, kpoints)
+    else:
+        # the same real matrix at every k-point
+        dense = operator.dense()[..., None, :, :]
+        matrices = np.broadcast_to(dense, (*dense.shape[:-3], len(kpoints), *dense.shape[-2:]))
+    if operator.spin is spin:
+        return matrices
+    if spin is Spin.COLLINEAR:
+        return np.stack([matrices, matrices])
+    zero = np.zeros_like(matrices)
+    return np.block([[matrices, zero], [zero, matrices]])
+
+
+def _at_kpoints(h: np.ndarray, s: np.ndarray, kpoints: np.ndarray, vectors: bool):
+    solved = []
+    for h_k, s_k, k in zip(h, s, kpoints, strict=True):
+        try:
+            solved.append(eigh(h_k, s_k, eigvals_only=not vectors))
+        except LinAlgError:
+            lowest = np.linalg.eigvalsh(s_k)[0]
+            raise MatrixError(f"S is not positive definite at k-point {k.tolist()}: smallest eigenvalue {lowest:.3e}"
+                              ) from None  # fmt: skip
+    if not vectors:
+        return np.array(solved), None
+    return np.array([energies for energies, _ in solved]), np.array([c for _, c in solved])
+
+
+def _check(h: BlockMatrix, s: BlockMatrix | None) -> None:
+    if s is None:
+        raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
+    if not same_orbitals(h, s):
+        raise MatrixError(
+            f"expected H and S of the same atoms and basis, got {len(h.numbers)} atoms in {h.basis.name} and "
+            f"{len(s.numbers)} in {s.basis.name}"
+        )
+    if s.spin not in (Spin.NONE, h.spin):
+        raise MatrixError(f"expected S of spin none or {h.spin}, got {s.spin}")
+    for name, operator in (("H", h), ("S", s)):
+        if not np.isfinite(operator.values).all():
+            raise MatrixError(f"expected finite values in {name}, got NaN or infinity")
