@@ -181,9 +181,9 @@ def _check_pairs(pairs: np.ndarray, n_atoms: int) -> None:
     """Raise `MatrixError` unless each block is there once: pairs of existing atoms, canonical, in ascending order."""
     if pairs.ndim != 2 or pairs.shape[1] != 5:
         raise MatrixError(f"expected pairs (i, j, Rx, Ry, Rz) of shape (P, 5), got {pairs.shape}")
+    pairs = pairs.astype(np.int64)
     if pairs[:, :2].min(initial=0) < 0 or pairs[:, :2].max(initial=-1) >= n_atoms:
         raise MatrixError(f"expected pairs of {n_atoms} atoms, got {pairs[:, :2].min()} to {pairs[:, :2].max()}")
-    pairs = pairs.astype(np.int64)
     # i < j, or i == j and R lexicographically positive
     turned = ~_lexicographically_positive(np.column_stack([pairs[:, 1] - pairs[:, 0], pairs[:, 2:]]))
     if turned.any():

@@ -55,7 +55,7 @@ def _check_cell(atoms: Atoms, where: str) -> None:
             f"{where}: expected a lattice vector for each periodic direction, got none for {'abc'[np.argmax(missing)]}"
         )
     cell = _periodic_cell(atoms)
-    volume = float(np.linalg.det(cell))
+    volume = float(cell[0] @ np.cross(cell[1], cell[2]))
     areas = np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
     if not abs(volume) > MIN_SPACING * areas.max():  # NaN for parallel vectors
         raise StructureError(f"{where}: expected a cell with a volume, got {volume:.3g} cubic angstrom")
