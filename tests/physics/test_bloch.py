@@ -74,7 +74,7 @@ def test_one_kpoint_needs_no_second_axis():
     assert bloch_sum(crystal(Spin.NONE), np.array([0.5, 0, 0])).shape == (1, 5, 5)
 
 
-@pytest.mark.parametrize("kpoints", [[[0.0, 0.5]], [0.0], [[0, 0, np.nan]], [[[0.0, 0, 0]]]])
+@pytest.mark.parametrize("kpoints", [[[0.0, 0.5]], [0.0], [[0, 0, np.nan]], [[[0.0, 0, 0]]], np.zeros((0, 3))])
 def test_kpoints_of_another_shape_are_refused(kpoints):
     with pytest.raises(MatrixError, match="k-points: expected"):
         bloch_sum(crystal(Spin.NONE), np.array(kpoints))

@@ -7,7 +7,10 @@ phase counts cells, not distances between atoms, so that H(k + G) = H(k). (In th
 between the two atoms, the coefficients differ by a phase per orbital; energies are the same.)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from harmose.blocks import BlockMatrix
@@ -15,7 +18,7 @@ from harmose.errors import MatrixError
 from harmose.spin import Spin
 
 
-def bloch_sum(operator: BlockMatrix, kpoints: np.ndarray) -> np.ndarray:
+def bloch_sum(operator: BlockMatrix, kpoints: ArrayLike) -> np.ndarray:
     """H(k) for each of `kpoints` (n_k, 3), complex and Hermitian, in the operator's unit.
 
     Shape (n_k, n, n) for spin none, (2, n_k, n, n) for collinear, (n_k, 2n, 2n) for spinor with the spin blocks
@@ -28,18 +31,18 @@ def bloch_sum(operator: BlockMatrix, kpoints: np.ndarray) -> np.ndarray:
     return _hermitian_sum(operator, kpoints, range(operator.spin.n_components))
 
 
-def check_kpoints(kpoints: np.ndarray) -> np.ndarray:
+def check_kpoints(kpoints: ArrayLike) -> np.ndarray:
     """`kpoints` as float64 (n_k, 3), one k-point (3,) included; `MatrixError` for anything else."""
     k = np.asarray(kpoints, dtype=np.float64)
     k = k[None] if k.shape == (3,) else k
-    if k.ndim != 2 or k.shape[1] != 3:
+    if k.ndim != 2 or k.shape[1] != 3 or not len(k):
         raise MatrixError(f"k-points: expected fractional coordinates of shape (n_k, 3), got {k.shape}")
     if not np.isfinite(k).all():
         raise MatrixError("k-points: expected finite coordinates, got NaN or infinity")
     return k
 
 
-def _hermitian_sum(operator: BlockMatrix, kpoints: np.ndarray, components) -> np.ndarray:
+def _hermitian_sum(operator: BlockMatrix, kpoints: np.ndarray, components: Sequence[int]) -> np.ndarray:
     """On-site blocks, the pairs with their phases, and the adjoint of the latter: (n_k, m, m), m = n or 2n."""
     block, row, col = operator.elements
     cells, cell_of_block = np.unique(operator.keys[:, 2:], axis=0, return_inverse=True)

@@ -6,9 +6,12 @@ LAPACK's solver for a definite pair (through Cholesky's factor of S; Golub and V
 k-point, real for molecules and at Gamma, complex elsewhere and for spinors.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, eigh
 
 from harmose.blocks import BlockMatrix
@@ -17,28 +20,27 @@ from harmose.physics.bloch import bloch_sum, check_kpoints
 from harmose.physics.density import occupied_orbitals
 from harmose.spin import Spin
 
-GAMMA = ((0.0, 0.0, 0.0),)
 
-
-def eigenvalues(h: BlockMatrix, s: BlockMatrix | None, kpoints: np.ndarray | None = None) -> np.ndarray:
+def eigenvalues(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None = None) -> np.ndarray:
     """Energies in eV, ascending: (n_k, n_bands), collinear (2, n_k, n_bands); spinor has 2n bands.
 
     `kpoints` (n_k, 3) in fractions of the reciprocal lattice, default Gamma. For a collinear or spinor H the overlap may
     have spin none. Raises `MatrixError` without S, for H and S of different atoms or basis, for values that are not
     finite, and where S(k) is not positive definite (with the k-point and the smallest eigenvalue).
     """
-    return _solve(h, s, kpoints, vectors=False)[0]
+    h_k, s_k, k = _pairs(h, s, kpoints)
+    return np.array(list(_lapack(h_k, s_k, k, eigvals_only=True))).reshape(h_k.shape[:-1])
 
 
-def solve(h: BlockMatrix, s: BlockMatrix | None, kpoints: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def solve(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Energies as of `eigenvalues`, and coefficients (n_k, n, n_bands), collinear (2, n_k, n, n_bands).
 
     Column b of `coefficients[k]` belongs to `energies[k, b]` and is normalised to c^dagger S c = 1; its rows are orbitals
     in H's order (spinor: all up, then all down), in the lattice gauge. Real at Gamma unless spinor. Errors as there.
     """
-    energies, coefficients = _solve(h, s, kpoints, vectors=True)
-    assert coefficients is not None
-    return energies, coefficients
+    h_k, s_k, k = _pairs(h, s, kpoints)
+    energies, coefficients = zip(*_lapack(h_k, s_k, k), strict=True)
+    return np.array(energies).reshape(h_k.shape[:-1]), np.array(coefficients).reshape(h_k.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +93,13 @@ def same_orbitals(a: BlockMatrix, b: BlockMatrix) -> bool:
     return a.basis == b.basis or a.basis.restricted(a.numbers) == b.basis.restricted(b.numbers)
 
 
-def _solve(h, s, kpoints, vectors: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _pairs(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None) -> tuple[np.ndarray, ...]:
+    """H(k) and S(k), both (n_k, n, n) or, collinear, (2, n_k, n, n), and the k-points (n_k, 3)."""
+    if s is None:
+        raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
     _check(h, s)
-    k = check_kpoints(GAMMA if kpoints is None else kpoints)
-    h_k, s_k = _matrices(h, k, h.spin), _matrices(s, k, h.spin)
-    if h.spin is not Spin.COLLINEAR:
-        return _at_kpoints(h_k, s_k, k, vectors)
-    up, down = (_at_kpoints(h_k[spin], s_k[spin], k, vectors) for spin in (0, 1))
-    coefficients = np.stack([up[1], down[1]]) if vectors else None
-    return np.stack([up[0], down[0]]), coefficients
+    k = check_kpoints(((0.0, 0.0, 0.0),) if kpoints is None else kpoints)
+    return _matrices(h, k, h.spin), _matrices(s, k, h.spin), k
 
 
 def _matrices(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.ndarray:
@@ -118,23 +118,18 @@ def _matrices(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.ndar
     return np.block([[matrices, zero], [zero, matrices]])
 
 
-def _at_kpoints(h: np.ndarray, s: np.ndarray, kpoints: np.ndarray, vectors: bool):
-    solved = []
-    for h_k, s_k, k in zip(h, s, kpoints, strict=True):
+def _lapack(h: np.ndarray, s: np.ndarray, kpoints: np.ndarray, **options: bool) -> Iterator[Any]:
+    """What `scipy.linalg.eigh` says of every pair, in order: (..., n_k, n, n) -> an item for each leading index."""
+    n = h.shape[-1]
+    for index, (h_k, s_k) in enumerate(zip(h.reshape(-1, n, n), s.reshape(-1, n, n), strict=True)):
         try:
-            solved.append(eigh(h_k, s_k, eigvals_only=not vectors))
+            yield eigh(h_k, s_k, **options)
         except LinAlgError:
-            lowest = np.linalg.eigvalsh(s_k)[0]
-            raise MatrixError(f"S is not positive definite at k-point {k.tolist()}: smallest eigenvalue {lowest:.3e}"
-                              ) from None  # fmt: skip
-    if not vectors:
-        return np.array(solved), None
-    return np.array([energies for energies, _ in solved]), np.array([c for _, c in solved])
+            k, lowest = kpoints[index % len(kpoints)].tolist(), np.linalg.eigvalsh(s_k)[0]
+            raise MatrixError(f"S is not positive definite at k-point {k}: smallest eigenvalue {lowest:.3e}") from None
 
 
-def _check(h: BlockMatrix, s: BlockMatrix | None) -> None:
-    if s is None:
-        raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
+def _check(h: BlockMatrix, s: BlockMatrix) -> None:
     if not same_orbitals(h, s):
         raise MatrixError(
             f"expected H and S of the same atoms and basis, got {len(h.numbers)} atoms in {h.basis.name} and "
