@@ -1,0 +1,93 @@
+"""The command `harmose`: one file per group of commands, and one place where errors become one line and exit code 2.
+
+Commands import what they need when they run, so that `harmose --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from harmose.cli import data, models, work
+from harmose.cli.options import examples
+from harmose.errors import HarmoseError
+
+app = typer.Typer(
+    name="harmose",
+    help="Kohn-Sham Hamiltonians of molecules and crystals from the atomic structure alone, in two stages.",
+    epilog="`harmose demo` shows the whole way, from DFT to a report, in a few minutes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command(epilog=examples("harmose demo"))(work.demo)
+app.command(epilog=examples("harmose label water.xyz water --functional pbe --basis def2-svp --workers 2"))(work.label)
+app.add_typer(data.app, name="data")
+app.command(epilog=examples("harmose train configs/water.yaml data=water out=runs/water time_limit=20min"))(work.train)
+app.command(epilog=examples("harmose evaluate runs/water water --split val --out runs/water/evaluation"))(
+    models.evaluate
+)
+app.command(epilog=examples("harmose predict runs/water new.xyz --out new.npz"))(models.predict)
+app.command(
+    epilog=examples(
+        "harmose orbitals runs/water new.xyz",
+        "harmose orbitals runs/water new.xyz --reference water",
+        "harmose orbitals water frame-0",
+    )
+)(models.orbitals)
+app.command(epilog=examples("harmose scf runs/water new.xyz"))(models.scf)
+app.command(epilog=examples("harmose version"))(work.version)
+
+_UsageError = typer.BadParameter.__mro__[1]
+_ClickException = _UsageError.__mro__[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code: 0, 1 for findings of a check, 2 for bad input, 130 when interrupted.
+
+    Bad input gives one line on stderr. `HARMOSE_DEBUG=1` shows tracebacks instead.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    command = typer.main.get_command(app)
+    return _guarded(lambda: command.main(args=given, prog_name="harmose", standalone_mode=False))
+
+
+def _guarded(run: Callable[[], object]) -> int:
+    if os.environ.get("HARMOSE_DEBUG", "") not in ("", "0"):
+        code = run()
+        return code if isinstance(code, int) else 0
+    try:
+        code = run()
+        return code if isinstance(code, int) else 0
+    except HarmoseError as error:
+        return _fail(str(error))
+    except _ClickException as error:
+        return _fail(error.format_message(), hint=_usage_hint(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", code=130, kind="")
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; Python must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except MemoryError:
+        return _fail("out of memory")
+    except Exception as error:
+        text = f"{type(error).__name__}: {error} (a fault of harmose; HARMOSE_DEBUG=1 shows where)"
+        return _fail(text, code=1, kind="internal error: ")
+
+
+def _usage_hint(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f" (see `{context.command_path} --help`)" if context is not None else ""
+
+
+def _fail(text: str, hint: str = "", code: int = 2, kind: str = "error: ") -> int:
+    line = " ".join(text.split()) + hint
+    print(f"harmose: {kind}{line}", file=sys.stderr)
+    return code

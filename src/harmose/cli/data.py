@@ -1,0 +1,140 @@
+"""`harmose data`: look into a store, find bad samples, split and merge."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harmose.cli.options import ForceOption, StoreArgument, check_output, examples, new_output, terminal
+
+app = typer.Typer(help="Look into a sample store, find bad samples, split and merge.", no_args_is_help=True)
+
+
+@app.command("ls", epilog=examples("harmose data ls water", "harmose data ls water --samples"))
+def ls(
+    store: StoreArgument,
+    samples: Annotated[bool, typer.Option("--samples", help="One line for each sample.")] = False,
+) -> None:
+    """Say what a store holds: elements, basis, settings, splits, failures."""
+    from harmose.data.store import Store
+
+    console = terminal()
+    with Store.open(store) as opened:
+        console.print(_summary(opened))
+        if samples:
+            console.print(_listing(opened))
+        for name, reason in opened.failures.items():
+            console.print(f"failed: {name}: {reason}", style="yellow", markup=False)
+
+
+def _summary(store):
+    from ase.data import chemical_symbols
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    rows = {
+        "store": str(store.path),
+        "samples": str(len(store)),
+        "failures": str(len(store.failures)),
+        "elements": " ".join(chemical_symbols[z] for z in store.basis.elements),
+        "basis": f"{store.basis.name} ({store.basis.fingerprint})",
+        "spin": store.spin.value,
+        **{key: str(value) for key, value in sorted(store.metadata.items()) if key != "basis"},
+        "splits": ", ".join(f"{name} {len(names)}" for name, names in store.splits.items()) or "none",
+        "size on disk": f"{(store.path / 'data.mdb').stat().st_size / 1e6:.1f} MB",
+        "digest": store.digest[:16],
+    }
+    for key, value in rows.items():
+        table.add_row(f"[bold]{escape(key)}", escape(value))
+    return table
+
+
+def _listing(store):
+    from rich.markup import escape
+    from rich.table import Table
+
+    owner = {name: split for split, names in store.splits.items() for name in names}
+    table = Table("name", "formula", "atoms", "orbitals", "energy (eV)", "split", "group")
+    for sample in store:
+        table.add_row(
+            escape(sample.name),
+            sample.structure.get_chemical_formula(),
+            str(len(sample.structure)),
+            str(sample.hamiltonian.n_orbitals),
+            "" if sample.energy is None else f"{sample.energy:.6f}",
+            owner.get(sample.name, ""),
+            escape(str(sample.provenance.get("group", ""))),
+        )
+    return table
+
+
+@app.command("check", epilog=examples("harmose data check water"))
+def check(store: StoreArgument) -> None:
+    """Find samples that must not be trained on; exit code 1 when there are any.
+
+    Looked for: damaged records, matrices that are not Hermitian or not finite, S that is not positive definite,
+    H equal to H0, calculations that did not converge, the same structure twice, orbital energies that do not
+    belong to H and S, orbitals in a wrong order.
+    """
+    from harmose.data.checks import check as problems_of
+    from harmose.data.store import Store
+
+    console = terminal()
+    with Store.open(store) as opened:
+        problems = problems_of(opened)
+        for problem in problems:
+            console.print(f"{problem.sample}: {problem.text}", style="red", markup=False, soft_wrap=True)
+        for name, reason in opened.failures.items():
+            console.print(f"{name}: kept out by labelling: {reason}", style="yellow", markup=False, soft_wrap=True)
+        bad = len({problem.sample for problem in problems})
+        console.print(f"{len(opened)} samples checked, {bad or 'none'} of them bad")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command(
+    "split",
+    epilog=examples(
+        "harmose data split water --train 0.8 --val 0.1 --test 0.1", "harmose data split organics --by group"
+    ),
+)
+def split(
+    store: StoreArgument,
+    train: Annotated[float, typer.Option(help="Share of the training samples.")] = 0.8,
+    val: Annotated[float, typer.Option(help="Share of the validation samples.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the test samples.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
+    by: Annotated[str | None, typer.Option(help="Keep samples together that share this entry (`group`).")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Split a store at random into train, val and test, and note it in the store."""
+    from harmose.data.curation import split as chosen_by
+    from harmose.data.store import Store
+    from harmose.errors import FormatError
+
+    with Store.open(store, writable=True) as opened:
+        if opened.splits and not force:
+            raise FormatError(f"{store}: has the splits {', '.join(opened.splits)} already; --force replaces them")
+        shares = {"train": train, "val": val, "test": test}
+        splits = chosen_by(opened, {name: share for name, share in shares.items() if share}, seed, by)
+        opened.set_splits(splits)
+    terminal().print(", ".join(f"{name} {len(names)}" for name, names in splits.items()))
+
+
+@app.command("merge", epilog=examples("harmose data merge all water ethanol"))
+def merge(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store.")],
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores of the same settings.")],
+    force: ForceOption = False,
+) -> None:
+    """Merge stores of the same settings into a new one, with their splits."""
+    from harmose.data.curation import merge as merged
+    from harmose.data.store import Store
+
+    check_output(out, force)
+    opened = [Store.open(path) for path in stores]
+    with new_output(out, force) as hidden:
+        merged(opened, hidden)
+    with Store.open(out) as result:
+        terminal().print(f"{out}: {len(result)} samples", markup=False)

@@ -1,0 +1,236 @@
+"""Commands that use a model: evaluate, predict, orbitals, scf."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harmose.cli.options import (
+    ForceOption,
+    ModelArgument,
+    StoreArgument,
+    StructureArgument,
+    check_output,
+    new_output,
+    one_structure,
+    terminal,
+)
+from harmose.errors import ConfigError, FormatError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from harmose.data.store import Store
+    from harmose.physics.eigen import MolecularOrbitals
+    from harmose.sample import Sample
+
+
+def evaluate(
+    model: ModelArgument,
+    store: StoreArgument,
+    split: Annotated[str | None, typer.Option(help="Which samples.  [default: test, else val, else all]")] = None,
+    unit: Annotated[str, typer.Option(help="uEh, meV, eV or Ha.")] = "uEh",
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Only the first ones of the split.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """The paper's table: errors of stage 1 and of the full model beside each other."""
+    from harmose.checkpoint import load
+    from harmose.data.store import Store
+    from harmose.evaluate.metrics import evaluate as evaluated
+    from harmose.evaluate.report import terminal_table, write_report
+    from harmose.units import ERROR_UNITS
+
+    if unit not in ERROR_UNITS:
+        raise ConfigError(f"--unit: expected one of {', '.join(ERROR_UNITS)}, got {unit!r}")
+    _check_report(out, force)
+    console = terminal()
+    with Store.open(store) as opened:
+        names = split_names(opened, split)[:max_samples]
+        loaded = load(model)
+        predictions = [_prediction(loaded, opened[name]) for name in names]
+    result = evaluated(predictions)
+    console.print(terminal_table(result, unit))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with new_output(out / "evaluation.json", force) as hidden:
+            hidden.write_text(result.to_json())
+        with new_output(out / "report.html", force) as hidden:
+            write_report(hidden, result, predictions, card=loaded.card)
+        console.print(f"{out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _prediction(model: Any, sample: "Sample"):
+    from harmose.evaluate.metrics import Prediction
+
+    stage1 = model.predict(sample.structure, prior=sample.prior, stage="stage1")
+    return Prediction(sample, stage1, model.predict(sample.structure, prior=sample.prior))
+
+
+def _check_report(out: Path | None, force: bool) -> None:
+    if out is None:
+        return
+    for file in (out / "evaluation.json", out / "report.html"):
+        if file.exists() and not force:
+            raise FormatError(f"{file}: exists already; --force replaces it")
+
+
+def split_names(store: "Store", split: str | None) -> list[str]:
+    """The samples of a split; without a name: test, else val, else all."""
+    splits = store.splits
+    if split is None:
+        split = next((name for name in ("test", "val") if splits.get(name)), None)
+        names = store.names() if split is None else splits[split]
+    elif split == "all":
+        names = store.names()
+    elif split in splits:
+        names = splits[split]
+    else:
+        known = ", ".join([*splits, "all"])
+        raise ConfigError(f"{store.path}: expected a split among {known}, got {split!r}")
+    if not names:
+        raise FormatError(f"{store.path}: there are no samples to evaluate on")
+    return names
+
+
+def predict(
+    model: ModelArgument,
+    structure: StructureArgument,
+    out: Annotated[Path, typer.Option(help="A new .npz file (one structure), or a new store under any other name.")],
+    force: ForceOption = False,
+) -> None:
+    """Predict the Hamiltonian of a structure, or of many into a store."""
+    from harmose.checkpoint import load
+    from harmose.data.store import new_store
+    from harmose.files import write
+    from harmose.io.structures import read_structures
+
+    check_output(out, force)
+    found = read_structures(structure)
+    if out.suffix == ".npz" and len(found) != 1:
+        raise FormatError(f"{structure}: expected one structure for a .npz, got {len(found)}; name a store instead")
+    loaded = load(model)
+    samples = (_predicted(loaded, model, atoms, f"{structure.stem}-{k}") for k, atoms in enumerate(found))
+    with new_output(out, force) as hidden:
+        if out.suffix == ".npz":
+            write(hidden, next(samples))
+        else:
+            with new_store(hidden, loaded.card.basis, loaded.card.spin) as store:
+                for sample in samples:
+                    store.append(sample, check=False)
+    terminal().print(f"{out}: {len(found)} predicted", markup=False, soft_wrap=True)
+
+
+def _predicted(model: Any, name: str, atoms: "Atoms", label: str) -> "Sample":
+    """The prediction as a sample, with the exact overlap."""
+    from harmose.io.pyscf import molecule, overlap
+    from harmose.sample import Sample
+
+    basis = model.card.basis
+    h = model.predict(atoms)
+    return Sample(
+        name=label,
+        structure=atoms,
+        basis=h.basis,
+        hamiltonian=h,
+        overlap=overlap(atoms, basis.name, h.basis),
+        spin=h.spin,
+        n_electrons=float(molecule(atoms, basis.name).nelectron),
+        provenance={"kind": "prediction", "model": name},
+    )
+
+
+def orbitals(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL|STORE", help="A model, or a store of DFT samples or predictions.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="STRUCTURE|SAMPLE", help="A structure file, or a sample's name.")],
+    reference: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="DFT to compare with: a store that has the same structure.")
+    ] = None,
+    all_levels: Annotated[bool, typer.Option("--all", help="All levels instead of those near the gap.")] = False,
+) -> None:
+    """Orbital energies, HOMO, LUMO and gap of a prediction or a stored sample, beside DFT when there is a reference."""
+    sample = _source_sample(source, target)
+    dft = None if reference is None else _same_structure(reference, sample)
+    console = terminal()
+    console.print(_orbital_table(_orbitals(sample), None if dft is None else _orbitals(dft), all_levels))
+
+
+def _source_sample(source: str, target: str) -> "Sample":
+    if (Path(source) / "data.mdb").is_file():
+        from harmose.data.store import Store
+
+        with Store.open(source) as store:
+            return store[target]
+    from harmose.checkpoint import load
+
+    atoms = one_structure(Path(target))
+    return _predicted(load(source), source, atoms, Path(target).stem)
+
+
+def _same_structure(path: Path, sample: "Sample") -> "Sample":
+    from harmose.data.checks import fingerprint
+    from harmose.data.store import Store
+
+    wanted = fingerprint(sample.structure)
+    with Store.open(path) as store:
+        for candidate in store:
+            if fingerprint(candidate.structure) == wanted:
+                return candidate
+        raise FormatError(f"{path}: none of its {len(store)} samples has the structure of {sample.name!r}")
+
+
+def _orbitals(sample: "Sample") -> "MolecularOrbitals":
+    from harmose.errors import MatrixError
+    from harmose.physics.eigen import molecular_orbitals
+
+    if sample.n_electrons is None:
+        raise MatrixError(f"sample {sample.name}: the number of electrons is not known")
+    return molecular_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
+
+
+def _orbital_table(found: "MolecularOrbitals", dft: "MolecularOrbitals | None", all_levels: bool):
+    from rich.table import Table
+
+    table = Table("orbital", "electrons", "energy (eV)", *([] if dft is None else ["DFT (eV)", "difference (meV)"]))
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def row(label: str, electrons: str, a: float | None, b: float | None) -> None:
+        cells = [label, electrons, "" if a is None else f"{a:.6f}"]
+        if dft is not None:
+            cells += ["" if b is None else f"{b:.6f}", "" if a is None or b is None else f"{1e3 * (a - b):.3f}"]
+        table.add_row(*cells)
+
+    near = range(found.n_occupied - 8, found.n_occupied + 8)
+    names = {found.n_occupied - 1: " (HOMO)", found.n_occupied: " (LUMO)"}
+    for k, energy in enumerate(found.energies.tolist()):
+        if all_levels or k in near:
+            other = None if dft is None or k >= len(dft.energies) else float(dft.energies[k])
+            row(f"{k + 1}{names.get(k, '')}", "2" if k < found.n_occupied else "0", energy, other)
+    table.add_section()
+    row("gap", "", found.gap, None if dft is None else dft.gap)
+    return table
+
+
+def scf(
+    model: ModelArgument,
+    structure: StructureArgument,
+    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-10,
+) -> None:
+    """Converge PySCF from its own guess and from the prediction; say how many cycles are saved."""
+    from rich.table import Table
+
+    from harmose.checkpoint import load
+    from harmose.pyscf import compare_scf, model_settings
+
+    atoms = one_structure(structure)
+    loaded = load(model)
+    result = compare_scf(loaded, atoms, model_settings(loaded, convergence))
+    table = Table("guess", "SCF cycles", "energy (Ha)")
+    table.add_row("minao", str(result.cycles_minao), f"{result.energy_minao:.10f}")
+    table.add_row("prediction", str(result.cycles_predicted), f"{result.energy_predicted:.10f}")
+    console = terminal()
+    console.print(table)
+    console.print(f"{result.cycles_saved} cycles saved; the energies differ by {result.energy_difference:.1e} Ha")

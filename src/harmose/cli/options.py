@@ -1,0 +1,74 @@
+"""Arguments that several commands share, and what happens to their outputs."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harmose.errors import FormatError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rich.console import Console
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder of a training, or name of a shipped model.")
+]
+StructureArgument = Annotated[Path, typer.Argument(metavar="STRUCTURE", help="Any file that ASE reads.")]
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A sample store.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+def examples(*commands: str) -> str:
+    """The epilog of a command's help."""
+    lines = [f"`{command}`" for command in commands]
+    return ("Example: " if len(lines) == 1 else "Examples:\n\n") + "\n\n".join(lines)
+
+
+def terminal() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@contextmanager
+def new_output(path: Path, force: bool) -> Iterator[Path]:
+    """Where to write instead of `path`: moved there when the block ends well, removed when it raises.
+
+    `FormatError` when `path` exists and is not to be replaced; a folder is only replaced when it is a sample store.
+    """
+    check_output(path, force)
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.output{path.suffix}")
+    try:
+        yield hidden
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(hidden, path)
+    finally:
+        if hidden.is_dir():
+            shutil.rmtree(hidden)
+        hidden.unlink(missing_ok=True)
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse to write to `path` before any work is done for it."""
+    if path.exists() and not force:
+        raise FormatError(f"{path}: exists already; --force replaces it")
+    if path.is_dir() and not (path / "data.mdb").is_file():
+        raise FormatError(f"{path}: expected a sample store or a file to replace, got another folder")
+    if not path.parent.is_dir():
+        raise FormatError(f"{path}: there is no folder {path.parent}")
+
+
+def one_structure(path: Path) -> "Atoms":
+    """The only structure of a file, checked."""
+    from harmose.io.structures import read_structures
+
+    found = read_structures(path)
+    if len(found) != 1:
+        raise FormatError(f"{path}: expected one structure, got {len(found)}")
+    return found[0]
