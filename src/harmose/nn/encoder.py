@@ -1,0 +1,167 @@
+"""Stage 1's encoder: messages between atoms in edge frames, strictly O(3)-equivariant.
+
+Each block brings the features of both atoms into the frame of their edge, mixes them there with the edge's own features
+(linear, then a gate that sees every invariant of the frame), and sends the result back to the first atom.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harmose.batch import GraphBatch
+from harmose.nn.layers import IrrepsLinear, RadialFeatures, cutoff_envelope, perceptron
+from harmose.nn.so2 import DoubletLinear, EdgeFeatures, into_frames, out_of_frames
+from harmose.so3.layout import reversal_signs
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Widths of stage 1: irreps channels of an atom, and scalars, doublets, pseudoscalars, hidden width of an edge."""
+
+    channels: int = 16
+    unnatural_channels: int = 8
+    scalars: int = 64
+    doublets: int = 32
+    pseudoscalars: int = 8
+    hidden: int = 64
+    radial: int = 32
+    blocks: int = 2
+
+
+class DirectedEdges(NamedTuple):
+    """Both directions of every pair, the pairs first and then their reversals: centre, neighbour (E,), frames, envelope."""
+
+    centre: Tensor
+    neighbour: Tensor
+    natural: Tensor
+    unnatural: Tensor
+    envelope: Tensor
+
+
+class AtomFeatures(NamedTuple):
+    """Irreps of the atoms: natural (N, (l_max+1)^2, C), unnatural (N, (l_max+1)^2, C')."""
+
+    natural: Tensor
+    unnatural: Tensor
+
+
+class EdgeBlock(nn.Module):
+    """Atoms and edge features in, updated edge features out. The first block meets no unnatural or doublet features yet."""
+
+    def __init__(self, settings: EncoderSettings, l_max: int, first: bool) -> None:
+        super().__init__()
+        s, self.l_max, self.first = settings, l_max, first
+        n_doublets = l_max * s.doublets
+        channels = 2 * (s.channels if first else s.channels + s.unnatural_channels)
+        self.scalars = nn.Linear(s.scalars + 2 * s.channels * (l_max + 1), s.scalars)
+        self.around = DoubletLinear(l_max, l_max * channels + (0 if first else s.doublets), s.doublets)
+        self.gate = perceptron(s.scalars + n_doublets, s.hidden, s.scalars + n_doublets + s.pseudoscalars)
+        self.out = DoubletLinear(l_max, s.doublets, s.doublets + 2 * s.pseudoscalars)
+        self.cross = nn.Linear(l_max * s.pseudoscalars, s.pseudoscalars, bias=False)
+        self.sizes = [s.scalars, n_doublets, s.pseudoscalars]
+
+    def forward(self, atoms: AtomFeatures, edges: EdgeFeatures, radial: tuple[Tensor, Tensor], graph: DirectedEdges):
+        axial, around = _in_frames(atoms.natural, graph.natural, graph, self.l_max)
+        if not self.first:
+            mirrored = _in_frames(atoms.unnatural, graph.unnatural, graph, self.l_max)[1]
+            around = torch.cat([around, mirrored, edges.doublets], -1)
+        scalars = self.scalars(torch.cat([axial, edges.scalars], 1)) * radial[0]
+        doublets = self.around(around) * radial[1]
+        orders, n_edges, _, width = doublets.shape
+        invariants = torch.log1p(doublets.square().sum(2)).transpose(0, 1).reshape(n_edges, -1)
+        update, turn, chiral = self.gate(torch.cat([scalars, invariants], 1)).split(self.sizes, 1)
+        gated = self.out(doublets * turn.view(n_edges, orders, 1, width).transpose(0, 1))
+        change, left, right = gated.split([width, self.sizes[2], self.sizes[2]], -1)
+        cross = left[:, :, 0] * right[:, :, 1] - left[:, :, 1] * right[:, :, 0]
+        pseudoscalars = self.cross(cross.transpose(0, 1).reshape(n_edges, -1)) * chiral
+        if self.first:
+            return EdgeFeatures(edges.scalars + update, pseudoscalars, change)
+        return EdgeFeatures(edges.scalars + update, edges.pseudoscalars + pseudoscalars, edges.doublets + change)
+
+
+def _in_frames(features: Tensor, frames: Tensor, graph: DirectedEdges, l_max: int) -> tuple[Tensor, Tensor]:
+    both = [features.index_select(0, graph.centre), features.index_select(0, graph.neighbour)]
+    return into_frames(frames, torch.cat(both, -1), l_max)
+
+
+class Messages(nn.Module):
+    """Edge features -> irreps of the centre atoms, natural and unnatural, summed over neighbours."""
+
+    def __init__(self, settings: EncoderSettings, l_max: int) -> None:
+        super().__init__()
+        s, self.l_max = settings, l_max
+        self.axial = nn.Linear(s.scalars, (l_max + 1) * s.channels)
+        self.chiral = nn.Linear(s.pseudoscalars, (l_max + 1) * s.unnatural_channels, bias=False)
+        self.around = DoubletLinear(l_max, s.doublets, l_max * (s.channels + s.unnatural_channels))
+        self.sizes = [l_max * s.channels, l_max * s.unnatural_channels]
+        self.channels = [s.channels, s.unnatural_channels]
+
+    def forward(self, edges: EdgeFeatures, graph: DirectedEdges, n_atoms: int) -> AtomFeatures:
+        straight, mirrored = self.around(edges.doublets).split(self.sizes, -1)
+        natural = out_of_frames(graph.natural, self.axial(edges.scalars), straight, self.l_max)
+        unnatural = out_of_frames(graph.unnatural, self.chiral(edges.pseudoscalars), mirrored, self.l_max)
+        messages = torch.cat([natural, unnatural], -1) * graph.envelope
+        summed = messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
+        return AtomFeatures(*summed.split(self.channels, -1))
+
+
+class Encoder(nn.Module):
+    """Structure -> irreps of atoms, and edge features of both directions of every pair."""
+
+    def __init__(self, settings: EncoderSettings, n_species: int, l_max: int) -> None:
+        super().__init__()
+        s, self.l_max, self.n_species, self.settings = settings, l_max, n_species, settings
+        self.features = RadialFeatures(s.radial)
+        self.species = nn.Embedding(n_species * n_species, s.scalars)
+        self.embed = nn.Linear(s.radial, s.scalars)
+        self.mix_pair = nn.Linear(s.scalars, s.scalars)
+        self.density = nn.Linear(s.scalars, (l_max + 1) * s.channels)
+        self.radial = nn.Linear(s.scalars, s.blocks * (s.scalars + l_max * s.doublets))
+        self.blocks = nn.ModuleList(EdgeBlock(s, l_max, first=k == 0) for k in range(s.blocks))
+        self.messages = nn.ModuleList(Messages(s, l_max) for _ in range(s.blocks))
+        self.mix = nn.ModuleList(IrrepsLinear(l_max, s.channels, s.channels) for _ in range(s.blocks - 1))
+        self.register_buffer("signs", torch.as_tensor(reversal_signs(l_max), dtype=torch.float32), persistent=False)
+
+    def forward(self, batch: GraphBatch) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
+        graph = self.directed(batch)
+        scalars, radial = self.pair_features(batch, graph)
+        edges = EdgeFeatures(scalars, scalars[:, :0], scalars.new_zeros(0))
+        atoms = AtomFeatures(self.neighbour_density(scalars, graph, batch.n_atoms), scalars[:0])
+        for k, (block, messages) in enumerate(zip(self.blocks, self.messages, strict=True)):
+            edges = block(atoms, edges, radial[k], graph)
+            sent = messages(edges, graph, batch.n_atoms)
+            if k == 0:
+                atoms = AtomFeatures(atoms.natural, torch.zeros_like(sent.unnatural))
+            natural = self.mix[k](atoms.natural) if k < len(self.mix) else atoms.natural
+            atoms = AtomFeatures(natural + sent.natural, atoms.unnatural + sent.unnatural)
+        return atoms, edges, graph
+
+    def directed(self, batch: GraphBatch) -> DirectedEdges:
+        return DirectedEdges(
+            torch.cat([batch.first, batch.second]),
+            torch.cat([batch.second, batch.first]),
+            torch.cat([batch.natural, batch.natural * self.signs[0, :, None]]),
+            torch.cat([batch.unnatural, batch.unnatural * self.signs[1, :, None]]),
+            cutoff_envelope(batch.distance, batch.reach).repeat(2)[:, None, None],
+        )
+
+    def pair_features(self, batch: GraphBatch, graph: DirectedEdges) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """What an edge knows from its two elements and its length: scalars (E, n0), and factors for each block."""
+        s = self.settings
+        species = batch.species
+        kind = species[graph.centre] * self.n_species + species[graph.neighbour]
+        length = self.embed(self.features(batch.distance)).repeat(2, 1)
+        scalars = self.mix_pair(nn.functional.silu(length + self.species(kind)))
+        factors = []
+        for block in (1 + self.radial(nn.functional.silu(scalars))).chunk(s.blocks, 1):
+            turn = block[:, s.scalars :].view(-1, self.l_max, 1, s.doublets).transpose(0, 1)
+            factors.append((block[:, : s.scalars], turn))
+        return scalars, factors
+
+    def neighbour_density(self, scalars: Tensor, graph: DirectedEdges, n_atoms: int) -> Tensor:
+        """sum_j R_l(r_ij) Y_l(r_ij): irreps of the atoms (N, (l_max+1)^2, C)."""
+        axial = self.density(scalars).view(len(scalars), self.l_max + 1, -1) * graph.envelope
+        messages = torch.bmm(graph.natural[:, : self.l_max + 1].mT, axial)
+        return messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)

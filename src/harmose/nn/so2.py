@@ -1,0 +1,49 @@
+"""Features in edge frames and the linear maps that O(3) allows between them.
+
+In the frame of an edge the remaining symmetry is O(2): scalars, pseudoscalars (odd under the mirror) and doublets of order
+m = 1..M, two numbers each that turn by e^{i m a}. A map that commutes with O(2) multiplies the even and the odd half of a
+doublet by the same real matrix (eSCN of Passaro and Zitnick, arXiv 2302.03655, has a complex one: it knows no mirror).
+All orders have the same width, so that they share one batched product.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class EdgeFeatures(NamedTuple):
+    """scalars (E, n0); pseudoscalars (E, p); doublets (M, E, 2, n), even half first."""
+
+    scalars: Tensor
+    pseudoscalars: Tensor
+    doublets: Tensor
+
+
+class DoubletLinear(nn.Module):
+    """(M, E, 2, n_in) -> (M, E, 2, n_out), one real matrix for each order m."""
+
+    def __init__(self, orders: int, n_in: int, n_out: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(orders, n_in, n_out) * gain / n_in**0.5)
+
+    def forward(self, doublets: Tensor) -> Tensor:
+        orders, edges, _, width = doublets.shape
+        return torch.bmm(doublets.reshape(orders, 2 * edges, width), self.weight).view(orders, edges, 2, self.weight.shape[-1])
+
+
+def into_frames(frames: Tensor, features: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
+    """Irreps (E, (l_max+1)^2, C) into edge frames: m = 0 part (E, (l_max+1) C), doublets (M, E, 2, l_max C)."""
+    rows = torch.bmm(frames, features)
+    edges, _, channels = rows.shape
+    axial = rows[:, : l_max + 1].reshape(edges, -1)
+    around = rows[:, l_max + 1 :].reshape(edges, l_max, 2, l_max * channels)
+    return axial, around.transpose(0, 1)
+
+
+def out_of_frames(frames: Tensor, axial: Tensor, doublets: Tensor, l_max: int) -> Tensor:
+    """The inverse: axial (E, (l_max+1) C), doublets (M, E, 2, l_max C) -> irreps (E, (l_max+1)^2, C)."""
+    edges = len(axial)
+    channels = axial.shape[1] // (l_max + 1)
+    around = doublets.transpose(0, 1).reshape(edges, 2 * l_max * l_max, channels)
+    return torch.bmm(frames.mT, torch.cat([axial.view(edges, l_max + 1, channels), around], 1))

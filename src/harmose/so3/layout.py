@@ -1,0 +1,200 @@
+"""Edge frames and the coefficient layouts that the network predicts in.
+
+In the frame of an edge (z along it) the symmetry left is O(2): turns about the edge and the mirror y -> -y. A component
+(L, m) with its partner (L, -m) is a doublet `x_m + i x_-m` that turns by `e^{i m a}` and is conjugated by the mirror when
+the irrep is natural (parity (-1)^L); for an unnatural irrep `i (x_m + i x_-m)` does the same. So every component of
+either parity becomes the *even* or the *odd* half of a doublet, or at m = 0 a scalar (natural) or a pseudoscalar
+(unnatural), and a linear map that respects O(3) acts on both halves alike and never mixes scalars with pseudoscalars.
+
+Slots of one irrep, in this order: m = 0; m = 1 even, odd; m = 2 even, odd; ... up to the largest l (S = 2 l_max + 1).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmose.so3.coupling import block_coupling, onsite_coupling
+from harmose.so3.wigner import edge_wigner
+
+
+def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
+    """(m, sign): which component of an irrep fills a slot. `parity` is +1 natural, -1 unnatural."""
+    m, odd = (slot + 1) // 2, slot % 2 == 0
+    if m == 0:
+        return 0, 1
+    if parity > 0:
+        return (-m, 1) if odd else (m, 1)
+    return (m, 1) if odd else (-m, -1)
+
+
+@dataclass(frozen=True)
+class PairLayout:
+    """Irreps of the blocks between two tuples of shells, one column for each irrep.
+
+    matrix (S * K, n1 * n2) has orthonormal or zero rows: `layout = matrix @ block.flatten()` for a block that is given in
+    the edge frame, and its transpose brings a layout back.
+    """
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    l_max: int
+    matrix: np.ndarray
+    degree: np.ndarray
+    """(K,) degree L of each irrep; columns come natural first, then unnatural."""
+    parity: np.ndarray
+    """(K,) +1 natural, -1 unnatural."""
+    shells: np.ndarray
+    """(K, 2) which pair of shells."""
+
+    @property
+    def n_slots(self) -> int:
+        return 2 * self.l_max + 1
+
+    @property
+    def n_irreps(self) -> int:
+        return len(self.degree)
+
+    @property
+    def n_natural(self) -> int:
+        return int((self.parity > 0).sum())
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """(S, K) True where the slot exists, m <= L."""
+        m = (np.arange(self.n_slots) + 1) // 2
+        return m[:, None] <= self.degree
+
+    @cached_property
+    def reversal(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(column, sign)` of the reversed edge: layout_ab[:, k] = sign[:, k] * layout_ba[:, column[k]].
+
+        The reversed edge's frame is ours after a half turn about x; `layout_ba` is the layout of the transposed block
+        (shells right, left) in that frame.
+        """
+        other = pair_layout(self.right, self.left, self.l_max)
+        find = {(int(d), int(p), int(s[1]), int(s[0])): k
+                for k, (d, p, s) in enumerate(zip(other.degree, other.parity, other.shells, strict=True))}  # fmt: skip
+        column = [find[int(d), int(p), int(s[0]), int(s[1])]
+                  for d, p, s in zip(self.degree, self.parity, self.shells, strict=True)]  # fmt: skip
+        slot = np.arange(self.n_slots)
+        m, odd = (slot + 1) // 2, (slot % 2 == 0) & (slot > 0)
+        sign = np.where((self.degree + m[:, None]) % 2, -1.0, 1.0) * np.where(odd, -1.0, 1.0)[:, None]
+        sign[0] *= self.parity
+        return np.array(column), sign
+
+
+@lru_cache(maxsize=256)
+def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int) -> PairLayout:
+    """Layout of the blocks between shells `left` and `right` (tuples of l)."""
+    coupling = block_coupling(left, right)
+    heads = np.flatnonzero(coupling.order == -coupling.degree)  # first row of each irrep
+    heads = heads[np.argsort(-coupling.parity[heads], kind="stable")]
+    degree, parity = coupling.degree[heads], coupling.parity[heads]
+    matrix = np.zeros((2 * l_max + 1, len(heads), coupling.matrix.shape[1]))
+    for k, (head, l, p) in enumerate(zip(heads, degree, parity, strict=True)):
+        for slot in range(2 * l + 1):
+            m, sign = slot_order(int(l), int(p), slot)
+            matrix[slot, k] = sign * coupling.matrix[head + l + m]
+    return PairLayout(left, right, l_max, matrix.reshape(-1, matrix.shape[-1]), degree, parity, coupling.shells[heads])
+
+
+@dataclass(frozen=True)
+class OnsiteLayout:
+    """Irreps of the symmetric on-site blocks of an atom in the global frame: rows (l, m), columns copies per parity.
+
+    matrix ((l_max + 1)^2 * K, n * n); columns 0..n_natural-1 hold natural irreps, the rest unnatural ones; a column of a
+    row exists where `mask` says so.
+    """
+
+    shells: tuple[int, ...]
+    l_max: int
+    matrix: np.ndarray
+    mask: np.ndarray
+    """((l_max + 1)^2, K)."""
+    n_natural: int
+
+    @property
+    def n_columns(self) -> int:
+        return self.mask.shape[1]
+
+
+@lru_cache(maxsize=256)
+def onsite_layout(shells: tuple[int, ...], l_max: int) -> OnsiteLayout:
+    """Layout of the on-site blocks of an atom with these shells (tuple of l)."""
+    coupling = onsite_coupling(shells)
+    n_natural = max((coupling.multiplicity(l, 1) for l in range(l_max + 1)), default=0)
+    n_unnatural = max((coupling.multiplicity(l, -1) for l in range(l_max + 1)), default=0)
+    rows = (l_max + 1) ** 2
+    matrix = np.zeros((rows, n_natural + n_unnatural, coupling.matrix.shape[1]))
+    row = coupling.degree**2 + coupling.degree + coupling.order
+    column = np.where(coupling.parity > 0, coupling.copy, n_natural + coupling.copy)
+    matrix[row, column] = coupling.matrix
+    mask = np.abs(matrix).sum(-1) > 0
+    return OnsiteLayout(shells, l_max, matrix.reshape(-1, matrix.shape[-1]), mask, n_natural)
+
+
+def frame_rows(l_max: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the components of an atom's features go in an edge frame: `(row, column, sign)` of the non-zero entries.
+
+    Rows: l = 0..l_max at m = 0; then for m = 1..l_max, for even and odd, slots l = 1..l_max, of which those with l < m
+    stay empty so that every m has the same width. Columns: (l, m) at l^2 + l + m.
+    """
+    row, column, sign = [], [], []
+    for l in range(l_max + 1):
+        row, column, sign = [*row, l], [*column, l * l + l], [*sign, 1]
+        for slot in range(1, 2 * l + 1):
+            m, s = slot_order(l, parity, slot)
+            row.append(l_max + 1 + (slot - 1) * l_max + l - 1)
+            column.append(l * l + l + m)
+            sign.append(s)
+    return np.array(row), np.array(column), np.array(sign, dtype=np.float64)
+
+
+def n_frame_rows(l_max: int) -> int:
+    """Rows of `edge_frames`: l_max + 1 at m = 0 and l_max for each of 2 l_max halves of doublets."""
+    return (l_max + 1) + 2 * l_max * l_max
+
+
+def edge_frames(vectors: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
+    """Rotations into the edge frames for natural and unnatural features: two tensors (P, n_frame_rows, (l_max+1)^2).
+
+    `frame @ features` with features ((l_max+1)^2, C) gives the rows of `frame_rows`; the transpose brings messages back.
+    """
+    size = (l_max + 1) ** 2
+    wigner = vectors.new_zeros(len(vectors), size, size)
+    for l in range(l_max + 1):
+        wigner[:, l * l : (l + 1) ** 2, l * l : (l + 1) ** 2] = edge_wigner(l, vectors)
+    out = []
+    for parity in (1, -1):
+        row, column, sign = frame_rows(l_max, parity)
+        frame = vectors.new_zeros(len(vectors), n_frame_rows(l_max), size)
+        frame[:, row] = wigner[:, column] * torch.as_tensor(sign, dtype=vectors.dtype, device=vectors.device)[:, None]
+        out.append(frame)
+    return out[0], out[1]
+
+
+def reversal_signs(l_max: int) -> np.ndarray:
+    """(2, n_frame_rows): the frame of the reversed edge is `signs[parity, :, None] * frame` (natural, unnatural)."""
+    signs = np.zeros((2, n_frame_rows(l_max)))
+    for k, parity in enumerate((1, -1)):
+        for l in range(l_max + 1):
+            for slot in range(2 * l + 1):
+                m, _ = slot_order(l, parity, slot)
+                row = l if slot == 0 else l_max + 1 + (slot - 1) * l_max + l - 1
+                signs[k, row] = (-1) ** (l + abs(m)) * (-1 if m < 0 else 1)
+    return signs
+
+
+def shells_frames(degrees: tuple[int, ...], vectors: Tensor) -> Tensor:
+    """Block-diagonal rotation of an atom's shells into the edge frames, (P, n, n)."""
+    n = sum(2 * l + 1 for l in degrees)
+    out = vectors.new_zeros(len(vectors), n, n)
+    wigner = {l: edge_wigner(l, vectors) for l in set(degrees)}
+    start = 0
+    for l in degrees:
+        out[:, start : start + 2 * l + 1, start : start + 2 * l + 1] = wigner[l]
+        start += 2 * l + 1
+    return out

@@ -1,0 +1,172 @@
+"""From blocks to what a network regresses, and back.
+
+Off-site blocks become irreps in the frame of their edge, on-site blocks irreps in the global frame (`so3.layout`). Both
+changes of basis are orthonormal, are done once per sample in float64, and leave training free of block rotations and
+Clebsch-Gordan products. Element pairs with the same shells share a layout: they form a *group*.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmose.basis import BasisSet
+from harmose.blocks import BlockMatrix, empty_matrix
+from harmose.graph import Graph
+from harmose.so3.layout import OnsiteLayout, PairLayout, onsite_layout, pair_layout, shells_frames
+
+
+@dataclass(frozen=True)
+class TargetSpace:
+    """Which coefficients the blocks of a basis set have: groups of element pairs and the layout of each.
+
+    `species` number elements by (shells, atomic number); a pair points from the lower to the higher species, so a block
+    (i, j) may enter transposed. `kind` numbers the unordered pairs of species.
+    """
+
+    basis: BasisSet
+    l_max: int
+
+    @cached_property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic number of each species."""
+        return tuple(sorted(self.basis.elements, key=lambda z: (len(self.basis.degrees(z)), self.basis.degrees(z), z)))
+
+    @cached_property
+    def signatures(self) -> tuple[tuple[int, ...], ...]:
+        """The different tuples of shells, in the order of the species."""
+        return tuple(dict.fromkeys(self.basis.degrees(z) for z in self.elements))
+
+    @cached_property
+    def signature(self) -> np.ndarray:
+        """Signature of each species."""
+        return np.array([self.signatures.index(self.basis.degrees(z)) for z in self.elements])
+
+    def species(self, numbers: np.ndarray) -> np.ndarray:
+        """Species of each atom; `BasisError` for an element outside the basis."""
+        self.basis.reach(numbers)
+        table = np.full(max(self.elements) + 1, -1)
+        table[list(self.elements)] = np.arange(len(self.elements))
+        return table[np.asarray(numbers)]
+
+    def kind(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Number of the unordered pair of species, low <= high."""
+        return low * len(self.elements) + high
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of signatures (a <= b)."""
+        n = len(self.signatures)
+        return tuple((a, b) for a in range(n) for b in range(a, n))
+
+    def pair_layout(self, group: tuple[int, int]) -> PairLayout:
+        return pair_layout(self.signatures[group[0]], self.signatures[group[1]], self.l_max)
+
+    def onsite_layout(self, signature: int) -> OnsiteLayout:
+        return onsite_layout(self.signatures[signature], self.l_max)
+
+    def orient(self, graph: Graph) -> "OrientedPairs":
+        """The graph's pairs, each turned to point from the lower to the higher species."""
+        species = self.species(graph.numbers)
+        first, second = graph.pairs[:, 0], graph.pairs[:, 1]
+        flipped = species[first] > species[second]
+        first, second = np.where(flipped, second, first), np.where(flipped, first, second)
+        vectors = np.where(flipped[:, None], -graph.vectors, graph.vectors)
+        pair_signature = self.signature[species[first]], self.signature[species[second]]
+        members = {
+            (a, b): np.flatnonzero((pair_signature[0] == a) & (pair_signature[1] == b)) for a, b in self.groups
+        }
+        kind = self.kind(species[first], species[second])
+        atoms = {s: np.flatnonzero(self.signature[species] == s) for s in range(len(self.signatures))}
+        return OrientedPairs(species, first, second, vectors, flipped, kind, members, atoms)
+
+
+@dataclass(frozen=True)
+class OrientedPairs:
+    """species (N,); first, second, kind, flipped (P,); vectors (P, 3) from first to second, in the graph's order.
+
+    `members[group]` are the pairs of each group, `atoms[signature]` the atoms of each signature.
+    """
+
+    species: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    vectors: np.ndarray
+    flipped: np.ndarray
+    kind: np.ndarray
+    members: Mapping[tuple[int, int], np.ndarray]
+    atoms: Mapping[int, np.ndarray]
+
+    @property
+    def pair_order(self) -> np.ndarray:
+        """All pairs, group after group."""
+        return np.concatenate(list(self.members.values()))
+
+    @property
+    def atom_order(self) -> np.ndarray:
+        """All atoms, signature after signature."""
+        return np.concatenate(list(self.atoms.values()))
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Irreps of one operator, in eV, or anything of the same shape.
+
+    pairs[group] (P_group, S, K) in the edge frames; onsite[signature] (N_signature, (l_max+1)^2, K) in the global frame.
+    """
+
+    pairs: dict[tuple[int, int], Tensor]
+    onsite: dict[int, Tensor]
+
+
+def _locate(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
+    """Positions in `matrix.values` of the group's blocks, oriented: (P_group, n_a, n_b)."""
+    members = oriented.members[group]
+    n_a, n_b = (sum(2 * l + 1 for l in space.signatures[s]) for s in group)
+    start = matrix.offsets[len(oriented.species) + members][:, None, None]
+    straight = start + np.arange(n_a * n_b).reshape(n_a, n_b)
+    turned = start + np.arange(n_a * n_b).reshape(n_b, n_a).T
+    return np.where(oriented.flipped[members][:, None, None], turned, straight)
+
+
+def _locate_onsite(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, signature: int) -> np.ndarray:
+    n = sum(2 * l + 1 for l in space.signatures[signature])
+    return matrix.offsets[oriented.atoms[signature]][:, None, None] + np.arange(n * n).reshape(n, n)
+
+
+def to_coefficients(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs) -> Coefficients:
+    """Blocks of an operator (spin none) as irreps, float64."""
+    values, pairs, onsite = torch.as_tensor(matrix.values[0]), {}, {}
+    for group in space.groups:
+        layout = space.pair_layout(group)
+        vectors = torch.as_tensor(oriented.vectors[oriented.members[group]])
+        blocks = values[torch.as_tensor(_locate(space, matrix, oriented, group))]
+        left, right = (shells_frames(space.signatures[s], vectors) for s in group)
+        in_frame = (left @ blocks @ right.mT).flatten(1)
+        pairs[group] = (in_frame @ torch.as_tensor(layout.matrix).T).unflatten(1, (layout.n_slots, layout.n_irreps))
+    for s in range(len(space.signatures)):
+        layout = space.onsite_layout(s)
+        blocks = values[torch.as_tensor(_locate_onsite(space, matrix, oriented, s))].flatten(1)
+        onsite[s] = (blocks @ torch.as_tensor(layout.matrix).T).unflatten(1, layout.mask.shape)
+    return Coefficients(pairs, onsite)
+
+
+def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, oriented: OrientedPairs) -> BlockMatrix:
+    """The inverse of `to_coefficients`."""
+    matrix = empty_matrix(space.basis, graph.numbers, graph.pairs)
+    values = torch.zeros(matrix.values.shape[1], dtype=torch.float64)
+    for group, layout_values in coefficients.pairs.items():
+        layout = space.pair_layout(group)
+        vectors = torch.as_tensor(oriented.vectors[oriented.members[group]])
+        left, right = (shells_frames(space.signatures[s], vectors) for s in group)
+        in_frame = layout_values.double().flatten(1) @ torch.as_tensor(layout.matrix)
+        blocks = left.mT @ in_frame.unflatten(1, (left.shape[1], right.shape[1])) @ right
+        values[torch.as_tensor(_locate(space, matrix, oriented, group))] = blocks
+    for s, onsite in coefficients.onsite.items():
+        layout = space.onsite_layout(s)
+        where = torch.as_tensor(_locate_onsite(space, matrix, oriented, s))
+        values[where] = (onsite.double().flatten(1) @ torch.as_tensor(layout.matrix)).reshape(where.shape)
+    return matrix.with_values(values.numpy()[None])
