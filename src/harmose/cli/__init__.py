@@ -6,6 +6,7 @@ Commands import what they need when they run, so that `harmose --help` answers a
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -41,8 +42,12 @@ app.command(
 app.command(epilog=examples("harmose scf runs/water new.xyz"))(models.scf)
 app.command(epilog=examples("harmose version"))(work.version)
 
-_UsageError = typer.BadParameter.__mro__[1]
-_ClickException = _UsageError.__mro__[1]
+# Typer has brought its own copy of click since 0.25: take the class from it, whichever it is.
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the signal's number, as in every shell."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,17 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded(run: Callable[[], object]) -> int:
     if os.environ.get("HARMOSE_DEBUG", "") not in ("", "0"):
-        code = run()
-        return code if isinstance(code, int) else 0
+        return _exit_code(run())
     try:
-        code = run()
-        return code if isinstance(code, int) else 0
+        return _exit_code(run())
     except HarmoseError as error:
         return _fail(str(error))
     except _ClickException as error:
-        return _fail(error.format_message(), hint=_usage_hint(error))
+        return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", code=130, kind="")
+        return _exit_code(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; Python must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,9 +85,20 @@ def _guarded(run: Callable[[], object]) -> int:
         return _fail(text, code=1, kind="internal error: ")
 
 
-def _usage_hint(error: Exception) -> str:
+def _exit_code(result: object) -> int:
+    """Of what a command returned; typer turns an interruption into its exit code."""
+    code = result if isinstance(result, int) else 0
+    if code == INTERRUPTED:
+        print("harmose: interrupted", file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> int:
+    text = error.format_message()
+    if not text.strip():  # a group without a command: its help has been printed
+        return 0
     context = getattr(error, "ctx", None)
-    return f" (see `{context.command_path} --help`)" if context is not None else ""
+    return _fail(text.strip().rstrip("."), hint=f" (see `{context.command_path} --help`)" if context else "")
 
 
 def _fail(text: str, hint: str = "", code: int = 2, kind: str = "error: ") -> int:

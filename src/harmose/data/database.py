@@ -5,6 +5,7 @@ the last holder lets it go. The map grows with the data: a write that does not f
 """
 
 import os
+import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 SMALLEST_MAP = 1 << 26
 """Bytes of address space that an empty database reserves; no disk space goes with it."""
+
+NEARLY_FULL = 1 << 20
+"""Free bytes below which a failed write is blamed on the full disk."""
 
 DOUBLINGS = 24
 """How often one write may double the map: 64 MiB to 1 PiB."""
@@ -81,6 +85,11 @@ class Database:
         self._env = _environment(path, writable)
         self._check_complete()
 
+    def __del__(self) -> None:
+        # A transaction that a traceback keeps alive must not keep the file open: LMDB would refuse to open it again.
+        if (env := getattr(self, "_env", None)) is not None:
+            env.close()
+
     def _expected_size(self) -> int:
         return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
 
@@ -137,9 +146,14 @@ class Database:
                     self._env.set_mapsize(0)
                 except (lmdb.Error, OSError) as error:
                     raise FormatError(
-                        f"{self.path}: cannot write: {_reason(error)}; what the store held before is unharmed"
+                        f"{self.path}: cannot write: {self._why_not(error)}; what the store held before is unharmed"
                     ) from None
             raise FormatError(f"{self.path}: cannot write: the store is full; what it held before is unharmed")
+
+    def _why_not(self, error: Exception) -> str:
+        # A write that a full disk cuts short reaches us as an input/output error.
+        free = shutil.disk_usage(self.path).free
+        return "no space left on the disk" if free < NEARLY_FULL else _reason(error)
 
     def _pad(self) -> None:
         # LMDB need not write pages that one transaction allocated and freed, but a short file counts as truncated here.
