@@ -204,7 +204,7 @@ LIMITED = """
 import resource, sys
 from harmose.cli import main
 from harmose import labelling  # imports write their bytecode before the limit holds
-resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -212,7 +212,7 @@ sys.exit(main(sys.argv[1:]))
 def test_refused_writes_while_labelling(tmp_path, water_atoms):
     """The operating system itself refuses to let the store grow."""
     file, store = tmp_path / "water.xyz", tmp_path / "store"
-    write_structures(file, [water_atoms(k) for k in range(12)])
+    write_structures(file, [water_atoms(k) for k in range(20)])
     command = [sys.executable, "-c", LIMITED, "label", str(file), str(store), *FAST]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
@@ -220,7 +220,7 @@ def test_refused_writes_while_labelling(tmp_path, water_atoms):
         f"harmose: error: {store}: cannot write: Input/output error; what the store held before is unharmed\n"
     )
     with Store.open(store) as opened:
-        assert 0 < len(opened) < 12
+        assert 0 < len(opened) < 20
         assert [sample.n_occupied for sample in opened] == [5] * len(opened)
 
 

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import lmdb
@@ -337,6 +338,7 @@ def test_a_real_write_error_harms_nothing(water_store):
 
 ENDLESS = """
 import sys
+import time
 from harmose.data.store import Store
 store = Store.open(sys.argv[1], writable=True)
 raw = store.record("water-0")
@@ -357,3 +359,36 @@ def test_kill_loses_at_most_the_sample_in_flight(water_store):
         assert len(store) in (8 + confirmed + 1, 8 + confirmed + 2)
         assert {store.record(f"copy-{k}") for k in range(confirmed + 1)} == {store.record("water-0")}
         store.append_record("after", store.record("water-0"))
+
+
+READING = """
+import sys, time
+from harmose.data.store import Store
+store, read = Store.open(sys.argv[1]), 0
+print("ready", flush=True)
+while "enough" not in store.failures:
+    for name in store.names()[-20:]:
+        store.record(name)
+        read += 1
+print(read)
+"""
+
+
+def test_a_reader_never_stumbles_over_a_writer(water_store):
+    """Without locks LMDB's writer reuses pages that are being read; some of these many reads would fail."""
+    run = [sys.executable, "-c", READING, str(water_store)]
+    reader = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "ready\n"
+    with Store.open(water_store, writable=True) as store:
+        raw = store.record("water-0")
+        end = time.monotonic() + 3
+        for k in range(100_000):
+            store.append_record(f"copy-{k}", raw)
+            store.remember_failure(f"failure-{k % 7}", "no reason")
+            if time.monotonic() > end:
+                break
+        store.remember_failure("enough", "it is time")
+    out, err = reader.communicate(timeout=60)
+    assert (reader.returncode, err) == (0, "")
+    assert int(out) > 100

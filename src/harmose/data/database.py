@@ -22,6 +22,9 @@ T = TypeVar("T")
 SMALLEST_MAP = 1 << 26
 """Bytes of address space that an empty database reserves; no disk space goes with it."""
 
+MAX_READERS = 512
+"""Read transactions at one time, of all processes together."""
+
 NEARLY_FULL = 1 << 20
 """Free bytes below which a failed write is blamed on the full disk."""
 
@@ -60,13 +63,23 @@ def create_database(path: Path) -> None:
 
 
 def _environment(path: Path, writable: bool, create: bool = False) -> lmdb.Environment:
-    # Readers take no lock: records are never changed in place, and each is verified by its checksum.
-    file = path / "data.mdb"
+    file, lock_file = path / "data.mdb", path / "lock.mdb"
     size = file.stat().st_size if file.exists() else 0
+    # Readers enter themselves in the lock file, or a writer would reuse pages that they still read. Where they cannot
+    # (a read-only copy) they make do without: there is no writer either.
+    lock = writable or (lock_file.exists() and os.access(lock_file, os.R_OK | os.W_OK))
     try:
-        return lmdb.open(
-            str(path), map_size=max(SMALLEST_MAP, 2 * size), readonly=not writable, lock=writable, create=create
+        env = lmdb.open(
+            str(path),
+            map_size=max(SMALLEST_MAP, 2 * size),
+            readonly=not writable,
+            lock=lock,
+            create=create,
+            max_readers=MAX_READERS,
         )
+        if lock:
+            env.reader_check()  # forget readers that were killed
+        return env
     except lmdb.VersionMismatchError:
         raise FormatError(f"{path}: data.mdb was written by another version of LMDB") from None
     except lmdb.InvalidError:
