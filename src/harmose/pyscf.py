@@ -92,8 +92,8 @@ class ScfComparison:
 def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None = None) -> ScfComparison:
     """Converge `atoms` from the minao guess and from the prediction, with the same thresholds.
 
-    `settings` default to those of the model's labels, with the energy converged to 1e-10 Hartree so that both ends
-    agree to 1e-8. Raises `LabellingError` when one does not converge.
+    `settings` default to those of the model's labels with PySCF's own thresholds (energy 1e-9 Hartree), so that the
+    cycles are those that a user of PySCF sees. Raises `LabellingError` when one does not converge.
     """
     settings = settings if settings is not None else model_settings(model)
     mol = molecule(atoms, settings.basis)
@@ -102,10 +102,10 @@ def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None =
     return ScfComparison(reference.cycles, predicted.cycles, float(reference.e_tot), float(predicted.e_tot))
 
 
-def model_settings(model: Predictor, convergence: float = 1e-10) -> PySCFSettings:
-    """The settings that the model's labels were made with (`card.settings`), at another convergence."""
+def model_settings(model: Predictor) -> PySCFSettings:
+    """The settings that the model's labels were made with (`card.settings`), at PySCF's own convergence."""
     known = {k: v for k, v in model.card.settings.items() if k in PySCFSettings.__dataclass_fields__}
-    return PySCFSettings(**{**known, "convergence": convergence, "convergence_gradient": None})
+    return PySCFSettings(**{**known, "convergence": 1e-9, "convergence_gradient": None})
 
 
 def _converged(mf: Any, atoms: Atoms, guess: str) -> Any:

@@ -33,7 +33,10 @@ TAIL = 1e-8
 """An orbital ends where r^l exp(-a r^2) (r in Bohr) of its most diffuse primitive falls below this."""
 
 MIN_RADIUS = 6.0
-"""Least orbital radius in angstrom: exact exchange couples atoms whose orbitals no longer overlap."""
+"""Least orbital radius in angstrom: exact exchange couples atoms whose orbitals no longer overlap.
+
+In a B3LYP polyene C12H14 blocks of atoms 13 angstrom apart still hold 6 meV; every molecule of QM9 is within reach.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class PySCFSettings:
     """A restricted Kohn-Sham calculation: all that decides its numbers.
 
     `convergence` is the change of the energy (Hartree), `convergence_gradient` the norm of the orbital gradient (None:
-    PySCF's square root of `convergence`). B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`.
+    PySCF's square root of `convergence`; 1e-6 costs one cycle and lowers the error of H from up to 0.16 to 0.02
+    micro-Hartree). `min_radius` (angstrom) is the least orbital radius: long molecules with exact exchange want more.
+    B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`.
     Raises `LabellingError` for a functional that PySCF does not know and for values without meaning.
     """
 
@@ -50,16 +55,17 @@ class PySCFSettings:
     grid_level: int = 3
     small_rho_cutoff: float = 0.0
     convergence: float = 1e-9
-    convergence_gradient: float | None = None
+    convergence_gradient: float | None = 1e-6
     max_cycle: int = 100
     density_fit: bool = False
+    min_radius: float = MIN_RADIUS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "functional", functional_name(self.functional))
         object.__setattr__(self, "basis", self.basis.strip().lower())
         if self.grid_level not in range(10):
             raise LabellingError(f"grid_level: expected 0 to 9, got {self.grid_level}")
-        for name in ("convergence", "convergence_gradient", "max_cycle"):
+        for name in ("convergence", "convergence_gradient", "max_cycle", "min_radius"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise LabellingError(f"{name}: expected a positive number, got {value}")
@@ -85,22 +91,22 @@ def functional_name(name: str) -> str:
     return plain
 
 
-def basis_set(name: str, elements: Iterable[int]) -> BasisSet:
+def basis_set(name: str, elements: Iterable[int], min_radius: float = MIN_RADIUS) -> BasisSet:
     """The shells of PySCF's basis `name` (e.g. "def2-svp") for these atomic numbers, in PySCF's order within an atom.
 
     n is counted from l + 1 upward for each l. Radii: where the most diffuse primitive falls below `TAIL`, at least
-    `MIN_RADIUS`. Raises `BasisError` for an unknown name or an element that the basis does not have.
+    `min_radius` (angstrom). Raises `BasisError` for an unknown name or an element that the basis does not have.
     """
     name = name.strip().lower()
     entries = {int(z): _element_shells(name, int(z)) for z in elements}
-    return BasisSet(name, {z: e[0] for z, e in entries.items()}, {z: e[1] for z, e in entries.items()})
+    return BasisSet(name, {z: e[0] for z, e in entries.items()}, {z: max(e[1], min_radius) for z, e in entries.items()})
 
 
 @lru_cache(maxsize=512)
 def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
     atom = _build(name, [(_symbol(z), (0.0, 0.0, 0.0))], spin=None)
     shells: list[Shell] = []
-    radius = MIN_RADIUS
+    radius = 0.0
     for k in range(atom.nbas):
         l = int(atom.bas_angular(k))
         for _ in range(int(atom.bas_nctr(k))):
@@ -117,21 +123,38 @@ def _tail_radius(l: int, exponent: float) -> float:
     return float(r * BOHR)
 
 
+def check_molecule(atoms: Atoms, basis: str) -> None:
+    """Raise what `molecule` raises, without building it."""
+    formula = atoms.get_chemical_formula()
+    if atoms.pbc.any():
+        raise LabellingError(f"{formula}: expected a molecule, got a structure with pbc {atoms.pbc.tolist()}")
+    basis_set(basis, set(atoms.numbers.tolist()))
+    n_electrons = int(atoms.numbers.sum()) - charge(atoms)
+    if n_electrons % 2 or n_electrons <= 0:
+        raise LabellingError(f"{formula}: restricted Kohn-Sham wants an even number of electrons, got {n_electrons}")
+
+
+def charge(atoms: Atoms) -> int:
+    """The total charge `atoms.info["charge"]`, 0 where there is none; `LabellingError` unless it is a whole number."""
+    value = atoms.info.get("charge", 0)
+    try:
+        whole = round(float(value))
+    except (TypeError, ValueError, OverflowError):
+        whole = None
+    if whole is None or whole != value:
+        raise LabellingError(f"{atoms.get_chemical_formula()}: expected a whole number as charge, got {value!r}")
+    return whole
+
+
 def molecule(atoms: Atoms, basis: str) -> gto.Mole:
     """PySCF's molecule: spherical orbitals, no symmetry, closed shell, charge `atoms.info["charge"]` or 0.
 
     Effective core potentials of the basis are used where it has them. Raises `BasisError` for an unknown basis or
     element, `LabellingError` for an odd number of electrons or a periodic structure.
     """
-    formula = atoms.get_chemical_formula()
-    if atoms.pbc.any():
-        raise LabellingError(f"{formula}: expected a molecule, got a structure with pbc {atoms.pbc.tolist()}")
+    check_molecule(atoms, basis)
     geometry = [(_symbol(int(z)), tuple(x)) for z, x in zip(atoms.numbers, atoms.positions.tolist(), strict=True)]
-    mol = _build(basis.strip().lower(), geometry, spin=None, charge=int(atoms.info.get("charge", 0)))
-    if mol.nelectron % 2:
-        raise LabellingError(f"{formula}: restricted Kohn-Sham wants an even number of electrons, got {mol.nelectron}")
-    mol.spin = 0
-    return mol
+    return _build(basis.strip().lower(), geometry, spin=0, charge=charge(atoms))
 
 
 def has_basis(mol: gto.Mole, name: str) -> bool:
@@ -229,8 +252,9 @@ def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) 
 
     `basis` sets the blocks (default: the structure's own elements in `settings.basis`).
     """
+    basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
     mf = mean_field(molecule(atoms, settings.basis), settings)
-    return to_blocks(prior_fock(mf), _layout_for(atoms, settings.basis, basis), name="H0")
+    return to_blocks(prior_fock(mf), layout(atoms, basis), name="H0")
 
 
 def prior_fock(mf: dft.rks.RKS) -> np.ndarray:
@@ -240,9 +264,6 @@ def prior_fock(mf: dft.rks.RKS) -> np.ndarray:
 
 def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None) -> BlockMatrix:
     """S in PySCF's basis set `name`."""
+    basis = basis or basis_set(name, set(atoms.numbers.tolist()))
     mol = molecule(atoms, name)
-    return to_blocks(mol.intor_symmetric("int1e_ovlp"), _layout_for(atoms, name, basis), energy=False, name="S")
-
-
-def _layout_for(atoms: Atoms, name: str, basis: BasisSet | None) -> BlockMatrix:
-    return layout(atoms, basis if basis is not None else basis_set(name, set(atoms.numbers.tolist())))
+    return to_blocks(mol.intor_symmetric("int1e_ovlp"), layout(atoms, basis), energy=False, name="S")

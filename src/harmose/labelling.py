@@ -1,0 +1,320 @@
+"""Labels from real DFT: PySCF on many structures, in several processes, resumable after any interruption.
+
+Each structure has a name made of its formula and a hash of itself and the settings. Finished samples are appended to
+the store one by one, each all or not at all, so that an interrupted run loses at most the structures in flight; the
+next run finds the names of the finished ones and calculates the others.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyscf
+from ase import Atoms
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster, as_completed
+from pyscf import dft, lib
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harmose.basis import BasisSet
+from harmose.data.store import Store
+from harmose.errors import HarmoseError, LabellingError
+from harmose.io.pyscf import (
+    FLAVOURS,
+    PySCFSettings,
+    basis_set,
+    charge,
+    check_molecule,
+    layout,
+    mean_field,
+    molecule,
+    prior_fock,
+    to_blocks,
+)
+from harmose.io.structures import read_structures
+from harmose.sample import Sample, check_sample
+from harmose.units import HARTREE
+
+__all__ = ["LabelSummary", "PySCFSettings", "calculate", "label", "perturbed", "read_structures", "sample_name"]
+
+
+LISTED = 20
+"""So many failures are listed at the end; the store knows them all."""
+
+
+PATIENCE = "10s"
+"""How long a Dask scheduler may take to answer."""
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What became of the structures: newly labelled, already in the store or given twice, and why the rest is not."""
+
+    finished: int
+    reused: int
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def label(
+    structures: Sequence[Atoms],
+    store_path: str | Path,
+    settings: PySCFSettings,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    console: Console | None = None,
+    retry_failed: bool = False,
+    skip_bad: bool = False,
+) -> LabelSummary:
+    """Run PySCF on the structures and append H, S, H0, energies and provenance to the store, which is made if missing.
+
+    `workers` processes of one thread each (default: one for each processor), or all workers of the Dask `scheduler` at
+    this address. Structures that fail or do not converge are remembered in the store and left out from then on unless
+    `retry_failed`. Structures that PySCF cannot take at all (odd number of electrons, unknown element, periodic) raise
+    `LabellingError` before anything is calculated or written; with `skip_bad` they count as failed.
+
+    Raises `LabellingError` for a store that was labelled with other settings, and `FormatError` when the disk is full;
+    what is finished stays in the store.
+    """
+    console = console or Console(quiet=True)
+    tasks, bad = _tasks(structures, settings)
+    _refuse_bad(bad, tasks, skip_bad)
+    if settings.functional in FLAVOURS:
+        console.print(f"{settings.functional}: {FLAVOURS[settings.functional]}", highlight=False)
+    with _open_store(Path(store_path), tasks, settings) as store:
+        done = set(store.names()) & set(tasks)
+        failed = {} if retry_failed else {name: why for name, why in store.failures.items() if name in tasks}
+        for name, why in bad.items():
+            store.remember_failure(name, why)
+        pending = {name: atoms for name, atoms in tasks.items() if name not in done and name not in failed}
+        failed |= _calculate_into(store, pending, settings, workers, scheduler, console) | bad
+    _list_failures(failed, console)
+    finished = len(pending) - len(set(failed) & set(pending))
+    return LabelSummary(finished, len(structures) - finished - len(failed), failed)
+
+
+def _list_failures(failed: Mapping[str, str], console: Console) -> None:
+    for name, why in islice(failed.items(), LISTED):
+        console.print(f"[yellow]left out[/] {escape(name)}: {escape(why)}", highlight=False, soft_wrap=True)
+    if len(failed) > LISTED:
+        console.print(f"[yellow]left out[/] {len(failed) - LISTED} more", highlight=False)
+
+
+def sample_name(atoms: Atoms, settings: PySCFSettings) -> str:
+    """`C2H6O-0123456789ab`: formula, and a hash of atoms, positions (to 1e-6 angstrom), charge and settings."""
+    positions = np.round(atoms.positions, 6) + 0.0  # no negative zeros
+    content = [atoms.numbers.tolist(), positions.tolist(), str(atoms.info.get("charge", 0)), identity(settings)]
+    return f"{atoms.get_chemical_formula()}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
+
+
+def identity(settings: PySCFSettings) -> dict[str, Any]:
+    """The settings that decide a converged result: all but the patience."""
+    return {key: value for key, value in settings.to_dict().items() if key != "max_cycle"}
+
+
+def perturbed(atoms: Atoms, n: int, amplitude: float, rng: np.random.Generator) -> list[Atoms]:
+    """`n` copies of a structure, every coordinate displaced by a normal deviate of `amplitude` angstrom."""
+    copies = [atoms.copy() for _ in range(n)]
+    for copy in copies:
+        copy.positions += rng.normal(scale=amplitude, size=copy.positions.shape)
+    return copies
+
+
+# One structure -------------------------------------------------------------------------------------------------------
+
+
+def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None, name: str | None = None) -> Sample:
+    """Converge one molecule, on one thread, and return its sample: H, S, H0, energies, electrons, provenance.
+
+    H is the Fock matrix of the converged density, and the orbital energies are its own. Raises `LabellingError` when
+    the SCF does not converge, `MatrixError` when the result is not fit to keep (`check_sample`).
+    """
+    started = time.perf_counter()
+    basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
+    blocks = layout(atoms, basis)
+    with lib.with_omp_threads(1):
+        mf = mean_field(molecule(atoms, settings.basis), settings)
+        h0 = prior_fock(mf)
+        mf.kernel()
+        if not mf.converged:
+            raise LabellingError(f"{atoms.get_chemical_formula()}: not converged in {settings.max_cycle} cycles")
+        h, s = mf.get_fock(), mf.get_ovlp()
+        energies, _ = mf.eig(h, s)
+    sample = Sample(
+        name=name or sample_name(atoms, settings),
+        structure=atoms,
+        basis=basis,
+        hamiltonian=to_blocks(h, blocks, name="H"),
+        overlap=to_blocks(s, blocks, energy=False, name="S"),
+        prior=to_blocks(h0, blocks, name="H0"),
+        n_electrons=float(mf.mol.nelectron),
+        energy=float(mf.e_tot) * HARTREE,
+        orbital_energies=np.sort(energies) * HARTREE,
+        provenance={**_provenance(atoms, settings), "cycles": int(mf.cycles), "seconds": time.perf_counter() - started},
+    )
+    check_sample(sample)
+    return sample
+
+
+def _provenance(atoms: Atoms, settings: PySCFSettings) -> dict[str, Any]:
+    versions = {"pyscf": pyscf.__version__, "libxc": str(getattr(dft.libxc, "__version__", "unknown"))}
+    group = str(atoms.info.get("group", atoms.get_chemical_formula()))
+    told = {key: str(atoms.info[key]) for key in ("name", "source") if key in atoms.info}
+    return {**settings.to_dict(), **versions, **told, "group": group, "charge": charge(atoms), "converged": True}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A sample, or why there is none."""
+
+    name: str
+    sample: Sample | None
+    reason: str = ""
+
+
+def attempt(name: str, atoms: Atoms, settings: PySCFSettings, basis: BasisSet) -> Outcome:
+    """`calculate`, with every failure as a reason: one structure must not end the run."""
+    try:
+        return Outcome(name, calculate(atoms, settings, basis, name))
+    except HarmoseError as error:
+        return Outcome(name, None, _with_source(str(error), atoms))
+    except Exception as error:
+        reason = str(error).strip().splitlines() or ["no reason given"]
+        return Outcome(name, None, _with_source(f"{type(error).__name__}: {reason[0]}", atoms))
+
+
+def _with_source(reason: str, atoms: Atoms) -> str:
+    return f"{atoms.info['source']}: {reason}" if "source" in atoms.info else reason
+
+
+# All structures ------------------------------------------------------------------------------------------------------
+
+
+def _tasks(structures: Sequence[Atoms], settings: PySCFSettings) -> tuple[dict[str, Atoms], dict[str, str]]:
+    """Structures by name, and the reasons of those that cannot be calculated at all."""
+    tasks, bad = {}, {}
+    for index, atoms in enumerate(structures):
+        name = sample_name(atoms, settings)
+        try:
+            check_molecule(atoms, settings.basis)
+            tasks[name] = atoms
+        except HarmoseError as error:
+            bad[name] = f"{atoms.info.get('source', f'structure {index}')}: {error}"
+    return tasks, bad
+
+
+def _refuse_bad(bad: Mapping[str, str], tasks: Mapping[str, Atoms], skip_bad: bool) -> None:
+    if not bad and not tasks:
+        raise LabellingError("expected at least one structure, got none")
+    if bad and not (skip_bad and tasks):
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise LabellingError(next(iter(bad.values())) + more)
+
+
+@contextmanager
+def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: PySCFSettings) -> Iterator[Store]:
+    """The store with a basis for all elements; `LabellingError` when it was labelled with other settings."""
+    elements = {int(z) for atoms in tasks.values() for z in atoms.numbers}
+    basis = basis_set(settings.basis, elements, settings.min_radius)
+    try:
+        exists = path.exists()
+        store = Store.open(path, writable=True) if exists else Store.create(path, basis, metadata=identity(settings))
+    except OSError as error:
+        raise LabellingError(f"{path}: cannot write a store there: {error.strerror}") from None
+    with store:
+        for key, expected in identity(settings).items():
+            if store.metadata.get(key, "nothing") != expected:
+                found = store.metadata.get(key, "nothing")
+                raise LabellingError(f"{path}: expected a store labelled with {key} {expected}, got one with {found}")
+        if not elements <= set(store.basis.elements):
+            store.extend_basis(basis)
+        yield store
+
+
+def _calculate_into(
+    store: Store,
+    pending: Mapping[str, Atoms],
+    settings: PySCFSettings,
+    workers: int | None,
+    scheduler: str | None,
+    console: Console,
+) -> dict[str, str]:
+    """Label the pending structures; the store holds each as soon as it is finished. Returns the failures."""
+    failed = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = (TextColumn("left:"), TimeRemainingColumn())
+    with Progress(*columns, *left, console=console, speed_estimate_period=3600) as progress:
+        bar = progress.add_task("Labelling", total=len(pending))
+        with closing(_outcomes(pending, settings, store.basis, workers, scheduler)) as outcomes:
+            for outcome in outcomes:
+                if outcome.sample is None:
+                    failed[outcome.name] = outcome.reason
+                    store.remember_failure(outcome.name, outcome.reason)
+                elif outcome.name not in store:  # another run may have been faster
+                    store.append(outcome.sample, check=False)
+                text = f"Labelling ({len(failed)} failed)" if failed else "Labelling"
+                progress.update(bar, advance=1, description=text)
+    return failed
+
+
+def _outcomes(
+    pending: Mapping[str, Atoms], settings: PySCFSettings, basis: BasisSet, workers: int | None, scheduler: str | None
+) -> Generator[Outcome, None, None]:
+    """Outcomes as they come, with at most two structures for each worker on their way."""
+    workers = min(workers or CPU_COUNT, len(pending))
+    if scheduler is None and workers <= 1:
+        yield from (attempt(name, atoms, settings, basis) for name, atoms in pending.items())
+        return
+    todo, names = iter(pending.items()), {}
+    with _client(workers, scheduler) as client:
+        running = as_completed(loop=client.loop)
+
+        def refill() -> None:
+            room = 2 * max(1, _n_threads(client)) - running.count()
+            for name, atoms in islice(todo, room):
+                future = client.submit(attempt, name, atoms, settings, basis, pure=False)
+                names[future.key] = name
+                running.add(future)
+
+        refill()
+        for future in running:
+            outcome = _result(future, names.pop(future.key))
+            future.release()
+            refill()
+            yield outcome
+
+
+def _n_threads(client: Any) -> int:
+    return sum(client.nthreads().values())
+
+
+def _result(future: Any, name: str) -> Outcome:
+    if future.status == "finished":
+        return future.result()
+    return Outcome(name, None, f"the worker process died ({type(future.exception()).__name__})")
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
+    """A client of the scheduler at this address, or of new local processes that end with the block."""
+    try:
+        if scheduler is not None:
+            with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
+                yield client
+            return
+        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+        cluster = LocalCluster(**options, silence_logs=logging.CRITICAL)
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+    except OSError as error:
+        where = f"the Dask scheduler {scheduler}" if scheduler is not None else "local worker processes"
+        raise LabellingError(f"cannot work with {where}: {error}") from None
