@@ -308,6 +308,16 @@ def test_values_that_do_not_fit_are_refused():
         matrix.with_values(matrix.values[0])
 
 
+def test_other_values_share_nothing_that_depends_on_values():
+    a, b = random_matrix("two elements", seed=1), random_matrix("two elements", seed=2)
+    first, elements = a.dense(), a.elements
+    again = a.with_values(b.values)
+    assert again.elements is elements
+    assert np.array_equal(again.dense(), b.dense())
+    assert np.array_equal(again.block(0, 1), b.block(0, 1))
+    assert np.array_equal(a.dense(), first)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
 def test_any_integer_type_of_numbers_and_pairs(dtype):
     matrix = random_matrix("molecule")

@@ -30,6 +30,9 @@ class BlockMatrix:
 
     def __post_init__(self) -> None:
         _check_pairs(np.asarray(self.pairs), len(self.numbers))
+        self._check_size()
+
+    def _check_size(self) -> None:
         expected = (self.spin.n_components, int(self.offsets[-1]))
         if self.values.shape != expected:
             raise MatrixError(f"expected values of shape {expected} for {len(self.numbers)} atoms and "
@@ -117,7 +120,11 @@ class BlockMatrix:
 
     def with_values(self, values: np.ndarray) -> "BlockMatrix":
         """The same blocks with other values."""
-        return BlockMatrix(self.basis, self.numbers, self.pairs, values, self.spin)
+        # Pairs are not checked again, and the tables that do not depend on values (keys, offsets, elements) are shared.
+        other = object.__new__(BlockMatrix)
+        other.__dict__.update(self.__dict__, values=values)
+        other._check_size()
+        return other
 
     def _check_same_blocks(self, other: "BlockMatrix") -> None:
         if self.spin is not other.spin or self.basis != other.basis:
@@ -139,18 +146,20 @@ class BlockMatrix:
 
         For a periodic structure the sum over R at the Gamma point (`physics.bloch` for other k).
         """
-        _, row, col = self.elements
-        onsite, n = self.is_onsite, self.n_orbitals
-        out = np.zeros((self.spin.n_components, n, n), dtype=self.values.dtype)
-        np.add.at(out, (slice(None), row, col), self.values)
-        adjoint = np.zeros_like(out)
-        np.add.at(adjoint, (slice(None), row[~onsite], col[~onsite]), self.values[:, ~onsite])
-        out += self.spin.adjoint(adjoint)
+        pairs = ~self.is_onsite
+        out = self._summed(slice(None)) + self.spin.adjoint(self._summed(pairs))
         if self.spin is Spin.NONE:
             return out[0]
         if self.spin is Spin.COLLINEAR:
             return out
         return np.block([[out[0], out[1]], [out[2], out[3]]])
+
+    def _summed(self, which: np.ndarray | slice) -> np.ndarray:
+        """The stored values `which` at their row and column, those of all R added up: (n_components, n, n)."""
+        _, row, col = self.elements
+        shape = (self.n_orbitals, self.n_orbitals)
+        at = (row[which], col[which])
+        return np.stack([sparse.coo_matrix((v[which], at), shape=shape).toarray() for v in self.values])
 
     def csr(self) -> sparse.csr_matrix:
         """`dense()` as a sparse matrix, without a dense one in between; spin none only."""
