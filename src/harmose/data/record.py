@@ -79,11 +79,14 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
     except SafetensorError as error:
         raise FormatError(str(error)) from None
     numbers, pairs = arrays["numbers"].astype(np.int64), arrays["pairs"].astype(np.int64)
-    operators = {
-        key: BlockMatrix(basis, numbers, pairs, arrays[key].view(Spin(spin).dtype), Spin(spin))
-        for key, spin in header["operators"].items()
-        if key in OPERATORS
-    }
+    operators: dict[str, BlockMatrix] = {}
+    for key in OPERATORS:
+        if key in header["operators"]:
+            spin = Spin(header["operators"][key])
+            values = arrays[key].view(spin.dtype)
+            alike = next((operator for operator in operators.values() if operator.spin is spin), None)
+            # The second and third operator share the tables of the first.
+            operators[key] = alike.with_values(values) if alike else BlockMatrix(basis, numbers, pairs, values, spin)
     atoms = Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
     if header.get("charge") is not None:
         atoms.info["charge"] = header["charge"]
@@ -91,9 +94,11 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
         name=name,
         structure=atoms,
         basis=basis,
+        hamiltonian=operators["hamiltonian"],
+        overlap=operators.get("overlap"),
+        prior=operators.get("prior"),
         spin=Spin(header["spin"]),
         orbital_energies=arrays.get("orbital_energies"),
         provenance=header["provenance"],
-        **operators,
         **{key: header[key] for key in NUMBERS},
     )
