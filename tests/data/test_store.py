@@ -317,7 +317,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 added = 0
 try:
     for k in range(1000):
-        store.append_record(f"copy-{k}", raw)
+        store.append_records([(f"copy-{k}", raw)])
         added += 1
 except FormatError as error:
     print(added, error)
@@ -343,7 +343,7 @@ from harmose.data.store import Store
 store = Store.open(sys.argv[1], writable=True)
 raw = store.record("water-0")
 for k in range(100_000):
-    store.append_record(f"copy-{k}", raw)
+    store.append_records([(f"copy-{k}", raw)])
     print(k, flush=True)
 """
 
@@ -358,7 +358,7 @@ def test_kill_loses_at_most_the_sample_in_flight(water_store):
     with Store.open(water_store, writable=True) as store:
         assert len(store) in (8 + confirmed + 1, 8 + confirmed + 2)
         assert {store.record(f"copy-{k}") for k in range(confirmed + 1)} == {store.record("water-0")}
-        store.append_record("after", store.record("water-0"))
+        store.append_records([("after", store.record("water-0"))])
 
 
 READING = """
@@ -384,7 +384,7 @@ def test_a_reader_never_stumbles_over_a_writer(water_store):
         raw = store.record("water-0")
         end = time.monotonic() + 3
         for k in range(100_000):
-            store.append_record(f"copy-{k}", raw)
+            store.append_records([(f"copy-{k}", raw)])
             store.remember_failure(f"failure-{k % 7}", "no reason")
             if time.monotonic() > end:
                 break

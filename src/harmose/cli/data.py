@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harmose.cli.options import ForceOption, StoreArgument, check_output, examples, new_output, terminal
+from harmose.cli.options import ForceOption, StoreArgument, check_output, examples, new_output, progress, terminal
 
 app = typer.Typer(help="Look into a sample store, find bad samples, split and merge.", no_args_is_help=True)
 
@@ -77,12 +77,13 @@ def check(store: StoreArgument) -> None:
     H equal to H0, calculations that did not converge, the same structure twice, orbital energies that do not
     belong to H and S, orbitals in a wrong order.
     """
-    from harmose.data.checks import check as problems_of
+    from harmose.data.checks import check_each
     from harmose.data.store import Store
 
     console = terminal()
     with Store.open(store) as opened:
-        problems = problems_of(opened)
+        found = progress(check_each(opened), "checking", len(opened), console)
+        problems = [problem for each in found for problem in each]
         for problem in problems:
             console.print(f"{problem.sample}: {problem.text}", style="red", markup=False, soft_wrap=True)
         for name, reason in opened.failures.items():

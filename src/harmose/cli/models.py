@@ -1,5 +1,6 @@
 """Commands that use a model: evaluate, predict, orbitals, scf."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from harmose.cli.options import (
     check_output,
     new_output,
     one_structure,
+    progress,
     terminal,
 )
 from harmose.errors import ConfigError, FormatError
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from harmose.data.store import Store
+    from harmose.evaluate.metrics import Prediction, RotationError
     from harmose.physics.eigen import MolecularOrbitals
     from harmose.sample import Sample
+
+ROTATED_SAMPLES = 4
+"""How many samples of an evaluation are turned for the rotation error."""
 
 
 def evaluate(
@@ -32,6 +38,9 @@ def evaluate(
     unit: Annotated[str, typer.Option(help="uEh, meV, eV or Ha.")] = "uEh",
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
     max_samples: Annotated[int | None, typer.Option(min=1, help="Only the first ones of the split.")] = None,
+    rotations: Annotated[
+        int, typer.Option(min=0, help="Random rotations for the rotation error; 0 leaves it out.")
+    ] = 4,
     force: ForceOption = False,
 ) -> None:
     """The paper's table: errors of stage 1 and of the full model beside each other."""
@@ -48,23 +57,43 @@ def evaluate(
     with Store.open(store) as opened:
         names = split_names(opened, split)[:max_samples]
         loaded = load(model)
-        predictions = [_prediction(loaded, opened[name]) for name in names]
-    result = evaluated(predictions)
+        bar = progress(names, "predicting", len(names), console)
+        predictions = [_prediction(loaded, opened[name]) for name in bar]
+    result = evaluated(predictions, _rotation_errors(loaded, predictions, rotations))
     console.print(terminal_table(result, unit))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         with new_output(out / "evaluation.json", force) as hidden:
             hidden.write_text(result.to_json())
         with new_output(out / "report.html", force) as hidden:
-            write_report(hidden, result, predictions, card=loaded.card)
+            write_report(hidden, result, predictions, history=_history(model), card=loaded.card, unit=unit)
         console.print(f"{out / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _prediction(model: Any, sample: "Sample"):
+def _prediction(model: Any, sample: "Sample") -> "Prediction":
     from harmose.evaluate.metrics import Prediction
 
     stage1 = model.predict(sample.structure, prior=sample.prior, stage="stage1")
     return Prediction(sample, stage1, model.predict(sample.structure, prior=sample.prior))
+
+
+def _rotation_errors(model: Any, predictions: "list[Prediction]", rotations: int) -> "dict[str, RotationError]":
+    """Of both stages, on the first samples."""
+    from harmose.evaluate.metrics import rotation_error
+
+    if not rotations:
+        return {}
+    samples = [prediction.sample for prediction in predictions[:ROTATED_SAMPLES]]
+    structures, priors = [sample.structure for sample in samples], [sample.prior for sample in samples]
+    return {
+        stage: rotation_error(model, structures, rotations, stage=stage, priors=priors) for stage in ("stage1", "full")
+    }
+
+
+def _history(model: str) -> Path | None:
+    """The training log beside the model, if there is one."""
+    log = Path(model) / "log.csv"
+    return log if log.is_file() else None
 
 
 def _check_report(out: Path | None, force: bool) -> None:
@@ -110,15 +139,18 @@ def predict(
     if out.suffix == ".npz" and len(found) != 1:
         raise FormatError(f"{structure}: expected one structure for a .npz, got {len(found)}; name a store instead")
     loaded = load(model)
-    samples = (_predicted(loaded, model, atoms, f"{structure.stem}-{k}") for k, atoms in enumerate(found))
+    console = terminal()
+    atoms_by_name = {f"{structure.stem}-{k}": atoms for k, atoms in enumerate(found)}
+    names = progress(atoms_by_name, "predicting", len(found), console)
+    samples = (_predicted(loaded, model, atoms_by_name[name], name) for name in names)
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
-            write(hidden, next(samples))
+            write(hidden, *samples)
         else:
             with new_store(hidden, loaded.card.basis, loaded.card.spin) as store:
                 for sample in samples:
                     store.append(sample, check=False)
-    terminal().print(f"{out}: {len(found)} predicted", markup=False, soft_wrap=True)
+    console.print(f"{out}: {len(found)} predicted", markup=False, soft_wrap=True)
 
 
 def _predicted(model: Any, name: str, atoms: "Atoms", label: str) -> "Sample":
@@ -217,7 +249,7 @@ def _orbital_table(found: "MolecularOrbitals", dft: "MolecularOrbitals | None", 
 def scf(
     model: ModelArgument,
     structure: StructureArgument,
-    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-10,
+    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-9,
 ) -> None:
     """Converge PySCF from its own guess and from the prediction; say how many cycles are saved."""
     from rich.table import Table
@@ -227,7 +259,7 @@ def scf(
 
     atoms = one_structure(structure)
     loaded = load(model)
-    result = compare_scf(loaded, atoms, model_settings(loaded, convergence))
+    result = compare_scf(loaded, atoms, replace(model_settings(loaded), convergence=convergence))
     table = Table("guess", "SCF cycles", "energy (Ha)")
     table.add_row("minao", str(result.cycles_minao), f"{result.energy_minao:.10f}")
     table.add_row("prediction", str(result.cycles_predicted), f"{result.energy_predicted:.10f}")

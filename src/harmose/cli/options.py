@@ -2,10 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,6 +14,8 @@ from harmose.errors import FormatError
 if TYPE_CHECKING:
     from ase import Atoms
     from rich.console import Console
+
+T = TypeVar("T")
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Folder of a training, or name of a shipped model.")
@@ -33,6 +35,13 @@ def terminal() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def progress(items: Iterable[T], text: str, total: int, console: "Console") -> Iterable[T]:
+    """The items, with a bar and an estimate on a terminal."""
+    from rich.progress import track
+
+    return track(items, text, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager

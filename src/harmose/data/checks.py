@@ -1,7 +1,7 @@
 """Find what must not be trained on, sample by sample."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,20 +40,23 @@ def check(store: Store) -> list[Problem]:
     same structure twice (up to a rigid motion); orbital energies that are not those of (H, S); and orbitals in a wrong
     order or with a wrong sign: in the frame of the bond, S must not couple different m.
     """
-    problems: list[Problem] = []
+    return [problem for problems in check_each(store) for problem in problems]
+
+
+def check_each(store: Store) -> Iterator[list[Problem]]:
+    """`check`, one sample after the other."""
     seen: dict[str, str] = {}
     for name in store.names():
         try:
             sample = store[name]
         except HarmoseError as error:
-            problems.append(Problem(name, str(error)))
+            yield [Problem(name, str(error))]
             continue
-        problems += [Problem(name, text) for text in _problems(sample)]
-        geometry = fingerprint(sample.structure)
-        if geometry in seen:
-            problems.append(Problem(name, f"the same structure as {seen[geometry]!r}"))
-        seen.setdefault(geometry, name)
-    return problems
+        texts = _problems(sample)
+        first = seen.setdefault(fingerprint(sample.structure), name)
+        if first != name:
+            texts.append(f"the same structure as {first!r}")
+        yield [Problem(name, text) for text in texts]
 
 
 def _problems(sample: Sample) -> list[str]:

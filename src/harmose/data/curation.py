@@ -8,6 +8,9 @@ import numpy as np
 from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError
 
+BATCH = 64
+"""Records that a merge writes in one transaction: each transaction waits for the disk."""
+
 
 def split(store: Store, fractions: Mapping[str, float], seed: int, by: str | None = None) -> dict[str, list[str]]:
     """Random splits: names of the samples of each split, in the store's order; nothing is written.
@@ -68,8 +71,10 @@ def merge(stores: Sequence[Store], out: str | Path) -> None:
         for name, samples in store.splits.items():
             splits.setdefault(name, []).extend(samples)
     with new_store(out, basis, first.spin, first.metadata) as merged:
-        for name, store in owner.items():
-            merged.append_record(name, store.record(name))
+        names = list(owner)
+        for start in range(0, len(names), BATCH):
+            batch = names[start : start + BATCH]
+            merged.append_records([(name, owner[name].record(name)) for name in batch])
         for store in stores:
             for name, reason in store.failures.items():
                 if name not in owner:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -257,7 +257,7 @@ class Store:
         self._check_fits(sample)
         if check:
             check_sample(sample)
-        self.append_record(sample.name, encode(sample))
+        self.append_records([(sample.name, encode(sample))])
 
     def _check_fits(self, sample: Sample) -> None:
         elements = set(sample.structure.numbers.tolist())
@@ -269,23 +269,24 @@ class Store:
                 f"({sample.basis.name}) in sample {sample.name!r}"
             )
 
-    def append_record(self, name: str, raw: bytes) -> None:
-        """Add a record that `Store.record` of a store with the same basis and spin has given."""
+    def append_records(self, records: Sequence[tuple[str, bytes]]) -> None:
+        """Add names and records that `Store.record` of a store with the same basis and spin has given: all or none."""
         self._check_writable()
-        key = name.encode()
-        if not 0 < len(key) <= LONGEST_NAME:
-            raise FormatError(f"{self.path}: expected a sample name of 1 to {LONGEST_NAME} bytes, got {len(key)}")
+        for name, _ in records:
+            if not 0 < len(name.encode()) <= LONGEST_NAME:
+                raise FormatError(
+                    f"{self.path}: expected a sample name of 1 to {LONGEST_NAME} bytes, got {len(name.encode())}"
+                )
 
-        def add(txn: lmdb.Transaction) -> bool:
-            position = _next_position(txn)
-            if not txn.put(NAME + key, position + _digest(raw), overwrite=False):
-                return False
-            txn.put(RECORD + position, raw)
-            txn.delete(FAILURE + key)
-            return True
+        def add(txn: lmdb.Transaction) -> None:
+            for name, raw in records:
+                key, position = name.encode(), _next_position(txn)
+                if not txn.put(NAME + key, position + _digest(raw), overwrite=False):
+                    raise FormatError(f"{self.path}: expected new names, got {name!r}, which the store already has")
+                txn.put(RECORD + position, raw)
+                txn.delete(FAILURE + key)
 
-        if not self._open_database.write(add):
-            raise FormatError(f"{self.path}: expected new names, got {name!r}, which the store already has")
+        self._open_database.write(add)
 
     def remember_failure(self, name: str, reason: str) -> None:
         """Note why a structure could not be labelled; forgotten once a sample of this name is appended."""
