@@ -267,6 +267,15 @@ def test_another_version_is_named(water_store):
         Store.open(water_store)
 
 
+def test_a_changed_description_is_noticed(water_store):
+    with lmdb.open(str(water_store)) as env, env.begin(write=True) as txn:
+        meta = txn.get(b"m")
+        assert meta.count(b'"water-7"') == 1
+        txn.put(b"m", meta.replace(b'"water-7"', b'"water-5"'))
+    with pytest.raises(FormatError, match="description of itself is corrupt"):
+        Store.open(water_store)
+
+
 def test_every_flipped_byte_of_a_record_is_noticed(water_store):
     with Store.open(water_store) as store:
         raw = store.record("water-4")

@@ -2,7 +2,7 @@
 
 Keys of the database, by their first byte:
 
-    m          JSON: format, version, basis, spin, metadata, splits
+    m          JSON: format, version, basis, spin, metadata, splits, checksum
     n + name   position of the sample (8 bytes, big-endian) and BLAKE2b digest of its record (32 bytes)
     s + pos.   the record: a safetensors file (`data.record`)
     f + name   why this structure could not be labelled
@@ -16,8 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +41,26 @@ LONGEST_NAME = 500
 class Meta:
     """What the whole store has in common."""
 
-    basis_json: str
+    basis: BasisSet
     spin: Spin
     metadata: Mapping[str, Any]
     splits: Mapping[str, list[str]]
-
-    @cached_property
-    def basis(self) -> BasisSet:
-        return BasisSet.from_json(self.basis_json)
 
     def to_json(self) -> bytes:
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "basis": json.loads(self.basis_json),
+            "basis": json.loads(self.basis.to_json()),
             "spin": self.spin.value,
             "metadata": dict(self.metadata),
             "splits": dict(self.splits),
         }
-        return json.dumps(content).encode()
+        content = json.loads(json.dumps(content))  # keys as they will be read: text
+        return json.dumps(content | {"checksum": _checksum(content)}).encode()
 
-    def with_(self, **changes: Any) -> "Meta":
-        return Meta(**{**{name: getattr(self, name) for name in self.__dataclass_fields__}, **changes})
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return _digest(json.dumps(content, sort_keys=True).encode()).hex()
 
 
 def _parse_meta(raw: bytes | None, where: Path) -> Meta:
@@ -74,10 +71,14 @@ def _parse_meta(raw: bytes | None, where: Path) -> Meta:
         raise FormatError(f"{where}: not a harmose store: it has no readable description of itself") from None
     if version != VERSION:
         raise FormatError(f"{where}: expected a harmose store of version {VERSION}, got version {version}")
+    checksum = content.pop("checksum", None)
+    if checksum is not None and checksum != _checksum(content):
+        raise FormatError(f"{where}: the store's description of itself is corrupt: its checksum does not match")
     try:
         splits = {str(name): [str(sample) for sample in samples] for name, samples in content["splits"].items()}
-        return Meta(json.dumps(content["basis"]), Spin(content["spin"]), dict(content["metadata"]), splits)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        basis = BasisSet.from_json(json.dumps(content["basis"]))
+        return Meta(basis, Spin(content["spin"]), dict(content["metadata"]), splits)
+    except (BasisError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{where}: the store's description of itself is corrupt ({error})") from None
 
 
@@ -95,7 +96,6 @@ class Store:
         self.path = database.path
         self.writable = writable
         self._seen: tuple[int, Meta, dict[str, tuple[bytes, bytes]] | None] = (-1, self._read_meta(), None)
-        _ = self._seen[1].basis
 
     @staticmethod
     def create(
@@ -161,11 +161,11 @@ class Store:
                 if name in seen:
                     raise FormatError(f"{self.path}: sample {name!r} is in the splits {seen[name]} and {split}")
                 seen[name] = split
-        self._change_meta(lambda meta: meta.with_(splits=chosen))
+        self._change_meta(lambda meta: replace(meta, splits=chosen))
 
     def extend_basis(self, basis: BasisSet) -> None:
         """Add the elements of `basis`; `BasisError` where the two disagree about an element."""
-        self._change_meta(lambda meta: meta.with_(basis_json=meta.basis.merged(basis).to_json()))
+        self._change_meta(lambda meta: replace(meta, basis=meta.basis.merged(basis)))
 
     def _change_meta(self, change: Callable[[Meta], Meta]) -> None:
         self._check_writable()
@@ -316,7 +316,7 @@ def new_store(
     hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         create_database(hidden)
-        meta = Meta(basis.to_json(), spin, dict(metadata or {}), {})
+        meta = Meta(basis, spin, dict(metadata or {}), {})
         open_database(hidden, writable=True).write(lambda txn: txn.put(META, meta.to_json()))
         with Store.open(hidden, writable=True) as store:
             yield store
