@@ -8,6 +8,7 @@ next run finds the names of the finished ones and calculates the others.
 import hashlib
 import json
 import logging
+import signal
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pyscf
 from ase import Atoms
@@ -51,6 +53,13 @@ __all__ = ["LabelSummary", "PySCFSettings", "calculate", "label", "perturbed", "
 LISTED = 20
 """So many failures are listed at the end; the store knows them all."""
 
+
+WORKER_PROCESSES = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+    "distributed.worker.profile.enabled": False,
+}
+"""Dask would have workers give memory back at once and be sampled every 10 ms, which makes PySCF half as slow again."""
 
 PATIENCE = "10s"
 """How long a Dask scheduler may take to answer."""
@@ -303,6 +312,11 @@ def _result(future: Any, name: str) -> Outcome:
     return Outcome(name, None, f"the worker process died ({type(future.exception()).__name__})")
 
 
+def _leave_interrupts_to_parent() -> None:
+    """A terminal sends Ctrl-C to the workers too, which would each answer with a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     """A client of the scheduler at this address, or of new local processes that end with the block."""
@@ -312,8 +326,10 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
                 yield client
             return
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
-        cluster = LocalCluster(**options, silence_logs=logging.CRITICAL)
+        with dask.config.set(WORKER_PROCESSES):
+            cluster = LocalCluster(**options, silence_logs=logging.CRITICAL)
         with cluster, Client(cluster, set_as_default=False) as client:
+            client.run(_leave_interrupts_to_parent)
             yield client
     except OSError as error:
         where = f"the Dask scheduler {scheduler}" if scheduler is not None else "local worker processes"

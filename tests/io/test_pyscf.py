@@ -104,6 +104,14 @@ def test_the_basis_set_has_pyscf_shells_and_generous_radii():
     assert io.basis_set("cc-pvdz", [6]).degrees(6) == (0, 0, 0, 1, 1, 2)
 
 
+def test_radii_can_be_widened_for_long_molecules_with_exact_exchange():
+    far = Atoms("H2", [[0, 0, 0], [0, 0, 15.0]])
+    near, wide = (io.basis_set("sto-3g", {1}, radius) for radius in (6.0, 8.0))
+    assert wide.radii[1] == 8
+    assert [len(io.layout(far, basis).pairs) for basis in (near, wide)] == [0, 1]
+    assert len(io.prior(far, io.PySCFSettings(basis="sto-3g", min_radius=8.0)).pairs) == 1
+
+
 def test_orbitals_end_at_the_radius():
     basis, z = io.basis_set("def2-svp", [1]), 1
     mol = gto.M(atom="H", basis="def2-svp", spin=1, verbose=0)
