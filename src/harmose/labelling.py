@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import dask
+import dask.config
 import numpy as np
 import pyscf
 from ase import Atoms
