@@ -1,0 +1,193 @@
+"""The report is one file that shows the evaluation's numbers, loads nothing, and is written whole or not at all."""
+
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from harmose.errors import ConfigError, FormatError
+from harmose.evaluate.evaluation import METRICS
+from harmose.evaluate.metrics import RotationError, evaluate
+from harmose.evaluate.report import read_history, table_rows, terminal_table, write_report
+from harmose.units import MICRO_HARTREE
+
+HISTORY = [
+    {"step": k, "phase": "stage1", "seconds": k, "loss": 1 / (k + 1), "mae_val": 0.1 / (k + 1)} for k in range(4)
+]
+
+
+class Page(HTMLParser):
+    """Text, addresses and nesting of an HTML page."""
+
+    void = ("meta", "img", "br")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.text, self.addresses, self.tags, self.open = [], [], [], []
+        self.feed(text)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(predictions):
+    return predictions(4)
+
+
+@pytest.fixture(scope="module")
+def evaluation(made):
+    rotation = {"stage1": RotationError(1e-9, 1e-10, 2, 2), "full": RotationError(1e-4, 1e-5, 2, 2)}
+    return evaluate(made, rotation_error=rotation)
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Pictures that are not painted, where only the page around them matters."""
+    monkeypatch.setattr("harmose.evaluate.report.data_uri", lambda figure: "data:,")
+
+
+def in_terminal(renderable, width: int = 100) -> str:
+    out = StringIO()
+    Console(file=out, width=width, color_system=None).print(renderable)
+    return out.getvalue()
+
+
+def test_terminal_table_has_every_metric_of_both_stages(evaluation):
+    text = in_terminal(terminal_table(evaluation, "uEh"))
+    for metric in METRICS:
+        assert metric.title in text
+    for stage in (evaluation.stage1, evaluation.full):
+        assert f"{stage.mae / MICRO_HARTREE:.3g}" in text.replace(",", "")
+    assert f"{evaluation.reduction('mae'):.1f} %" in text
+    assert f"challenging block: {evaluation.challenging_block}" in text
+    assert "(meV)" in in_terminal(terminal_table(evaluation, "meV"))
+
+
+def test_terminal_table_of_one_stage_has_one_column(made):
+    text = in_terminal(terminal_table(evaluate([replace(p, stage1=p.full) for p in made])))
+    assert "stage 1" not in text
+    assert "reduction" not in text
+
+
+def test_rows_that_do_not_apply_are_left_out(made):
+    bare = evaluate([replace(p, sample=replace(p.sample, overlap=None)) for p in made])
+    assert [row.metric.name for row in table_rows(bare, "eV")] == [
+        "mae", "mae_elements", "mae_challenging_samples", "mae_challenging_block"]  # fmt: skip
+
+
+def test_similarities_show_their_last_nines_and_worse_errors_their_factor(evaluation):
+    stage1 = replace(evaluation.stage1, wavefunction=0.999, mae=2.0, rotation_error=1e-9)
+    full = replace(evaluation.full, wavefunction=0.99999975, mae=2.5, rotation_error=1e-5)
+    rows = {row.metric.name: row for row in table_rows(replace(evaluation, stage1=stage1, full=full), "eV")}
+    assert (rows["wavefunction"].stage1, rows["wavefunction"].full) == ("0.99900000", "0.99999975")
+    assert rows["mae"].reduction == "−25.0 %"
+    assert rows["rotation_error"].reduction == "× 10,000"
+
+
+def test_report_is_one_page_with_all_its_pictures(tmp_path, evaluation, made):
+    path = write_report(
+        tmp_path / "sub" / "report.html", evaluation, made, HISTORY, {"functional": "pbe"}, title="Water"
+    )
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 9
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    text = " ".join(page.text)
+    for heading in (
+        "Water",
+        "Metrics",
+        "Training",
+        "Prediction and DFT",
+        "Errors by block",
+        "Errors by sample",
+        "Model",
+    ):
+        assert heading in text
+    for row in table_rows(evaluation, "uEh"):
+        assert row.full in text
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_report_needs_neither_history_nor_card_nor_orbitals(tmp_path, made):
+    bare = [replace(p, stage1=p.full, sample=replace(p.sample, overlap=None)) for p in made]
+    page = Page(write_report(tmp_path / "report.html", evaluate(bare), bare).read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 4
+    assert "Training" not in page.text
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_names_from_files_are_text_and_not_markup(tmp_path, made):
+    hostile = [replace(p, sample=replace(p.sample, name=f"<script>alert({k})</script>")) for k, p in enumerate(made)]
+    card = {"functional": "<img src=x onerror=alert(1)>", "<b>": "y"}
+    path = write_report(
+        tmp_path / "r.html", evaluate(hostile), hostile, [{"phase": "<i>", **HISTORY[0]}], card, title="<u>"
+    )
+    page = Page(path.read_text(encoding="utf-8"))
+    assert not {"script", "u", "i"} & set(page.tags)
+    assert "x" not in page.addresses
+    assert "<script>alert(0)</script>" in page.text
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_card_may_be_an_object(tmp_path, evaluation, made):
+    @dataclass
+    class Card:
+        elements: tuple
+        basis: object
+        functional: str
+        needs_prior: bool
+        settings: dict
+
+    card = Card((1, 8), made[0].sample.basis, "pbe", True, {"grid_level": 3})
+    text = " ".join(Page(write_report(tmp_path / "r.html", evaluation, made, card=card).read_text()).text)
+    assert "H, O" in text
+    assert "pbe / sto-3g" in text
+    assert "grid_level: 3" in text
+
+
+def test_history_may_be_a_csv_file_with_gaps(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,phase,seconds,mae_val\n1,stage1,0.5,\n2,stage1,1.0,0.25\n")
+    rows = read_history(path)
+    assert [row["mae_val"] for row in rows] == ["", "0.25"]
+    with pytest.raises(FormatError, match=r"none\.csv: expected a training log in CSV"):
+        read_history(tmp_path / "none.csv")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FormatError, match="expected a training log in CSV"):
+        read_history(path)
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_report_that_cannot_be_written_leaves_nothing_and_the_old_one_alone(tmp_path, evaluation, made, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(FormatError, match=r"report\.html: cannot write the report \(No space left on device\)"):
+        write_report(path, evaluation, made)
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_unknown_units_are_refused_before_anything_is_written(tmp_path, evaluation, made):
+    with pytest.raises(ConfigError, match="unit: expected one of"):
+        write_report(tmp_path / "report.html", evaluation, made, unit="kcal")
+    with pytest.raises(ConfigError, match="unit: expected one of"):
+        terminal_table(evaluation, "kcal")
+    assert not list(tmp_path.iterdir())
