@@ -130,5 +130,5 @@ def _write_numbers(axes: Axes, matrix: np.ndarray, norm: LogNorm) -> None:
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value):
             colour = "white" if norm(max(value, norm.vmin)) > 0.5 else TEXT
-            text = f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.1g}"
+            text = f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
             axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)

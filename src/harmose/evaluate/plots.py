@@ -226,8 +226,9 @@ def _parity(series: Series, unit: str, what: str, two_stages: bool) -> Figure:
         lower.axhline(mean, color=colour, linewidth=1.4, label=f"{title}, mean {number(mean)}")
     x, y, colours = _mixed_points(series, shown)
     error = np.abs(y - x) / size
-    upper.scatter(x, y, s=5, c=colours, alpha=0.6, linewidths=0, rasterized=True)
-    lower.scatter(x, error, s=4, c=colours, alpha=0.45, linewidths=0, rasterized=True)
+    area = float(np.clip(6000 / len(x), 4, 20))
+    upper.scatter(x, y, s=area, c=colours, alpha=0.6, linewidths=0, rasterized=True)
+    lower.scatter(x, error, s=area, c=colours, alpha=0.45, linewidths=0, rasterized=True)
     if error.any():
         lower.set_yscale("log")
         # lucky points must not stretch the axis
