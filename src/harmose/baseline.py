@@ -16,8 +16,11 @@ from torch import Tensor
 from harmose.errors import ModelError
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
-N_GAUSSIANS = 24
-RIDGE = 1e-7
+SPACING = 0.4
+"""Angstrom between the Gaussians. Narrower ones fit noise: the rest must stay as smooth as the matrix is."""
+
+N_GAUSSIANS = 36
+RIDGE = 1e-6
 SCALE_FLOOR = 1e-6
 """eV; smaller spreads are rounding of the labels and are not learned."""
 
@@ -47,11 +50,9 @@ class PairBaseline:
 
 
 def gaussians(distance: Tensor, interval: Tensor) -> Tensor:
-    """Gaussians evenly spread over `interval` (2,), as wide as their spacing: (P,) -> (P, N_GAUSSIANS)."""
-    low, high = interval
-    spacing = (high - low).clamp_min(0.2) / (N_GAUSSIANS - 5)
-    centres = (low + high) / 2 + (torch.arange(N_GAUSSIANS, dtype=distance.dtype) - (N_GAUSSIANS - 1) / 2) * spacing
-    return torch.exp(-(((distance.clamp(low, high)[:, None] - centres) / (1.5 * spacing)) ** 2) / 2)
+    """Gaussians in the distance, clamped to `interval` (2,), as wide as their spacing: (P,) -> (P, N_GAUSSIANS)."""
+    centres = SPACING * (1 + torch.arange(N_GAUSSIANS, dtype=distance.dtype))
+    return torch.exp(-(((distance.clamp(*interval)[:, None] - centres) / SPACING) ** 2) / 2)
 
 
 @dataclass(frozen=True)

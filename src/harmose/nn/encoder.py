@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
-from harmose.nn.layers import IrrepsLinear, RadialFeatures, cutoff_envelope, perceptron
+from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope, perceptron
 from harmose.nn.so2 import DoubletLinear, EdgeFeatures, into_frames, out_of_frames
 from harmose.so3.layout import reversal_signs
 
@@ -38,6 +38,7 @@ class DirectedEdges(NamedTuple):
     natural: Tensor
     unnatural: Tensor
     envelope: Tensor
+    kind: Tensor
 
 
 class AtomFeatures(NamedTuple):
@@ -50,14 +51,18 @@ class AtomFeatures(NamedTuple):
 class EdgeBlock(nn.Module):
     """Atoms and edge features in, updated edge features out. The first block meets no unnatural or doublet features yet."""
 
-    def __init__(self, settings: EncoderSettings, l_max: int, first: bool) -> None:
+    def __init__(self, settings: EncoderSettings, n_kinds: int, l_max: int, first: bool) -> None:
         super().__init__()
         s, self.l_max, self.first = settings, l_max, first
         n_doublets = l_max * s.doublets
         channels = 2 * (s.channels if first else s.channels + s.unnatural_channels)
         self.scalars = nn.Linear(s.scalars + 2 * s.channels * (l_max + 1), s.scalars)
         self.around = DoubletLinear(l_max, l_max * channels + (0 if first else s.doublets), s.doublets)
-        self.gate = perceptron(s.scalars + n_doublets, s.hidden, s.scalars + n_doublets + s.pseudoscalars)
+        self.rescale = Rescale(l_max, 1, 1, s.doublets)
+        self.standardize = Standardize(n_kinds, s.scalars + n_doublets)
+        self.kind = nn.Embedding(n_kinds, s.hidden)
+        self.gate_in = nn.Linear(s.scalars + n_doublets, s.hidden)
+        self.gate_out = nn.Linear(s.hidden, s.scalars + n_doublets + s.pseudoscalars)
         self.out = DoubletLinear(l_max, s.doublets, s.doublets + 2 * s.pseudoscalars)
         self.cross = nn.Linear(l_max * s.pseudoscalars, s.pseudoscalars, bias=False)
         self.sizes = [s.scalars, n_doublets, s.pseudoscalars]
@@ -68,10 +73,12 @@ class EdgeBlock(nn.Module):
             mirrored = _in_frames(atoms.unnatural, graph.unnatural, graph, self.l_max)[1]
             around = torch.cat([around, mirrored, edges.doublets], -1)
         scalars = self.scalars(torch.cat([axial, edges.scalars], 1)) * radial[0]
-        doublets = self.around(around) * radial[1]
+        doublets = self.rescale(self.around(around) * radial[1])
         orders, n_edges, _, width = doublets.shape
         invariants = torch.log1p(doublets.square().sum(2)).transpose(0, 1).reshape(n_edges, -1)
-        update, turn, chiral = self.gate(torch.cat([scalars, invariants], 1)).split(self.sizes, 1)
+        invariants = self.standardize(torch.cat([scalars, invariants], 1), graph.kind)
+        hidden = nn.functional.silu(self.gate_in(invariants) + self.kind(graph.kind))
+        update, turn, chiral = self.gate_out(hidden).split(self.sizes, 1)
         gated = self.out(doublets * turn.view(n_edges, orders, 1, width).transpose(0, 1))
         change, left, right = gated.split([width, self.sizes[2], self.sizes[2]], -1)
         cross = left[:, :, 0] * right[:, :, 1] - left[:, :, 1] * right[:, :, 0]
@@ -97,14 +104,18 @@ class Messages(nn.Module):
         self.around = DoubletLinear(l_max, s.doublets, l_max * (s.channels + s.unnatural_channels))
         self.sizes = [l_max * s.channels, l_max * s.unnatural_channels]
         self.channels = [s.channels, s.unnatural_channels]
+        self.rescale = Rescale(s.channels + s.unnatural_channels)
 
-    def forward(self, edges: EdgeFeatures, graph: DirectedEdges, n_atoms: int) -> AtomFeatures:
+    def forward(
+        self, edges: EdgeFeatures, graph: DirectedEdges, n_atoms: int, weights: Tensor | None = None
+    ) -> AtomFeatures:
+        """`weights` (E, 1, C + C') replace the envelope: attention has it inside."""
         straight, mirrored = self.around(edges.doublets).split(self.sizes, -1)
         natural = out_of_frames(graph.natural, self.axial(edges.scalars), straight, self.l_max)
         unnatural = out_of_frames(graph.unnatural, self.chiral(edges.pseudoscalars), mirrored, self.l_max)
-        messages = torch.cat([natural, unnatural], -1) * graph.envelope
+        messages = torch.cat([natural, unnatural], -1) * (graph.envelope if weights is None else weights)
         summed = messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
-        return AtomFeatures(*summed.split(self.channels, -1))
+        return AtomFeatures(*self.rescale(summed).split(self.channels, -1))
 
 
 class Encoder(nn.Module):
@@ -118,8 +129,9 @@ class Encoder(nn.Module):
         self.embed = nn.Linear(s.radial, s.scalars)
         self.mix_pair = nn.Linear(s.scalars, s.scalars)
         self.density = nn.Linear(s.scalars, (l_max + 1) * s.channels)
+        self.rescale = Rescale(s.channels)
         self.radial = nn.Linear(s.scalars, s.blocks * (s.scalars + l_max * s.doublets))
-        self.blocks = nn.ModuleList(EdgeBlock(s, l_max, first=k == 0) for k in range(s.blocks))
+        self.blocks = nn.ModuleList(EdgeBlock(s, n_species**2, l_max, first=k == 0) for k in range(s.blocks))
         self.messages = nn.ModuleList(Messages(s, l_max) for _ in range(s.blocks))
         self.mix = nn.ModuleList(IrrepsLinear(l_max, s.channels, s.channels) for _ in range(s.blocks - 1))
         self.register_buffer("signs", torch.as_tensor(reversal_signs(l_max), dtype=torch.float32), persistent=False)
@@ -139,21 +151,21 @@ class Encoder(nn.Module):
         return atoms, edges, graph
 
     def directed(self, batch: GraphBatch) -> DirectedEdges:
+        centre, neighbour = torch.cat([batch.first, batch.second]), torch.cat([batch.second, batch.first])
         return DirectedEdges(
-            torch.cat([batch.first, batch.second]),
-            torch.cat([batch.second, batch.first]),
+            centre,
+            neighbour,
             torch.cat([batch.natural, batch.natural * self.signs[0, :, None]]),
             torch.cat([batch.unnatural, batch.unnatural * self.signs[1, :, None]]),
             cutoff_envelope(batch.distance, batch.reach).repeat(2)[:, None, None],
+            batch.species[centre] * self.n_species + batch.species[neighbour],
         )
 
     def pair_features(self, batch: GraphBatch, graph: DirectedEdges) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """What an edge knows from its two elements and its length: scalars (E, n0), and factors for each block."""
         s = self.settings
-        species = batch.species
-        kind = species[graph.centre] * self.n_species + species[graph.neighbour]
         length = self.embed(self.features(batch.distance)).repeat(2, 1)
-        scalars = self.mix_pair(nn.functional.silu(length + self.species(kind)))
+        scalars = self.mix_pair(nn.functional.silu(length + self.species(graph.kind)))
         factors = []
         for block in (1 + self.radial(nn.functional.silu(scalars))).chunk(s.blocks, 1):
             turn = block[:, s.scalars :].view(-1, self.l_max, 1, s.doublets).transpose(0, 1)
@@ -164,4 +176,4 @@ class Encoder(nn.Module):
         """sum_j R_l(r_ij) Y_l(r_ij): irreps of the atoms (N, (l_max+1)^2, C)."""
         axial = self.density(scalars).view(len(scalars), self.l_max + 1, -1) * graph.envelope
         messages = torch.bmm(graph.natural[:, : self.l_max + 1].mT, axial)
-        return messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
+        return self.rescale(messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages))

@@ -16,16 +16,17 @@ class PairHead(nn.Module):
     reordered by the layout's reversal, when they have the same: then the block of i-j is the transpose of that of j-i.
     """
 
-    def __init__(self, space: TargetSpace, group: tuple[int, int], scalars: int, pseudoscalars: int, doublets: int):
+    def __init__(self, space: TargetSpace, group: tuple[int, int], scalars: int, pseudoscalars: int, doublets: int, gain: float):
         super().__init__()
         layout = space.pair_layout(group)
         self.same = group[0] == group[1]
         column, sign = layout.reversal
         directions = 1 if self.same else 2
         n_natural, n_unnatural = layout.n_natural, layout.n_irreps - layout.n_natural
-        self.natural = nn.Parameter(torch.randn(directions, scalars, n_natural) / scalars**0.5)
-        self.unnatural = nn.Parameter(torch.randn(directions, pseudoscalars, n_unnatural) / pseudoscalars**0.5)
-        self.doublets = nn.Parameter(torch.randn(directions, space.l_max, doublets, layout.n_irreps) / doublets**0.5)
+        self.natural = nn.Parameter(torch.randn(directions, scalars, n_natural) * gain / scalars**0.5)
+        self.unnatural = nn.Parameter(torch.randn(directions, pseudoscalars, n_unnatural) * gain / pseudoscalars**0.5)
+        weight = torch.randn(directions, space.l_max, doublets, layout.n_irreps)
+        self.doublets = nn.Parameter(weight * gain / doublets**0.5)
         self.bias = nn.Parameter(torch.zeros(n_natural))
         self.register_buffer("column", torch.as_tensor(column), persistent=False)
         self.register_buffer("sign", torch.as_tensor(sign, dtype=torch.float32), persistent=False)
@@ -64,11 +65,11 @@ class PairHead(nn.Module):
 class OnsiteHead(nn.Module):
     """Atom features -> coefficients (N, (l_max+1)^2, K) of the atoms with one signature."""
 
-    def __init__(self, space: TargetSpace, signature: int, channels: int, unnatural_channels: int) -> None:
+    def __init__(self, space: TargetSpace, signature: int, channels: int, unnatural_channels: int, gain: float):
         super().__init__()
         layout = space.onsite_layout(signature)
-        self.natural = IrrepsLinear(space.l_max, channels, layout.n_natural)
-        self.unnatural = IrrepsLinear(space.l_max, unnatural_channels, layout.n_columns - layout.n_natural)
+        self.natural = IrrepsLinear(space.l_max, channels, layout.n_natural, gain)
+        self.unnatural = IrrepsLinear(space.l_max, unnatural_channels, layout.n_columns - layout.n_natural, gain)
         self.bias = nn.Parameter(torch.zeros(len(space.elements), layout.n_natural))
         self.register_buffer("mask", torch.as_tensor(layout.mask, dtype=torch.float32), persistent=False)
 
@@ -81,12 +82,21 @@ class OnsiteHead(nn.Module):
 class Heads(nn.Module):
     """All groups and signatures of a target space: features -> normalised `Coefficients`."""
 
-    def __init__(self, space: TargetSpace, channels: int, unnatural: int, scalars: int, pseudo: int, doublets: int):
+    def __init__(
+        self,
+        space: TargetSpace,
+        channels: int,
+        unnatural: int,
+        scalars: int,
+        pseudoscalars: int,
+        doublets: int,
+        gain: float = 1.0,
+    ):
         super().__init__()
         self.groups = space.groups
-        self.pairs = nn.ModuleList(PairHead(space, g, scalars, pseudo, doublets) for g in space.groups)
+        self.pairs = nn.ModuleList(PairHead(space, g, scalars, pseudoscalars, doublets, gain) for g in space.groups)
         n = len(space.signatures)
-        self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, unnatural) for s in range(n))
+        self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, unnatural, gain) for s in range(n))
 
     def forward(self, natural: Tensor, unnatural: Tensor, edges: EdgeFeatures, batch: GraphBatch) -> Coefficients:
         pairs, n = {}, batch.n_pairs

@@ -42,3 +42,63 @@ class IrrepsLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.bmm(features.transpose(0, 1), self.weight[self.degree]).transpose(0, 1)
+
+
+class Rescale(nn.Module):
+    """Divide by the root mean square that each channel had on the calibration batch; keeps symmetry, since it only scales.
+
+    `shape` are the axes (from the right) that have a scale of their own, with 1 for those averaged over.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.calibrating = False
+        self.register_buffer("scale", torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.calibrating:
+            axes = [k for k in range(x.dim()) if k < x.dim() - self.scale.dim() or self.scale.shape[k - x.dim()] == 1]
+            rms = x.detach().square().mean(axes, keepdim=True).sqrt()
+            self.scale.copy_(1 / rms.reshape(self.scale.shape).clamp_min(1e-4))
+        return x * self.scale
+
+
+class Standardize(nn.Module):
+    """Subtract each kind's mean and divide by the spread within kinds, both as they were on the calibration batch.
+
+    In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this the non-linearity
+    behind it would see a constant. (E, n) and kind (E,) -> (E, n).
+    """
+
+    def __init__(self, n_kinds: int, width: int, floor: float = 1e-3) -> None:
+        super().__init__()
+        self.calibrating, self.floor = False, floor
+        self.register_buffer("mean", torch.zeros(n_kinds, width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def forward(self, x: Tensor, kind: Tensor) -> Tensor:
+        if self.calibrating:
+            self._calibrate(x.detach(), kind)
+        return (x - self.mean.index_select(0, kind)) * self.scale
+
+    def _calibrate(self, x: Tensor, kind: Tensor) -> None:
+        count = torch.bincount(kind, minlength=len(self.mean)).to(x.dtype)
+        total = torch.zeros_like(self.mean).index_add(0, kind, x)
+        # A kind that the batch does not hold gets the mean of all.
+        mean = torch.where(count[:, None] > 0, total / count.clamp_min(1)[:, None], x.mean(0))
+        self.mean.copy_(mean)
+        spread = (x - mean.index_select(0, kind)).square().mean(0).sqrt()
+        self.scale.copy_(1 / torch.maximum(spread, self.floor * x.square().mean(0).sqrt()).clamp_min(1e-5))
+
+
+def calibrate(module: nn.Module, *inputs) -> None:
+    """One forward pass in which every `Rescale` and `Standardize` takes its statistics from the data it meets."""
+    parts = [m for m in module.modules() if isinstance(m, Rescale | Standardize)]
+    for part in parts:
+        part.calibrating = True
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    finally:
+        for part in parts:
+            part.calibrating = False

@@ -1,0 +1,69 @@
+"""The two-stage network: a covariant baseline and a free correction, `H = H1 + dH`."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from harmose.batch import GraphBatch
+from harmose.nn.encoder import DirectedEdges, Encoder, EncoderSettings
+from harmose.nn.heads import Heads
+from harmose.nn.layers import calibrate
+from harmose.nn.so2 import EdgeFeatures
+from harmose.nn.transformer import Refiner, RefinerSettings
+from harmose.targets import Coefficients, TargetSpace
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything that fixes the network's shape besides the target space."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    refiner: RefinerSettings = field(default_factory=RefinerSettings)
+
+
+Stage1Output = tuple[Coefficients, EdgeFeatures, DirectedEdges]
+
+
+class TwoStage(nn.Module):
+    """Graphs -> normalised coefficients of all blocks (`targets.Coefficients`); `baseline` brings them back to eV."""
+
+    def __init__(self, space: TargetSpace, settings: ModelSettings) -> None:
+        super().__init__()
+        e = settings.encoder
+        self.space, self.settings = space, settings
+        self.encoder = Encoder(e, len(space.elements), space.l_max)
+        self.heads = Heads(space, e.channels, e.unnatural_channels, e.scalars, e.pseudoscalars, e.doublets)
+        self.refiner = Refiner(space, settings.refiner, e)
+
+    def forward(self, batch: GraphBatch, stage: str = "full") -> Coefficients:
+        """`stage` is "full" for H1 + dH or "stage1" for H1 alone."""
+        first = self.stage1(batch)
+        return first[0] if stage == "stage1" else add(first[0], self.stage2(batch, first))
+
+    def stage1(self, batch: GraphBatch) -> Stage1Output:
+        """The baseline H1, and the edge features and directed edges that stage 2 reads."""
+        atoms, edges, graph = self.encoder(batch)
+        return self.heads(atoms.natural, atoms.unnatural, edges, batch), edges, graph
+
+    def stage2(self, batch: GraphBatch, first: Stage1Output, generator: torch.Generator | None = None) -> Coefficients:
+        """The correction dH. In training mode each edge's frame is turned at random (`generator`)."""
+        baseline, edges, graph = first
+        return self.refiner(batch, edges, graph, baseline, generator)
+
+    def calibrate(self, batch: GraphBatch) -> None:
+        """Take the scales of the features from a batch of the training set, once before training."""
+        calibrate(self, batch)
+
+    def stage1_parameters(self) -> list[nn.Parameter]:
+        return [*self.encoder.parameters(), *self.heads.parameters()]
+
+    def stage2_parameters(self) -> list[nn.Parameter]:
+        return list(self.refiner.parameters())
+
+
+def add(a: Coefficients, b: Coefficients) -> Coefficients:
+    """Coefficient by coefficient."""
+    return Coefficients(
+        {g: a.pairs[g] + b.pairs[g] for g in a.pairs}, {s: a.onsite[s] + b.onsite[s] for s in a.onsite}
+    )
