@@ -1,198 +1,407 @@
-"""The closed-form part of a prediction, and the scales a network's outputs are multiplied by.
+"""The closed-form part of stage 1: a covariant two- and three-body regression of every block, fitted without iterations.
 
-Off-site: the m = 0 component of each natural irrep is a function of the distance alone to first order; it is a ridge
-regression in Gaussians of the distance for each pair of elements. On-site: the mean of the scalar irreps of each element.
-What is left is divided by its root mean square for each irrep and a smooth envelope of the distance. All in float64, since absolute
-accuracy matters at 1e-5 eV beside core levels of -500 eV; the network sees float32 numbers of order one.
+Off-site: each component in the edge frame is a ridge regression on Gaussians of the distance (m = 0) and on the doublets
+that third atoms add (`triangles`). On-site: each irrep is one on the same functions of all the atom's edges, turned back
+into the global frame. What is left, many-body terms mostly, is for the network; it is divided by its root mean square
+per irrep and a smooth envelope of the distance. All in float64: absolute accuracy matters at 1e-5 eV beside core levels
+of -500 eV. The network sees float32 numbers of order one.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
 from harmose.errors import ModelError
+from harmose.so3.layout import slot_order
+from harmose.so3.wigner import edge_wigner
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
+from harmose.triangles import DirectedPairs, Triangles, directed_pairs, find_triangles, moments, spread_centres
 
 SPACING = 0.4
-"""Angstrom between the Gaussians. Narrower ones fit noise: the rest must stay as smooth as the matrix is."""
+"""Angstrom between the Gaussians in the distance, and their width. Narrower ones fit noise."""
 
-N_GAUSSIANS = 36
-RIDGE = 1e-6
+N_GAUSSIANS = 30
+PAIR_CENTRES = 300
+ONSITE_FEATURES = 1000
+ONSITE_ORDERS = 2
+RIDGES = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
+"""Candidates, relative to the mean of the Gram matrix' diagonal; the best on every fifth sample is taken."""
+
 SCALE_FLOOR = 1e-6
 """eV; smaller spreads are rounding of the labels and are not learned."""
 
 
 @dataclass(frozen=True)
-class PairBaseline:
-    """Of one kind of element pair: `range` (2,) angstrom, `weights` (N_GAUSSIANS, K), `scale` (K,), `envelope` (3,)."""
+class Regression:
+    """One ridge regression: `centres[third]` (Q, 3) per species of third atom; `weights[m or l]` (features, K)."""
 
-    range: Tensor
-    weights: Tensor
-    scale: Tensor
-    envelope: Tensor
-
-    def gaussians(self, distance: Tensor) -> Tensor:
-        """(P,) -> (P, N_GAUSSIANS) on the interval that the training set covers; constant outside."""
-        return gaussians(distance, self.range)
-
-    def scales(self, distance: Tensor) -> Tensor:
-        """(P,) -> (P, K) in eV."""
-        x = self._reduced(distance)
-        powers = torch.stack([torch.ones_like(x), x, x * x], -1)
-        return (powers @ self.envelope).exp()[:, None] * self.scale
-
-    def _reduced(self, distance: Tensor) -> Tensor:
-        low, high = self.range
-        return (distance.clamp(low, high) - low) / (high - low).clamp_min(0.5)
-
-
-def gaussians(distance: Tensor, interval: Tensor) -> Tensor:
-    """Gaussians in the distance, clamped to `interval` (2,), as wide as their spacing: (P,) -> (P, N_GAUSSIANS)."""
-    centres = SPACING * (1 + torch.arange(N_GAUSSIANS, dtype=distance.dtype))
-    return torch.exp(-(((distance.clamp(*interval)[:, None] - centres) / SPACING) ** 2) / 2)
+    centres: Mapping[tuple[int, ...], np.ndarray]
+    weights: Mapping[tuple[int, ...], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """`pairs[kind]`; `onsite_mean[species]`, `onsite_scale[species]` ((l_max+1)^2, K) in eV."""
+    """`pairs[kind]` and `onsite[species]` regressions; scales of what they leave: `pair_scale[kind]` (K + 5,): rms, envelope,
+    range; `onsite_scale[species]` ((l_max+1)^2, K), all in eV."""
 
     space: TargetSpace
-    pairs: Mapping[int, PairBaseline]
-    onsite_mean: Mapping[int, Tensor]
-    onsite_scale: Mapping[int, Tensor]
+    pairs: Mapping[int, Regression]
+    onsite: Mapping[int, Regression]
+    pair_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
+    onsite_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def values(self, oriented: OrientedPairs) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
+        graph = _Surroundings(self.space, oriented)
         pairs, onsite = {}, {}
-        for group, distance, chosen in self._pair_kinds(oriented):
+        for group, members in oriented.members.items():
             layout = self.space.pair_layout(group)
-            out = torch.zeros(len(distance), layout.n_slots, layout.n_irreps, dtype=torch.float64)
-            for kind, rows in chosen:
-                out[rows, 0] = self._kind(kind).gaussians(distance[rows]) @ self._kind(kind).weights
-            pairs[group] = out
-        for signature, species in self._species(oriented):
-            onsite[signature] = torch.stack([self._mean(s) for s in species]) if species else self._empty(signature)
+            out = np.zeros((len(members), layout.n_slots, layout.n_irreps))
+            for kind, rows in _by_value(oriented.kind[members]):
+                out[rows] = self._pair(graph, kind, group, members[rows])
+            pairs[group] = torch.as_tensor(out)
+        for signature, atoms in oriented.atoms.items():
+            out = np.zeros((len(atoms), *self.space.onsite_layout(signature).mask.shape))
+            for species, rows in _by_value(oriented.species[atoms]):
+                out[rows] = self._onsite(graph, species, signature, atoms[rows])
+            onsite[signature] = torch.as_tensor(out)
         return Coefficients(pairs, onsite)
+
+    def _pair(self, graph: "_Surroundings", kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
+        if kind not in self.pairs:
+            raise ModelError(f"the training set holds no pair of elements {self._names(kind)}: the model cannot predict one")
+        fit, layout = self.pairs[kind], self.space.pair_layout(group)
+        ahead = _apply_pair(graph, fit, layout.n_slots, pairs)
+        if not _is_symmetric(kind, len(self.space.elements)):
+            return ahead
+        column, sign = layout.reversal
+        back = _apply_pair(graph, fit, layout.n_slots, pairs + graph.n_pairs)
+        return (ahead + sign * back[..., column]) / 2
+
+    def _onsite(self, graph: "_Surroundings", species: int, signature: int, atoms: np.ndarray) -> np.ndarray:
+        if species not in self.onsite:
+            raise ModelError(f"the training set holds no element {self.space.elements[species]}: the model cannot predict it")
+        fit, layout = self.onsite[species], self.space.onsite_layout(signature)
+        out = np.zeros((len(atoms), *layout.mask.shape))
+        for (degree, parity), weights in fit.weights.items():
+            columns = slice(0, layout.n_natural) if parity > 0 else slice(layout.n_natural, None)
+            features = _onsite_features(graph, fit.centres, atoms, degree, parity)
+            out[:, degree**2 : (degree + 1) ** 2, columns] = features @ weights
+        return out
 
     def scales(self, oriented: OrientedPairs) -> Coefficients:
         """What network outputs are multiplied by, in eV: pairs (P_group, 1, K), onsite (N_signature, (l_max+1)^2, K)."""
+        distance = np.linalg.norm(oriented.vectors, axis=1)
         pairs, onsite = {}, {}
-        for group, distance, chosen in self._pair_kinds(oriented):
-            out = torch.ones(len(distance), 1, self.space.pair_layout(group).n_irreps, dtype=torch.float64)
-            for kind, rows in chosen:
-                out[rows, 0] = self._kind(kind).scales(distance[rows])
-            pairs[group] = out
-        for signature, species in self._species(oriented):
-            scale = [self.onsite_scale[s] for s in species]
-            onsite[signature] = torch.stack(scale) if scale else self._empty(signature)
-        return Coefficients(pairs, onsite)
-
-    def _pair_kinds(self, oriented: OrientedPairs):
         for group, members in oriented.members.items():
-            kinds = oriented.kind[members]
-            distance = torch.as_tensor(np.linalg.norm(oriented.vectors[members], axis=1))
-            yield group, distance, [(k, torch.as_tensor(np.flatnonzero(kinds == k))) for k in np.unique(kinds).tolist()]
-
-    def _species(self, oriented: OrientedPairs):
-        for signature in range(len(self.space.signatures)):
-            yield signature, oriented.species[self.space.signature[oriented.species] == signature].tolist()
-
-    def _kind(self, kind: int) -> PairBaseline:
-        if kind not in self.pairs:
-            raise ModelError(f"the training set holds no pair of elements {self._names(kind)}, so the model cannot predict one")
-        return self.pairs[kind]
+            out = np.ones((len(members), 1, self.space.pair_layout(group).n_irreps))
+            for kind, rows in _by_value(oriented.kind[members]):
+                out[rows, 0] = _pair_scales(self.pair_scale[kind], distance[members[rows]])
+            pairs[group] = torch.as_tensor(out)
+        for signature, atoms in oriented.atoms.items():
+            out = np.ones((len(atoms), *self.space.onsite_layout(signature).mask.shape))
+            for species, rows in _by_value(oriented.species[atoms]):
+                out[rows] = self.onsite_scale[species]
+            onsite[signature] = torch.as_tensor(out)
+        return Coefficients(pairs, onsite)
 
     def _names(self, kind: int) -> str:
         return "-".join(str(self.space.elements[s]) for s in divmod(kind, len(self.space.elements)))
 
-    def _mean(self, species: int) -> Tensor:
-        if species not in self.onsite_mean:
-            raise ModelError(f"the training set holds no element {self.space.elements[species]}")
-        return self.onsite_mean[species]
-
-    def _empty(self, signature: int) -> Tensor:
-        return torch.zeros(0, *self.space.onsite_layout(signature).mask.shape, dtype=torch.float64)
-
     def state(self) -> dict[str, Tensor]:
-        """Flat tensors for a checkpoint; `Baseline.from_state` is the inverse."""
+        """Flat float64 tensors for a checkpoint; `Baseline.from_state` is the inverse."""
         out = {}
-        for kind, pair in self.pairs.items():
-            for name in ("range", "weights", "scale", "envelope"):
-                out[f"pair.{kind}.{name}"] = getattr(pair, name)
-        for species in self.onsite_mean:
-            out[f"onsite.{species}.mean"] = self.onsite_mean[species]
-            out[f"onsite.{species}.scale"] = self.onsite_scale[species]
-        return out
+        for name, fits in (("pair", self.pairs), ("onsite", self.onsite)):
+            for key, fit in fits.items():
+                for part, table in (("centres", fit.centres), ("weights", fit.weights)):
+                    out |= {f"{name}.{key}.{part}.{'_'.join(map(str, k))}": v for k, v in table.items()}
+        out |= {f"pair.{k}.scale": v for k, v in self.pair_scale.items()}
+        out |= {f"onsite.{k}.scale": v for k, v in self.onsite_scale.items()}
+        return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
     @staticmethod
     def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> "Baseline":
-        def numbers(prefix: str) -> list[int]:
-            return sorted({int(k.split(".")[1]) for k in state if k.startswith(prefix)})
-
+        fits: dict[str, dict[int, Regression]] = {"pair": {}, "onsite": {}}
+        scales: dict[str, dict[int, np.ndarray]] = {"pair": {}, "onsite": {}}
         try:
-            names = ("range", "weights", "scale", "envelope")
-            pairs = {k: PairBaseline(*(state[f"pair.{k}.{n}"] for n in names)) for k in numbers("pair.")}
-            species = numbers("onsite.")
-            mean = {s: state[f"onsite.{s}.mean"] for s in species}
-            return Baseline(space, pairs, mean, {s: state[f"onsite.{s}.scale"] for s in species})
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"checkpoint: the baseline is incomplete ({error})") from None
+            for name, tensor in state.items():
+                owner, key, part, *rest = name.split(".")
+                if part == "scale":
+                    scales[owner][int(key)] = tensor.numpy()
+                    continue
+                fit = fits[owner].setdefault(int(key), Regression({}, {}))
+                table = {"centres": fit.centres, "weights": fit.weights}[part]
+                table[tuple(map(int, rest[0].split("_")))] = tensor.numpy()  # type: ignore[index]
+        except (KeyError, ValueError, IndexError) as error:
+            raise ModelError(f"checkpoint: the baseline is not complete ({error})") from None
+        return Baseline(space, fits["pair"], fits["onsite"], scales["pair"], scales["onsite"])
 
 
-def fit_baseline(space: TargetSpace, training: Iterable[tuple[OrientedPairs, Coefficients]]) -> Baseline:
-    """Closed-form fit on the training set, one pass over `(oriented pairs, coefficients in eV)`."""
-    by_kind: dict[int, list[tuple[Tensor, Tensor]]] = {}
-    by_species: dict[int, list[Tensor]] = {}
-    for oriented, coefficients in training:
-        for group, members in oriented.members.items():
-            distance = torch.as_tensor(np.linalg.norm(oriented.vectors[members], axis=1))
-            for kind in np.unique(oriented.kind[members]).tolist():
-                rows = torch.as_tensor(np.flatnonzero(oriented.kind[members] == kind))
-                by_kind.setdefault(kind, []).append((distance[rows], coefficients.pairs[group][rows]))
-        for signature, values in coefficients.onsite.items():
-            species = oriented.species[space.signature[oriented.species] == signature]
-            for s in np.unique(species).tolist():
-                by_species.setdefault(s, []).append(values[torch.as_tensor(np.flatnonzero(species == s))])
-    pairs = {}
-    for kind, parts in sorted(by_kind.items()):
-        a, b = divmod(kind, len(space.elements))
-        natural = space.pair_layout((int(space.signature[a]), int(space.signature[b]))).parity > 0
-        pairs[kind] = _fit_pair(torch.cat([d for d, _ in parts]), torch.cat([c for _, c in parts]), natural)
-    onsite = {s: _fit_onsite(torch.cat(parts), space, s) for s, parts in sorted(by_species.items())}
-    return Baseline(space, pairs, {s: v[0] for s, v in onsite.items()}, {s: v[1] for s, v in onsite.items()})
+class _Surroundings:
+    """Directed pairs, triangles and rotations of one graph, or of many laid end to end."""
+
+    def __init__(self, space: TargetSpace, oriented: OrientedPairs) -> None:
+        self.pairs: DirectedPairs = directed_pairs(oriented)
+        self.triangles: Triangles = find_triangles(self.pairs)
+        self.n_pairs = len(oriented.first)
+        self.n_species = len(space.elements)
+        self._wigner: dict[int, np.ndarray] = {}
+
+    def wigner(self, degree: int) -> np.ndarray:
+        """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
+        if degree not in self._wigner:
+            ahead = edge_wigner(degree, torch.as_tensor(self.pairs.vectors[: self.n_pairs])).numpy()
+            m = np.arange(-degree, degree + 1)
+            half_turn = np.where((degree + m) % 2, -1.0, 1.0) * np.where(m < 0, -1.0, 1.0)
+            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn[:, None]])
+        return self._wigner[degree]
 
 
-def _fit_pair(distance: Tensor, values: Tensor, natural: np.ndarray) -> PairBaseline:
-    interval = torch.stack([distance.min(), distance.max()])
-    basis = gaussians(distance, interval)
-    gram = basis.T @ basis
-    gram += RIDGE * max(len(distance), 1) * torch.eye(N_GAUSSIANS, dtype=torch.float64)
-    weights = torch.linalg.solve(gram, basis.T @ values[:, 0]) * torch.as_tensor(natural, dtype=torch.float64)
-    residual = values.clone()
-    residual[:, 0] -= basis @ weights
-    scale = residual.pow(2).sum(1).mean(0).sqrt().clamp_min(SCALE_FLOOR)
-    flat = PairBaseline(interval, weights, scale, torch.zeros(3, dtype=torch.float64))
-    x = flat._reduced(distance)
-    powers = torch.stack([torch.ones_like(x), x, x * x], -1)
-    log_rms = (residual / scale).pow(2).sum(1).mean(1).clamp_min(1e-12).log() / 2
-    ridge = 1e-3 * len(distance) * torch.eye(3, dtype=torch.float64)
-    envelope = torch.linalg.solve(powers.T @ powers + ridge, powers.T @ log_rms)
-    enveloped = PairBaseline(interval, weights, scale, envelope).scales(distance)
-    relative = (residual.pow(2).sum(1) / enveloped**2).mean(0).sqrt().clamp_min(1e-3)
-    return PairBaseline(interval, weights, scale * relative, envelope)
+def _by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
+    return ((k, np.flatnonzero(keys == k)) for k in np.unique(keys).tolist())
 
 
-def _fit_onsite(values: Tensor, space: TargetSpace, species: int) -> tuple[Tensor, Tensor]:
-    """Mean of the scalar natural irreps, and the rms of what is left for each (L, column)."""
-    layout = space.onsite_layout(int(space.signature[species]))
-    mean = torch.zeros_like(values[0])
-    mean[0, : layout.n_natural] = values[:, 0, : layout.n_natural].mean(0)
-    squares = (values - mean).pow(2).mean(0)
-    scale = torch.ones_like(mean)
-    for l in range(space.l_max + 1):
-        rows = slice(l * l, (l + 1) ** 2)
-        scale[rows] = squares[rows].sum(0).sqrt().clamp_min(SCALE_FLOOR)
-    return mean, scale
+def _is_symmetric(kind: int, n_species: int) -> bool:
+    return kind // n_species == kind % n_species
+
+
+def _radial(distance: np.ndarray) -> np.ndarray:
+    """Gaussians in the distance (E,) -> (E, N_GAUSSIANS)."""
+    return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
+
+
+def _pair_features(graph: _Surroundings, centres: Mapping, edges: np.ndarray, orders: int) -> list[np.ndarray]:
+    """For each order m the features of directed edges: complex (E, features); at m = 0 with the distance's Gaussians."""
+    parts = [moments(graph.triangles, edges, third, points, orders) for (third,), points in centres.items()]
+    stacked = np.concatenate(parts, -1) if parts else np.zeros((orders + 1, len(edges), 0), complex)
+    return [np.concatenate([stacked[0].real, _radial(graph.pairs.distance[edges])], 1), *stacked[1:]]
+
+
+def _apply_pair(graph: _Surroundings, fit: Regression, n_slots: int, edges: np.ndarray) -> np.ndarray:
+    """Directed edges -> layout (E, S, K)."""
+    features = _pair_features(graph, fit.centres, edges, n_slots // 2)
+    out = np.zeros((len(edges), n_slots, fit.weights[(0,)].shape[1]))
+    out[:, 0] = features[0] @ fit.weights[(0,)]
+    for m in range(1, n_slots // 2 + 1):
+        around = features[m].reshape(len(edges), -1) @ fit.weights[(m,)]
+        out[:, 2 * m - 1], out[:, 2 * m] = around.real, around.imag
+    return out
+
+
+def _onsite_features(graph: _Surroundings, centres: Mapping, atoms: np.ndarray, degree: int, parity: int) -> np.ndarray:
+    """Irreps of atoms from all their edges: (N, 2l+1, features)."""
+    place = np.full(int(graph.pairs.centre.max(initial=-1)) + 1, -1)
+    place = np.full(max(len(place), int(atoms.max(initial=-1)) + 1), -1)
+    place[atoms] = np.arange(len(atoms))
+    wigner, parts = graph.wigner(degree), []
+    mine = place[graph.pairs.centre] >= 0
+    if degree == 0 and parity > 0:
+        parts.append(np.ones((len(atoms), 1, 1)))
+    for neighbour in range(graph.n_species):
+        edges = np.flatnonzero(mine & (graph.pairs.neighbour_species == neighbour))
+        edges = edges[np.argsort(place[graph.pairs.centre[edges]], kind="stable")]
+        rows = place[graph.pairs.centre[edges]]
+        if parity > 0:
+            axial = wigner[edges, degree][:, :, None] * _radial(graph.pairs.distance[edges])[:, None]
+            parts.append(_sum_rows(axial, rows, len(atoms)))
+        for (b, third), points in centres.items():
+            if b != neighbour:
+                continue
+            seen = moments(graph.triangles, edges, third, points, min(degree, ONSITE_ORDERS))
+            parts += [_sum_rows(x, rows, len(atoms)) for x in _turned_back(seen, wigner[edges], degree, parity)]
+    return np.concatenate(parts, -1) if parts else np.zeros((len(atoms), 2 * degree + 1, 0))
+
+
+def _turned_back(seen: np.ndarray, wigner: np.ndarray, degree: int, parity: int) -> Iterable[np.ndarray]:
+    """Doublets of edges as irreps in the global frame, one array (E, 2l+1, Q) for each order m."""
+    for m in range(0 if parity > 0 else 1, len(seen)):
+        out = 0
+        for slot, half in ((2 * m - 1, seen[m].real), (2 * m, seen[m].imag)) if m else ((0, seen[0].real),):
+            order, sign = slot_order(degree, parity, slot)
+            out = out + sign * wigner[:, degree + order, :, None] * half[:, None]
+        yield np.asarray(out)
+
+
+def _sum_rows(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """Sum `values` (E, ...) with the same row; rows ascending."""
+    out = np.zeros((n, *values.shape[1:]))
+    if len(rows):
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        out[rows[first]] = np.add.reduceat(values, first)
+    return out
+
+
+def _pair_scales(scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """(K + 5,) as rms, envelope (3), range (2); distances (P,) -> (P, K) in eV."""
+    rms, envelope, (low, high) = scale[:-5], scale[-5:-2], scale[-2:]
+    x = (np.clip(distance, low, high) - low) / max(high - low, 0.5)
+    return np.exp(np.stack([np.ones_like(x), x, x * x], -1) @ envelope)[:, None] * rms
+
+
+def fit_baseline(
+    space: TargetSpace,
+    training: Iterable[tuple[OrientedPairs, Coefficients]],
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Baseline:
+    """Closed-form fit to `(oriented pairs, coefficients in eV)` of the training samples."""
+    graph, sample, coefficients = _laid_end_to_end(space, list(training))
+    oriented, generator = graph, np.random.default_rng(seed)
+    surroundings = _Surroundings(space, oriented)
+    held = np.arange(sample.max() + 1) % 5 == 4
+    pairs, onsite = {}, {}
+    for group, members in oriented.members.items():
+        values = coefficients.pairs[group].numpy()
+        for kind, rows in _by_value(oriented.kind[members]):
+            progress(f"pairs of species {divmod(kind, len(space.elements))}")
+            targets = values[rows]
+            chosen = held[sample[oriented.first[members[rows]]]]
+            pairs[kind] = _fit_pair(surroundings, space, kind, group, members[rows], targets, chosen, generator)
+    for signature, atoms in oriented.atoms.items():
+        values = coefficients.onsite[signature].numpy()
+        for species, rows in _by_value(oriented.species[atoms]):
+            progress(f"atoms of species {species}")
+            chosen = held[sample[atoms[rows]]]
+            onsite[species] = _fit_onsite(surroundings, space, signature, atoms[rows], values[rows], chosen, generator)
+    bare = Baseline(space, pairs, onsite)
+    return Baseline(space, pairs, onsite, *_fit_scales(bare, oriented, coefficients))
+
+
+def _laid_end_to_end(
+    space: TargetSpace, training: Sequence[tuple[OrientedPairs, Coefficients]]
+) -> tuple[OrientedPairs, np.ndarray, Coefficients]:
+    """All training graphs as one, the sample of each of its atoms, and the coefficients in its order."""
+    parts = [o for o, _ in training]
+    atoms = np.concatenate([[0], np.cumsum([len(o.species) for o in parts])])
+    pairs = np.concatenate([[0], np.cumsum([len(o.first) for o in parts])])
+
+    def cat(name: str, shift: np.ndarray | None = None) -> np.ndarray:
+        return np.concatenate([getattr(o, name) + (0 if shift is None else shift[k]) for k, o in enumerate(parts)])
+
+    whole = OrientedPairs(
+        cat("species"),
+        cat("first", atoms),
+        cat("second", atoms),
+        np.concatenate([o.vectors for o in parts]),
+        np.concatenate([o.flipped for o in parts]),
+        cat("kind"),
+        {g: np.concatenate([o.members[g] + pairs[k] for k, o in enumerate(parts)]) for g in space.groups},
+        {s: np.concatenate([o.atoms[s] + atoms[k] for k, o in enumerate(parts)]) for s in parts[0].atoms},
+    )
+    sample = np.repeat(np.arange(len(parts)), np.diff(atoms))
+    joined = Coefficients(
+        {g: torch.cat([c.pairs[g] for _, c in training]) for g in space.groups},
+        {s: torch.cat([c.onsite[s] for _, c in training]) for s in whole.atoms},
+    )
+    return whole, sample, joined
+
+
+def _fit_pair(graph, space, kind, group, pairs, targets, held, generator) -> Regression:
+    layout = space.pair_layout(group)
+    edges = pairs
+    if _is_symmetric(kind, len(space.elements)):
+        column, sign = layout.reversal
+        edges = np.concatenate([pairs, pairs + graph.n_pairs])
+        back = np.empty_like(targets)
+        back[..., column] = sign * targets
+        targets, held = np.concatenate([targets, back]), np.concatenate([held, held])
+    centres = {}
+    mine = np.isin(graph.triangles.edge, edges)
+    for third in range(graph.n_species):
+        sides = graph.triangles.sides[mine & (graph.triangles.third == third)]
+        if len(sides):
+            centres[(third,)] = spread_centres(sides, PAIR_CENTRES, generator)
+    features = _pair_features(graph, centres, edges, layout.n_slots // 2)
+    weights = {(0,): _ridge(features[0], targets[:, 0] * (layout.parity > 0), held)}
+    for m in range(1, layout.n_slots // 2 + 1):
+        x = np.concatenate([features[m].real, features[m].imag])
+        y = np.concatenate([targets[:, 2 * m - 1], targets[:, 2 * m]])
+        weights[(m,)] = _ridge(x, y, np.concatenate([held, held]))
+    return Regression(centres, weights)
+
+
+def _fit_onsite(graph, space, signature, atoms, targets, held, generator) -> Regression:
+    layout = space.onsite_layout(signature)
+    mine = np.isin(graph.pairs.centre[graph.triangles.edge], atoms)
+    neighbour = graph.pairs.neighbour_species[graph.triangles.edge]
+    kinds = [(b, c) for b in range(graph.n_species) for c in range(graph.n_species)
+             if (mine & (neighbour == b) & (graph.triangles.third == c)).any()]  # fmt: skip
+    count = max(8, ONSITE_FEATURES // (max(len(kinds), 1) * (ONSITE_ORDERS + 1)))
+    centres = {}
+    for b, c in kinds:
+        sides = graph.triangles.sides[mine & (neighbour == b) & (graph.triangles.third == c)]
+        centres[(b, c)] = spread_centres(sides, count, generator)
+    weights = {}
+    for degree in range(space.l_max + 1):
+        rows = slice(degree**2, (degree + 1) ** 2)
+        for parity, columns in ((1, slice(0, layout.n_natural)), (-1, slice(layout.n_natural, None))):
+            if not layout.mask[rows, columns].any() or (parity < 0 and degree == 0):
+                continue
+            x = _onsite_features(graph, centres, atoms, degree, parity)
+            if not x.shape[-1]:
+                continue
+            y = targets[:, rows, columns]
+            flat = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+            weights[degree, parity] = _ridge(*flat, np.repeat(held, 2 * degree + 1))
+    return Regression(centres, weights)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Ridge regression (features, K); the ridge that predicts the held-out rows best, then fitted to all rows."""
+    gram, moment = x.T @ x, x.T @ y
+    size = max(np.trace(gram) / max(len(gram), 1), 1e-300)
+    best = RIDGES[-2]
+    if held.any() and not held.all():
+        x_held, y_held = x[held], y[held]
+        part, aim = gram - x_held.T @ x_held, moment - x_held.T @ y_held
+        errors = [np.abs(x_held @ _solve(part, aim, ridge * size) - y_held).sum() for ridge in RIDGES]
+        best = RIDGES[int(np.argmin(errors))]
+    return _solve(gram, moment, best * size)
+
+
+def _solve(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
+    """(gram + ridge) w = moment; a ridge that rounding swallows is raised until the matrix factorises."""
+    while True:
+        try:
+            factor = cho_factor(gram + ridge * np.eye(len(gram)), check_finite=False)
+            return cho_solve(factor, moment, check_finite=False)
+        except LinAlgError:
+            ridge *= 10
+
+
+def _fit_scales(bare: Baseline, oriented: OrientedPairs, target: Coefficients) -> tuple[dict, dict]:
+    fitted, space = bare.values(oriented), bare.space
+    distance = np.linalg.norm(oriented.vectors, axis=1)
+    pair_scale, onsite_scale = {}, {}
+    for group, members in oriented.members.items():
+        residual = (target.pairs[group] - fitted.pairs[group]).numpy()
+        for kind, rows in _by_value(oriented.kind[members]):
+            pair_scale[kind] = _fit_pair_scale(distance[members[rows]], residual[rows])
+    for signature, atoms in oriented.atoms.items():
+        residual = (target.onsite[signature] - fitted.onsite[signature]).numpy()
+        for species, rows in _by_value(oriented.species[atoms]):
+            squares = (residual[rows] ** 2).mean(0)
+            scale = np.ones_like(squares)
+            for l in range(space.l_max + 1):
+                part = slice(l * l, (l + 1) ** 2)
+                scale[part] = np.maximum(np.sqrt(squares[part].sum(0)), SCALE_FLOOR)
+            onsite_scale[species] = scale
+    return pair_scale, onsite_scale
+
+
+def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """rms of each irrep times a quadratic exponential in the distance that follows the trend over all irreps."""
+    size = (residual**2).sum(1)
+    rms = np.maximum(np.sqrt(size.mean(0)), SCALE_FLOOR)
+    low, high = distance.min(), distance.max()
+    x = (distance - low) / max(high - low, 0.5)
+    powers = np.stack([np.ones_like(x), x, x * x], -1)
+    trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
+    envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(x) * np.eye(3), powers.T @ trend)
+    flat = np.concatenate([rms, envelope, [low, high]])
+    relative = np.sqrt((size / _pair_scales(flat, distance) ** 2).mean(0))
+    return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])
