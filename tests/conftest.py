@@ -78,8 +78,28 @@ def water_sample(water_atoms, water_basis) -> Callable[..., Sample]:
 def water_store(tmp_path, water_basis, water_sample) -> Path:
     """A store of eight samples, water-0 to water-7, in pairs of one group; splits train (6) and val (2)."""
     path = tmp_path / "water"
-    with Store.create(path, water_basis, metadata={"functional": "none", "basis": "sto-3g"}) as store:
+    with Store.create(path, water_basis, metadata={"functional": "hf", "basis": "sto-3g"}) as store:
         for seed in range(8):
             store.append(water_sample(seed))
         store.set_splits({"train": [f"water-{k}" for k in range(6)], "val": ["water-6", "water-7"]})
     return path
+
+
+@pytest.fixture
+def untrained_model(tmp_path, water_store) -> Path:
+    """The folder of a model that knows the closed-form baseline of `water_store` and nothing more."""
+    import torch
+
+    from harmose.checkpoint import Card, Model, save
+    from harmose.data.dataset import target_space, training_set
+    from harmose.nn.model import ModelSettings, TwoStage
+
+    with Store.open(water_store) as store:
+        baseline = training_set(store, store.splits["train"], prior=False).baseline
+        space, settings = target_space(store.basis), ModelSettings()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = TwoStage(space, settings)
+        card = Card(store.basis, store.spin, settings, space.l_max, settings=store.metadata)
+    save(Model(network, baseline, card), tmp_path / "model")
+    return tmp_path / "model"

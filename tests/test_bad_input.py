@@ -1,6 +1,7 @@
 """Bad input: one line on stderr that says what is wrong and where, exit code 2, and nothing half-written."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import lmdb
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from ase.io import write as write_structures
 
 from harmose.cli import main
 from harmose.data.store import Store
+from harmose.io.pyscf import basis_set
 
 FAST = ["--basis", "sto-3g", "--grid-level", "0", "--workers", "1"]
 
@@ -171,6 +174,107 @@ def test_impossible_shares(water_store, refused):
     assert "expected shares between 0 and 1" in refused(
         "data", "split", water_store, "--force", "--train", 0.9, "--val", 0.9
     )
+
+
+CONFIGS = {
+    "misspelt key": ("data: water\nout: run\nsede: 3\n", [], "there is no key sede: did you mean seed?"),
+    "misspelt inner key": ("phases: {stage1: {lerning_rate: 1}}\n", [], "did you mean phases.stage1.learning_rate?"),
+    "misspelt override": ("data: water\nout: run\n", ["sede=3"], "there is no key sede: did you mean seed?"),
+    "wrong type": ("data: water\nout: run\nseed: many\n", [], "seed: input should be a valid integer"),
+    "wrong quantity": (
+        "data: water\nout: run\n",
+        ["time_limit=20parsecs"],
+        "time_limit: expected a quantity like 20min",
+    ),
+    "missing key": ("out: run\ntime_limit: 1min\n", [], "data is missing: give it in the file or as data=..."),
+    "no override": ("data: water\nout: run\n", ["seed"], "expected key=value, got 'seed'"),
+    "a list": ("- data\n- out\n", [], "expected keys and values, got list"),
+    "not YAML": ("data: [water\n", [], "expected YAML"),
+    "code": ("data: !!python/object/apply:os.system ['touch owned']\n", [], "expected YAML"),
+    "no time": ("data: water\nout: run\n", [], "expected a time_limit"),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_configurations(tmp_path, refused, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    text, overrides, words = CONFIGS[case]
+    (tmp_path / "config.yaml").write_text(text)
+    assert words in refused("train", "config.yaml", *overrides)
+
+
+def test_missing_and_binary_configuration(tmp_path, refused):
+    assert "nothing.yaml: the configuration cannot be read" in refused("train", tmp_path / "nothing.yaml")
+    (tmp_path / "photo.yaml").write_bytes(bytes(range(256)))
+    assert "photo.yaml: the configuration cannot be read (not a text file)" in refused("train", tmp_path / "photo.yaml")
+
+
+def damaged(model: Path, damage: str) -> Path:
+    """The model's folder, spoilt."""
+    card, weights = model / "card.json", model / "model.safetensors"
+    if damage == "no card":
+        card.unlink()
+    elif damage == "empty card":
+        card.write_text("")
+    elif damage == "foreign card":
+        card.write_text('{"format": "other", "version": 1}')
+    elif damage == "newer card":
+        card.write_text(card.read_text().replace('"version": 1', '"version": 9'))
+    elif damage == "changed basis":
+        card.write_text(card.read_text().replace('"radius": 6', '"radius": 7'))
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "empty weights":
+        weights.write_bytes(b"")
+    elif damage == "truncated weights":
+        os.truncate(weights, weights.stat().st_size - 100)
+    elif damage == "pickle":
+        weights.write_bytes(pickle.dumps({"weights": 1}))
+    return model
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "no card", "empty card", "foreign card", "newer card", "changed basis", "no weights", "empty weights",
+        "truncated weights", "pickle",
+    ],
+)  # fmt: skip
+def test_damaged_checkpoints(untrained_model, water_store, water_file, refused, damage):
+    model = damaged(untrained_model, damage)
+    assert f"harmose: error: {model}" in refused("evaluate", model, water_store)
+    assert f"harmose: error: {model}" in refused("predict", model, water_file, "--out", water_file.parent / "out")
+
+
+def test_what_is_no_checkpoint(tmp_path, water_store, refused):
+    assert "no such model" in refused("evaluate", "no-such-model", water_store)
+    (tmp_path / "model.pt").write_bytes(pickle.dumps([1]))
+    assert "model.pt: expected the folder of a model, got a file" in refused(
+        "evaluate", tmp_path / "model.pt", water_store
+    )
+    assert f"{water_store}: expected a harmose model, got no card.json" in refused("evaluate", water_store, water_store)
+
+
+OUTSIDE = {
+    "element": (molecule("NH3"), "water.extxyz, frame 0: expected elements among H, O"),
+    "periodic": (Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[9, 9, 9], pbc=True), "expected a molecule"),
+    "odd": (Atoms("OH", [[0, 0, 0], [0, 0, 1]]), "even number of electrons, got 9"),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_structures_outside_the_model(tmp_path, untrained_model, refused, case):
+    atoms, words = OUTSIDE[case]
+    file = tmp_path / "water.extxyz"
+    write_structures(file, atoms)
+    for command in (["predict", "--out", tmp_path / "out.npz"], ["orbitals"], ["scf"]):
+        assert words in refused(command[0], untrained_model, file, *command[1:])
+
+
+def test_a_store_of_another_basis(tmp_path, untrained_model, refused):
+    Store.create(tmp_path / "other", basis_set("def2-svp", [1, 8]), metadata={"basis": "def2-svp"}).close()
+    words = "other: expected labels of basis sto-3g, as the model's, got def2-svp"
+    assert words in refused("evaluate", untrained_model, tmp_path / "other")
 
 
 def test_full_disk_while_labelling(tmp_path, water_file, capsys, monkeypatch):

@@ -102,7 +102,7 @@ def test_data_split(water_store, capsys):
 
 
 def test_data_merge(tmp_path, water_store, water_basis, water_sample, capsys):
-    with Store.create(tmp_path / "b", water_basis, metadata={"functional": "none", "basis": "sto-3g"}) as store:
+    with Store.create(tmp_path / "b", water_basis, metadata={"functional": "hf", "basis": "sto-3g"}) as store:
         store.append(water_sample(8))
     out = tmp_path / "all"
     command = ["data", "merge", str(out), str(water_store), str(tmp_path / "b")]

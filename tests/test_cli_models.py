@@ -1,14 +1,14 @@
 """The commands that use a model, with one that knows the matrices of `water_sample` up to an error that is set."""
 
 import json
-import sys
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ase.io import write as write_structures
 
+from harmose import checkpoint
 from harmose.basis import BasisSet
 from harmose.cli import main
 from harmose.cli.models import split_names
@@ -28,7 +28,7 @@ class Knowing:
 
     @property
     def card(self):
-        settings = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level": 0}
+        settings = {"code": "pyscf", "functional": "hf", "basis": "sto-3g", "grid_level": 0}
         return SimpleNamespace(elements=(1, 8), basis=self.basis, spin=Spin.NONE, needs_prior=False, settings=settings)
 
     def predict(self, atoms, prior=None, stage="full"):
@@ -41,15 +41,8 @@ class Knowing:
 def model(water_basis, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
-    checkpoint = ModuleType("harmose.checkpoint")
-
-    def load(name):
-        if name != "knowing":
-            raise ModelError(f"{name}: no such model")
-        return Knowing(water_basis)
-
-    checkpoint.load = load
-    monkeypatch.setitem(sys.modules, "harmose.checkpoint", checkpoint)
+    place = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda name: Knowing(water_basis) if name == "knowing" else place(name))
 
 
 def cells(out: str) -> dict[str, list[str]]:
@@ -89,6 +82,13 @@ def test_evaluate_prints_and_writes(tmp_path, water_store, capsys):
 def test_evaluate_refuses(water_store, capsys, extra, words):
     assert main(["evaluate", "knowing", str(water_store), *extra]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_evaluate_refuses_labels_of_another_functional(tmp_path, water_basis, water_sample, capsys):
+    with Store.create(tmp_path / "pbe", water_basis, metadata={"functional": "pbe"}) as store:
+        store.append(water_sample(0))
+    assert main(["evaluate", "knowing", str(tmp_path / "pbe")]) == 2
+    assert "expected labels of functional hf, as the model's, got pbe" in capsys.readouterr().err
 
 
 def test_default_split_is_test_then_val_then_all(water_store):
@@ -168,6 +168,38 @@ def test_scf_counts_cycles(tmp_path, water_atoms, capsys):
     assert float(rows["minao"][1]) == pytest.approx(float(rows["prediction"][1]), abs=1e-8)
 
 
+def test_a_real_model_goes_all_the_way(tmp_path, untrained_model, water_store, water_atoms, capsys):
+    write_structures(tmp_path / "new.xyz", water_atoms(40))
+    model, new = str(untrained_model), str(tmp_path / "new.xyz")
+    assert main(["evaluate", model, str(water_store), "--out", str(tmp_path / "report")]) == 0
+    result = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    # for float32 and the exact symmetry of stage 1
+    assert result["stage1"]["rotation_error_relative"] < 1e-5
+    assert main(["predict", model, new, "--out", str(tmp_path / "new.npz")]) == 0
+    assert main(["orbitals", model, new]) == 0
+    assert main(["scf", model, new]) == 0
+    assert "cycles saved" in capsys.readouterr().out
+
+
+def test_train_then_evaluate(tmp_path, water_store, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        "data: water\nout: run\naccelerator: cpu\ntensorboard: false\nvalidations: 1\n"
+        "phases: {stage1: {steps: 3, batch_size: 2}, stage2: {steps: 2, batch_size: 2}}\n"
+    )
+    assert main(["train", "config.yaml", "seed=1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "model: run"
+    assert main(["evaluate", "run", "water", "--out", "report", "--rotations", "1"]) == 0
+    printed, page = capsys.readouterr().out, (tmp_path / "report" / "report.html").read_text()
+    assert "stage 1" in printed
+    assert "learning curve" in page
+    assert "<title>run on water</title>" in page
+    assert main(["train", "config.yaml", "seed=1"]) == 0
+    assert "already trained" in capsys.readouterr().out
+    assert main(["train", "config.yaml", "seed=2"]) == 2
+    assert "out: run holds a training with seed = 1, this one has 2" in capsys.readouterr().err
+
+
 def test_unknown_model(tmp_path, water_store, water_atoms, capsys):
     write_structures(tmp_path / "new.xyz", water_atoms(40))
     commands = [
@@ -178,4 +210,4 @@ def test_unknown_model(tmp_path, water_store, water_atoms, capsys):
     ]
     for command in commands:
         assert main(command) == 2
-        assert capsys.readouterr().err == "harmose: error: ignorant: no such model\n"
+        assert "harmose: error: ignorant: no such model" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_impossible_shares(water_store, shares):
 
 def test_merge_keeps_everything(tmp_path, water_store, water_sample):
     with Store.create(
-        tmp_path / "b", basis_set("sto-3g", [1, 6, 8]), metadata={"basis": "sto-3g", "functional": "none"}
+        tmp_path / "b", basis_set("sto-3g", [1, 6, 8]), metadata={"basis": "sto-3g", "functional": "hf"}
     ) as b:
         b.append(water_sample(8))
         b.append(water_sample(9))
@@ -66,7 +66,7 @@ def test_merge_refuses_what_does_not_fit(tmp_path, water_store, water_basis):
         with pytest.raises(FormatError, match=r"8 of its names are also in .*'water-0', 'water-1', 'water-2', \.\.\."):
             merge([a, a], tmp_path / "out")
         b = Store.create(tmp_path / "b", water_basis, metadata={"functional": "pbe", "basis": "sto-3g"})
-        with pytest.raises(FormatError, match=r"same settings, got functional = 'none' in .*water and 'pbe' in .*b"):
+        with pytest.raises(FormatError, match=r"same settings, got functional = 'hf' in .*water and 'pbe' in .*b"):
             merge([a, b], tmp_path / "out")
         c = Store.create(tmp_path / "c", basis_set("def2-svp", [1, 8]), metadata=a.metadata)
         with pytest.raises(BasisError, match="expected one basis set"):

@@ -48,7 +48,7 @@ def test_round_trip_is_bit_exact_and_ordered(water_store, water_sample):
         assert "water-9" not in store
         for seed, sample in enumerate(store):
             assert_same(sample, water_sample(seed))
-        assert store.metadata == {"functional": "none", "basis": "sto-3g"}
+        assert store.metadata == {"functional": "hf", "basis": "sto-3g"}
         assert store.splits["val"] == ["water-6", "water-7"]
         assert store.provenance("water-5") == {"code": "pyscf", "group": "group-2", "kind": "test"}
 

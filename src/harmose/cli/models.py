@@ -11,15 +11,18 @@ from harmose.cli.options import (
     ModelArgument,
     StoreArgument,
     StructureArgument,
+    about,
     check_output,
     new_output,
     one_structure,
     progress,
     terminal,
 )
-from harmose.errors import ConfigError, FormatError
+from harmose.errors import ConfigError, FormatError, ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ase import Atoms
 
     from harmose.data.store import Store
@@ -55,8 +58,9 @@ def evaluate(
     _check_report(out, force)
     console = terminal()
     with Store.open(store) as opened:
-        names = split_names(opened, split)[:max_samples]
         loaded = load(model)
+        check_labels(loaded.card.settings, opened)
+        names = split_names(opened, split)[:max_samples]
         bar = progress(names, "predicting", len(names), console)
         predictions = [_prediction(loaded, opened[name]) for name in bar]
     result = evaluated(predictions, _rotation_errors(loaded, predictions, rotations))
@@ -66,7 +70,8 @@ def evaluate(
         with new_output(out / "evaluation.json", force) as hidden:
             hidden.write_text(result.to_json())
         with new_output(out / "report.html", force) as hidden:
-            write_report(hidden, result, predictions, history=_history(model), card=loaded.card, unit=unit)
+            title = f"{Path(model).name} on {store.name}"
+            write_report(hidden, result, predictions, _history(model), loaded.card, unit, title)
         console.print(f"{out / 'report.html'}", markup=False, soft_wrap=True)
 
 
@@ -92,7 +97,7 @@ def _rotation_errors(model: Any, predictions: "list[Prediction]", rotations: int
 
 def _history(model: str) -> Path | None:
     """The training log beside the model, if there is one."""
-    log = Path(model) / "log.csv"
+    log = Path(model) / "metrics.csv"
     return log if log.is_file() else None
 
 
@@ -120,6 +125,14 @@ def split_names(store: "Store", split: str | None) -> list[str]:
     if not names:
         raise FormatError(f"{store.path}: there are no samples to evaluate on")
     return names
+
+
+def check_labels(settings: "Mapping[str, Any]", store: "Store") -> None:
+    """Refuse to hold a model against labels of another kind than those it has learned."""
+    for key in ("code", "functional", "basis"):
+        known, found = settings.get(key), store.metadata.get(key)
+        if known is not None and found is not None and known != found:
+            raise ModelError(f"{store.path}: expected labels of {key} {known}, as the model's, got {found}")
 
 
 def predict(
@@ -158,18 +171,18 @@ def _predicted(model: Any, name: str, atoms: "Atoms", label: str) -> "Sample":
     from harmose.io.pyscf import molecule, overlap
     from harmose.sample import Sample
 
-    basis = model.card.basis
-    h = model.predict(atoms)
-    return Sample(
-        name=label,
-        structure=atoms,
-        basis=h.basis,
-        hamiltonian=h,
-        overlap=overlap(atoms, basis.name, h.basis),
-        spin=h.spin,
-        n_electrons=float(molecule(atoms, basis.name).nelectron),
-        provenance={"kind": "prediction", "model": name},
-    )
+    with about(atoms.info["source"]):
+        h = model.predict(atoms)
+        return Sample(
+            name=label,
+            structure=atoms,
+            basis=h.basis,
+            hamiltonian=h,
+            overlap=overlap(atoms, h.basis.name, h.basis),
+            spin=h.spin,
+            n_electrons=float(molecule(atoms, h.basis.name).nelectron),
+            provenance={"kind": "prediction", "model": name},
+        )
 
 
 def orbitals(
@@ -259,7 +272,8 @@ def scf(
 
     atoms = one_structure(structure)
     loaded = load(model)
-    result = compare_scf(loaded, atoms, replace(model_settings(loaded), convergence=convergence))
+    with about(atoms.info["source"]):
+        result = compare_scf(loaded, atoms, replace(model_settings(loaded), convergence=convergence))
     table = Table("guess", "SCF cycles", "energy (Ha)")
     table.add_row("minao", str(result.cycles_minao), f"{result.energy_minao:.10f}")
     table.add_row("prediction", str(result.cycles_predicted), f"{result.energy_predicted:.10f}")

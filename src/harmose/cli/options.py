@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from harmose.errors import FormatError
+from harmose.errors import FormatError, HarmoseError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,6 +71,15 @@ def check_output(path: Path, force: bool) -> None:
         raise FormatError(f"{path}: expected a sample store or a file to replace, got another folder")
     if not path.parent.is_dir():
         raise FormatError(f"{path}: there is no folder {path.parent}")
+
+
+@contextmanager
+def about(what: object) -> Iterator[None]:
+    """Errors inside say what they are about."""
+    try:
+        yield
+    except HarmoseError as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 def one_structure(path: Path) -> "Atoms":

@@ -69,10 +69,12 @@ def train(
 ) -> None:
     """Train both stages; run again with the same `out`, it goes on where it stopped."""
     from harmose.config import load_config
+
+    chosen = load_config(config, overrides or [])
     from harmose.train.engine import train as run
 
     console = terminal()
-    out = run(load_config(config, list(overrides or [])), console)
+    out = run(chosen, console)
     console.print(f"model: {out}", markup=False, soft_wrap=True)
 
 
