@@ -1,0 +1,410 @@
+"""The training loop: `train(config, console)` goes through the phases of the schedule and leaves a model in `out`."""
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import Tensor, nn
+
+from harmose.batch import GraphBatch
+from harmose.checkpoint import CARD, Card, Model, save
+from harmose.data.dataset import Dataset, Reference, TrainingBatch, training_set
+from harmose.data.store import Store
+from harmose.errors import ConfigError, FormatError, ModelError
+from harmose.nn.model import TwoStage, add
+from harmose.train.log import Log
+from harmose.train.loss import block_loss, degree_weights
+from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
+from harmose.train.state import STATE, Parts, Position, read_networks, read_position, read_rest, write_state
+from harmose.units import MICRO_HARTREE
+
+if TYPE_CHECKING:
+    from harmose.config import TrainConfig
+
+CALIBRATION_SAMPLES = 100
+BAD_STEPS = 5
+"""So many steps in a row without a finite gradient end a training."""
+LOG_ROWS = 100
+"""Rows of the log in each phase."""
+
+
+def train(config: "TrainConfig", console: Console | None = None) -> Path:
+    """Train as configured and return the folder with the model; goes on with an unfinished training found there.
+
+    Ends within `time_limit`, all work included. Raises `ConfigError` when `out` holds something else, or the unfinished
+    training of another configuration; `ModelError` when the loss stays NaN; errors of the data that name the sample.
+    """
+    begin = time.monotonic()
+    console = console or Console(quiet=True)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    position = _open_folder(config)
+    if position is None:
+        console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
+        return config.out
+    with Store.open(config.data) as store, Log(config.out, console, position.step, config.tensorboard) as log:
+        Training(config, store, log, position, begin).run()
+    return config.out
+
+
+class Handed:
+    """A batch on its way through Fabric, which would otherwise take it apart."""
+
+    def __init__(self, batch: TrainingBatch):
+        self.batch = batch
+
+
+class PhaseLoss(nn.Module):
+    """The loss of a batch in a phase; `stage2` sees stage 1 as given."""
+
+    def __init__(self, network: TwoStage, stage1_weight: float):
+        super().__init__()
+        self.network, self.stage1_weight = network, stage1_weight
+        self.weights = degree_weights(network.space)
+
+    def forward(self, handed: Handed, phase: PhaseName, generator: torch.Generator) -> Tensor:
+        batch = handed.batch
+        with torch.set_grad_enabled(phase != "stage2"):
+            first = self.network.stage1(batch.graph)
+        if phase == "stage1":
+            return block_loss(self.weights, first[0], batch)
+        full = add(first[0], self.network.stage2(batch.graph, first, generator))
+        loss = block_loss(self.weights, full, batch)
+        return loss if phase == "stage2" else loss + self.stage1_weight * block_loss(self.weights, first[0], batch)
+
+
+class Training:
+    """Everything that a run holds. `run` goes from `position` to the end."""
+
+    def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float):
+        self.config, self.store, self.log, self.position = config, store, log, position
+        self.schedule = config.phases
+        self.fabric = Fabric(accelerator=config.accelerator, devices=1)
+        self._prepare_data()
+        torch.manual_seed(config.seed)
+        self.network = TwoStage(self.dataset.baseline.space, config.model)
+        self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
+        if position.step:
+            self.network.to(self.fabric.device)
+            self.average = copy.deepcopy(self.network)
+            read_networks(config.out, self.network, self.average)
+        else:
+            first = self.dataset.batch(np.arange(min(CALIBRATION_SAMPLES, len(self.dataset))))
+            self.network.calibrate(first.graph)
+            self.network.to(self.fabric.device)
+            self.average = copy.deepcopy(self.network)
+        self.average.eval().requires_grad_(False)
+        self.loss = self.fabric.setup_module(PhaseLoss(self.network, self.schedule.stage1_weight))
+        self.loss.module.weights = degree_weights(self.network.space, self.fabric.device)
+        # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
+        self.begin = begin if not position.step else time.monotonic() - position.seconds
+        self.saved_at = time.monotonic()
+        self.final_cost = 3 * self._timed(lambda: self.validation.mae(self._predict("full")))
+
+    def _prepare_data(self) -> None:
+        config, splits = self.config, self.store.splits
+        for name in (config.train_split, config.val_split):
+            if not splits.get(name):
+                known = ", ".join(splits) or "none"
+                raise FormatError(
+                    f"{self.store.path}: expected samples in the split {name}; the store's splits: {known}"
+                )
+        names, prior, done = splits[config.train_split], config.prior == "H0", 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
+
+        self.dataset: Dataset = training_set(self.store, names, prior, int(config.memory), advance)
+        chosen = splits[config.val_split][: config.validation_samples]
+        self.validation = Reference(self.store, chosen, self.dataset.baseline, prior)
+        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], self.dataset.baseline, prior)
+
+    def run(self) -> None:
+        """All phases, the final validation, the model."""
+        active = self.schedule.active
+        self._say_sizes()
+        try:
+            while self.position.phase < len(active):
+                self._run_phase(active[self.position.phase])
+                self.position = replace(
+                    self.position, phase=self.position.phase + 1, phase_step=0, phase_seconds=None, ended=False,
+                    validations=0, best=float("inf"), since_best=0, seconds=self.seconds,
+                    epoch=self.position.epoch + 1, epoch_step=0,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            self._save_state()
+            self.log.say(f"stopped; the same command goes on with step {self.position.step + 1}")
+            raise
+        self._finish()
+
+    def _run_phase(self, name: PhaseName) -> None:
+        phase = self.schedule.phase(name)
+        self._begin_phase(name, phase)
+        n_steps = phase.n_steps(len(self.dataset))
+        losses: list[float] = []
+        bad = 0
+        while True:
+            fraction = self._fraction(n_steps)
+            if fraction >= 1 or self.position.ended:
+                break
+            batch = self._next_batch(phase)
+            loss = self._step(name, phase, batch, fraction)
+            bad = 0 if math.isfinite(loss) else bad + 1
+            if bad >= BAD_STEPS:
+                raise ModelError(_not_finite(self.position.step, bad, name, batch.names))
+            if math.isfinite(loss):
+                losses.append(loss)
+            p = self.position
+            p.step, p.phase_step, p.epoch_step = p.step + 1, p.phase_step + 1, p.epoch_step + 1
+            losses = self._report(name, phase, losses, self._fraction(n_steps))
+        self._end_phase(name)
+
+    def _begin_phase(self, name: PhaseName, phase: Phase) -> None:
+        parameters = {
+            "stage1": self.network.stage1_parameters(),
+            "stage2": self.network.stage2_parameters(),
+            "joint": list(self.network.parameters()),
+        }[name]
+        self.network.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        self.parameters = parameters
+        averaged = dict(self.average.named_parameters())
+        chosen = {id(p) for p in parameters}
+        self.averaged = [averaged[n] for n, p in self.network.named_parameters() if id(p) in chosen]
+        self.trained = [p for p in self.network.parameters() if id(p) in chosen]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=phase.weight_decay, fused=True
+        )
+        self.optimizer = self.fabric.setup_optimizers(optimizer)
+        self.parts = Parts(self.network, self.average, optimizer, self.generator)
+        if self.position.phase_seconds is None and self.config.time_limit is not None:
+            limit = self.config.time_limit
+            remaining = limit - self.seconds - self.final_cost - min(max(0.01 * limit, 1.0), 10.0)
+            self.position.phase_start = self.seconds
+            self.position.phase_seconds = max(self.schedule.budget(name, max(remaining, 0.0)), 1e-3)
+        if self.position.phase_step:
+            read_rest(self.config.out, self.parts)
+
+    def _next_batch(self, phase: Phase) -> TrainingBatch:
+        """The next full batch of the epoch's permutation, which depends on seed and epoch only."""
+        n, p = len(self.dataset), self.position
+        size = min(phase.batch_size, n)
+        if p.epoch_step >= steps_per_epoch(n, size):
+            p.epoch, p.epoch_step = p.epoch + 1, 0
+        order = np.random.default_rng([self.config.seed, p.epoch]).permutation(n)
+        return self.dataset.batch(order[p.epoch_step * size : (p.epoch_step + 1) * size])
+
+    def _step(self, name: PhaseName, phase: Phase, batch: TrainingBatch, fraction: float) -> float:
+        """One step of the optimizer; returns the loss, and leaves everything as it was where that is not finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = phase.rate(self.position.phase_step, fraction)
+        self.network.train()
+        self.optimizer.zero_grad()
+        loss = self.loss(Handed(batch.to(self.fabric.device)), name, self.generator)
+        value = loss.item()
+        if not math.isfinite(value):
+            return value
+        self.fabric.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.parameters, phase.clip or math.inf)
+        if not torch.isfinite(norm):
+            return math.nan
+        self.optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averaged, self.trained, 1 - phase.averaging(self.position.phase_step))
+        return value
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begin
+
+    def _fraction(self, n_steps: int | None) -> float:
+        """How much of the phase is over: by steps, by time, or by whichever is further."""
+        p = self.position
+        by_steps = p.phase_step / n_steps if n_steps else 0.0
+        by_time = (self.seconds - p.phase_start) / p.phase_seconds if p.phase_seconds is not None else 0.0
+        return max(by_steps, by_time)
+
+    def _predict(self, stage: str):
+        def predict(batch: GraphBatch):
+            with torch.no_grad():
+                return self.average(batch.to(self.fabric.device), stage)
+
+        return predict
+
+    def _report(self, name: PhaseName, phase: Phase, losses: list[float], fraction: float) -> list[float]:
+        """Live line, log rows, validation and saving when they are due; returns the losses not yet logged."""
+        p, config = self.position, self.config
+        now = time.monotonic()
+        rate = phase.rate(p.phase_step, fraction)
+        row = {"step": p.step, "phase": name, "seconds": self.seconds, "learning_rate": rate}
+        if fraction >= (p.validations + 1) / config.validations and losses:
+            stage = "stage1" if name == "stage1" else "full"
+            row["loss"] = float(np.mean(losses))
+            row["mae_train"], row["mae_val"] = (r.mae(self._predict(stage)) for r in (self.seen, self.validation))
+            p.validations = int(fraction * config.validations)
+            self._note_best(row["mae_val"], phase)
+            self.log.write(row)
+            losses = []
+        elif len(losses) >= self._log_every(name):
+            self.log.write(row | {"loss": float(np.mean(losses))})
+            losses = []
+        if now - self.saved_at > config.save_every:
+            self._save_state()
+        if self.log.console.is_terminal and p.phase_step % 5 == 0:
+            self._show(name, phase, losses, fraction)
+        return losses
+
+    def _log_every(self, name: PhaseName) -> int:
+        p = self.position
+        spent = max(self.seconds - p.phase_start, 1e-9)
+        n_steps = self.schedule.phase(name).n_steps(len(self.dataset))
+        expected = n_steps if n_steps else p.phase_step * (p.phase_seconds or spent) / spent
+        return max(int(expected / LOG_ROWS), 1)
+
+    def _note_best(self, mae: float, phase: Phase) -> None:
+        p = self.position
+        p.best, p.since_best = (mae, 0) if mae < p.best else (p.best, p.since_best + 1)
+        p.ended = phase.patience is not None and p.since_best >= phase.patience
+
+    def _show(self, name: PhaseName, phase: Phase, losses: Sequence[float], fraction: float) -> None:
+        p = self.position
+        spent = self.seconds - p.phase_start
+        speed = p.phase_step * min(phase.batch_size, len(self.dataset)) / max(spent, 1e-9)
+        left = spent * (1 - fraction) / max(fraction, 1e-9)
+        mae = f"  MAE {p.best / MICRO_HARTREE:.2f} uEh" if math.isfinite(p.best) else ""
+        loss = f"loss {losses[-1]:.2f}" if losses else ""
+        self.log.show(name, fraction, f"{loss}{mae}  {speed:.0f} samples/s  {left / 60:.1f} min left")
+
+    def _end_phase(self, name: PhaseName) -> None:
+        """The averaged weights become the network's."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.trained, self.averaged)
+        self.log.show(name, 1.0)
+
+    def _save_state(self) -> None:
+        if self.position.step and hasattr(self, "parts"):
+            write_state(
+                self.config.out, self.parts, replace(self.position, seconds=self.seconds), fixed_settings(self.config)
+            )
+        self.saved_at = time.monotonic()
+
+    def _timed(self, work) -> float:
+        start = time.monotonic()
+        work()
+        return time.monotonic() - start
+
+    def _say_sizes(self) -> None:
+        n = sum(p.numel() for p in self.network.parameters())
+        first = sum(p.numel() for p in self.network.stage1_parameters())
+        self.log.say(
+            f"{len(self.dataset)} training samples, {len(self.validation.names)} for validation, "
+            f"{n:,} parameters ({first:,} in stage 1), prepared in {self.seconds:.1f} s"
+        )
+
+    def _finish(self) -> None:
+        metrics = {stage: self.validation.mae(self._predict(stage)) for stage in ("stage1", "full")}
+        save(Model(self.average, self.dataset.baseline, self._card(metrics)), self.config.out)
+        (self.config.out / STATE).unlink(missing_ok=True)
+        one, two = (metrics[s] / MICRO_HARTREE for s in ("stage1", "full"))
+        self.log.say(
+            f"validation, {len(self.validation.names)} samples: H MAE {one:.2f} uEh in stage 1, {two:.2f} uEh in full "
+            f"({100 * (1 - two / one):+.1f} % reduction); {self.position.step} steps, {self.seconds:.0f} s"
+        )
+
+    def _card(self, metrics: dict[str, float]) -> Card:
+        digests = sorted(hashlib.blake2b(self.store.record(n), digest_size=32).digest() for n in self.dataset.names)
+        space = self.dataset.baseline.space
+        return Card(
+            basis=space.basis,
+            spin=self.store.spin,
+            model=self.config.model,
+            l_max=space.l_max,
+            needs_prior=self.dataset.prior,
+            periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
+            settings=self.store.metadata,
+            training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
+            n_train=len(self.dataset),
+            n_parameters=sum(p.numel() for p in self.average.parameters()),
+            seed=self.config.seed,
+            date=datetime.now(UTC).strftime("%Y-%m-%d"),
+            harmose=_version(),
+            metrics={f"mae_val_{stage}": value for stage, value in metrics.items()},
+        )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("harmose")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _not_finite(step: int, bad: int, phase: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (
+        f"training: the loss is not finite in step {step + 1} and the {bad - 1} before it ({phase}; samples {shown}): "
+        f"a lower learning_rate or a clip may help, `harmose data check` finds bad samples"
+    )
+
+
+FREE = {"out", "time_limit", "threads", "overwrite", "tensorboard", "save_every", "memory", "accelerator"}
+"""Keys that a resumed run may change."""
+
+
+def fixed_settings(config: "TrainConfig") -> str:
+    """What a resumed run must have in common with its beginning, as JSON."""
+    return config.model_dump_json(exclude=FREE)
+
+
+def _open_folder(config: "TrainConfig") -> Position | None:
+    """Where to begin, with `out` made ready; None when there is a finished training of this configuration."""
+    out = config.out
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: expected a folder, {out} is a file")
+    here = {p.name for p in out.iterdir()} if out.exists() else set()
+    if (here and "config.json" not in here) or (CARD in here and "config.json" not in here):
+        raise ConfigError(f"out: expected a new or empty folder or a training's, {out} holds something else")
+    if config.overwrite:
+        for name in (STATE, CARD):
+            (out / name).unlink(missing_ok=True)
+    elif CARD in here or STATE in here:
+        _check_same(config, (out / "config.json").read_text(encoding="utf-8"))
+        return read_position(out)[0] if CARD not in here else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(fixed_settings(config), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"out: {out} cannot be written ({error.strerror})") from None
+    return Position()
+
+
+def _check_same(config: "TrainConfig", before: str) -> None:
+    old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ConfigError(
+                f"out: {config.out} holds a training with {key} = {old.get(key)}, this one has {new.get(key)}: "
+                "choose another folder, or overwrite=true"
+            )
+
+
+def _flat(content: dict, prefix: str = "") -> dict:
+    out = {}
+    for key, value in content.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out

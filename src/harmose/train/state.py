@@ -1,0 +1,110 @@
+"""What must be kept to go on with a training as if it had never stopped: numbers in one safetensors file, no pickle."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from harmose.checkpoint import write_tensors
+from harmose.errors import FormatError
+
+STATE = "state.safetensors"
+
+
+@dataclass
+class Position:
+    """Where a training is: everything that counts. `seconds` are of all its runs, without the preparation of a resumed one."""
+
+    phase: int = 0
+    """Number among the schedule's active phases."""
+    step: int = 0
+    phase_step: int = 0
+    epoch: int = 0
+    epoch_step: int = 0
+    seconds: float = 0.0
+    phase_start: float = 0.0
+    """`seconds` at which the phase began."""
+    phase_seconds: float | None = None
+    """How long the phase may take."""
+    validations: int = 0
+    """In this phase."""
+    best: float = float("inf")
+    """Lowest MAE of this phase in eV."""
+    since_best: int = 0
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The things whose numbers change while training. `optimizer` holds the parameters of the phase, in order."""
+
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+
+def write_state(path: Path, parts: Parts, position: Position, run: str) -> None:
+    """All of it in one file, whole or not at all. `run` is a text that a resumed run must agree with."""
+    tensors = {f"network.{k}": v for k, v in parts.network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in parts.average.state_dict().items()}
+    tensors |= {"generator": parts.generator.get_state()}
+    for k, parameter in enumerate(_parameters(parts.optimizer)):
+        for name, value in parts.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{k}.{name}"] = value
+    write_tensors(path / STATE, tensors, {"position": json.dumps(asdict(position)), "run": run})
+
+
+def read_position(path: Path) -> tuple[Position, str]:
+    """`(position, run)` of an unfinished training; `FormatError` for a damaged file."""
+    try:
+        with safe_open(path / STATE, "pt") as file:
+            text = file.metadata() or {}
+        content = json.loads(text["position"])
+        return Position(**{f.name: content[f.name] for f in fields(Position)}), text["run"]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
+
+
+def read_networks(path: Path, network: nn.Module, average: nn.Module) -> None:
+    """Weights and statistics of the network and of its average."""
+    tensors = _tensors(path)
+    _fill(path, network, tensors, "network.")
+    _fill(path, average, tensors, "average.")
+
+
+def read_rest(path: Path, parts: Parts) -> None:
+    """Moments of the optimizer, and the generator's state."""
+    tensors = _tensors(path)
+    for k, parameter in enumerate(_parameters(parts.optimizer)):
+        prefix = f"optimizer.{k}."
+        found = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        if found:
+            moved = {n: v if n == "step" else v.to(parameter.device) for n, v in found.items()}
+            parts.optimizer.state[parameter] = moved
+    if "generator" not in tensors:
+        raise FormatError(f"{path / STATE}: the state lacks that of the random numbers")
+    parts.generator.set_state(tensors["generator"])
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path / STATE, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
+
+
+def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    try:
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    except RuntimeError:
+        raise FormatError(f"{path / STATE}: the state belongs to another network") from None
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
