@@ -36,6 +36,9 @@ class Knowing:
         h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), layout(atoms, self.basis))
         return h.with_values(h.values + {"stage1": 10, "full": 4}[stage] * MICRO_HARTREE)
 
+    def predict_many(self, structures, priors=None, stage="full"):
+        return [self.predict(atoms, stage=stage) for atoms in structures]
+
 
 @pytest.fixture(autouse=True)
 def model(water_basis, monkeypatch):
@@ -126,6 +129,7 @@ def test_predict_many_structures_into_a_store(tmp_path, water_atoms, capsys):
     assert main(["predict", "knowing", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new")]) == 0
     with Store.open(tmp_path / "new") as store:
         assert store.names() == ["new-0", "new-1"]
+        assert store.metadata["kind"] == "prediction"
     assert main(["data", "check", str(tmp_path / "new")]) == 0
     assert main(["orbitals", str(tmp_path / "new"), "new-1"]) == 0
 

@@ -21,7 +21,7 @@ from harmose.cli.options import (
 from harmose.errors import ConfigError, FormatError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ase import Atoms
 
@@ -61,8 +61,8 @@ def evaluate(
         loaded = load(model)
         check_labels(loaded.card.settings, opened)
         names = split_names(opened, split)[:max_samples]
-        bar = progress(names, "predicting", len(names), console)
-        predictions = [_prediction(loaded, opened[name]) for name in bar]
+        found = _predictions(loaded, opened, names)
+        predictions = list(progress(found, "predicting", len(names), console))
     result = evaluated(predictions, _rotation_errors(loaded, predictions, rotations))
     console.print(terminal_table(result, unit))
     if out is not None:
@@ -75,11 +75,16 @@ def evaluate(
         console.print(f"{out / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _prediction(model: Any, sample: "Sample") -> "Prediction":
+def _predictions(model: Any, store: "Store", names: "Sequence[str]") -> "Iterator[Prediction]":
+    """Both stages, for many samples in one pass of the network."""
+    from harmose.data.dataset import chunks
     from harmose.evaluate.metrics import Prediction
 
-    stage1 = model.predict(sample.structure, prior=sample.prior, stage="stage1")
-    return Prediction(sample, stage1, model.predict(sample.structure, prior=sample.prior))
+    for samples in chunks(store, names):
+        structures, priors = [sample.structure for sample in samples], [sample.prior for sample in samples]
+        with about(store.path):
+            stages = [model.predict_many(structures, priors, stage) for stage in ("stage1", "full")]
+        yield from map(Prediction, samples, *stages)
 
 
 def _rotation_errors(model: Any, predictions: "list[Prediction]", rotations: int) -> "dict[str, RotationError]":
@@ -160,7 +165,8 @@ def predict(
         if out.suffix == ".npz":
             write(hidden, *samples)
         else:
-            with new_store(hidden, loaded.card.basis, loaded.card.spin) as store:
+            settings = {**loaded.card.settings, "kind": "prediction", "model": model}
+            with new_store(hidden, loaded.card.basis, loaded.card.spin, settings) as store:
                 for sample in samples:
                     store.append(sample, check=False)
     console.print(f"{out}: {len(found)} predicted", markup=False, soft_wrap=True)
