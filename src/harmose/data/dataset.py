@@ -138,6 +138,35 @@ def measure(space: TargetSpace, samples: Sequence[Sample], prior: bool) -> Measu
     )
 
 
+def separate(measured: Measured) -> Iterator[tuple[OrientedPairs, Coefficients]]:
+    """Oriented pairs and coefficients of each sample, as `fit_baseline` takes them."""
+    o, c = measured.joined.oriented, measured.coefficients
+    n_atoms, n_pairs = measured.joined.atom_counts, measured.joined.pair_counts
+    atoms, pairs = (np.concatenate([[0], np.cumsum(n.sum(1))]) for n in (n_atoms, n_pairs))
+    atom_rows, pair_rows = (np.concatenate([[[0] * n.shape[1]], np.cumsum(n, axis=0)]) for n in (n_atoms, n_pairs))
+    for k in range(measured.joined.n_samples):
+        a, p = slice(atoms[k], atoms[k + 1]), slice(pairs[k], pairs[k + 1])
+        of_group = {g: slice(*pair_rows[k : k + 2, i]) for i, g in enumerate(o.members)}
+        of_signature = {s: slice(*atom_rows[k : k + 2, i]) for i, s in enumerate(o.atoms)}
+        oriented = OrientedPairs(
+            o.species[a],
+            o.first[p] - a.start,
+            o.second[p] - a.start,
+            o.vectors[p],
+            o.flipped[p],
+            o.kind[p],
+            {g: o.members[g][rows] - p.start for g, rows in of_group.items()},
+            {s: o.atoms[s][rows] - a.start for s, rows in of_signature.items()},
+        )
+        yield (
+            oriented,
+            Coefficients(
+                {g: c.pairs[g][rows] for g, rows in of_group.items()},
+                {s: c.onsite[s][rows] for s, rows in of_signature.items()},
+            ),
+        )
+
+
 @dataclass(frozen=True)
 class TrainingBatch:
     """Graphs with normalised targets, the scales (eV) to multiply errors by, and the number of matrix elements."""
@@ -255,7 +284,11 @@ def prepare(measured: Measured, baseline: Baseline) -> Prepared:
 def restore(baseline: Baseline, oriented: OrientedPairs, predicted: Coefficients) -> Coefficients:
     """A network's outputs in eV, float64: `predicted * scales + values`."""
     values, scales = baseline.values(oriented), baseline.scales(oriented)
-    return map_coefficients(lambda p, v, s: p.double().cpu() * s + v, predicted, values, scales)
+    return map_coefficients(_restored, predicted, values, scales)
+
+
+def _restored(predicted: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+    return predicted.double().cpu() * scales + values
 
 
 def n_elements(joined: Joined, matrix: BlockMatrix) -> np.ndarray:
@@ -337,7 +370,7 @@ def training_set(
             if not full:
                 kept.append(part)
             advance(len(samples))
-            yield part.joined.oriented, part.coefficients
+            yield from separate(part)
             if full and baseline is not None:
                 return
 
@@ -376,14 +409,16 @@ class Reference:
     def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, prior: bool):
         self.baseline, self.names = baseline, list(names)
         self.parts = [measure(baseline.space, samples, prior) for samples in chunks(store, names)]
+        self.closed_form = [(baseline.values(o), baseline.scales(o)) for o in (p.joined.oriented for p in self.parts)]
 
     def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
         """Mean over samples of mean |H_predicted - H_DFT| in eV; `predict` gives normalised coefficients."""
-        return float(np.concatenate([self._errors(part, predict) for part in self.parts]).mean())
+        return float(np.concatenate([self._errors(k, predict) for k in range(len(self.parts))]).mean())
 
-    def _errors(self, part: Measured, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
+    def _errors(self, k: int, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
+        part, (values, scales) = self.parts[k], self.closed_form[k]
         space, joined = self.baseline.space, part.joined
-        restored = restore(self.baseline, joined.oriented, predict(part.batch))
+        restored = map_coefficients(_restored, predict(part.batch), values, scales)
         predicted = to_matrix(space, restored, joined.graph, joined.oriented)
         error = np.abs(predicted.values[0] - part.target.values[0])
         return element_sums(joined, predicted, error) / n_elements(joined, predicted)

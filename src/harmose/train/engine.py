@@ -2,8 +2,9 @@
 
 import copy
 import hashlib
-import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,15 +20,25 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
-from harmose.checkpoint import CARD, Card, Model, save
-from harmose.data.dataset import Dataset, Reference, TrainingBatch, training_set
+from harmose.checkpoint import Card, Model, save
+from harmose.data.dataset import Dataset, Reference, TrainingBatch, target_space, training_set
 from harmose.data.store import Store
-from harmose.errors import ConfigError, FormatError, ModelError
+from harmose.errors import FormatError, ModelError
 from harmose.nn.model import TwoStage, add
+from harmose.train.folder import open_folder
 from harmose.train.log import Log
 from harmose.train.loss import block_loss, degree_weights
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
-from harmose.train.state import STATE, Parts, Position, read_networks, read_position, read_rest, write_state
+from harmose.train.state import (
+    Parts,
+    Position,
+    read_baseline,
+    read_networks,
+    read_rest,
+    remove_state,
+    write_baseline,
+    write_state,
+)
 from harmose.units import MICRO_HARTREE
 
 if TYPE_CHECKING:
@@ -40,23 +51,48 @@ LOG_ROWS = 100
 """Rows of the log in each phase."""
 
 
-def train(config: "TrainConfig", console: Console | None = None) -> Path:
+def train(config: "TrainConfig", console: Console | None = None, begin: float | None = None) -> Path:
     """Train as configured and return the folder with the model; goes on with an unfinished training found there.
 
-    Ends within `time_limit`, all work included. Raises `ConfigError` when `out` holds something else, or the unfinished
-    training of another configuration; `ModelError` when the loss stays NaN; errors of the data that name the sample.
+    Ends within `time_limit`, all work since `begin` (of `time.monotonic`; default: now) included. SIGINT and SIGTERM end
+    it after the step in flight, to be resumed, with `KeyboardInterrupt`. Raises `ConfigError` when `out` holds something
+    else, or the training of another configuration; `ModelError` when the loss stays NaN; errors of the data, which name
+    the sample.
     """
-    begin = time.monotonic()
+    begin = time.monotonic() if begin is None else begin
     console = console or Console(quiet=True)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    position = _open_folder(config)
+    position = open_folder(config)
     if position is None:
         console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
         return config.out
     with Store.open(config.data) as store, Log(config.out, console, position.step, config.tensorboard) as log:
-        Training(config, store, log, position, begin).run()
+        training = Training(config, store, log, position, begin)
+        with StopRequest() as training.stop:
+            training.run()
     return config.out
+
+
+class StopRequest:
+    """Takes SIGINT and SIGTERM, in the main thread, until the next step is done; a second one ends it at once."""
+
+    requested = False
+
+    def __enter__(self) -> "StopRequest":
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
 
 
 class Handed:
@@ -90,7 +126,7 @@ class Training:
 
     def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float):
         self.config, self.store, self.log, self.position = config, store, log, position
-        self.schedule = config.phases
+        self.schedule, self.stop = config.phases, StopRequest()
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self._prepare_data()
         torch.manual_seed(config.seed)
@@ -128,7 +164,10 @@ class Training:
             done += n
             self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
-        self.dataset: Dataset = training_set(self.store, names, prior, int(config.memory), advance)
+        known = read_baseline(config.out, target_space(self.store.basis)) if self.position.step else None
+        self.dataset: Dataset = training_set(self.store, names, prior, int(config.memory), advance, known)
+        if known is None:
+            write_baseline(config.out, self.dataset.baseline)
         chosen = splits[config.val_split][: config.validation_samples]
         self.validation = Reference(self.store, chosen, self.dataset.baseline, prior)
         self.seen = Reference(self.store, names[: min(30, config.validation_samples)], self.dataset.baseline, prior)
@@ -137,40 +176,32 @@ class Training:
         """All phases, the final validation, the model."""
         active = self.schedule.active
         self._say_sizes()
-        try:
-            while self.position.phase < len(active):
-                self._run_phase(active[self.position.phase])
-                self.position = replace(
-                    self.position, phase=self.position.phase + 1, phase_step=0, phase_seconds=None, ended=False,
-                    validations=0, best=float("inf"), since_best=0, seconds=self.seconds,
-                    epoch=self.position.epoch + 1, epoch_step=0,
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            self._save_state()
-            self.log.say(f"stopped; the same command goes on with step {self.position.step + 1}")
-            raise
+        while self.position.phase < len(active):
+            self._run_phase(active[self.position.phase])
+            p = self.position
+            self.position = Position(phase=p.phase + 1, step=p.step, epoch=p.epoch + 1)
         self._finish()
 
     def _run_phase(self, name: PhaseName) -> None:
         phase = self.schedule.phase(name)
         self._begin_phase(name, phase)
         n_steps = phase.n_steps(len(self.dataset))
-        losses: list[float] = []
-        bad = 0
-        while True:
-            fraction = self._fraction(n_steps)
-            if fraction >= 1 or self.position.ended:
-                break
+        p, bad = self.position, 0
+        while (fraction := self._fraction(n_steps)) < 1 and not p.ended:
             batch = self._next_batch(phase)
             loss = self._step(name, phase, batch, fraction)
             bad = 0 if math.isfinite(loss) else bad + 1
             if bad >= BAD_STEPS:
-                raise ModelError(_not_finite(self.position.step, bad, name, batch.names))
-            if math.isfinite(loss):
-                losses.append(loss)
-            p = self.position
+                raise ModelError(_not_finite(p.step, bad, name, batch.names))
+            if not bad:
+                p.losses.append(loss)
             p.step, p.phase_step, p.epoch_step = p.step + 1, p.phase_step + 1, p.epoch_step + 1
-            losses = self._report(name, phase, losses, self._fraction(n_steps))
+            self._report(name, phase, self._fraction(n_steps))
+            if self.stop.requested or time.monotonic() - self.saved_at > self.config.save_every:
+                self._save_state()
+            if self.stop.requested:
+                self.log.say(f"stopped after step {p.step}; the same command goes on from there")
+                raise KeyboardInterrupt
         self._end_phase(name)
 
     def _begin_phase(self, name: PhaseName, phase: Phase) -> None:
@@ -246,28 +277,29 @@ class Training:
 
         return predict
 
-    def _report(self, name: PhaseName, phase: Phase, losses: list[float], fraction: float) -> list[float]:
-        """Live line, log rows, validation and saving when they are due; returns the losses not yet logged."""
-        p, config = self.position, self.config
-        now = time.monotonic()
-        rate = phase.rate(p.phase_step, fraction)
-        row = {"step": p.step, "phase": name, "seconds": self.seconds, "learning_rate": rate}
-        if fraction >= (p.validations + 1) / config.validations and losses:
-            stage = "stage1" if name == "stage1" else "full"
-            row["loss"] = float(np.mean(losses))
-            row["mae_train"], row["mae_val"] = (r.mae(self._predict(stage)) for r in (self.seen, self.validation))
-            p.validations = int(fraction * config.validations)
-            self._note_best(row["mae_val"], phase)
-            self.log.write(row)
-            losses = []
-        elif len(losses) >= self._log_every(name):
-            self.log.write(row | {"loss": float(np.mean(losses))})
-            losses = []
-        if now - self.saved_at > config.save_every:
-            self._save_state()
+    def _report(self, name: PhaseName, phase: Phase, fraction: float) -> None:
+        """Live line, rows of the log and validation when they are due."""
+        p = self.position
         if self.log.console.is_terminal and p.phase_step % 5 == 0:
-            self._show(name, phase, losses, fraction)
-        return losses
+            self._show(name, phase, fraction)
+        due = fraction * self.config.validations >= p.validations + 1
+        if not p.losses or not (due or len(p.losses) >= self._log_every(name)):
+            return
+        rate = phase.rate(p.phase_step, fraction)
+        row = {
+            "step": p.step,
+            "phase": name,
+            "seconds": self.seconds,
+            "loss": float(np.mean(p.losses)),
+            "learning_rate": rate,
+        }
+        if due:
+            stage = "stage1" if name == "stage1" else "full"
+            row["mae_train"], row["mae_val"] = (r.mae(self._predict(stage)) for r in (self.seen, self.validation))
+            p.validations = max(p.validations + 1, int(fraction * self.config.validations))
+            self._note_best(row["mae_val"], phase)
+        self.log.write(row)
+        p.losses = []
 
     def _log_every(self, name: PhaseName) -> int:
         p = self.position
@@ -281,13 +313,13 @@ class Training:
         p.best, p.since_best = (mae, 0) if mae < p.best else (p.best, p.since_best + 1)
         p.ended = phase.patience is not None and p.since_best >= phase.patience
 
-    def _show(self, name: PhaseName, phase: Phase, losses: Sequence[float], fraction: float) -> None:
+    def _show(self, name: PhaseName, phase: Phase, fraction: float) -> None:
         p = self.position
         spent = self.seconds - p.phase_start
         speed = p.phase_step * min(phase.batch_size, len(self.dataset)) / max(spent, 1e-9)
         left = spent * (1 - fraction) / max(fraction, 1e-9)
         mae = f"  MAE {p.best / MICRO_HARTREE:.2f} uEh" if math.isfinite(p.best) else ""
-        loss = f"loss {losses[-1]:.2f}" if losses else ""
+        loss = f"loss {p.losses[-1]:.2f}" if p.losses else ""
         self.log.show(name, fraction, f"{loss}{mae}  {speed:.0f} samples/s  {left / 60:.1f} min left")
 
     def _end_phase(self, name: PhaseName) -> None:
@@ -297,10 +329,7 @@ class Training:
         self.log.show(name, 1.0)
 
     def _save_state(self) -> None:
-        if self.position.step and hasattr(self, "parts"):
-            write_state(
-                self.config.out, self.parts, replace(self.position, seconds=self.seconds), fixed_settings(self.config)
-            )
+        write_state(self.config.out, self.parts, replace(self.position, seconds=self.seconds))
         self.saved_at = time.monotonic()
 
     def _timed(self, work) -> float:
@@ -319,7 +348,7 @@ class Training:
     def _finish(self) -> None:
         metrics = {stage: self.validation.mae(self._predict(stage)) for stage in ("stage1", "full")}
         save(Model(self.average, self.dataset.baseline, self._card(metrics)), self.config.out)
-        (self.config.out / STATE).unlink(missing_ok=True)
+        remove_state(self.config.out)
         one, two = (metrics[s] / MICRO_HARTREE for s in ("stage1", "full"))
         self.log.say(
             f"validation, {len(self.validation.names)} samples: H MAE {one:.2f} uEh in stage 1, {two:.2f} uEh in full "
@@ -360,51 +389,3 @@ def _not_finite(step: int, bad: int, phase: str, names: Sequence[str]) -> str:
         f"training: the loss is not finite in step {step + 1} and the {bad - 1} before it ({phase}; samples {shown}): "
         f"a lower learning_rate or a clip may help, `harmose data check` finds bad samples"
     )
-
-
-FREE = {"out", "time_limit", "threads", "overwrite", "tensorboard", "save_every", "memory", "accelerator"}
-"""Keys that a resumed run may change."""
-
-
-def fixed_settings(config: "TrainConfig") -> str:
-    """What a resumed run must have in common with its beginning, as JSON."""
-    return config.model_dump_json(exclude=FREE)
-
-
-def _open_folder(config: "TrainConfig") -> Position | None:
-    """Where to begin, with `out` made ready; None when there is a finished training of this configuration."""
-    out = config.out
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out: expected a folder, {out} is a file")
-    here = {p.name for p in out.iterdir()} if out.exists() else set()
-    if (here and "config.json" not in here) or (CARD in here and "config.json" not in here):
-        raise ConfigError(f"out: expected a new or empty folder or a training's, {out} holds something else")
-    if config.overwrite:
-        for name in (STATE, CARD):
-            (out / name).unlink(missing_ok=True)
-    elif CARD in here or STATE in here:
-        _check_same(config, (out / "config.json").read_text(encoding="utf-8"))
-        return read_position(out)[0] if CARD not in here else None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(fixed_settings(config), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"out: {out} cannot be written ({error.strerror})") from None
-    return Position()
-
-
-def _check_same(config: "TrainConfig", before: str) -> None:
-    old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            raise ConfigError(
-                f"out: {config.out} holds a training with {key} = {old.get(key)}, this one has {new.get(key)}: "
-                "choose another folder, or overwrite=true"
-            )
-
-
-def _flat(content: dict, prefix: str = "") -> dict:
-    out = {}
-    for key, value in content.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out

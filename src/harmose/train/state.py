@@ -1,18 +1,21 @@
 """What must be kept to go on with a training as if it had never stopped: numbers in one safetensors file, no pickle."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from harmose.baseline import Baseline
 from harmose.checkpoint import write_tensors
 from harmose.errors import FormatError
+from harmose.targets import TargetSpace
 
-STATE = "state.safetensors"
+STATE, BASELINE = "state.safetensors", "baseline.safetensors"
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Position:
     """Lowest MAE of this phase in eV."""
     since_best: int = 0
     ended: bool = False
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last row of the log."""
 
 
 @dataclass(frozen=True)
@@ -48,38 +53,53 @@ class Parts:
     generator: torch.Generator
 
 
-def write_state(path: Path, parts: Parts, position: Position, run: str) -> None:
-    """All of it in one file, whole or not at all. `run` is a text that a resumed run must agree with."""
+def write_state(path: Path, parts: Parts, position: Position) -> None:
+    """All of it in one file, whole or not at all."""
     tensors = {f"network.{k}": v for k, v in parts.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in parts.average.state_dict().items()}
     tensors |= {"generator": parts.generator.get_state()}
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         for name, value in parts.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{k}.{name}"] = value
-    write_tensors(path / STATE, tensors, {"position": json.dumps(asdict(position)), "run": run})
+    write_tensors(path / STATE, tensors, {"position": json.dumps(asdict(position))})
 
 
-def read_position(path: Path) -> tuple[Position, str]:
-    """`(position, run)` of an unfinished training; `FormatError` for a damaged file."""
+def read_position(path: Path) -> Position:
+    """Where an unfinished training stopped; `FormatError` for a damaged file."""
     try:
         with safe_open(path / STATE, "pt") as file:
-            text = file.metadata() or {}
-        content = json.loads(text["position"])
-        return Position(**{f.name: content[f.name] for f in fields(Position)}), text["run"]
+            content = json.loads((file.metadata() or {})["position"])
+        return Position(**{f.name: content[f.name] for f in fields(Position)})
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
 
 
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """The baseline, which does not change while the network trains."""
+    write_tensors(path / BASELINE, baseline.state())
+
+
+def read_baseline(path: Path, space: TargetSpace) -> Baseline:
+    """The baseline that an unfinished training began with."""
+    return Baseline.from_state(space, _tensors(path / BASELINE))
+
+
+def remove_state(path: Path) -> None:
+    """What is of no use once the model is there."""
+    for name in (STATE, BASELINE):
+        (path / name).unlink(missing_ok=True)
+
+
 def read_networks(path: Path, network: nn.Module, average: nn.Module) -> None:
     """Weights and statistics of the network and of its average."""
-    tensors = _tensors(path)
+    tensors = _tensors(path / STATE)
     _fill(path, network, tensors, "network.")
     _fill(path, average, tensors, "average.")
 
 
 def read_rest(path: Path, parts: Parts) -> None:
     """Moments of the optimizer, and the generator's state."""
-    tensors = _tensors(path)
+    tensors = _tensors(path / STATE)
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         prefix = f"optimizer.{k}."
         found = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
@@ -93,10 +113,9 @@ def read_rest(path: Path, parts: Parts) -> None:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path / STATE, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
+        raise FormatError(f"{path}: expected the state of a training, got a damaged file ({error})") from None
 
 
 def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
