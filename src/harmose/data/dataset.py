@@ -330,7 +330,7 @@ class Dataset:
     """
 
     def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, prior: bool, ready: Prepared | None):
-        """Use `training_set`."""
+        """Use `load_dataset`."""
         self.store, self.names, self.baseline, self.prior, self.ready = store, list(names), baseline, prior, ready
         self.n_ready = len(ready.names) if ready is not None else 0
 
@@ -346,41 +346,45 @@ class Dataset:
         return prepare(measure(self.baseline.space, samples, self.prior), self.baseline).pick(np.arange(len(numbers)))
 
 
-def training_set(
-    store: Store,
-    names: Sequence[str],
-    prior: bool,
-    memory: int = MEMORY,
-    advance: Callable[[int], None] = lambda n: None,
-    baseline: Baseline | None = None,
-) -> Dataset:
-    """The samples `names` with the baseline fitted to them in one pass (or the one given); `advance(n)` counts samples."""
+Advance = Callable[[int], None]
+"""Told how many samples have been dealt with since it was last called."""
+
+
+def _quiet(_: int) -> None:
+    pass
+
+
+def fitted_baseline(store: Store, names: Sequence[str], prior: bool, advance: Advance = _quiet) -> Baseline:
+    """The closed-form part of stage 1, fitted to the samples `names` in one pass through the store."""
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
-    space = baseline.space if baseline is not None else target_space(store.basis)
-    kept: list[Measured] = []
-    used, full = 0, False
+    space = target_space(store.basis)
 
-    def measured() -> Iterator[tuple[OrientedPairs, Coefficients]]:
-        nonlocal used, full
+    def training() -> Iterator[tuple[OrientedPairs, Coefficients]]:
         for samples in chunks(store, names):
-            part = measure(space, samples, prior)
-            used += _bytes(part)
-            full = full or used > memory
-            if not full:
-                kept.append(part)
+            yield from separate(measure(space, samples, prior))
             advance(len(samples))
-            yield from separate(part)
-            if full and baseline is not None:
-                return
 
-    if baseline is None:
-        baseline = fit_baseline(space, measured())
-    else:
-        for _ in measured():
-            pass
-    ready = concatenate([prepare(part, baseline) for part in kept]) if kept else None
-    return Dataset(store, names, baseline, prior, ready)
+    return fit_baseline(space, training())
+
+
+def load_dataset(
+    store: Store,
+    names: Sequence[str],
+    baseline: Baseline,
+    prior: bool,
+    memory: int = MEMORY,
+    advance: Advance = _quiet,
+) -> Dataset:
+    """The samples `names`, normalised by `baseline`; the first ones, up to `memory` bytes, prepared now and kept."""
+    parts: list[Prepared] = []
+    for samples in chunks(store, names):
+        part = prepare(measure(baseline.space, samples, prior), baseline)
+        if part.n_bytes + sum(p.n_bytes for p in parts) > memory:
+            break
+        parts.append(part)
+        advance(len(samples))
+    return Dataset(store, names, baseline, prior, concatenate(parts) if parts else None)
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
@@ -394,13 +398,6 @@ def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
             samples, n_pairs = [], 0
     if samples:
         yield samples
-
-
-def _bytes(part: Measured) -> int:
-    """What a part will take once prepared: its frames, and its targets and their scales in float32."""
-    graph = sum(x.numel() * x.element_size() for x in vars(part.batch).values() if isinstance(x, Tensor))
-    coefficients = [x for group in (part.coefficients.pairs, part.coefficients.onsite) for x in group.values()]
-    return graph + 5 * sum(x.numel() for x in coefficients)
 
 
 class Reference:

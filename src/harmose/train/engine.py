@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
 from harmose.checkpoint import Card, Model, save
-from harmose.data.dataset import Dataset, Reference, TrainingBatch, target_space, training_set
+from harmose.data.dataset import Reference, TrainingBatch, fitted_baseline, load_dataset, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError
 from harmose.nn.model import TwoStage, add
@@ -164,13 +164,14 @@ class Training:
             done += n
             self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
-        known = read_baseline(config.out, target_space(self.store.basis)) if self.position.step else None
-        self.dataset: Dataset = training_set(self.store, names, prior, int(config.memory), advance, known)
-        if known is None:
-            write_baseline(config.out, self.dataset.baseline)
+        if not self.position.step:
+            write_baseline(config.out, fitted_baseline(self.store, names, prior, advance))
+        # Read back in any case: a resumed run must see the same numbers, to the order in memory.
+        baseline = read_baseline(config.out, target_space(self.store.basis))
+        self.dataset = load_dataset(self.store, names, baseline, prior, int(config.memory))
         chosen = splits[config.val_split][: config.validation_samples]
-        self.validation = Reference(self.store, chosen, self.dataset.baseline, prior)
-        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], self.dataset.baseline, prior)
+        self.validation = Reference(self.store, chosen, baseline, prior)
+        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, prior)
 
     def run(self) -> None:
         """All phases, the final validation, the model."""

@@ -104,7 +104,7 @@ def read_rest(path: Path, parts: Parts) -> None:
         prefix = f"optimizer.{k}."
         found = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
         if found:
-            moved = {n: v if n == "step" else v.to(parameter.device) for n, v in found.items()}
+            moved = {n: v.clone() if n == "step" else v.clone().to(parameter.device) for n, v in found.items()}
             parts.optimizer.state[parameter] = moved
     if "generator" not in tensors:
         raise FormatError(f"{path / STATE}: the state lacks that of the random numbers")
