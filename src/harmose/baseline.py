@@ -9,6 +9,7 @@ of -500 eV. The network sees float32 numbers of order one.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ ONSITE_FEATURES = 1000
 ONSITE_ORDERS = 2
 RIDGES = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 """Candidates, relative to the mean of the Gram matrix' diagonal; the best on every fifth sample is taken."""
+
+Choose = Callable[[np.ndarray, int], np.ndarray]
+"""Picks at most so many of the side lengths (T, 3)."""
 
 SCALE_FLOOR = 1e-6
 """eV; smaller spreads are rounding of the labels and are not learned."""
@@ -146,10 +150,13 @@ class _Surroundings:
 
     def __init__(self, space: TargetSpace, oriented: OrientedPairs) -> None:
         self.pairs: DirectedPairs = directed_pairs(oriented)
-        self.triangles: Triangles = find_triangles(self.pairs)
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
         self._wigner: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def triangles(self) -> Triangles:
+        return find_triangles(self.pairs)
 
     def wigner(self, degree: int) -> np.ndarray:
         """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
@@ -245,12 +252,21 @@ def _pair_scales(scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
 def fit_baseline(
     space: TargetSpace,
     training: Iterable[tuple[OrientedPairs, Coefficients]],
+    three_body: bool = True,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Baseline:
-    """Closed-form fit to `(oriented pairs, coefficients in eV)` of the training samples."""
+    """Closed-form fit to `(oriented pairs, coefficients in eV)` of the training samples.
+
+    Without `three_body` only functions of one distance at a time are fitted: better where the training samples are few
+    beside the ways in which a structure can change, since a regression interpolates triangles, but does not generalise.
+    """
     graph, sample, coefficients = _laid_end_to_end(space, list(training))
     oriented, generator = graph, np.random.default_rng(seed)
+
+    def choose(sides: np.ndarray, count: int) -> np.ndarray:
+        return spread_centres(sides, count, generator)
+
     surroundings = _Surroundings(space, oriented)
     held = np.arange(sample.max() + 1) % 5 == 4
     pairs, onsite = {}, {}
@@ -260,13 +276,13 @@ def fit_baseline(
             progress(f"pairs of species {divmod(kind, len(space.elements))}")
             targets = values[rows]
             chosen = held[sample[oriented.first[members[rows]]]]
-            pairs[kind] = _fit_pair(surroundings, space, kind, group, members[rows], targets, chosen, generator)
+            pairs[kind] = _fit_pair(surroundings, space, kind, group, members[rows], targets, chosen, choose if three_body else None)
     for signature, atoms in oriented.atoms.items():
         values = coefficients.onsite[signature].numpy()
         for species, rows in _by_value(oriented.species[atoms]):
             progress(f"atoms of species {species}")
             chosen = held[sample[atoms[rows]]]
-            onsite[species] = _fit_onsite(surroundings, space, signature, atoms[rows], values[rows], chosen, generator)
+            onsite[species] = _fit_onsite(surroundings, space, signature, atoms[rows], values[rows], chosen, choose if three_body else None)
     bare = Baseline(space, pairs, onsite)
     return Baseline(space, pairs, onsite, *_fit_scales(bare, oriented, coefficients))
 
@@ -300,7 +316,7 @@ def _laid_end_to_end(
     return whole, sample, joined
 
 
-def _fit_pair(graph, space, kind, group, pairs, targets, held, generator) -> Regression:
+def _fit_pair(graph, space, kind, group, pairs, targets, held, choose) -> Regression:
     layout = space.pair_layout(group)
     edges = pairs
     if _is_symmetric(kind, len(space.elements)):
@@ -309,12 +325,7 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, generator) -> Reg
         back = np.empty_like(targets)
         back[..., column] = sign * targets
         targets, held = np.concatenate([targets, back]), np.concatenate([held, held])
-    centres = {}
-    mine = np.isin(graph.triangles.edge, edges)
-    for third in range(graph.n_species):
-        sides = graph.triangles.sides[mine & (graph.triangles.third == third)]
-        if len(sides):
-            centres[(third,)] = spread_centres(sides, PAIR_CENTRES, generator)
+    centres = _pair_centres(graph, edges, choose) if choose else {}
     features = _pair_features(graph, centres, edges, layout.n_slots // 2)
     weights = {(0,): _ridge(features[0], targets[:, 0] * (layout.parity > 0), held)}
     for m in range(1, layout.n_slots // 2 + 1):
@@ -324,17 +335,9 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, generator) -> Reg
     return Regression(centres, weights)
 
 
-def _fit_onsite(graph, space, signature, atoms, targets, held, generator) -> Regression:
+def _fit_onsite(graph, space, signature, atoms, targets, held, choose) -> Regression:
     layout = space.onsite_layout(signature)
-    mine = np.isin(graph.pairs.centre[graph.triangles.edge], atoms)
-    neighbour = graph.pairs.neighbour_species[graph.triangles.edge]
-    kinds = [(b, c) for b in range(graph.n_species) for c in range(graph.n_species)
-             if (mine & (neighbour == b) & (graph.triangles.third == c)).any()]  # fmt: skip
-    count = max(8, ONSITE_FEATURES // (max(len(kinds), 1) * (ONSITE_ORDERS + 1)))
-    centres = {}
-    for b, c in kinds:
-        sides = graph.triangles.sides[mine & (neighbour == b) & (graph.triangles.third == c)]
-        centres[(b, c)] = spread_centres(sides, count, generator)
+    centres = _onsite_centres(graph, atoms, choose) if choose else {}
     weights = {}
     for degree in range(space.l_max + 1):
         rows = slice(degree**2, (degree + 1) ** 2)
@@ -348,6 +351,25 @@ def _fit_onsite(graph, space, signature, atoms, targets, held, generator) -> Reg
             flat = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
             weights[degree, parity] = _ridge(*flat, np.repeat(held, 2 * degree + 1))
     return Regression(centres, weights)
+
+
+def _pair_centres(graph: _Surroundings, edges: np.ndarray, choose: Choose) -> dict[tuple[int, ...], np.ndarray]:
+    """Centres among the triangles on `edges`, for each species of third atom."""
+    mine, centres = np.isin(graph.triangles.edge, edges), {}
+    for third in range(graph.n_species):
+        sides = graph.triangles.sides[mine & (graph.triangles.third == third)]
+        if len(sides):
+            centres[(third,)] = choose(sides, PAIR_CENTRES)
+    return centres
+
+
+def _onsite_centres(graph: _Surroundings, atoms: np.ndarray, choose: Choose) -> dict[tuple[int, ...], np.ndarray]:
+    """Centres among the triangles at `atoms`, for each pair of species of neighbour and third atom."""
+    mine = np.isin(graph.pairs.centre[graph.triangles.edge], atoms)
+    kind = graph.pairs.neighbour_species[graph.triangles.edge] * graph.n_species + graph.triangles.third
+    kinds = np.unique(kind[mine]).tolist()
+    count = max(8, ONSITE_FEATURES // (max(len(kinds), 1) * (ONSITE_ORDERS + 1)))
+    return {divmod(k, graph.n_species): choose(graph.triangles.sides[mine & (kind == k)], count) for k in kinds}
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -405,3 +427,4 @@ def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
     flat = np.concatenate([rms, envelope, [low, high]])
     relative = np.sqrt((size / _pair_scales(flat, distance) ** 2).mean(0))
     return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])
+

@@ -215,11 +215,11 @@ class Prepared:
         place[atom_rows] = torch.arange(len(atom_rows))
         owner = np.tile(np.arange(len(chosen)), self.atom_counts.shape[1])
         batch = GraphBatch(
-            species=g.species[atom_rows],
+            species=g.species.index_select(0, atom_rows),
             sample=torch.as_tensor(np.repeat(owner, self.atom_counts[chosen].T.ravel())),
-            first=place[g.first[pair_rows]],
-            second=place[g.second[pair_rows]],
-            **{n: getattr(g, n)[pair_rows] for n in _OF_PAIRS},
+            first=place.index_select(0, g.first.index_select(0, pair_rows)),
+            second=place.index_select(0, g.second.index_select(0, pair_rows)),
+            **{n: getattr(g, n).index_select(0, pair_rows) for n in _OF_PAIRS},
             atom_counts=tuple(map(len, atoms)),
             pair_counts=tuple(map(len, pairs)),
             n_samples=len(chosen),
@@ -252,8 +252,8 @@ def _rows(counts: np.ndarray, chosen: np.ndarray) -> list[Tensor]:
 
 def _pick_coefficients(c: Coefficients, pairs: list[Tensor], atoms: list[Tensor]) -> Coefficients:
     return Coefficients(
-        {g: x[rows] for (g, x), rows in zip(c.pairs.items(), pairs)},
-        {s: x[rows] for (s, x), rows in zip(c.onsite.items(), atoms)},
+        {g: x.index_select(0, rows) for (g, x), rows in zip(c.pairs.items(), pairs)},
+        {s: x.index_select(0, rows) for (s, x), rows in zip(c.onsite.items(), atoms)},
     )
 
 
@@ -354,7 +354,9 @@ def _quiet(_: int) -> None:
     pass
 
 
-def fitted_baseline(store: Store, names: Sequence[str], prior: bool, advance: Advance = _quiet) -> Baseline:
+def fitted_baseline(
+    store: Store, names: Sequence[str], prior: bool, three_body: bool = True, advance: Advance = _quiet
+) -> Baseline:
     """The closed-form part of stage 1, fitted to the samples `names` in one pass through the store."""
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
@@ -365,7 +367,7 @@ def fitted_baseline(store: Store, names: Sequence[str], prior: bool, advance: Ad
             yield from separate(measure(space, samples, prior))
             advance(len(samples))
 
-    return fit_baseline(space, training())
+    return fit_baseline(space, training(), three_body)
 
 
 def load_dataset(

@@ -127,6 +127,7 @@ class Training:
     def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float):
         self.config, self.store, self.log, self.position = config, store, log, position
         self.schedule, self.stop = config.phases, StopRequest()
+        self.order = -1, np.zeros(0, np.int64)  # of an epoch's samples
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self._prepare_data()
         torch.manual_seed(config.seed)
@@ -165,7 +166,8 @@ class Training:
             self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
         if not self.position.step:
-            write_baseline(config.out, fitted_baseline(self.store, names, prior, advance))
+            baseline = fitted_baseline(self.store, names, prior, config.three_body, advance)
+            write_baseline(config.out, baseline)
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
         baseline = read_baseline(config.out, target_space(self.store.basis))
         self.dataset = load_dataset(self.store, names, baseline, prior, int(config.memory))
@@ -211,7 +213,7 @@ class Training:
             "stage2": self.network.stage2_parameters(),
             "joint": list(self.network.parameters()),
         }[name]
-        self.network.requires_grad_(False)
+        self.network.train().requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
         self.parameters = parameters
@@ -238,23 +240,26 @@ class Training:
         size = min(phase.batch_size, n)
         if p.epoch_step >= steps_per_epoch(n, size):
             p.epoch, p.epoch_step = p.epoch + 1, 0
-        order = np.random.default_rng([self.config.seed, p.epoch]).permutation(n)
-        return self.dataset.batch(order[p.epoch_step * size : (p.epoch_step + 1) * size])
+        if self.order[0] != p.epoch:
+            self.order = p.epoch, np.random.default_rng([self.config.seed, p.epoch]).permutation(n)
+        return self.dataset.batch(self.order[1][p.epoch_step * size : (p.epoch_step + 1) * size])
 
     def _step(self, name: PhaseName, phase: Phase, batch: TrainingBatch, fraction: float) -> float:
         """One step of the optimizer; returns the loss, and leaves everything as it was where that is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = phase.rate(self.position.phase_step, fraction)
-        self.network.train()
         self.optimizer.zero_grad()
         loss = self.loss(Handed(batch.to(self.fabric.device)), name, self.generator)
         value = loss.item()
         if not math.isfinite(value):
             return value
         self.fabric.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.parameters, phase.clip or math.inf)
-        if not torch.isfinite(norm):
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True).item()
+        if not math.isfinite(norm):
             return math.nan
+        if phase.clip is not None and norm > phase.clip:
+            torch._foreach_mul_(gradients, phase.clip / norm)
         self.optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(self.averaged, self.trained, 1 - phase.averaging(self.position.phase_step))
