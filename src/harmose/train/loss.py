@@ -26,7 +26,7 @@ EPSILON = 1e-12
 class DegreeWeights:
     """sqrt(2L + 1) of every irrep: pairs[group] (K,), onsite[signature] (l_max + 1, K) with 0 where there is none.
 
-    degrees ((l_max + 1)^2, l_max + 1): 1 where the row belongs to the degree.
+    degrees (l_max + 1, (l_max + 1)^2): 1 where the row (l, m) belongs to the degree.
     """
 
     pairs: Mapping[tuple[int, int], Tensor]
@@ -37,13 +37,13 @@ class DegreeWeights:
 def degree_weights(space: TargetSpace, device: torch.device | str = "cpu") -> DegreeWeights:
     """The constants of `block_loss` for a target space."""
     l = torch.arange(space.l_max + 1)
-    degrees = torch.eye(space.l_max + 1, device=device)[torch.repeat_interleave(l, 2 * l + 1)]
+    degrees = torch.eye(space.l_max + 1, device=device)[:, torch.repeat_interleave(l, 2 * l + 1)]
     pairs, onsite = {}, {}
     for group in space.groups:
         pairs[group] = torch.as_tensor(2 * space.pair_layout(group).degree + 1, device=device).float().sqrt()
     for s in range(len(space.signatures)):
         mask = torch.as_tensor(space.onsite_layout(s).mask, device=device).float()
-        onsite[s] = (degrees.T @ mask).sqrt()
+        onsite[s] = (degrees @ mask).sqrt()
     return DegreeWeights(pairs, onsite, degrees)
 
 
@@ -57,6 +57,6 @@ def block_loss(weights: DegreeWeights, predicted: Coefficients, batch: TrainingB
     for s, x in predicted.onsite.items():
         if len(x):
             squares = ((x - batch.targets.onsite[s]) * batch.scales.onsite[s]).square()
-            norms = (torch.einsum("nrk,rl->nlk", squares, weights.degrees) + EPSILON).sqrt()
+            norms = (weights.degrees @ squares + EPSILON).sqrt()
             total = total + (norms * weights.onsite[s]).sum()
     return total / (batch.n_elements * MICRO_HARTREE)
