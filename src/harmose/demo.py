@@ -1,0 +1,261 @@
+"""`harmose demo`: the whole way, small. Real DFT, both stages, the paper's table, a prediction, DFT in fewer cycles.
+
+Everything is left in one folder. Run again, it goes on where it was stopped: labels are reused, the training resumed.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import write as write_structures
+from dask.system import CPU_COUNT
+from rich.console import Console
+from rich.table import Table
+
+from harmose.checkpoint import Model, load
+from harmose.config import TrainConfig, load_config
+from harmose.data.store import Store
+from harmose.errors import ConfigError, LabellingError
+from harmose.evaluate.evaluation import Evaluation
+from harmose.evaluate.metrics import Prediction, evaluate, mean_absolute, rotation_error
+from harmose.evaluate.report import terminal_table, write_report
+from harmose.files import write
+from harmose.labelling import PySCFSettings, label, sample_name
+from harmose.physics.eigen import MolecularOrbitals, molecular_orbitals
+from harmose.pyscf import ScfComparison, compare_scf
+from harmose.sample import Sample
+from harmose.so3.wigner import random_rotation
+from harmose.train.engine import train
+from harmose.units import MICRO_HARTREE
+
+N_STEPS = 6
+ROTATED_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How much of everything. Water: O-H distances (angstrom) and the angle (degrees) are drawn from these ranges.
+
+    `overrides` change the packaged configuration (`demo.yaml`), as on the command line of `harmose train`.
+    """
+
+    labels: PySCFSettings = field(default_factory=PySCFSettings)
+    n_train: int = 120
+    n_val: int = 12
+    n_test: int = 24
+    distances: tuple[float, float] = (0.86, 1.14)
+    angles: tuple[float, float] = (84.0, 126.0)
+    unseen: tuple[float, float, float] = (1.11, 0.89, 88.0)
+    """Distances and angle of the geometry that is predicted at the end."""
+    workers: int = min(CPU_COUNT, 4)
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the demo has found."""
+
+    evaluation: Evaluation
+    predicted: MolecularOrbitals
+    dft: MolecularOrbitals
+    scf: ScfComparison
+
+
+def run(out: Path, console: Console, settings: DemoSettings | None = None) -> Results:
+    """Go the whole way in the folder `out`, and tell `console` about it; on two cores it takes about four minutes.
+
+    Raises `ConfigError` when `out` holds something else than an earlier demo.
+    """
+    settings = settings or DemoSettings()
+    begin = time.monotonic()
+    _check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _label(out, settings, console)
+    _train(out, settings, console)
+    model = load(out / "model")
+    evaluation = _evaluate(out, model, console)
+    unseen = _label_unseen(out, settings, console)
+    predicted, dft = _predict(out, model, unseen, console)
+    comparison = _converge(model, unseen.structure, console)
+    _close(out, time.monotonic() - begin, console)
+    return Results(evaluation, predicted, dft, comparison)
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: expected a folder for the demo, got a file")
+    if out.exists() and any(out.iterdir()) and not (out / "water" / "data.mdb").is_file():
+        raise ConfigError(f"{out}: expected a new or empty folder, or an earlier demo's; it holds something else")
+
+
+# The steps -----------------------------------------------------------------------------------------------------------
+
+
+def _label(out: Path, settings: DemoSettings, console: Console) -> None:
+    """Geometries, their labels, and which are for what."""
+    structures = geometries(settings)
+    with _step(1, "Labels from real DFT", console):
+        made_by = f"PySCF, {settings.labels.functional}/{settings.labels.basis}, {settings.workers} processes"
+        console.print(f"{len(structures)} geometries of water, stretched and bent at random; {made_by}")
+        summary = label(structures, out / "water", settings.labels, settings.workers, console=console)
+        reused = f", {summary.reused} of them from an earlier run" if summary.reused else ""
+        console.print(f"{summary.finished + summary.reused} labelled{reused}, {len(summary.failed)} left out")
+    names = [name for atoms in structures if (name := sample_name(atoms, settings.labels)) not in summary.failed]
+    parts = np.split(np.array(names), np.cumsum([settings.n_test, settings.n_val]))
+    with Store.open(out / "water", writable=True) as store:
+        store.set_splits({name: part.tolist() for name, part in zip(("test", "val", "train"), parts, strict=True)})
+
+
+def _train(out: Path, settings: DemoSettings, console: Console) -> None:
+    with _step(2, "Training of both stages", console):
+        console.print(
+            "stage 1: equivariant network on top of a closed-form regression; stage 2: transformer on the rest"
+        )
+        train(training(out, settings), console)
+
+
+def _evaluate(out: Path, model: Model, console: Console) -> Evaluation:
+    with _step(3, "Evaluation on geometries kept apart", console):
+        with Store.open(out / "water") as store:
+            samples = [store[name] for name in store.splits["test"]]
+        predictions = _predictions(model, samples)
+        turned = [sample.structure for sample in samples[:ROTATED_SAMPLES]]
+        rotation = {stage: rotation_error(model, turned, 2, stage=stage) for stage in ("stage1", "full")}
+        evaluation = evaluate(predictions, rotation)
+        console.print(terminal_table(evaluation))
+        history = out / "model" / "metrics.csv"
+        write_report(out / "report.html", evaluation, predictions, history, model.card, title="harmose demo: water")
+    return evaluation
+
+
+def _label_unseen(out: Path, settings: DemoSettings, console: Console) -> Sample:
+    """DFT of a geometry that is in no split, as the reference for its prediction."""
+    with _step(4, "A geometry never seen", console):
+        atoms = water(*settings.unseen)
+        write_structures(out / "unseen.xyz", atoms)
+        summary = label([atoms], out / "unseen", settings.labels, workers=1)
+        if summary.failed:
+            raise LabellingError(f"{out / 'unseen.xyz'}: {next(iter(summary.failed.values()))}")
+        first, second, angle = settings.unseen
+        console.print(f"O-H {first:.2f} and {second:.2f} angstrom, {angle:.0f} degrees; DFT for comparison: done")
+    with Store.open(out / "unseen") as store:
+        return store[sample_name(atoms, settings.labels)]
+
+
+def _predict(out: Path, model: Model, unseen: Sample, console: Console) -> tuple[MolecularOrbitals, MolecularOrbitals]:
+    """The predicted matrix on disk; its orbitals and those of DFT."""
+    with _step(5, "Prediction: Hamiltonian, orbital energies, gap", console):
+        started = time.perf_counter()
+        h = model.predict(unseen.structure)
+        seconds = time.perf_counter() - started
+        (out / "unseen.npz").unlink(missing_ok=True)
+        provenance = {"kind": "prediction", "model": "model"}
+        write(out / "unseen.npz", Sample("unseen", unseen.structure, h.basis, h, unseen.overlap, provenance=provenance))
+        error = mean_absolute(h - unseen.hamiltonian) / MICRO_HARTREE
+        size = f"{h.n_orbitals} x {h.n_orbitals}"
+        dft_seconds = unseen.provenance["seconds"]
+        console.print(
+            f"H ({size}) in {1e3 * seconds:.0f} ms, DFT took {dft_seconds:.1f} s; mean absolute error {error:.1f} uEh"
+        )
+        predicted, dft = (molecular_orbitals(m, unseen.overlap, unseen.n_electrons) for m in (h, unseen.hamiltonian))
+        console.print(_orbital_table(predicted, dft))
+    return predicted, dft
+
+
+def _converge(model: Model, atoms: Atoms, console: Console) -> ScfComparison:
+    with _step(6, "DFT that starts from the prediction", console):
+        result = compare_scf(model, atoms)
+        console.print(
+            f"PySCF converges in {result.cycles_predicted} cycles instead of {result.cycles_minao} (guess `minao`): "
+            f"[bold]{result.cycles_saved} saved[/]; the energies differ by {result.energy_difference:.0e} Ha"
+        )
+    return result
+
+
+def _close(out: Path, seconds: float, console: Console) -> None:
+    console.rule(f"[bold]Done in {seconds / 60:.1f} minutes", align="left", style="dim")
+    width = max(len(str(out / name)) for name in MADE)
+    for name, text in MADE.items():
+        console.print(f"{out / name!s:{width}}  {text}", markup=False, soft_wrap=True)
+    model, structure = out / "model", out / "unseen.xyz"
+    console.print("\nTry next:")
+    for command in (
+        f"harmose orbitals {model} {structure} --reference {out / 'unseen'}",
+        f"harmose scf {model} {structure}",
+        f"harmose train {out / 'train.yaml'} data={out / 'water'} out={out / 'longer'} time_limit=20min",
+        "harmose label --help",
+    ):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+MADE = {
+    "report.html": "tables and pictures: open it in a browser",
+    "water": "store of the labels (harmose data ls)",
+    "model": "the model: harmose.load, every command",
+    "train.yaml": "how it was trained, every key explained",
+    "unseen.xyz": "the geometry never seen",
+    "unseen.npz": "its predicted H, with S",
+    "unseen": "its DFT, a store",
+}
+"""What the demo leaves behind."""
+
+
+# What they use -------------------------------------------------------------------------------------------------------
+
+
+def geometries(settings: DemoSettings) -> list[Atoms]:
+    """Water with distances and angle drawn evenly from their ranges, turned at random; always the same ones."""
+    generator = np.random.default_rng(0)
+    n = settings.n_train + settings.n_val + settings.n_test
+    drawn = (generator.uniform(*settings.distances, n), generator.uniform(*settings.distances, n))
+    structures = [water(*internal) for internal in zip(*drawn, generator.uniform(*settings.angles, n), strict=True)]
+    for atoms in structures:
+        atoms.positions = atoms.positions @ random_rotation(generator).T
+    return structures
+
+
+def water(first: float, second: float, angle: float) -> Atoms:
+    """A water molecule of these O-H distances (angstrom) and this angle (degrees)."""
+    turn = np.radians(angle)
+    return Atoms("OHH", [(0, 0, 0), (first, 0, 0), (second * np.cos(turn), second * np.sin(turn), 0)])
+
+
+def training(out: Path, settings: DemoSettings) -> TrainConfig:
+    """The packaged configuration for the demo's folder, where a copy of it is left."""
+    copy = out / "train.yaml"
+    copy.write_text(resources.files("harmose").joinpath("demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    return load_config(copy, [f"data={out / 'water'}", f"out={out / 'model'}", *settings.overrides])
+
+
+def _predictions(model: Model, samples: Sequence[Sample]) -> list[Prediction]:
+    structures = [sample.structure for sample in samples]
+    stages = (model.predict_many(structures, stage=stage) for stage in ("stage1", "full"))
+    return list(map(Prediction, samples, *stages))
+
+
+def _orbital_table(predicted: MolecularOrbitals, dft: MolecularOrbitals) -> Table:
+    """Occupied levels, LUMO and gap, in eV."""
+    table = Table("orbital", "predicted (eV)", "DFT (eV)", "difference (meV)")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    n = dft.n_occupied
+    names = {n - 1: f"{n} (HOMO)", n: f"{n + 1} (LUMO)"}
+    rows = [(names.get(k, str(k + 1)), predicted.energies[k], dft.energies[k]) for k in range(n + 1)]
+    gaps = (predicted.gap, dft.gap)
+    for name, a, b in [*rows, ("gap", *gaps)]:
+        table.add_row(name, f"{a:.6f}", f"{b:.6f}", f"{1e3 * (a - b):+.3f}", end_section=name.endswith("(LUMO)"))
+    return table
+
+
+@contextmanager
+def _step(number: int, title: str, console: Console) -> Iterator[None]:
+    """A heading before, the time after."""
+    console.rule(f"[bold]{number}/{N_STEPS}  {title}", align="left", style="dim")
+    started = time.monotonic()
+    yield
+    console.print(f"[dim]{time.monotonic() - started:.1f} s[/]\n")
