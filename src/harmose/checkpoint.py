@@ -167,7 +167,10 @@ class Model:
         batch = graph_batch(space, joined.graph, joined.oriented).to(device)
         with torch.no_grad():
             predicted = self.network(batch, stage)
-        restored = restore(self.baseline, joined.oriented, predicted)
+        try:
+            restored = restore(self.baseline, joined.oriented, predicted)
+        except (KeyError, ValueError, IndexError) as error:
+            raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
         values = to_matrix(space, restored, joined.graph, joined.oriented)
         matrices = joined.split(values, graphs)
         if not self.card.needs_prior:
@@ -287,6 +290,8 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
             raise ModelError(f"{path}: expected {name} of shape {want} by the card, got {got}")
     network.load_state_dict(found)
     baseline = Baseline.from_state(space, _with_prefix(tensors, "baseline."))
+    if set(baseline.pairs) != set(baseline.pair_scale) or set(baseline.onsite) != set(baseline.onsite_scale):
+        raise ModelError(f"{path}: the baseline is not whole: some of its regressions or their scales are missing")
     return Model(network.eval().requires_grad_(False), baseline, card)
 
 

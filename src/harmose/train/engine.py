@@ -205,7 +205,7 @@ class Training:
             if self.stop.requested:
                 self.log.say(f"stopped after step {p.step}; the same command goes on from there")
                 raise KeyboardInterrupt
-        self._end_phase(name)
+        self._end_phase(name, phase)
 
     def _begin_phase(self, name: PhaseName, phase: Phase) -> None:
         parameters = {
@@ -328,11 +328,11 @@ class Training:
         loss = f"loss {p.losses[-1]:.2f}" if p.losses else ""
         self.log.show(name, fraction, f"{loss}{mae}  {speed:.0f} samples/s  {left / 60:.1f} min left")
 
-    def _end_phase(self, name: PhaseName) -> None:
+    def _end_phase(self, name: PhaseName, phase: Phase) -> None:
         """The averaged weights become the network's."""
         with torch.no_grad():
             torch._foreach_copy_(self.trained, self.averaged)
-        self.log.show(name, 1.0)
+        self._show(name, phase, 1.0)
 
     def _save_state(self) -> None:
         write_state(self.config.out, self.parts, replace(self.position, seconds=self.seconds))

@@ -46,7 +46,7 @@ class Log:
 
     def show(self, description: str, fraction: float, text: str = "") -> None:
         """The live line."""
-        self.live.update(self.task, description=description, completed=min(fraction, 1.0), text=text)
+        self.live.update(self.task, description=description, completed=min(fraction, 1.0), text=text, refresh=fraction >= 1)
 
     def say(self, text: str) -> None:
         """A line that stays."""

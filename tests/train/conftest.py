@@ -1,0 +1,39 @@
+"""A training small enough for a test."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harmose.config import TrainConfig, load_config
+
+SMALL = {
+    "model": {
+        "encoder": {"channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4, "pseudoscalars": 2,
+                    "hidden": 8, "radial": 8, "blocks": 1},
+        "refiner": {"heads": 2, "channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4,
+                    "pseudoscalars": 2, "hidden": 8, "layers": 1, "turns": 2},
+    },
+    "phases": {
+        "stage1": {"steps": 6, "warmup": 2, "batch_size": 2},
+        "stage2": {"steps": 5, "warmup": 2, "batch_size": 2},
+        "joint": {"steps": 4, "warmup": 2, "batch_size": 2},
+    },
+    "validations": 2,
+    "accelerator": "cpu",
+    "tensorboard": False,
+    "three_body": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def small_config(tmp_path, water_store) -> Callable[..., TrainConfig]:
+    """`small_config(out, "key=value", ...)`: three phases of a few steps on six waters."""
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+
+    def make(out: str | Path = "run", *overrides: str) -> TrainConfig:
+        return load_config(path, [f"data={water_store}", f"out={tmp_path / out}", *overrides])
+
+    return make
