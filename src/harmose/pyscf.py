@@ -22,7 +22,8 @@ from harmose.physics.density import density_from_dense
 class Predictor(Protocol):
     """What is needed of a model: its card's basis, and H in eV for a structure."""
 
-    card: Any
+    @property
+    def card(self) -> Any: ...
 
     def predict(self, atoms: Atoms) -> BlockMatrix: ...
 
@@ -97,8 +98,9 @@ def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None =
     """
     settings = settings if settings is not None else model_settings(model)
     mol = molecule(atoms, settings.basis)
+    started = start(mean_field(mol, settings), model)  # first: a molecule outside the card costs no SCF
     reference = _converged(mean_field(mol, settings), atoms, "the minao guess")
-    predicted = _converged(start(mean_field(mol, settings), model), atoms, "the prediction")
+    predicted = _converged(started, atoms, "the prediction")
     return ScfComparison(reference.cycles, predicted.cycles, float(reference.e_tot), float(predicted.e_tot))
 
 
