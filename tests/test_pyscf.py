@@ -153,3 +153,9 @@ def test_scf_that_does_not_converge_is_an_error(water):
     settings = io.PySCFSettings("pbe", "def2-svp", grid_level=1, max_cycle=2)
     with pytest.raises(LabellingError, match="H2O: not converged from the minao guess in 2 cycles"):
         bridge.compare_scf(KnownAnswer(), water, settings)
+
+
+def test_a_molecule_outside_the_card_costs_no_reference_scf(water):
+    settings = io.PySCFSettings("pbe", "sto-3g", grid_level=0, max_cycle=1)  # the reference would fail
+    with pytest.raises(ModelError, match="expected a molecule in basis def2-svp"):
+        bridge.compare_scf(Unasked(), water, settings)
