@@ -213,7 +213,7 @@ def test_saving_over_a_model_replaces_it_whole(model, folder, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harmose.checkpoint.save_file", full)
+    monkeypatch.setattr("harmose.checkpoint.os.fsync", full)
     with pytest.raises(FormatError, match="No space left on device"):
         save(model, folder)
     assert (folder / WEIGHTS).read_bytes() == before

@@ -15,7 +15,8 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from harmose.baseline import Baseline
 from harmose.basis import BasisSet
@@ -223,7 +224,8 @@ def save(model: Model, path: str | Path) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], text: Mapping[str, str] | None = None) -> None:
     """A safetensors file, whole or not at all."""
     own = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    _replace(path, lambda hidden: save_file(own, hidden, metadata=dict(text or {})))
+    # not save_file: its files are the owner's alone, and a full disk is no OSError there
+    _replace(path, lambda hidden: hidden.write_bytes(to_bytes(own, metadata=dict(text or {}))))
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:

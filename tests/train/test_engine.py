@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from harmose.checkpoint import load
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
-from harmose.train import engine
+from harmose.train import step
 from harmose.train.engine import Training, train
 from harmose.units import MICRO_HARTREE
 
@@ -33,14 +33,14 @@ def stop_after(monkeypatch):
     """`stop_after(step)`: the next training gets a SIGINT while this step is being done."""
 
     def set_up(step: int) -> None:
-        original = Training._step
+        original = Training._report
 
         def with_signal(self, *args):
-            if self.position.step + 1 == step:
+            if self.position.step == step:
                 signal.raise_signal(signal.SIGINT)
             return original(self, *args)
 
-        monkeypatch.setattr(Training, "_step", with_signal)
+        monkeypatch.setattr(Training, "_report", with_signal)
 
     return set_up
 
@@ -48,8 +48,8 @@ def stop_after(monkeypatch):
 @pytest.mark.parametrize("stops", [(3,), (6, 8), (11, 13)])
 def test_a_resumed_training_gives_the_same_numbers(small_config, stop_after, monkeypatch, stops):
     whole = train(small_config("whole"))
-    for step in stops:
-        stop_after(step)
+    for stop in stops:
+        stop_after(stop)
         with pytest.raises(KeyboardInterrupt):
             train(small_config("parts"))
         monkeypatch.undo()
@@ -127,13 +127,13 @@ def test_patience_ends_a_phase(small_config, monkeypatch):
 
 def test_a_loss_that_is_not_finite(small_config, monkeypatch):
     """One bad step is left out; several in a row are an error that names step and samples."""
-    original, calls = engine.block_loss, []
+    original, calls = step.block_loss, []
 
     def sometimes(weights, predicted, batch):
         calls.append(batch.names)
         return original(weights, predicted, batch) * (float("nan") if len(calls) in bad else 1)
 
-    monkeypatch.setattr(engine, "block_loss", sometimes)
+    monkeypatch.setattr(step, "block_loss", sometimes)
     bad = {3}
     assert np.isfinite([float(row["loss"]) for row in rows(train(small_config("once")))]).all()
     calls.clear()

@@ -3,10 +3,8 @@
 import copy
 import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,17 +15,16 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
 from harmose.checkpoint import Card, Model, save
 from harmose.data.dataset import Reference, TrainingBatch, fitted_baseline, load_dataset, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError
-from harmose.nn.model import TwoStage, add
+from harmose.nn.model import TwoStage
+from harmose.targets import Coefficients
 from harmose.train.folder import open_folder
 from harmose.train.log import Log
-from harmose.train.loss import block_loss, degree_weights
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
 from harmose.train.state import (
     Parts,
@@ -39,6 +36,8 @@ from harmose.train.state import (
     write_baseline,
     write_state,
 )
+from harmose.train.step import PhaseLoss, Stepper
+from harmose.train.stop import StopRequest
 from harmose.units import MICRO_HARTREE
 
 if TYPE_CHECKING:
@@ -74,77 +73,25 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
     return config.out
 
 
-class StopRequest:
-    """Takes SIGINT and SIGTERM, in the main thread, until the next step is done; a second one ends it at once."""
-
-    requested = False
-
-    def __enter__(self) -> "StopRequest":
-        self.before = {}
-        if threading.current_thread() is threading.main_thread():
-            self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, *_: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-class Handed:
-    """A batch on its way through Fabric, which would otherwise take it apart."""
-
-    def __init__(self, batch: TrainingBatch):
-        self.batch = batch
-
-
-class PhaseLoss(nn.Module):
-    """The loss of a batch in a phase; `stage2` sees stage 1 as given."""
-
-    def __init__(self, network: TwoStage, stage1_weight: float):
-        super().__init__()
-        self.network, self.stage1_weight = network, stage1_weight
-        self.weights = degree_weights(network.space)
-
-    def forward(self, handed: Handed, phase: PhaseName, generator: torch.Generator) -> Tensor:
-        batch = handed.batch
-        with torch.set_grad_enabled(phase != "stage2"):
-            first = self.network.stage1(batch.graph)
-        if phase == "stage1":
-            return block_loss(self.weights, first[0], batch)
-        full = add(first[0], self.network.stage2(batch.graph, first, generator))
-        loss = block_loss(self.weights, full, batch)
-        return loss if phase == "stage2" else loss + self.stage1_weight * block_loss(self.weights, first[0], batch)
-
-
 class Training:
     """Everything that a run holds. `run` goes from `position` to the end."""
 
     def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float):
         self.config, self.store, self.log, self.position = config, store, log, position
         self.schedule, self.stop = config.phases, StopRequest()
-        self.order = -1, np.zeros(0, np.int64)  # of an epoch's samples
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self._prepare_data()
         torch.manual_seed(config.seed)
         self.network = TwoStage(self.dataset.baseline.space, config.model)
-        self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
+        if not position.step:
+            self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
+        self.network.to(self.fabric.device)
+        self.average = copy.deepcopy(self.network)
         if position.step:
-            self.network.to(self.fabric.device)
-            self.average = copy.deepcopy(self.network)
             read_networks(config.out, self.network, self.average)
-        else:
-            first = self.dataset.batch(np.arange(min(CALIBRATION_SAMPLES, len(self.dataset))))
-            self.network.calibrate(first.graph)
-            self.network.to(self.fabric.device)
-            self.average = copy.deepcopy(self.network)
         self.average.eval().requires_grad_(False)
-        self.loss = self.fabric.setup_module(PhaseLoss(self.network, self.schedule.stage1_weight))
-        self.loss.module.weights = degree_weights(self.network.space, self.fabric.device)
+        self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
+        self.loss = PhaseLoss(self.network, self.fabric.device, self.schedule.stage1_weight)
         # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
         self.begin = begin if not position.step else time.monotonic() - position.seconds
         self.saved_at = time.monotonic()
@@ -187,12 +134,18 @@ class Training:
 
     def _run_phase(self, name: PhaseName) -> None:
         phase = self.schedule.phase(name)
-        self._begin_phase(name, phase)
         n_steps = phase.n_steps(len(self.dataset))
+        stepper = Stepper(self.fabric, self.loss, self.average, self.generator, name, phase)
+        parts = Parts(self.network, self.average, stepper.adam, self.generator)
+        self._set_time(name)
         p, bad = self.position, 0
-        while (fraction := self._fraction(n_steps)) < 1 and not p.ended:
-            batch = self._next_batch(phase)
-            loss = self._step(name, phase, batch, fraction)
+        if p.phase_step:
+            read_rest(self.config.out, parts)
+        for batch in self._batches(phase):
+            fraction = self._fraction(n_steps)
+            if fraction >= 1 or p.ended:
+                break
+            loss = stepper.step(batch, p.phase_step, fraction)
             bad = 0 if math.isfinite(loss) else bad + 1
             if bad >= BAD_STEPS:
                 raise ModelError(_not_finite(p.step, bad, name, batch.names))
@@ -201,69 +154,35 @@ class Training:
             p.step, p.phase_step, p.epoch_step = p.step + 1, p.phase_step + 1, p.epoch_step + 1
             self._report(name, phase, self._fraction(n_steps))
             if self.stop.requested or time.monotonic() - self.saved_at > self.config.save_every:
-                self._save_state()
+                write_state(self.config.out, parts, replace(p, seconds=self.seconds))
+                self.saved_at = time.monotonic()
             if self.stop.requested:
                 self.log.say(f"stopped after step {p.step}; the same command goes on from there")
                 raise KeyboardInterrupt
-        self._end_phase(name, phase)
+        stepper.finish()
+        self._show(name, phase, 1.0)
 
-    def _begin_phase(self, name: PhaseName, phase: Phase) -> None:
-        parameters = {
-            "stage1": self.network.stage1_parameters(),
-            "stage2": self.network.stage2_parameters(),
-            "joint": list(self.network.parameters()),
-        }[name]
-        self.network.train().requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        self.parameters = parameters
-        averaged = dict(self.average.named_parameters())
-        chosen = {id(p) for p in parameters}
-        self.averaged = [averaged[n] for n, p in self.network.named_parameters() if id(p) in chosen]
-        self.trained = [p for p in self.network.parameters() if id(p) in chosen]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=phase.weight_decay, fused=True
-        )
-        self.optimizer = self.fabric.setup_optimizers(optimizer)
-        self.parts = Parts(self.network, self.average, optimizer, self.generator)
-        if self.position.phase_seconds is None and self.config.time_limit is not None:
-            limit = self.config.time_limit
+    def _set_time(self, name: PhaseName) -> None:
+        """How long a phase that begins may take: its share of what the final validation and a reserve leave."""
+        p, limit = self.position, self.config.time_limit
+        if p.phase_seconds is None and limit is not None:
             remaining = limit - self.seconds - self.final_cost - min(max(0.01 * limit, 1.0), 10.0)
-            self.position.phase_start = self.seconds
-            self.position.phase_seconds = max(self.schedule.budget(name, max(remaining, 0.0)), 1e-3)
-        if self.position.phase_step:
-            read_rest(self.config.out, self.parts)
+            p.phase_start = self.seconds
+            p.phase_seconds = max(self.schedule.budget(name, max(remaining, 0.0)), 1e-3)
 
-    def _next_batch(self, phase: Phase) -> TrainingBatch:
-        """The next full batch of the epoch's permutation, which depends on seed and epoch only."""
+    def _batches(self, phase: Phase) -> Iterator[TrainingBatch]:
+        """Full batches of one epoch's permutation after the other, from the position on."""
         n, p = len(self.dataset), self.position
         size = min(phase.batch_size, n)
-        if p.epoch_step >= steps_per_epoch(n, size):
+        while True:
+            order = self._order(p.epoch)
+            while p.epoch_step < steps_per_epoch(n, size):
+                yield self.dataset.batch(order[p.epoch_step * size : (p.epoch_step + 1) * size])
             p.epoch, p.epoch_step = p.epoch + 1, 0
-        if self.order[0] != p.epoch:
-            self.order = p.epoch, np.random.default_rng([self.config.seed, p.epoch]).permutation(n)
-        return self.dataset.batch(self.order[1][p.epoch_step * size : (p.epoch_step + 1) * size])
 
-    def _step(self, name: PhaseName, phase: Phase, batch: TrainingBatch, fraction: float) -> float:
-        """One step of the optimizer; returns the loss, and leaves everything as it was where that is not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = phase.rate(self.position.phase_step, fraction)
-        self.optimizer.zero_grad()
-        loss = self.loss(Handed(batch.to(self.fabric.device)), name, self.generator)
-        value = loss.item()
-        if not math.isfinite(value):
-            return value
-        self.fabric.backward(loss)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients, foreach=True).item()
-        if not math.isfinite(norm):
-            return math.nan
-        if phase.clip is not None and norm > phase.clip:
-            torch._foreach_mul_(gradients, phase.clip / norm)
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(self.averaged, self.trained, 1 - phase.averaging(self.position.phase_step))
-        return value
+    def _order(self, epoch: int) -> np.ndarray:
+        """The samples in the order of an epoch, which depends on the seed and the epoch only."""
+        return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.dataset))
 
     @property
     def seconds(self) -> float:
@@ -276,8 +195,8 @@ class Training:
         by_time = (self.seconds - p.phase_start) / p.phase_seconds if p.phase_seconds is not None else 0.0
         return max(by_steps, by_time)
 
-    def _predict(self, stage: str):
-        def predict(batch: GraphBatch):
+    def _predict(self, stage: str) -> Callable[[GraphBatch], Coefficients]:
+        def predict(batch: GraphBatch) -> Coefficients:
             with torch.no_grad():
                 return self.average(batch.to(self.fabric.device), stage)
 
@@ -327,16 +246,6 @@ class Training:
         mae = f"  MAE {p.best / MICRO_HARTREE:.2f} uEh" if math.isfinite(p.best) else ""
         loss = f"loss {p.losses[-1]:.2f}" if p.losses else ""
         self.log.show(name, fraction, f"{loss}{mae}  {speed:.0f} samples/s  {left / 60:.1f} min left")
-
-    def _end_phase(self, name: PhaseName, phase: Phase) -> None:
-        """The averaged weights become the network's."""
-        with torch.no_grad():
-            torch._foreach_copy_(self.trained, self.averaged)
-        self._show(name, phase, 1.0)
-
-    def _save_state(self) -> None:
-        write_state(self.config.out, self.parts, replace(self.position, seconds=self.seconds))
-        self.saved_at = time.monotonic()
 
     def _timed(self, work) -> float:
         start = time.monotonic()

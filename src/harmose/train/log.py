@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from harmose.units import MICRO_HARTREE
 
 METRICS = "metrics.csv"
-COLUMNS = ("step", "phase", "seconds", "loss", "mae_train", "mae_val", "learning_rate")
+COLUMNS: tuple[str, ...] = ("step", "phase", "seconds", "loss", "mae_train", "mae_val", "learning_rate")
 """`loss` in micro-Hartree, MAEs in eV; an MAE is there where it was measured."""
 
 
@@ -46,7 +46,9 @@ class Log:
 
     def show(self, description: str, fraction: float, text: str = "") -> None:
         """The live line."""
-        self.live.update(self.task, description=description, completed=min(fraction, 1.0), text=text, refresh=fraction >= 1)
+        self.live.update(
+            self.task, description=description, completed=min(fraction, 1.0), text=text, refresh=fraction >= 1
+        )
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -104,8 +104,8 @@ def read_rest(path: Path, parts: Parts) -> None:
         prefix = f"optimizer.{k}."
         found = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
         if found:
-            moved = {n: v.clone() if n == "step" else v.clone().to(parameter.device) for n, v in found.items()}
-            parts.optimizer.state[parameter] = moved
+            # clone: AdamW works on memory of its own, aligned as that of a run that never stopped
+            parts.optimizer.state[parameter] = {n: v.clone().to(parameter.device) for n, v in found.items()}
     if "generator" not in tensors:
         raise FormatError(f"{path / STATE}: the state lacks that of the random numbers")
     parts.generator.set_state(tensors["generator"])

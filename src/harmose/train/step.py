@@ -1,0 +1,106 @@
+"""One step of one phase: loss, gradient, AdamW, averaged weights."""
+
+import math
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from harmose.data.dataset import TrainingBatch
+from harmose.nn.model import TwoStage, add
+from harmose.train.loss import block_loss, degree_weights
+from harmose.train.schedule import Phase, PhaseName
+
+BETAS = (0.9, 0.98)
+"""Of AdamW: gradients of small batches are forgotten sooner than its default does."""
+
+
+class Handed:
+    """A batch on its way through Fabric, which would otherwise take it apart."""
+
+    def __init__(self, batch: TrainingBatch):
+        self.batch = batch
+
+
+class PhaseLoss(nn.Module):
+    """The loss of a batch in a phase; `stage2` sees stage 1 as given, `joint` adds `stage1_weight` times stage 1's loss."""
+
+    def __init__(self, network: TwoStage, device: torch.device, stage1_weight: float):
+        super().__init__()
+        self.network, self.stage1_weight = network, stage1_weight
+        self.weights = degree_weights(network.space, device)
+
+    def forward(self, handed: Handed, phase: PhaseName, generator: torch.Generator) -> Tensor:
+        batch = handed.batch
+        with torch.set_grad_enabled(phase != "stage2"):
+            first = self.network.stage1(batch.graph)
+        if phase == "stage1":
+            return block_loss(self.weights, first[0], batch)
+        full = add(first[0], self.network.stage2(batch.graph, first, generator))
+        loss = block_loss(self.weights, full, batch)
+        return loss if phase == "stage2" else loss + self.stage1_weight * block_loss(self.weights, first[0], batch)
+
+
+class Stepper:
+    """A phase's trained parameters, their averages in `average`, and the optimizer; the other parameters are frozen."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        loss: PhaseLoss,
+        average: TwoStage,
+        generator: torch.Generator,
+        name: PhaseName,
+        settings: Phase,
+    ):
+        network = loss.network
+        self.fabric, self.name, self.settings, self.generator = fabric, name, settings, generator
+        self.parameters = trained_parameters(network, name)
+        self.averaged: list[Tensor] = [*trained_parameters(average, name)]
+        network.train().requires_grad_(False)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        self.adam = torch.optim.AdamW(
+            self.parameters, settings.learning_rate, BETAS, weight_decay=settings.weight_decay, fused=True
+        )
+        self.loss = fabric.setup_module(loss)
+        self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
+
+    def step(self, batch: TrainingBatch, number: int, fraction: float) -> float:
+        """Step `number` (from 0) of the phase, of which `fraction` is over; returns the loss.
+
+        Where the loss or its gradient is not finite, nothing changes and NaN is returned.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(number, fraction)
+        self.optimizer.zero_grad()
+        loss = self.loss(Handed(batch.to(self.fabric.device)), self.name, self.generator)
+        value = loss.item()
+        if not math.isfinite(value):
+            return math.nan
+        self.fabric.backward(loss)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
+        if not math.isfinite(norm.item()):
+            return math.nan
+        if self.settings.clip is not None and norm.item() > self.settings.clip:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip, norm, foreach=True)
+        self.optimizer.step()
+        get_ema_multi_avg_fn(self.settings.averaging(number))(self.averaged, [*self.parameters], None)
+        return value
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """The averaged weights become the network's."""
+        for parameter, averaged in zip(self.parameters, self.averaged, strict=True):
+            parameter.copy_(averaged)
+
+
+def trained_parameters(network: TwoStage, phase: PhaseName) -> list[nn.Parameter]:
+    """What a phase changes, in a fixed order."""
+    return {
+        "stage1": network.stage1_parameters,
+        "stage2": network.stage2_parameters,
+        "joint": lambda: list(network.parameters()),
+    }[phase]()
