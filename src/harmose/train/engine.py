@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 CALIBRATION_SAMPLES = 100
 BAD_STEPS = 5
 """So many steps in a row without a finite gradient end a training."""
+VALIDATING = 0.05
+"""At most this share of a phase's time goes into validation."""
 LOG_ROWS = 100
 """Rows of the log in each phase."""
 
@@ -95,7 +97,8 @@ class Training:
         # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
         self.begin = begin if not position.step else time.monotonic() - position.seconds
         self.saved_at = time.monotonic()
-        self.final_cost = 3 * self._timed(lambda: self.validation.mae(self._predict("full")))
+        self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
+        self.final_cost = 3 * self.validation_cost
 
     def _prepare_data(self) -> None:
         config, splits = self.config, self.store.splits
@@ -207,7 +210,7 @@ class Training:
         p = self.position
         if self.log.console.is_terminal and p.phase_step % 5 == 0:
             self._show(name, phase, fraction)
-        due = fraction * self.config.validations >= p.validations + 1
+        due = fraction * self.config.validations >= p.validations + 1 and self._can_afford_validation()
         if not p.losses or not (due or len(p.losses) >= self._log_every(name)):
             return
         rate = phase.rate(p.phase_step, fraction)
@@ -219,12 +222,21 @@ class Training:
             "learning_rate": rate,
         }
         if due:
+            begin = self.seconds
             stage = "stage1" if name == "stage1" else "full"
             row["mae_train"], row["mae_val"] = (r.mae(self._predict(stage)) for r in (self.seen, self.validation))
             p.validations = max(p.validations + 1, int(fraction * self.config.validations))
+            p.validating, self.validation_cost = p.validating + self.seconds - begin, self.seconds - begin
             self._note_best(row["mae_val"], phase)
         self.log.write(row)
         p.losses = []
+
+    def _can_afford_validation(self) -> bool:
+        """Where the time rules, validations wait until they take no more than `VALIDATING` of it."""
+        p = self.position
+        return p.phase_seconds is None or p.validating + self.validation_cost <= VALIDATING * (
+            self.seconds - p.phase_start
+        )
 
     def _log_every(self, name: PhaseName) -> int:
         p = self.position

@@ -35,6 +35,8 @@ class Position:
     """How long the phase may take."""
     validations: int = 0
     """In this phase."""
+    validating: float = 0.0
+    """Seconds that they took."""
     best: float = float("inf")
     """Lowest MAE of this phase in eV."""
     since_best: int = 0
