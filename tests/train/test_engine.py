@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from harmose.checkpoint import load
+from harmose.data.dataset import Reference
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.train import step
@@ -112,6 +113,20 @@ def test_a_training_ends_in_time(small_config, water_store):
     assert spent["stage2"]
     assert float(log[-1]["learning_rate"]) < 1e-4
     assert load(out).card.n_train == 6
+
+
+def test_slow_validations_leave_the_time_to_training(small_config, monkeypatch):
+    mae = Reference.mae
+
+    def slow(self, predict):
+        time.sleep(0.1)
+        return mae(self, predict)
+
+    monkeypatch.setattr(Reference, "mae", slow)
+    only = ["phases.stage1.steps=null", "phases.stage1.share=1", "phases.stage2.steps=0", "phases.joint.steps=0"]
+    log = rows(train(small_config("run", *only, "time_limit=8s", "validations=1000")))
+    spent = float(log[-1]["seconds"]) - float(log[0]["seconds"])
+    assert 0.2 * sum(bool(row["mae_val"]) for row in log) <= 0.1 * spent + 0.2
 
 
 def test_patience_ends_a_phase(small_config, monkeypatch):

@@ -79,7 +79,8 @@ def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
     rows = []
     with suppress(OSError, csv.Error, UnicodeDecodeError), open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if set(row) == set(COLUMNS) and (row["step"] or "").isdigit() and int(row["step"]) <= step:
+            whole = set(row) == set(COLUMNS) and None not in row.values()
+            if whole and row["step"].isdigit() and int(row["step"]) <= step:
                 rows.append(row)
     return rows
 
