@@ -101,7 +101,7 @@ def _label(out: Path, settings: DemoSettings, console: Console) -> None:
     structures = geometries(settings)
     with _step(1, "Labels from real DFT", console):
         made_by = f"PySCF, {settings.labels.functional}/{settings.labels.basis}, {settings.workers} processes"
-        console.print(f"{len(structures)} geometries of water, stretched and bent at random; {made_by}")
+        console.print(f"{len(structures)} geometries of water, stretched and bent at random\n{made_by}")
         summary = label(structures, out / "water", settings.labels, settings.workers, console=console)
         reused = f", {summary.reused} of them from an earlier run" if summary.reused else ""
         console.print(f"{summary.finished + summary.reused} labelled{reused}, {len(summary.failed)} left out")
@@ -128,6 +128,7 @@ def _evaluate(out: Path, model: Model, console: Console) -> Evaluation:
         rotation = {stage: rotation_error(model, turned, 2, stage=stage) for stage in ("stage1", "full")}
         evaluation = evaluate(predictions, rotation)
         console.print(terminal_table(evaluation))
+        console.print("[dim]Stage 1 turns with the molecule by construction, to rounding; stage 2 learns to.[/]")
         history = out / "model" / "metrics.csv"
         write_report(out / "report.html", evaluation, predictions, history, model.card, title="harmose demo: water")
     return evaluation
@@ -159,9 +160,8 @@ def _predict(out: Path, model: Model, unseen: Sample, console: Console) -> tuple
         error = mean_absolute(h - unseen.hamiltonian) / MICRO_HARTREE
         size = f"{h.n_orbitals} x {h.n_orbitals}"
         dft_seconds = unseen.provenance["seconds"]
-        console.print(
-            f"H ({size}) in {1e3 * seconds:.0f} ms, DFT took {dft_seconds:.1f} s; mean absolute error {error:.1f} uEh"
-        )
+        console.print(f"H ({size}) in {1e3 * seconds:.0f} ms; DFT took {dft_seconds:.1f} s")
+        console.print(f"mean absolute error of H: {error:.1f} µEh")
         predicted, dft = (molecular_orbitals(m, unseen.overlap, unseen.n_electrons) for m in (h, unseen.hamiltonian))
         console.print(_orbital_table(predicted, dft))
     return predicted, dft
@@ -171,8 +171,8 @@ def _converge(model: Model, atoms: Atoms, console: Console) -> ScfComparison:
     with _step(6, "DFT that starts from the prediction", console):
         result = compare_scf(model, atoms)
         console.print(
-            f"PySCF converges in {result.cycles_predicted} cycles instead of {result.cycles_minao} (guess `minao`): "
-            f"[bold]{result.cycles_saved} saved[/]; the energies differ by {result.energy_difference:.0e} Ha"
+            f"PySCF converges in {result.cycles_predicted} cycles; from its own guess (minao), in {result.cycles_minao}: "
+            f"[bold]{result.cycles_saved} saved[/]\nThe two energies differ by {result.energy_difference:.0e} Ha"
         )
     return result
 
