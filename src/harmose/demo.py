@@ -6,7 +6,7 @@ Everything is left in one folder. Run again, it goes on where it was stopped: la
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -155,14 +155,18 @@ def _predict(out: Path, model: Model, unseen: Sample, console: Console) -> tuple
         h = model.predict(unseen.structure)
         seconds = time.perf_counter() - started
         (out / "unseen.npz").unlink(missing_ok=True)
-        provenance = {"kind": "prediction", "model": "model"}
-        write(out / "unseen.npz", Sample("unseen", unseen.structure, h.basis, h, unseen.overlap, provenance=provenance))
+        provenance = {"kind": "prediction", "model": str(out / "model")}
+        predicted_sample = replace(
+            unseen, name="unseen", hamiltonian=h, prior=None, energy=None, orbital_energies=None, provenance=provenance
+        )
+        write(out / "unseen.npz", predicted_sample)
         error = mean_absolute(h - unseen.hamiltonian) / MICRO_HARTREE
         size = f"{h.n_orbitals} x {h.n_orbitals}"
         dft_seconds = unseen.provenance["seconds"]
         console.print(f"H ({size}) in {1e3 * seconds:.0f} ms; DFT took {dft_seconds:.1f} s")
         console.print(f"mean absolute error of H: {error:.1f} µEh")
-        predicted, dft = (molecular_orbitals(m, unseen.overlap, unseen.n_electrons) for m in (h, unseen.hamiltonian))
+        n_electrons = 2.0 * unseen.n_occupied
+        predicted, dft = (molecular_orbitals(m, unseen.overlap, n_electrons) for m in (h, unseen.hamiltonian))
         console.print(_orbital_table(predicted, dft))
     return predicted, dft
 

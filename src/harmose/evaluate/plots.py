@@ -137,7 +137,7 @@ def error_distribution(evaluation: Evaluation, unit: str) -> Figure:
     edges = np.geomspace(everything.min() * 0.97, everything.max() * 1.03, n_bins + 1)
     for stage, title, colour in shown:
         median = float(np.median(errors[stage]))
-        look = {"alpha": 0.55} if stage == "full" else {"histtype": "step", "linewidth": 1.6}
+        look: dict[str, Any] = {"alpha": 0.55} if stage == "full" else {"histtype": "step", "linewidth": 1.6}
         axes.hist(errors[stage], edges, color=colour, label=f"{title}, median {number(median)}", **look)
         axes.axvline(median, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set_xscale("log")
