@@ -77,7 +77,9 @@ class Baseline:
 
     def _pair(self, graph: "_Surroundings", kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
         if kind not in self.pairs:
-            raise ModelError(f"the training set holds no pair of elements {self._names(kind)}: the model cannot predict one")
+            raise ModelError(
+                f"the training set holds no pair of elements {self._names(kind)}: the model cannot predict one"
+            )
         fit, layout = self.pairs[kind], self.space.pair_layout(group)
         ahead = _apply_pair(graph, fit, layout.n_slots, pairs)
         if not _is_symmetric(kind, len(self.space.elements)):
@@ -88,7 +90,9 @@ class Baseline:
 
     def _onsite(self, graph: "_Surroundings", species: int, signature: int, atoms: np.ndarray) -> np.ndarray:
         if species not in self.onsite:
-            raise ModelError(f"the training set holds no element {self.space.elements[species]}: the model cannot predict it")
+            raise ModelError(
+                f"the training set holds no element {self.space.elements[species]}: the model cannot predict it"
+            )
         fit, layout = self.onsite[species], self.space.onsite_layout(signature)
         out = np.zeros((len(atoms), *layout.mask.shape))
         for (degree, parity), weights in fit.weights.items():
@@ -185,7 +189,7 @@ def _pair_features(graph: _Surroundings, centres: Mapping, edges: np.ndarray, or
     """For each order m the features of directed edges: complex (E, features); at m = 0 with the distance's Gaussians."""
     parts = [moments(graph.triangles, edges, third, points, orders) for (third,), points in centres.items()]
     stacked = np.concatenate(parts, -1) if parts else np.zeros((orders + 1, len(edges), 0), complex)
-    return [np.concatenate([stacked[0].real, _radial(graph.pairs.distance[edges])], 1), *stacked[1:]]
+    return [np.concatenate([np.real(stacked[0]), _radial(graph.pairs.distance[edges])], 1), *stacked[1:]]
 
 
 def _apply_pair(graph: _Surroundings, fit: Regression, n_slots: int, edges: np.ndarray) -> np.ndarray:
@@ -195,7 +199,7 @@ def _apply_pair(graph: _Surroundings, fit: Regression, n_slots: int, edges: np.n
     out[:, 0] = features[0] @ fit.weights[(0,)]
     for m in range(1, n_slots // 2 + 1):
         around = features[m].reshape(len(edges), -1) @ fit.weights[(m,)]
-        out[:, 2 * m - 1], out[:, 2 * m] = around.real, around.imag
+        out[:, 2 * m - 1], out[:, 2 * m] = np.real(around), np.imag(around)
     return out
 
 
@@ -227,7 +231,7 @@ def _turned_back(seen: np.ndarray, wigner: np.ndarray, degree: int, parity: int)
     """Doublets of edges as irreps in the global frame, one array (E, 2l+1, Q) for each order m."""
     for m in range(0 if parity > 0 else 1, len(seen)):
         out = 0
-        for slot, half in ((2 * m - 1, seen[m].real), (2 * m, seen[m].imag)) if m else ((0, seen[0].real),):
+        for slot, half in ((2 * m - 1, np.real(seen[m])), (2 * m, np.imag(seen[m]))) if m else ((0, np.real(seen[0])),):
             order, sign = slot_order(degree, parity, slot)
             out = out + sign * wigner[:, degree + order, :, None] * half[:, None]
         yield np.asarray(out)
@@ -276,13 +280,17 @@ def fit_baseline(
             progress(f"pairs of species {divmod(kind, len(space.elements))}")
             targets = values[rows]
             chosen = held[sample[oriented.first[members[rows]]]]
-            pairs[kind] = _fit_pair(surroundings, space, kind, group, members[rows], targets, chosen, choose if three_body else None)
+            pairs[kind] = _fit_pair(
+                surroundings, space, kind, group, members[rows], targets, chosen, choose if three_body else None
+            )
     for signature, atoms in oriented.atoms.items():
         values = coefficients.onsite[signature].numpy()
         for species, rows in _by_value(oriented.species[atoms]):
             progress(f"atoms of species {species}")
             chosen = held[sample[atoms[rows]]]
-            onsite[species] = _fit_onsite(surroundings, space, signature, atoms[rows], values[rows], chosen, choose if three_body else None)
+            onsite[species] = _fit_onsite(
+                surroundings, space, signature, atoms[rows], values[rows], chosen, choose if three_body else None
+            )
     bare = Baseline(space, pairs, onsite)
     return Baseline(space, pairs, onsite, *_fit_scales(bare, oriented, coefficients))
 
@@ -329,7 +337,7 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, choose) -> Regres
     features = _pair_features(graph, centres, edges, layout.n_slots // 2)
     weights = {(0,): _ridge(features[0], targets[:, 0] * (layout.parity > 0), held)}
     for m in range(1, layout.n_slots // 2 + 1):
-        x = np.concatenate([features[m].real, features[m].imag])
+        x = np.concatenate([np.real(features[m]), np.imag(features[m])])
         y = np.concatenate([targets[:, 2 * m - 1], targets[:, 2 * m]])
         weights[(m,)] = _ridge(x, y, np.concatenate([held, held]))
     return Regression(centres, weights)
@@ -427,4 +435,3 @@ def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
     flat = np.concatenate([rms, envelope, [low, high]])
     relative = np.sqrt((size / _pair_scales(flat, distance) ** 2).mean(0))
     return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])
-

@@ -76,9 +76,7 @@ class TargetSpace:
         first, second = np.where(flipped, second, first), np.where(flipped, first, second)
         vectors = np.where(flipped[:, None], -graph.vectors, graph.vectors)
         pair_signature = self.signature[species[first]], self.signature[species[second]]
-        members = {
-            (a, b): np.flatnonzero((pair_signature[0] == a) & (pair_signature[1] == b)) for a, b in self.groups
-        }
+        members = {(a, b): np.flatnonzero((pair_signature[0] == a) & (pair_signature[1] == b)) for a, b in self.groups}
         kind = self.kind(species[first], species[second])
         atoms = {s: np.flatnonzero(self.signature[species] == s) for s in range(len(self.signatures))}
         return OrientedPairs(species, first, second, vectors, flipped, kind, members, atoms)

@@ -68,13 +68,16 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Instead of the file's.")] = None,
 ) -> None:
     """Train both stages; run again with the same `out`, it goes on where it stopped."""
+    import time
+
+    begin = time.monotonic()  # a time limit counts from here: importing PyTorch takes seconds
     from harmose.config import load_config
 
     chosen = load_config(config, overrides or [])
     from harmose.train.engine import train as run
 
     console = terminal()
-    out = run(chosen, console)
+    out = run(chosen, console, begin)
     console.print(f"model: {out}", markup=False, soft_wrap=True)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
-from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope, perceptron
+from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope
 from harmose.nn.so2 import DoubletLinear, EdgeFeatures, into_frames, out_of_frames
 from harmose.so3.layout import reversal_signs
 
@@ -75,14 +75,14 @@ class EdgeBlock(nn.Module):
         scalars = self.scalars(torch.cat([axial, edges.scalars], 1)) * radial[0]
         doublets = self.rescale(self.around(around) * radial[1])
         orders, n_edges, _, width = doublets.shape
-        invariants = torch.log1p(doublets.square().sum(2)).transpose(0, 1).reshape(n_edges, -1)
+        invariants = torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
         invariants = self.standardize(torch.cat([scalars, invariants], 1), graph.kind)
         hidden = nn.functional.silu(self.gate_in(invariants) + self.kind(graph.kind))
         update, turn, chiral = self.gate_out(hidden).split(self.sizes, 1)
         gated = self.out(doublets * turn.view(n_edges, orders, 1, width).transpose(0, 1))
         change, left, right = gated.split([width, self.sizes[2], self.sizes[2]], -1)
         cross = left[:, :, 0] * right[:, :, 1] - left[:, :, 1] * right[:, :, 0]
-        pseudoscalars = self.cross(cross.transpose(0, 1).reshape(n_edges, -1)) * chiral
+        pseudoscalars = self.cross(cross.transpose(0, 1).flatten(1)) * chiral
         if self.first:
             return EdgeFeatures(edges.scalars + update, pseudoscalars, change)
         return EdgeFeatures(edges.scalars + update, edges.pseudoscalars + pseudoscalars, edges.doublets + change)
@@ -174,6 +174,6 @@ class Encoder(nn.Module):
 
     def neighbour_density(self, scalars: Tensor, graph: DirectedEdges, n_atoms: int) -> Tensor:
         """sum_j R_l(r_ij) Y_l(r_ij): irreps of the atoms (N, (l_max+1)^2, C)."""
-        axial = self.density(scalars).view(len(scalars), self.l_max + 1, -1) * graph.envelope
+        axial = self.density(scalars).view(len(scalars), self.l_max + 1, self.settings.channels) * graph.envelope
         messages = torch.bmm(graph.natural[:, : self.l_max + 1].mT, axial)
         return self.rescale(messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages))

@@ -16,7 +16,9 @@ class PairHead(nn.Module):
     reordered by the layout's reversal, when they have the same: then the block of i-j is the transpose of that of j-i.
     """
 
-    def __init__(self, space: TargetSpace, group: tuple[int, int], scalars: int, pseudoscalars: int, doublets: int, gain: float):
+    def __init__(
+        self, space: TargetSpace, group: tuple[int, int], scalars: int, pseudoscalars: int, doublets: int, gain: float
+    ):
         super().__init__()
         layout = space.pair_layout(group)
         self.same = group[0] == group[1]
@@ -59,7 +61,7 @@ class PairHead(nn.Module):
         # The odd half of a reversed doublet changes sign against the even half: handed in with the features below.
         weight = torch.cat([ahead, back], 1) * self.around
         out = torch.bmm(stacked, weight).view(orders, n_pairs, 2, weight.shape[-1])
-        return out.transpose(0, 1).reshape(n_pairs, 2 * orders, -1)
+        return out.transpose(0, 1).flatten(1, 2)
 
 
 class OnsiteHead(nn.Module):
@@ -100,7 +102,7 @@ class Heads(nn.Module):
 
     def forward(self, natural: Tensor, unnatural: Tensor, edges: EdgeFeatures, batch: GraphBatch) -> Coefficients:
         pairs, n = {}, batch.n_pairs
-        scalars, pseudo = edges.scalars.view(2, n, -1), edges.pseudoscalars.view(2, n, -1)
+        scalars, pseudo = (x.unflatten(0, (2, n)) for x in (edges.scalars, edges.pseudoscalars))
         orders, _, _, width = edges.doublets.shape
         # Both directions of an edge see one doublet with the odd half turned over: m -> -m under the half turn.
         flip = edges.doublets.new_tensor([1.0, -1.0])[:, None]

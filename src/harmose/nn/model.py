@@ -64,6 +64,4 @@ class TwoStage(nn.Module):
 
 def add(a: Coefficients, b: Coefficients) -> Coefficients:
     """Coefficient by coefficient."""
-    return Coefficients(
-        {g: a.pairs[g] + b.pairs[g] for g in a.pairs}, {s: a.onsite[s] + b.onsite[s] for s in a.onsite}
-    )
+    return Coefficients({g: a.pairs[g] + b.pairs[g] for g in a.pairs}, {s: a.onsite[s] + b.onsite[s] for s in a.onsite})

@@ -29,14 +29,16 @@ class DoubletLinear(nn.Module):
 
     def forward(self, doublets: Tensor) -> Tensor:
         orders, edges, _, width = doublets.shape
-        return torch.bmm(doublets.reshape(orders, 2 * edges, width), self.weight).view(orders, edges, 2, self.weight.shape[-1])
+        return torch.bmm(doublets.reshape(orders, 2 * edges, width), self.weight).view(
+            orders, edges, 2, self.weight.shape[-1]
+        )
 
 
 def into_frames(frames: Tensor, features: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
     """Irreps (E, (l_max+1)^2, C) into edge frames: m = 0 part (E, (l_max+1) C), doublets (M, E, 2, l_max C)."""
     rows = torch.bmm(frames, features)
     edges, _, channels = rows.shape
-    axial = rows[:, : l_max + 1].reshape(edges, -1)
+    axial = rows[:, : l_max + 1].reshape(edges, (l_max + 1) * channels)
     around = rows[:, l_max + 1 :].reshape(edges, l_max, 2, l_max * channels)
     return axial, around.transpose(0, 1)
 

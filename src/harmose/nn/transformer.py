@@ -160,7 +160,7 @@ class Attention(nn.Module):
         around = torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
         logits = self.weights(self.invariants(torch.cat([edges.scalars, around], 1), graph.kind))
         # A common shift leaves the softmax unchanged and keeps the exponentials finite.
-        raw = torch.exp(logits - logits.detach().amax()) * graph.envelope[:, :, 0] + 1e-30
+        raw = torch.exp(logits - (logits.detach().amax() if len(logits) else 0)) * graph.envelope[:, :, 0] + 1e-30
         total = raw.new_zeros(n_atoms, raw.shape[1]).index_add(0, graph.centre, raw)
         share = raw / total.index_select(0, graph.centre)
         return self.values(edges._replace(doublets=doublets), graph, n_atoms, share[:, None, self.head])
@@ -184,7 +184,9 @@ class FreeMap(nn.Module):
         self.read = nn.Linear(scalars + pseudoscalars + 2 * l_max * s.doublets, s.hidden)
         self.kind = nn.Embedding(n_kinds, s.hidden)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(s.hidden), nn.Linear(s.hidden, s.hidden), nn.SiLU(), nn.Linear(s.hidden, s.hidden))
+            nn.Sequential(
+                nn.LayerNorm(s.hidden), nn.Linear(s.hidden, s.hidden), nn.SiLU(), nn.Linear(s.hidden, s.hidden)
+            )
             for _ in range(s.layers)
         )
         self.sizes = [s.scalars, s.pseudoscalars, 2 * l_max * s.doublets]
@@ -213,7 +215,7 @@ class FreeMap(nn.Module):
         for layer in self.layers:
             x = x + layer(x)
         scalars, pseudoscalars, flat = self.write(x).split(self.sizes, 1)
-        back = flat.view(len(kind), self.l_max, 2, -1).transpose(0, 1)
+        back = flat.unflatten(1, (self.l_max, 2, -1)).transpose(0, 1)
         even, odd = back[:, :, 0], back[:, :, 1] * flip
         return EdgeFeatures(
             scalars, pseudoscalars * flip, torch.stack([cos * even + sin * odd, cos * odd - sin * even], 2)

@@ -1,0 +1,79 @@
+"""A small basis set with s, p and d shells, small molecules, and networks with random weights."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from e3nn import o3
+
+from harmose.basis import BasisSet, Shell
+from harmose.batch import graph_batch
+from harmose.blocks import BlockMatrix
+from harmose.graph import build_graph
+from harmose.nn.encoder import EncoderSettings
+from harmose.nn.model import ModelSettings, TwoStage
+from harmose.nn.transformer import RefinerSettings
+from harmose.targets import TargetSpace, to_matrix
+
+S, P, D = (Shell(1, 0), Shell(2, 1), Shell(3, 2))
+BASIS = BasisSet("spd", {1: (S, P), 6: (S, Shell(2, 0), P, D), 8: (S, Shell(2, 0), P, D)}, {1: 6.0, 6: 6.0, 8: 6.0})
+
+
+@pytest.fixture(scope="session")
+def space() -> TargetSpace:
+    return TargetSpace(BASIS, 4)
+
+
+@pytest.fixture(scope="session")
+def network(space):
+    """`network(dtype)`: calibrated on methanol and acetylene, heads of stage 2 not zero."""
+
+    def make(dtype: torch.dtype) -> TwoStage:
+        torch.manual_seed(3)
+        settings = ModelSettings(
+            EncoderSettings(channels=4, unnatural_channels=2, scalars=16, doublets=8, pseudoscalars=4, hidden=16),
+            RefinerSettings(channels=4, unnatural_channels=4, scalars=8, doublets=8, pseudoscalars=4, hidden=32),
+        )
+        model = TwoStage(space, settings)
+        graph = build_graph(molecule("CH3OH"), BASIS)
+        model.calibrate(graph_batch(space, graph, space.orient(graph)))
+        for parameter in model.refiner.heads.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        return model.to(dtype).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def predict(space):
+    """`predict(model, atoms, stage)`: the network's normalised coefficients, read as if they were eV."""
+
+    def run(model: TwoStage, atoms, stage: str = "full") -> BlockMatrix:
+        graph = build_graph(atoms, BASIS)
+        oriented = space.orient(graph)
+        dtype = next(model.parameters()).dtype
+        with torch.no_grad():
+            out = model(graph_batch(space, graph, oriented, dtype), stage)
+        return to_matrix(space, out, graph, oriented)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def e3nn_rotation():
+    """`e3nn_rotation(atoms, Q)`: D(Q) of all orbitals from e3nn's Wigner matrices, in our order: p is (y, z, x)."""
+
+    def block_diagonal(atoms, rotation: np.ndarray) -> np.ndarray:
+        order = [1, 2, 0]
+        turned = torch.as_tensor(rotation[np.ix_(order, order)])
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # e3nn makes its own constants in the default dtype
+        try:
+            d = {l: o3.Irrep(l, 1).D_from_matrix(turned).numpy() for l in range(3)}
+        finally:
+            torch.set_default_dtype(default)
+        from scipy.linalg import block_diag
+
+        return block_diag(*(d[l] for z in atoms.numbers for l in BASIS.degrees(z)))
+
+    return block_diagonal
