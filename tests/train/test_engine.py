@@ -241,4 +241,11 @@ def test_a_damaged_state_is_named(small_config, stop_after, monkeypatch):
 
 def test_a_store_without_the_split(small_config):
     with pytest.raises(FormatError, match=r"expected samples in the split training; the store's splits: train, val"):
-        train(small_config("run", "train_split=training"))
+        train(small_config("new", "train_split=training"))
+    assert not small_config("new").out.exists()
+
+
+def test_no_store_no_folder(small_config, tmp_path):
+    with pytest.raises(FormatError, match="nowhere"):
+        train(small_config("new", f"data={tmp_path / 'nowhere'}"))
+    assert not small_config("new").out.exists()

@@ -64,15 +64,24 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
     console = console or Console(quiet=True)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    position = open_folder(config)
-    if position is None:
-        console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
-        return config.out
-    with Store.open(config.data) as store, Log(config.out, console, position.step, config.tensorboard) as log:
-        training = Training(config, store, log, position, begin)
-        with StopRequest() as training.stop:
-            training.run()
+    with Store.open(config.data) as store:
+        _check_splits(store, config)
+        position = open_folder(config)
+        if position is None:
+            console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
+            return config.out
+        with Log(config.out, console, position.step, config.tensorboard) as log:
+            training = Training(config, store, log, position, begin)
+            with StopRequest() as training.stop:
+                training.run()
     return config.out
+
+
+def _check_splits(store: Store, config: "TrainConfig") -> None:
+    for name in (config.train_split, config.val_split):
+        if not store.splits.get(name):
+            known = ", ".join(store.splits) or "none"
+            raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
 
 
 class Training:
@@ -102,12 +111,6 @@ class Training:
 
     def _prepare_data(self) -> None:
         config, splits = self.config, self.store.splits
-        for name in (config.train_split, config.val_split):
-            if not splits.get(name):
-                known = ", ".join(splits) or "none"
-                raise FormatError(
-                    f"{self.store.path}: expected samples in the split {name}; the store's splits: {known}"
-                )
         names, prior, done = splits[config.train_split], config.prior == "H0", 0
 
         def advance(n: int) -> None:
