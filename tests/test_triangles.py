@@ -13,14 +13,16 @@ from harmose.triangles import RADIUS, directed_pairs, find_triangles, moments, s
 BASIS = BasisSet("s", {1: (Shell(1, 0),), 6: (Shell(1, 0),), 8: (Shell(1, 0),)}, {1: 5.0, 6: 5.0, 8: 5.0})
 
 
-def oriented(atoms, basis=BASIS):
-    return TargetSpace(basis, 2).orient(build_graph(atoms, basis))
+def surroundings(atoms, basis=BASIS):
+    """Directed pairs and triangles of a structure."""
+    oriented = TargetSpace(basis, 2).orient(build_graph(atoms, basis))
+    pairs = directed_pairs(oriented)
+    return pairs, find_triangles(pairs, oriented.wigner(1).numpy())
 
 
 def test_all_triangles_of_a_molecule():
     atoms = molecule("CH3OH")
-    pairs = directed_pairs(oriented(atoms))
-    found = find_triangles(pairs)
+    _, found = surroundings(atoms)
     n = len(atoms)
     assert len(found.edge) == n * (n - 1) * (n - 2)
     distances = atoms.get_all_distances()
@@ -32,8 +34,7 @@ def test_all_triangles_of_a_molecule():
 
 
 def test_the_axis_coordinate_is_the_height_over_the_edge():
-    pairs = directed_pairs(oriented(molecule("H2O")))
-    found = find_triangles(pairs)
+    _, found = surroundings(molecule("H2O"))
     a, b, c = found.sides.T
     half = (a + b + c) / 2
     height = 2 * np.sqrt(half * (half - a) * (half - b) * (half - c)) / a
@@ -42,7 +43,7 @@ def test_the_axis_coordinate_is_the_height_over_the_edge():
 
 def test_triangles_across_cell_boundaries():
     basis = BasisSet("s", {6: (Shell(1, 0),)}, {6: 0.9})
-    found = find_triangles(directed_pairs(oriented(bulk("C", "diamond", a=3.567), basis)))
+    _, found = surroundings(bulk("C", "diamond", a=3.567), basis)
     # Two atoms with four neighbours each: 2 * 4 * 3 ordered pairs of bonds, the tetrahedral angle between all.
     assert len(found.edge) == 24
     bond = 3.567 * np.sqrt(3) / 4
@@ -57,16 +58,16 @@ def test_moments_do_not_see_a_rotation_but_for_the_azimuth(m):
     turned.positions = turned.positions @ random_rotation(generator).T
     values = []
     for structure in (atoms, turned):
-        pairs = directed_pairs(oriented(structure))
+        pairs, found = surroundings(structure)
         edges = np.arange(len(pairs.centre))
-        values.append(moments(find_triangles(pairs), edges, 0, centres, 3)[m])
+        values.append(moments(found, edges, 0, centres, 3)[m])
     np.testing.assert_allclose(np.abs(values[0]), np.abs(values[1]), atol=1e-12)
     assert np.abs(values[0]).max() > 1e-3
 
 
 def test_moments_follow_the_order_of_the_edges_asked_for():
-    pairs = directed_pairs(oriented(molecule("CH3OH")))
-    found, centres = find_triangles(pairs), np.array([[1.4, 1.1, 2.0]])
+    _, found = surroundings(molecule("CH3OH"))
+    centres = np.array([[1.4, 1.1, 2.0]])
     edges = np.array([7, 2, 11])
     together = moments(found, edges, 0, centres, 1)
     alone = np.concatenate([moments(found, edges[k : k + 1], 0, centres, 1) for k in range(3)], 1)
@@ -78,9 +79,9 @@ def test_far_atoms_fade_smoothly():
     from ase import Atoms
 
     def value(x: float) -> float:
-        pairs = directed_pairs(oriented(Atoms("H3", [[0, 0, 0], [1, 0, 0], [x, 0.1, 0]]), basis))
+        pairs, found = surroundings(Atoms("H3", [[0, 0, 0], [1, 0, 0], [x, 0.1, 0]]), basis)
         chosen = np.flatnonzero((pairs.distance < 1.01) & (pairs.vectors[:, 0] > 0))
-        return abs(moments(find_triangles(pairs), chosen, 0, np.array([[1.0, RADIUS, RADIUS - 1]]), 0)).sum()
+        return abs(moments(found, chosen, 0, np.array([[1.0, RADIUS, RADIUS - 1]]), 0)).sum()
 
     assert value(RADIUS - 0.001) < 1e-6 < value(RADIUS - 1)
     assert value(RADIUS + 0.1) == 0

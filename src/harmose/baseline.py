@@ -18,7 +18,6 @@ from torch import Tensor
 
 from harmose.errors import ModelError
 from harmose.so3.layout import slot_order
-from harmose.so3.wigner import edge_wigner
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 from harmose.triangles import DirectedPairs, Triangles, directed_pairs, find_triangles, moments, spread_centres
 
@@ -94,10 +93,10 @@ class Baseline:
                 f"the training set holds no element {self.space.elements[species]}: the model cannot predict it"
             )
         fit, layout = self.onsite[species], self.space.onsite_layout(signature)
-        out = np.zeros((len(atoms), *layout.mask.shape))
+        out, seen = np.zeros((len(atoms), *layout.mask.shape)), _look(graph, fit.centres, atoms)
         for (degree, parity), weights in fit.weights.items():
             columns = slice(0, layout.n_natural) if parity > 0 else slice(layout.n_natural, None)
-            features = _onsite_features(graph, fit.centres, atoms, degree, parity)
+            features = _onsite_features(graph, seen, len(atoms), degree, parity)
             out[:, degree**2 : (degree + 1) ** 2, columns] = features @ weights
         return out
 
@@ -153,6 +152,7 @@ class _Surroundings:
     """Directed pairs, triangles and rotations of one graph, or of many laid end to end."""
 
     def __init__(self, space: TargetSpace, oriented: OrientedPairs) -> None:
+        self.oriented = oriented
         self.pairs: DirectedPairs = directed_pairs(oriented)
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
@@ -160,12 +160,12 @@ class _Surroundings:
 
     @cached_property
     def triangles(self) -> Triangles:
-        return find_triangles(self.pairs)
+        return find_triangles(self.pairs, self.oriented.wigner(1).numpy())
 
     def wigner(self, degree: int) -> np.ndarray:
         """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
         if degree not in self._wigner:
-            ahead = edge_wigner(degree, torch.as_tensor(self.pairs.vectors[: self.n_pairs])).numpy()
+            ahead = self.oriented.wigner(degree).numpy()
             m = np.arange(-degree, degree + 1)
             half_turn = np.where((degree + m) % 2, -1.0, 1.0) * np.where(m < 0, -1.0, 1.0)
             self._wigner[degree] = np.concatenate([ahead, ahead * half_turn[:, None]])
@@ -203,28 +203,41 @@ def _apply_pair(graph: _Surroundings, fit: Regression, n_slots: int, edges: np.n
     return out
 
 
-def _onsite_features(graph: _Surroundings, centres: Mapping, atoms: np.ndarray, degree: int, parity: int) -> np.ndarray:
-    """Irreps of atoms from all their edges: (N, 2l+1, features)."""
-    place = np.full(int(graph.pairs.centre.max(initial=-1)) + 1, -1)
-    place = np.full(max(len(place), int(atoms.max(initial=-1)) + 1), -1)
+@dataclass(frozen=True)
+class _Seen:
+    """What atoms see along their edges to one species: edges (E,) sorted by atom, rows (E,), moments per third species."""
+
+    edges: np.ndarray
+    rows: np.ndarray
+    radial: np.ndarray
+    moments: list[np.ndarray]
+
+
+def _look(graph: _Surroundings, centres: Mapping, atoms: np.ndarray) -> list[_Seen]:
+    """The edges of `atoms`, one entry for each species of neighbour."""
+    place = np.full(len(graph.oriented.species), -1)
     place[atoms] = np.arange(len(atoms))
-    wigner, parts = graph.wigner(degree), []
-    mine = place[graph.pairs.centre] >= 0
-    if degree == 0 and parity > 0:
-        parts.append(np.ones((len(atoms), 1, 1)))
+    row, out = place[graph.pairs.centre], []
     for neighbour in range(graph.n_species):
-        edges = np.flatnonzero(mine & (graph.pairs.neighbour_species == neighbour))
-        edges = edges[np.argsort(place[graph.pairs.centre[edges]], kind="stable")]
-        rows = place[graph.pairs.centre[edges]]
+        edges = np.flatnonzero((row >= 0) & (graph.pairs.neighbour_species == neighbour))
+        edges = edges[np.argsort(row[edges], kind="stable")]
+        kinds = [(third, points) for (b, third), points in centres.items() if b == neighbour]
+        seen = [moments(graph.triangles, edges, third, points, ONSITE_ORDERS) for third, points in kinds]
+        out.append(_Seen(edges, row[edges], _radial(graph.pairs.distance[edges]), seen))
+    return out
+
+
+def _onsite_features(graph: _Surroundings, seen: list[_Seen], n_atoms: int, degree: int, parity: int) -> np.ndarray:
+    """Irreps of atoms from all their edges: (N, 2l+1, features)."""
+    parts = [np.ones((n_atoms, 1, 1))] if degree == 0 and parity > 0 else []
+    for view in seen:
+        wigner = graph.wigner(degree)[view.edges]
         if parity > 0:
-            axial = wigner[edges, degree][:, :, None] * _radial(graph.pairs.distance[edges])[:, None]
-            parts.append(_sum_rows(axial, rows, len(atoms)))
-        for (b, third), points in centres.items():
-            if b != neighbour:
-                continue
-            seen = moments(graph.triangles, edges, third, points, min(degree, ONSITE_ORDERS))
-            parts += [_sum_rows(x, rows, len(atoms)) for x in _turned_back(seen, wigner[edges], degree, parity)]
-    return np.concatenate(parts, -1) if parts else np.zeros((len(atoms), 2 * degree + 1, 0))
+            parts.append(_sum_rows(wigner[:, degree, :, None] * view.radial[:, None], view.rows, n_atoms))
+        for x in view.moments:
+            orders = x[: min(degree, ONSITE_ORDERS) + 1]
+            parts += [_sum_rows(y, view.rows, n_atoms) for y in _turned_back(orders, wigner, degree, parity)]
+    return np.concatenate(parts, -1) if parts else np.zeros((n_atoms, 2 * degree + 1, 0))
 
 
 def _turned_back(seen: np.ndarray, wigner: np.ndarray, degree: int, parity: int) -> Iterable[np.ndarray]:
@@ -346,13 +359,13 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, choose) -> Regres
 def _fit_onsite(graph, space, signature, atoms, targets, held, choose) -> Regression:
     layout = space.onsite_layout(signature)
     centres = _onsite_centres(graph, atoms, choose) if choose else {}
-    weights = {}
+    weights, seen = {}, _look(graph, centres, atoms)
     for degree in range(space.l_max + 1):
         rows = slice(degree**2, (degree + 1) ** 2)
         for parity, columns in ((1, slice(0, layout.n_natural)), (-1, slice(layout.n_natural, None))):
             if not layout.mask[rows, columns].any() or (parity < 0 and degree == 0):
                 continue
-            x = _onsite_features(graph, centres, atoms, degree, parity)
+            x = _onsite_features(graph, seen, len(atoms), degree, parity)
             if not x.shape[-1]:
                 continue
             y = targets[:, rows, columns]

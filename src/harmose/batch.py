@@ -70,7 +70,7 @@ def graph_batch(
     place = torch.empty_like(atoms)
     place[atoms] = torch.arange(len(atoms))
     vectors = torch.as_tensor(oriented.vectors)[pairs]
-    natural, unnatural = edge_frames(vectors, space.l_max)
+    natural, unnatural = edge_frames([oriented.wigner(l)[pairs] for l in range(space.l_max + 1)])
     radii = torch.as_tensor([space.basis.radii[z] for z in space.elements], dtype=torch.float64)
     species = torch.as_tensor(oriented.species)
     first, second = torch.as_tensor(oriented.first)[pairs], torch.as_tensor(oriented.second)[pairs]

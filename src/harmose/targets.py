@@ -17,6 +17,7 @@ from harmose.basis import BasisSet
 from harmose.blocks import BlockMatrix, empty_matrix
 from harmose.graph import Graph
 from harmose.so3.layout import OnsiteLayout, PairLayout, onsite_layout, pair_layout, shells_frames
+from harmose.so3.wigner import edge_wigner
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,16 @@ class OrientedPairs:
     members: Mapping[tuple[int, int], np.ndarray]
     atoms: Mapping[int, np.ndarray]
 
+    def wigner(self, degree: int) -> Tensor:
+        """D(degree) that takes every pair's vector to +z, float64 (P, 2l+1, 2l+1); made once."""
+        if degree not in self._wigner:
+            self._wigner[degree] = edge_wigner(degree, torch.as_tensor(self.vectors))
+        return self._wigner[degree]
+
+    @cached_property
+    def _wigner(self) -> dict[int, Tensor]:
+        return {}
+
     @property
     def pair_order(self) -> np.ndarray:
         """All pairs, group after group."""
@@ -120,6 +131,13 @@ class Coefficients:
     onsite: dict[int, Tensor]
 
 
+def _into_frames(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int]) -> list[Tensor]:
+    """Rotations of the shells of both atoms into the frames of the group's pairs."""
+    members = torch.as_tensor(oriented.members[group])
+    wigner = [oriented.wigner(l)[members] for l in range(space.basis.l_max + 1)]
+    return [shells_frames(space.signatures[s], wigner) for s in group]
+
+
 def _locate(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
     """Positions in `matrix.values` of the group's blocks, oriented: (P_group, n_a, n_b)."""
     members = oriented.members[group]
@@ -140,9 +158,8 @@ def to_coefficients(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedP
     values, pairs, onsite = torch.as_tensor(matrix.values[0]), {}, {}
     for group in space.groups:
         layout = space.pair_layout(group)
-        vectors = torch.as_tensor(oriented.vectors[oriented.members[group]])
         blocks = values[torch.as_tensor(_locate(space, matrix, oriented, group))]
-        left, right = (shells_frames(space.signatures[s], vectors) for s in group)
+        left, right = _into_frames(space, oriented, group)
         in_frame = (left @ blocks @ right.mT).flatten(1)
         pairs[group] = (in_frame @ torch.as_tensor(layout.matrix).T).unflatten(1, (layout.n_slots, layout.n_irreps))
     for s in range(len(space.signatures)):
@@ -158,8 +175,7 @@ def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, orie
     values = torch.zeros(matrix.values.shape[1], dtype=torch.float64)
     for group, layout_values in coefficients.pairs.items():
         layout = space.pair_layout(group)
-        vectors = torch.as_tensor(oriented.vectors[oriented.members[group]])
-        left, right = (shells_frames(space.signatures[s], vectors) for s in group)
+        left, right = _into_frames(space, oriented, group)
         in_frame = layout_values.double().flatten(1) @ torch.as_tensor(layout.matrix)
         blocks = left.mT @ in_frame.unflatten(1, (left.shape[1], right.shape[1])) @ right
         values[torch.as_tensor(_locate(space, matrix, oriented, group))] = blocks

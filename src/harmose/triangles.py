@@ -8,9 +8,7 @@ is all that O(3) leaves of a three-body term. f_m is expanded in Gaussians aroun
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from harmose.so3.wigner import edge_wigner
 from harmose.targets import OrientedPairs
 
 WIDTH = 0.7
@@ -50,8 +48,11 @@ def directed_pairs(oriented: OrientedPairs) -> DirectedPairs:
     return DirectedPairs(centre, species[centre], species[neighbour], vectors, np.linalg.norm(vectors, axis=1))
 
 
-def find_triangles(pairs: DirectedPairs) -> Triangles:
-    """All ordered pairs of edges that leave one atom and end at two different ones, no further apart than `RADIUS`."""
+def find_triangles(pairs: DirectedPairs, frames: np.ndarray) -> Triangles:
+    """All ordered pairs of edges that leave one atom and end at two different ones, no further apart than `RADIUS`.
+
+    `frames` (P, 3, 3): D(1) into the frame of each pair ahead, in the order (y, z, x).
+    """
     near = np.flatnonzero(pairs.distance < RADIUS)
     near = near[np.argsort(pairs.centre[near], kind="stable")]
     count = np.bincount(pairs.centre[near], minlength=int(pairs.centre.max(initial=-1)) + 1)
@@ -64,8 +65,6 @@ def find_triangles(pairs: DirectedPairs) -> Triangles:
     keep = (other != edge) & (opposite < RADIUS) & (opposite > 1e-8)
     edge, other, opposite = edge[keep], other[keep], opposite[keep]
     sides = np.stack([pairs.distance[edge], pairs.distance[other], opposite], 1)
-    ahead = len(pairs.centre) // 2
-    frames = edge_wigner(1, torch.as_tensor(pairs.vectors[:ahead])).numpy()
     frames = np.concatenate([frames, frames * np.array([-1.0, -1.0, 1.0])[:, None]])  # half a turn about x
     y, _, x = np.einsum("tab,tb->at", frames[edge], pairs.vectors[other][:, [1, 2, 0]])
     return Triangles(edge, pairs.neighbour_species[other], sides, x + 1j * y)

@@ -7,8 +7,13 @@ from e3nn import o3
 
 from harmose.nn.so2 import DoubletLinear, into_frames, out_of_frames
 from harmose.so3.layout import edge_frames
+from harmose.so3.wigner import edge_wigner
 
 L = 3
+
+
+def frames_of(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return edge_frames([edge_wigner(l, vectors) for l in range(L + 1)])
 
 
 def harmonics(l: int, vectors: torch.Tensor) -> torch.Tensor:
@@ -27,7 +32,7 @@ def tensor_product_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Te
 
 def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor) -> torch.Tensor:
     """One map for each order m: into the frame, pass on the doublet of order m, back out; through the code's functions."""
-    frames = edge_frames(vectors, L)
+    frames = frames_of(vectors)
     back, maps = frames[1] if mirrored else frames[0], []
     edges, size = len(vectors), 2 * l_in + 1
     features = torch.zeros(edges, (L + 1) ** 2, size, dtype=torch.float64)
@@ -78,13 +83,13 @@ def test_doublet_linear_commutes_with_turns_and_mirror():
 def test_out_of_frames_undoes_into_frames():
     vectors = torch.as_tensor(np.random.default_rng(1).normal(size=(5, 3)))
     features = torch.as_tensor(np.random.default_rng(2).normal(size=(5, (L + 1) ** 2, 4)))
-    for frames in edge_frames(vectors, L):
+    for frames in frames_of(vectors):
         torch.testing.assert_close(out_of_frames(frames, *into_frames(frames, features, L), L), features)
 
 
 def test_features_of_the_edge_itself_are_axial():
     vectors = torch.as_tensor(np.random.default_rng(3).normal(size=(5, 3)))
     features = torch.cat([harmonics(l, vectors) for l in range(L + 1)], 1)[..., None]
-    axial, doublets = into_frames(edge_frames(vectors, L)[0], features, L)
+    axial, doublets = into_frames(frames_of(vectors)[0], features, L)
     assert doublets.abs().max() < 1e-12
     assert (axial > 0.2).all()

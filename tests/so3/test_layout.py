@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from harmose.so3.layout import edge_frames, onsite_layout, pair_layout, reversal_signs, shells_frames
-from harmose.so3.wigner import shells_wigner
+from harmose.so3.wigner import edge_wigner, shells_wigner
 
 SHELLS = [((0, 0, 1), (0, 0, 0, 1, 1, 2)), ((0, 1, 2), (0, 1, 2)), ((1,), (3, 4))]
 HALF_TURN = np.diag([1.0, -1.0, -1.0])
+
+
+def frames(vectors: torch.Tensor, l_max: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return edge_frames([edge_wigner(l, vectors) for l in range(l_max + 1)])
 
 
 def size(shells) -> int:
@@ -74,7 +78,7 @@ def test_onsite_layout_restores_symmetric_blocks():
 
 def test_frames_are_orthogonal_and_reverse_by_signs():
     vectors = torch.as_tensor(np.random.default_rng(2).normal(size=(6, 3)))
-    ahead, back, signs = edge_frames(vectors, 4), edge_frames(-vectors, 4), torch.as_tensor(reversal_signs(4))
+    ahead, back, signs = frames(vectors, 4), frames(-vectors, 4), torch.as_tensor(reversal_signs(4))
     for k in range(2):
         torch.testing.assert_close(ahead[k].mT @ ahead[k], torch.eye(25, dtype=torch.float64).expand(6, 25, 25))
         torch.testing.assert_close(back[k], signs[k, :, None] * ahead[k])
@@ -82,8 +86,8 @@ def test_frames_are_orthogonal_and_reverse_by_signs():
 
 def test_shells_frames_is_the_rotation_to_the_axis():
     vectors = torch.as_tensor(np.random.default_rng(3).normal(size=(4, 3)))
-    frames = shells_frames((1,), vectors)
-    turned = torch.einsum("eab,eb->ea", frames, vectors[:, [1, 2, 0]])
+    rotations = shells_frames((1,), [edge_wigner(l, vectors) for l in range(2)])
+    turned = torch.einsum("eab,eb->ea", rotations, vectors[:, [1, 2, 0]])
     expected = torch.zeros(4, 3, dtype=torch.float64)
     expected[:, 1] = vectors.norm(dim=1)
     torch.testing.assert_close(turned, expected)

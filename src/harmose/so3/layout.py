@@ -9,6 +9,7 @@ either parity becomes the *even* or the *odd* half of a doublet, or at m = 0 a s
 Slots of one irrep, in this order: m = 0; m = 1 even, odd; m = 2 even, odd; ... up to the largest l (S = 2 l_max + 1).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from harmose.so3.coupling import block_coupling, onsite_coupling
-from harmose.so3.wigner import edge_wigner
 
 
 def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
@@ -136,6 +136,7 @@ def onsite_layout(shells: tuple[int, ...], l_max: int) -> OnsiteLayout:
     return OnsiteLayout(shells, l_max, matrix.reshape(-1, matrix.shape[-1]), mask, n_natural)
 
 
+@lru_cache(maxsize=32)
 def frame_rows(l_max: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the components of an atom's features go in an edge frame: `(row, column, sign)` of the non-zero entries.
 
@@ -158,20 +159,22 @@ def n_frame_rows(l_max: int) -> int:
     return (l_max + 1) + 2 * l_max * l_max
 
 
-def edge_frames(vectors: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
+def edge_frames(wigner: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Rotations into the edge frames for natural and unnatural features: two tensors (P, n_frame_rows, (l_max+1)^2).
 
-    `frame @ features` with features ((l_max+1)^2, C) gives the rows of `frame_rows`; the transpose brings messages back.
+    `wigner` holds `so3.wigner.edge_wigner(l, vectors)` for l = 0..l_max. `frame @ features` with features
+    ((l_max+1)^2, C) gives the rows of `frame_rows`; the transpose brings messages back.
     """
-    size = (l_max + 1) ** 2
-    wigner = vectors.new_zeros(len(vectors), size, size)
-    for l in range(l_max + 1):
-        wigner[:, l * l : (l + 1) ** 2, l * l : (l + 1) ** 2] = edge_wigner(l, vectors)
+    l_max, size = len(wigner) - 1, len(wigner) ** 2
+    n_edges = len(wigner[0])
+    rotation = wigner[0].new_zeros(n_edges, size, size)
+    for l, d in enumerate(wigner):
+        rotation[:, l * l : (l + 1) ** 2, l * l : (l + 1) ** 2] = d
     out = []
     for parity in (1, -1):
         row, column, sign = frame_rows(l_max, parity)
-        frame = vectors.new_zeros(len(vectors), n_frame_rows(l_max), size)
-        frame[:, row] = wigner[:, column] * torch.as_tensor(sign, dtype=vectors.dtype, device=vectors.device)[:, None]
+        frame = rotation.new_zeros(n_edges, n_frame_rows(l_max), size)
+        frame[:, row] = rotation[:, column] * torch.as_tensor(sign, dtype=frame.dtype, device=frame.device)[:, None]
         out.append(frame)
     return out[0], out[1]
 
@@ -188,12 +191,10 @@ def reversal_signs(l_max: int) -> np.ndarray:
     return signs
 
 
-def shells_frames(degrees: tuple[int, ...], vectors: Tensor) -> Tensor:
-    """Block-diagonal rotation of an atom's shells into the edge frames, (P, n, n)."""
-    n = sum(2 * l + 1 for l in degrees)
-    out = vectors.new_zeros(len(vectors), n, n)
-    wigner = {l: edge_wigner(l, vectors) for l in set(degrees)}
-    start = 0
+def shells_frames(degrees: tuple[int, ...], wigner: Sequence[Tensor]) -> Tensor:
+    """Block-diagonal rotation of an atom's shells into the edge frames, (P, n, n); `wigner` as in `edge_frames`."""
+    n, start = sum(2 * l + 1 for l in degrees), 0
+    out = wigner[0].new_zeros(len(wigner[0]), n, n)
     for l in degrees:
         out[:, start : start + 2 * l + 1, start : start + 2 * l + 1] = wigner[l]
         start += 2 * l + 1
