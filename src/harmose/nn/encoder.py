@@ -121,6 +121,8 @@ class Messages(nn.Module):
 class Encoder(nn.Module):
     """Structure -> irreps of atoms, and edge features of both directions of every pair."""
 
+    signs: Tensor
+
     def __init__(self, settings: EncoderSettings, n_species: int, l_max: int) -> None:
         super().__init__()
         s, self.l_max, self.n_species, self.settings = settings, l_max, n_species, settings

@@ -16,6 +16,10 @@ class PairHead(nn.Module):
     reordered by the layout's reversal, when they have the same: then the block of i-j is the transpose of that of j-i.
     """
 
+    column: Tensor
+    sign: Tensor
+    around: Tensor
+
     def __init__(
         self, space: TargetSpace, group: tuple[int, int], scalars: int, pseudoscalars: int, doublets: int, gain: float
     ):
@@ -67,6 +71,8 @@ class PairHead(nn.Module):
 class OnsiteHead(nn.Module):
     """Atom features -> coefficients (N, (l_max+1)^2, K) of the atoms with one signature."""
 
+    mask: Tensor
+
     def __init__(self, space: TargetSpace, signature: int, channels: int, unnatural_channels: int, gain: float):
         super().__init__()
         layout = space.onsite_layout(signature)
@@ -96,6 +102,7 @@ class Heads(nn.Module):
     ):
         super().__init__()
         self.groups = space.groups
+        self.n_irreps = {g: space.pair_layout(g).n_irreps for g in space.groups}
         self.pairs = nn.ModuleList(PairHead(space, g, scalars, pseudoscalars, doublets, gain) for g in space.groups)
         n = len(space.signatures)
         self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, unnatural, gain) for s in range(n))
@@ -111,7 +118,7 @@ class Heads(nn.Module):
         for k, (group, head) in enumerate(zip(self.groups, self.pairs, strict=True)):
             part = batch.pair_slice(k)
             if part.start == part.stop:
-                pairs[group] = scalars.new_zeros(0, 2 * orders + 1, head.doublets.shape[-1])
+                pairs[group] = scalars.new_zeros(0, 2 * orders + 1, self.n_irreps[group])
                 continue
             pairs[group] = head(EdgeFeatures(scalars[:, part], pseudo[:, part], doublets[:, :, part]))
         onsite = {}

@@ -10,6 +10,8 @@ class RadialFeatures(nn.Module):
     Unke and Meuwly, PhysNet, J. Chem. Theory Comput. 15, 3678 (2019), eq. 8.
     """
 
+    centres: Tensor
+
     def __init__(self, n: int, length: float = 2.0) -> None:
         super().__init__()
         self.length = length
@@ -34,6 +36,8 @@ def perceptron(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
 class IrrepsLinear(nn.Module):
     """A matrix of channels for each degree: (N, (l_max+1)^2, C_in) -> (N, (l_max+1)^2, C_out)."""
 
+    degree: Tensor
+
     def __init__(self, l_max: int, n_in: int, n_out: int, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(l_max + 1, n_in, n_out) * gain / n_in**0.5)
@@ -49,6 +53,8 @@ class Rescale(nn.Module):
 
     `shape` are the axes (from the right) that have a scale of their own, with 1 for those averaged over.
     """
+
+    scale: Tensor
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -69,6 +75,9 @@ class Standardize(nn.Module):
     In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this the non-linearity
     behind it would see a constant. (E, n) and kind (E,) -> (E, n).
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, n_kinds: int, width: int, floor: float = 1e-3) -> None:
         super().__init__()

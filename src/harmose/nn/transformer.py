@@ -104,6 +104,9 @@ def _of_both_atoms(features: Tensor, frames: Tensor, graph: DirectedEdges, l_max
 class CoefficientReader(nn.Module):
     """Coefficients (P, S, K) of one group -> edge features of the pairs and of their reversals."""
 
+    column: Tensor
+    sign: Tensor
+
     def __init__(self, space: TargetSpace, group: tuple[int, int], settings: RefinerSettings) -> None:
         super().__init__()
         s, layout = settings, space.pair_layout(group)
@@ -141,6 +144,8 @@ class Attention(nn.Module):
     `context_i = sum_j a^h_ij v^h_ij`, `a^h_i. = softmax_j(w^h(invariants of i-j))`, smooth at the cutoff through the envelope.
     """
 
+    head: Tensor
+
     def __init__(self, settings: RefinerSettings, encoder: EncoderSettings, l_max: int, n_kinds: int) -> None:
         super().__init__()
         s, e = settings, encoder
@@ -172,6 +177,8 @@ class FreeMap(nn.Module):
     With turn `a` and mirror `p = +-1`: doublets `x_m -> e^{i m a} x_m`, then conjugated where p = -1, pseudoscalars times p;
     the output is turned back. Averaged over the whole of O(2) the map would be exactly equivariant.
     """
+
+    order: Tensor
 
     def __init__(
         self, settings: RefinerSettings, l_max: int, n_kinds: int, scalars: int, pseudoscalars: int, doublets: int
