@@ -208,9 +208,18 @@ class FreeMap(nn.Module):
             turn = torch.rand(n, generator=generator, device=like.device, dtype=like.dtype) * 2 * torch.pi
             mirror = torch.rand(n, generator=generator, device=like.device, dtype=like.dtype).round() * 2 - 1
             return self._turned(edges, kind, turn, mirror)
-        turns = torch.arange(self.turns, device=like.device, dtype=like.dtype) * (2 * torch.pi / self.turns)
-        images = [self._turned(edges, kind, t.expand(n), like.new_full((n,), p)) for t in turns for p in (1.0, -1.0)]
-        return EdgeFeatures(*(torch.stack(x).mean(0) for x in zip(*images, strict=True)))
+        images = 2 * self.turns
+        turn = torch.arange(images, device=like.device, dtype=like.dtype) // 2 * (2 * torch.pi / self.turns)
+        mirror = 1 - 2 * (torch.arange(images, device=like.device, dtype=like.dtype) % 2)
+        many = EdgeFeatures(
+            edges.scalars.repeat(images, 1), edges.pseudoscalars.repeat(images, 1), doublets.repeat(1, images, 1, 1)
+        )
+        turned = self._turned(many, kind.repeat(images), turn.repeat_interleave(n), mirror.repeat_interleave(n))
+        return EdgeFeatures(
+            turned.scalars.unflatten(0, (images, n)).mean(0),
+            turned.pseudoscalars.unflatten(0, (images, n)).mean(0),
+            turned.doublets.unflatten(1, (images, n)).mean(1),
+        )
 
     def _turned(self, edges: EdgeFeatures, kind: Tensor, turn: Tensor, mirror: Tensor) -> EdgeFeatures:
         cos, sin = torch.cos(self.order[:, None] * turn)[..., None], torch.sin(self.order[:, None] * turn)[..., None]
