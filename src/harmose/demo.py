@@ -113,9 +113,8 @@ def _label(out: Path, settings: DemoSettings, console: Console) -> None:
 
 def _train(out: Path, settings: DemoSettings, console: Console) -> None:
     with _step(2, "Training of both stages", console):
-        console.print(
-            "stage 1: equivariant network on top of a closed-form regression; stage 2: transformer on the rest"
-        )
+        console.print("stage 1: an equivariant network on top of a closed-form regression")
+        console.print("stage 2: a transformer with free maps, for what stage 1 leaves; then both together")
         train(training(out, settings), console)
 
 
