@@ -2,7 +2,7 @@
 
 Off-site: each component in the edge frame is a ridge regression on Gaussians of the distance (m = 0) and on the doublets
 that third atoms add (`triangles`). On-site: each irrep is one on the same functions of all the atom's edges, turned back
-into the global frame. What is left, many-body terms mostly, is for the network; it is divided by its root mean square
+into the global frame, or just the mean of the scalar irreps where triangles are left out. What is left, many-body terms mostly, is for the network; it is divided by its root mean square
 per irrep and a smooth envelope of the distance. All in float64: absolute accuracy matters at 1e-5 eV beside core levels
 of -500 eV. The network sees float32 numbers of order one.
 """
@@ -93,7 +93,8 @@ class Baseline:
                 f"the training set holds no element {self.space.elements[species]}: the model cannot predict it"
             )
         fit, layout = self.onsite[species], self.space.onsite_layout(signature)
-        out, seen = np.zeros((len(atoms), *layout.mask.shape)), _look(graph, fit.centres, atoms)
+        out = np.zeros((len(atoms), *layout.mask.shape))
+        seen = _look(graph, fit.centres, atoms) if fit.centres else []
         for (degree, parity), weights in fit.weights.items():
             columns = slice(0, layout.n_natural) if parity > 0 else slice(layout.n_natural, None)
             features = _onsite_features(graph, seen, len(atoms), degree, parity)
@@ -275,7 +276,7 @@ def fit_baseline(
 ) -> Baseline:
     """Closed-form fit to `(oriented pairs, coefficients in eV)` of the training samples.
 
-    Without `three_body` only functions of one distance at a time are fitted: better where the training samples are few
+    Without `three_body` only functions of the pair's distance and the mean of on-site scalars are fitted: better where the training samples are few
     beside the ways in which a structure can change, since a regression interpolates triangles, but does not generalise.
     """
     graph, sample, coefficients = _laid_end_to_end(space, list(training))
@@ -359,7 +360,7 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, choose) -> Regres
 def _fit_onsite(graph, space, signature, atoms, targets, held, choose) -> Regression:
     layout = space.onsite_layout(signature)
     centres = _onsite_centres(graph, atoms, choose) if choose else {}
-    weights, seen = {}, _look(graph, centres, atoms)
+    weights, seen = {}, _look(graph, centres, atoms) if centres else []
     for degree in range(space.l_max + 1):
         rows = slice(degree**2, (degree + 1) ** 2)
         for parity, columns in ((1, slice(0, layout.n_natural)), (-1, slice(layout.n_natural, None))):
