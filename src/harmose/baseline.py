@@ -2,9 +2,9 @@
 
 Off-site: each component in the edge frame is a ridge regression on Gaussians of the distance (m = 0) and on the doublets
 that third atoms add (`triangles`). On-site: each irrep is one on the same functions of all the atom's edges, turned back
-into the global frame, or just the mean of the scalar irreps where triangles are left out. What is left, many-body terms mostly, is for the network; it is divided by its root mean square
-per irrep and a smooth envelope of the distance. All in float64: absolute accuracy matters at 1e-5 eV beside core levels
-of -500 eV. The network sees float32 numbers of order one.
+into the global frame; where triangles are left out, just the mean of the scalar irreps. What is left, many-body terms
+mostly, is for the network; it is divided by its root mean square per irrep and a smooth envelope of the distance. All in
+float64: absolute accuracy matters at 1e-5 eV beside core levels of -500 eV. The network sees float32 numbers of order one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -276,8 +276,9 @@ def fit_baseline(
 ) -> Baseline:
     """Closed-form fit to `(oriented pairs, coefficients in eV)` of the training samples.
 
-    Without `three_body` only functions of the pair's distance and the mean of on-site scalars are fitted: better where the training samples are few
-    beside the ways in which a structure can change, since a regression interpolates triangles, but does not generalise.
+    Without `three_body` only functions of the pair's distance and the mean of on-site scalars are fitted: better where the
+    training samples are few beside the ways in which a structure can change, since a regression on triangles interpolates
+    what it has seen, but does not generalise.
     """
     graph, sample, coefficients = _laid_end_to_end(space, list(training))
     oriented, generator = graph, np.random.default_rng(seed)
