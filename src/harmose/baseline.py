@@ -9,7 +9,6 @@ float64: absolute accuracy matters at 1e-5 eV beside core levels of -500 eV. The
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,17 +16,18 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
 from harmose.errors import ModelError
-from harmose.so3.layout import slot_order
+from harmose.surroundings import (
+    ONSITE_ORDERS,
+    Surroundings,
+    onsite_features,
+    pair_features,
+    views_of_atoms,
+)
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
-from harmose.triangles import DirectedPairs, Triangles, directed_pairs, find_triangles, moments, spread_centres
+from harmose.triangles import spread_centres
 
-SPACING = 0.4
-"""Angstrom between the Gaussians in the distance, and their width. Narrower ones fit noise."""
-
-N_GAUSSIANS = 30
 PAIR_CENTRES = 300
 ONSITE_FEATURES = 1000
-ONSITE_ORDERS = 2
 RIDGES = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 """Candidates, relative to the mean of the Gram matrix' diagonal; the best on every fifth sample is taken."""
 
@@ -59,7 +59,7 @@ class Baseline:
 
     def values(self, oriented: OrientedPairs) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
-        graph = _Surroundings(self.space, oriented)
+        graph = Surroundings(self.space, oriented)
         pairs, onsite = {}, {}
         for group, members in oriented.members.items():
             layout = self.space.pair_layout(group)
@@ -74,7 +74,7 @@ class Baseline:
             onsite[signature] = torch.as_tensor(out)
         return Coefficients(pairs, onsite)
 
-    def _pair(self, graph: "_Surroundings", kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
+    def _pair(self, graph: "Surroundings", kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
         if kind not in self.pairs:
             raise ModelError(
                 f"the training set holds no pair of elements {self._names(kind)}: the model cannot predict one"
@@ -87,17 +87,17 @@ class Baseline:
         back = _apply_pair(graph, fit, layout.n_slots, pairs + graph.n_pairs)
         return (ahead + sign * back[..., column]) / 2
 
-    def _onsite(self, graph: "_Surroundings", species: int, signature: int, atoms: np.ndarray) -> np.ndarray:
+    def _onsite(self, graph: "Surroundings", species: int, signature: int, atoms: np.ndarray) -> np.ndarray:
         if species not in self.onsite:
             raise ModelError(
                 f"the training set holds no element {self.space.elements[species]}: the model cannot predict it"
             )
         fit, layout = self.onsite[species], self.space.onsite_layout(signature)
         out = np.zeros((len(atoms), *layout.mask.shape))
-        seen = _look(graph, fit.centres, atoms) if fit.centres else []
+        seen = views_of_atoms(graph, fit.centres, atoms) if fit.centres else []
         for (degree, parity), weights in fit.weights.items():
             columns = slice(0, layout.n_natural) if parity > 0 else slice(layout.n_natural, None)
-            features = _onsite_features(graph, seen, len(atoms), degree, parity)
+            features = onsite_features(graph, seen, len(atoms), degree, parity)
             out[:, degree**2 : (degree + 1) ** 2, columns] = features @ weights
         return out
 
@@ -149,30 +149,6 @@ class Baseline:
         return Baseline(space, fits["pair"], fits["onsite"], scales["pair"], scales["onsite"])
 
 
-class _Surroundings:
-    """Directed pairs, triangles and rotations of one graph, or of many laid end to end."""
-
-    def __init__(self, space: TargetSpace, oriented: OrientedPairs) -> None:
-        self.oriented = oriented
-        self.pairs: DirectedPairs = directed_pairs(oriented)
-        self.n_pairs = len(oriented.first)
-        self.n_species = len(space.elements)
-        self._wigner: dict[int, np.ndarray] = {}
-
-    @cached_property
-    def triangles(self) -> Triangles:
-        return find_triangles(self.pairs, self.oriented.wigner(1).numpy())
-
-    def wigner(self, degree: int) -> np.ndarray:
-        """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
-        if degree not in self._wigner:
-            ahead = self.oriented.wigner(degree).numpy()
-            m = np.arange(-degree, degree + 1)
-            half_turn = np.where((degree + m) % 2, -1.0, 1.0) * np.where(m < 0, -1.0, 1.0)
-            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn[:, None]])
-        return self._wigner[degree]
-
-
 def _by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
     return ((k, np.flatnonzero(keys == k)) for k in np.unique(keys).tolist())
 
@@ -181,82 +157,14 @@ def _is_symmetric(kind: int, n_species: int) -> bool:
     return kind // n_species == kind % n_species
 
 
-def _radial(distance: np.ndarray) -> np.ndarray:
-    """Gaussians in the distance (E,) -> (E, N_GAUSSIANS)."""
-    return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
-
-
-def _pair_features(graph: _Surroundings, centres: Mapping, edges: np.ndarray, orders: int) -> list[np.ndarray]:
-    """For each order m the features of directed edges: complex (E, features); at m = 0 with the distance's Gaussians."""
-    parts = [moments(graph.triangles, edges, third, points, orders) for (third,), points in centres.items()]
-    stacked = np.concatenate(parts, -1) if parts else np.zeros((orders + 1, len(edges), 0), complex)
-    return [np.concatenate([np.real(stacked[0]), _radial(graph.pairs.distance[edges])], 1), *stacked[1:]]
-
-
-def _apply_pair(graph: _Surroundings, fit: Regression, n_slots: int, edges: np.ndarray) -> np.ndarray:
+def _apply_pair(graph: Surroundings, fit: Regression, n_slots: int, edges: np.ndarray) -> np.ndarray:
     """Directed edges -> layout (E, S, K)."""
-    features = _pair_features(graph, fit.centres, edges, n_slots // 2)
+    features = pair_features(graph, fit.centres, edges, n_slots // 2)
     out = np.zeros((len(edges), n_slots, fit.weights[(0,)].shape[1]))
     out[:, 0] = features[0] @ fit.weights[(0,)]
     for m in range(1, n_slots // 2 + 1):
         around = features[m].reshape(len(edges), -1) @ fit.weights[(m,)]
         out[:, 2 * m - 1], out[:, 2 * m] = np.real(around), np.imag(around)
-    return out
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What atoms see along their edges to one species: edges (E,) sorted by atom, rows (E,), moments per third species."""
-
-    edges: np.ndarray
-    rows: np.ndarray
-    radial: np.ndarray
-    moments: list[np.ndarray]
-
-
-def _look(graph: _Surroundings, centres: Mapping, atoms: np.ndarray) -> list[_Seen]:
-    """The edges of `atoms`, one entry for each species of neighbour."""
-    place = np.full(len(graph.oriented.species), -1)
-    place[atoms] = np.arange(len(atoms))
-    row, out = place[graph.pairs.centre], []
-    for neighbour in range(graph.n_species):
-        edges = np.flatnonzero((row >= 0) & (graph.pairs.neighbour_species == neighbour))
-        edges = edges[np.argsort(row[edges], kind="stable")]
-        kinds = [(third, points) for (b, third), points in centres.items() if b == neighbour]
-        seen = [moments(graph.triangles, edges, third, points, ONSITE_ORDERS) for third, points in kinds]
-        out.append(_Seen(edges, row[edges], _radial(graph.pairs.distance[edges]), seen))
-    return out
-
-
-def _onsite_features(graph: _Surroundings, seen: list[_Seen], n_atoms: int, degree: int, parity: int) -> np.ndarray:
-    """Irreps of atoms from all their edges: (N, 2l+1, features)."""
-    parts = [np.ones((n_atoms, 1, 1))] if degree == 0 and parity > 0 else []
-    for view in seen:
-        wigner = graph.wigner(degree)[view.edges]
-        if parity > 0:
-            parts.append(_sum_rows(wigner[:, degree, :, None] * view.radial[:, None], view.rows, n_atoms))
-        for x in view.moments:
-            orders = x[: min(degree, ONSITE_ORDERS) + 1]
-            parts += [_sum_rows(y, view.rows, n_atoms) for y in _turned_back(orders, wigner, degree, parity)]
-    return np.concatenate(parts, -1) if parts else np.zeros((n_atoms, 2 * degree + 1, 0))
-
-
-def _turned_back(seen: np.ndarray, wigner: np.ndarray, degree: int, parity: int) -> Iterable[np.ndarray]:
-    """Doublets of edges as irreps in the global frame, one array (E, 2l+1, Q) for each order m."""
-    for m in range(0 if parity > 0 else 1, len(seen)):
-        out = 0
-        for slot, half in ((2 * m - 1, np.real(seen[m])), (2 * m, np.imag(seen[m]))) if m else ((0, np.real(seen[0])),):
-            order, sign = slot_order(degree, parity, slot)
-            out = out + sign * wigner[:, degree + order, :, None] * half[:, None]
-        yield np.asarray(out)
-
-
-def _sum_rows(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    """Sum `values` (E, ...) with the same row; rows ascending."""
-    out = np.zeros((n, *values.shape[1:]))
-    if len(rows):
-        first = np.flatnonzero(np.diff(rows, prepend=-1))
-        out[rows[first]] = np.add.reduceat(values, first)
     return out
 
 
@@ -286,7 +194,7 @@ def fit_baseline(
     def choose(sides: np.ndarray, count: int) -> np.ndarray:
         return spread_centres(sides, count, generator)
 
-    surroundings = _Surroundings(space, oriented)
+    surroundings = Surroundings(space, oriented)
     held = np.arange(sample.max() + 1) % 5 == 4
     pairs, onsite = {}, {}
     for group, members in oriented.members.items():
@@ -349,7 +257,7 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, choose) -> Regres
         back[..., column] = sign * targets
         targets, held = np.concatenate([targets, back]), np.concatenate([held, held])
     centres = _pair_centres(graph, edges, choose) if choose else {}
-    features = _pair_features(graph, centres, edges, layout.n_slots // 2)
+    features = pair_features(graph, centres, edges, layout.n_slots // 2)
     weights = {(0,): _ridge(features[0], targets[:, 0] * (layout.parity > 0), held)}
     for m in range(1, layout.n_slots // 2 + 1):
         x = np.concatenate([np.real(features[m]), np.imag(features[m])])
@@ -361,13 +269,13 @@ def _fit_pair(graph, space, kind, group, pairs, targets, held, choose) -> Regres
 def _fit_onsite(graph, space, signature, atoms, targets, held, choose) -> Regression:
     layout = space.onsite_layout(signature)
     centres = _onsite_centres(graph, atoms, choose) if choose else {}
-    weights, seen = {}, _look(graph, centres, atoms) if centres else []
+    weights, seen = {}, views_of_atoms(graph, centres, atoms) if centres else []
     for degree in range(space.l_max + 1):
         rows = slice(degree**2, (degree + 1) ** 2)
         for parity, columns in ((1, slice(0, layout.n_natural)), (-1, slice(layout.n_natural, None))):
             if not layout.mask[rows, columns].any() or (parity < 0 and degree == 0):
                 continue
-            x = _onsite_features(graph, seen, len(atoms), degree, parity)
+            x = onsite_features(graph, seen, len(atoms), degree, parity)
             if not x.shape[-1]:
                 continue
             y = targets[:, rows, columns]
@@ -376,7 +284,7 @@ def _fit_onsite(graph, space, signature, atoms, targets, held, choose) -> Regres
     return Regression(centres, weights)
 
 
-def _pair_centres(graph: _Surroundings, edges: np.ndarray, choose: Choose) -> dict[tuple[int, ...], np.ndarray]:
+def _pair_centres(graph: Surroundings, edges: np.ndarray, choose: Choose) -> dict[tuple[int, ...], np.ndarray]:
     """Centres among the triangles on `edges`, for each species of third atom."""
     mine, centres = np.isin(graph.triangles.edge, edges), {}
     for third in range(graph.n_species):
@@ -386,7 +294,7 @@ def _pair_centres(graph: _Surroundings, edges: np.ndarray, choose: Choose) -> di
     return centres
 
 
-def _onsite_centres(graph: _Surroundings, atoms: np.ndarray, choose: Choose) -> dict[tuple[int, ...], np.ndarray]:
+def _onsite_centres(graph: Surroundings, atoms: np.ndarray, choose: Choose) -> dict[tuple[int, ...], np.ndarray]:
     """Centres among the triangles at `atoms`, for each pair of species of neighbour and third atom."""
     mine = np.isin(graph.pairs.centre[graph.triangles.edge], atoms)
     kind = graph.pairs.neighbour_species[graph.triangles.edge] * graph.n_species + graph.triangles.third
