@@ -68,9 +68,9 @@ class EdgeBlock(nn.Module):
         self.sizes = [s.scalars, n_doublets, s.pseudoscalars]
 
     def forward(self, atoms: AtomFeatures, edges: EdgeFeatures, radial: tuple[Tensor, Tensor], graph: DirectedEdges):
-        axial, around = _in_frames(atoms.natural, graph.natural, graph, self.l_max)
+        axial, around = of_both_atoms(atoms.natural, graph.natural, graph, self.l_max)
         if not self.first:
-            mirrored = _in_frames(atoms.unnatural, graph.unnatural, graph, self.l_max)[1]
+            mirrored = of_both_atoms(atoms.unnatural, graph.unnatural, graph, self.l_max)[1]
             around = torch.cat([around, mirrored, edges.doublets], -1)
         scalars = self.scalars(torch.cat([axial, edges.scalars], 1)) * radial[0]
         doublets = self.rescale(self.around(around) * radial[1])
@@ -88,7 +88,8 @@ class EdgeBlock(nn.Module):
         return EdgeFeatures(edges.scalars + update, edges.pseudoscalars + pseudoscalars, edges.doublets + change)
 
 
-def _in_frames(features: Tensor, frames: Tensor, graph: DirectedEdges, l_max: int) -> tuple[Tensor, Tensor]:
+def of_both_atoms(features: Tensor, frames: Tensor, graph: DirectedEdges, l_max: int) -> tuple[Tensor, Tensor]:
+    """Features of the centre and the neighbour of every edge, side by side, in the edge's frame (`into_frames`)."""
     both = [features.index_select(0, graph.centre), features.index_select(0, graph.neighbour)]
     return into_frames(frames, torch.cat(both, -1), l_max)
 

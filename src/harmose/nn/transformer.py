@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
-from harmose.nn.encoder import AtomFeatures, DirectedEdges, EncoderSettings, Messages
+from harmose.nn.encoder import AtomFeatures, DirectedEdges, EncoderSettings, Messages, of_both_atoms
 from harmose.nn.heads import Heads
 from harmose.nn.layers import Rescale, Standardize, perceptron
-from harmose.nn.so2 import DoubletLinear, EdgeFeatures, into_frames
+from harmose.nn.so2 import DoubletLinear, EdgeFeatures
 from harmose.targets import Coefficients, TargetSpace
 
 
@@ -76,8 +76,8 @@ class Refiner(nn.Module):
         read = self._read(baseline)
         seen = EdgeFeatures(*(torch.cat(parts, -1) for parts in zip(edges, read, strict=True)))
         context = self.attention(seen, graph, batch.n_atoms)
-        axial, around = _of_both_atoms(context.natural, graph.natural, graph, self.l_max)
-        chiral, mirrored = _of_both_atoms(context.unnatural, graph.unnatural, graph, self.l_max)
+        axial, around = of_both_atoms(context.natural, graph.natural, graph, self.l_max)
+        chiral, mirrored = of_both_atoms(context.unnatural, graph.unnatural, graph, self.l_max)
         gathered = EdgeFeatures(
             self.standardize(torch.cat([seen.scalars, axial], 1), graph.kind),
             torch.cat([seen.pseudoscalars, chiral], 1),
@@ -94,11 +94,6 @@ class Refiner(nn.Module):
         back = [torch.cat(x, -2 if k < 2 else 1) for k, x in enumerate(zip(*(p[1] for p in parts), strict=True))]
         both = [torch.cat(x, -2 if k < 2 else 1) for k, x in enumerate(zip(ahead, back, strict=True))]
         return EdgeFeatures(*both)
-
-
-def _of_both_atoms(features: Tensor, frames: Tensor, graph: DirectedEdges, l_max: int) -> tuple[Tensor, Tensor]:
-    both = [features.index_select(0, graph.centre), features.index_select(0, graph.neighbour)]
-    return into_frames(frames, torch.cat(both, -1), l_max)
 
 
 class CoefficientReader(nn.Module):
