@@ -188,8 +188,8 @@ def fit_baseline(
     training samples are few beside the ways in which a structure can change, since a regression on triangles interpolates
     what it has seen, but does not generalise.
     """
-    graph, sample, coefficients = _laid_end_to_end(space, list(training))
-    oriented, generator = graph, np.random.default_rng(seed)
+    oriented, sample, coefficients = _laid_end_to_end(space, list(training))
+    generator = np.random.default_rng(seed)
 
     def choose(sides: np.ndarray, count: int) -> np.ndarray:
         return spread_centres(sides, count, generator)

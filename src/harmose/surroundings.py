@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from harmose.so3.layout import slot_order
+from harmose.so3.wigner import half_turn
 from harmose.targets import OrientedPairs, TargetSpace
 from harmose.triangles import DirectedPairs, Triangles, directed_pairs, find_triangles, moments
 
@@ -40,9 +41,7 @@ class Surroundings:
         """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
         if degree not in self._wigner:
             ahead = self.oriented.wigner(degree).numpy()
-            m = np.arange(-degree, degree + 1)
-            half_turn = np.where((degree + m) % 2, -1.0, 1.0) * np.where(m < 0, -1.0, 1.0)
-            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn[:, None]])
+            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
         return self._wigner[degree]
 
 

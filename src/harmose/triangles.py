@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harmose.so3.wigner import half_turn
 from harmose.targets import OrientedPairs
 
 WIDTH = 0.7
@@ -65,7 +66,7 @@ def find_triangles(pairs: DirectedPairs, frames: np.ndarray) -> Triangles:
     keep = (other != edge) & (opposite < RADIUS) & (opposite > 1e-8)
     edge, other, opposite = edge[keep], other[keep], opposite[keep]
     sides = np.stack([pairs.distance[edge], pairs.distance[other], opposite], 1)
-    frames = np.concatenate([frames, frames * np.array([-1.0, -1.0, 1.0])[:, None]])  # half a turn about x
+    frames = np.concatenate([frames, frames * half_turn(1)[:, None]])
     y, _, x = np.einsum("tab,tb->at", frames[edge], pairs.vectors[other][:, [1, 2, 0]])
     return Triangles(edge, pairs.neighbour_species[other], sides, x + 1j * y)
 

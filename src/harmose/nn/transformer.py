@@ -90,10 +90,13 @@ class Refiner(nn.Module):
     def _read(self, baseline: Coefficients) -> EdgeFeatures:
         """Stage 1's coefficients of every directed edge as features: all pairs ahead, then all reversed."""
         parts = [reader(baseline.pairs[g]) for g, reader in zip(self.groups, self.coefficients, strict=True)]
-        ahead = [torch.cat(x, -2 if k < 2 else 1) for k, x in enumerate(zip(*(p[0] for p in parts), strict=True))]
-        back = [torch.cat(x, -2 if k < 2 else 1) for k, x in enumerate(zip(*(p[1] for p in parts), strict=True))]
-        both = [torch.cat(x, -2 if k < 2 else 1) for k, x in enumerate(zip(ahead, back, strict=True))]
-        return EdgeFeatures(*both)
+        return _end_to_end([ahead for ahead, _ in parts] + [back for _, back in parts])
+
+
+def _end_to_end(parts: list[EdgeFeatures]) -> EdgeFeatures:
+    """Features of the edges of all parts, one part after the other."""
+    scalars, pseudoscalars, doublets = zip(*parts, strict=True)
+    return EdgeFeatures(torch.cat(scalars), torch.cat(pseudoscalars), torch.cat(doublets, 1))
 
 
 class CoefficientReader(nn.Module):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from harmose.so3.coupling import block_coupling, onsite_coupling
+from harmose.so3.wigner import half_turn
 
 
 def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
@@ -187,7 +188,7 @@ def reversal_signs(l_max: int) -> np.ndarray:
             for slot in range(2 * l + 1):
                 m, _ = slot_order(l, parity, slot)
                 row = l if slot == 0 else l_max + 1 + (slot - 1) * l_max + l - 1
-                signs[k, row] = (-1) ** (l + abs(m)) * (-1 if m < 0 else 1)
+                signs[k, row] = half_turn(l)[l + m]
     return signs
 
 

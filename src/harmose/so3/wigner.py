@@ -77,6 +77,12 @@ def edge_wigner(l: int, vectors: Tensor) -> Tensor:
     return _about_y(l, -beta) @ _about_z(l, -alpha)
 
 
+def half_turn(l: int) -> np.ndarray:
+    """Diagonal of D(l) for half a turn about x, (2l+1,): it takes the frame of an edge to that of the reversed edge."""
+    m = np.arange(-l, l + 1)
+    return np.where((l + m) % 2, -1.0, 1.0) * np.where(m < 0, -1.0, 1.0)
+
+
 def check_rotation(rotation: np.ndarray) -> np.ndarray:
     """`rotation` as float64 (3, 3); `StructureError` unless it is a proper rotation to 1e-6."""
     q = np.asarray(rotation, dtype=np.float64)
