@@ -1,71 +1,210 @@
-"""Reading and writing samples: one function each, and one table of what a path may be."""
+"""Reading and writing samples: `read`, `read_all` and `write`, and one table of what a path may be.
 
-from collections.abc import Callable
+A kind of file or folder is a line of `FORMATS`. To add one: a function `read(folder, basis=None) -> Sample` in a file of
+`harmose.io`, and its line; the module is imported when such a path is read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
+from harmose.basis import BasisSet
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
 from harmose.io.npz import read_npz, write_npz
+from harmose.io.sources import Runs, Source
 from harmose.sample import Sample
+
+Open = Callable[[Path, BasisSet | None], Source]
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A kind of file or folder: how to recognise it, and how to read the sample `name` (None: the only one) of it."""
+class Format:
+    """A kind of path: its name for `format=` and `--format`, in words, how to recognise it, and how to open it.
 
+    `run` ("module:function") reads one calculation as `io.sources.ReadRun`; a folder of such calculations is then a source,
+    too. `open` gives a source of another sort.
+    """
+
+    name: str
     kind: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, str | None], Sample]
+    run: str | None = None
+    open: Open | None = None
 
 
-def read(path: str | Path, name: str | None = None) -> Sample:
-    """The sample at `path`: a harmose store (its only sample, or the one called `name`) or a `.npz` of harmose.
+def read(path: str | Path, name: str | None = None, format: str | None = None, basis: BasisSet | None = None) -> Sample:
+    """The sample at `path`: the only one, or, of many, the one called `name`.
 
+    `path` may be a harmose store or `.npz`, the folder of a DFT calculation, a folder of such folders, or a database of a
+    published data set (`FORMATS`). `format` names its kind where it is not recognised, or is taken for another. `basis` is
+    the basis set to read calculations in, where their files do not fix the radii (default: what covers their blocks).
     Raises `FormatError` when there is nothing at `path`, when its kind is not known, or when it is damaged.
     """
+    source = open_source(path, format, basis)
+    names = source.names()
+    if name is None:
+        if len(names) != 1:
+            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise FormatError(f"{path}: expected the name of one of its {len(names)} samples ({some}), got none")
+        name = names[0]
+    elif name not in names and len(names) == 1:
+        raise FormatError(f"{path}: expected the sample {name!r}, got {names[0]!r}")
+    return source[name]
+
+
+def read_all(path: str | Path, format: str | None = None, basis: BasisSet | None = None) -> Iterator[Sample]:
+    """All samples at `path`, one after the other and in one basis set; arguments and errors as of `read`."""
+    source = open_source(path, format, basis)
+    for name in source.names():
+        yield source[name]
+
+
+def open_source(path: str | Path, format: str | None = None, basis: BasisSet | None = None) -> Source:
+    """What is at `path`, with names and samples; arguments and errors as of `read`."""
     path = Path(path)
     if not path.exists():
         raise FormatError(f"{path}: no such file or folder")
-    for reader in READERS:
-        if reader.recognises(path):
-            return reader.read(path, name)
-    known = ", ".join(reader.kind for reader in READERS)
-    raise FormatError(f"{path}: expected one of: {known}; got another kind of file or folder")
+    chosen = [_named(format)] if format is not None else list(FORMATS)
+    for kind in chosen:
+        if kind.recognises(path):
+            return _open(kind, {path.resolve().name: path}, path, basis)
+    runs = _runs_below(path, chosen)
+    if runs:
+        kind, folders = runs
+        return _open(kind, folders, path, basis)
+    if format is not None:
+        if chosen[0].run is not None:  # its reader knows best what is missing
+            return _open(chosen[0], {path.resolve().name: path}, path, basis)
+        raise FormatError(f"{path}: expected a {chosen[0].kind}, got {_found(path)}")
+    known = "; ".join(f"{kind.name} ({kind.kind})" for kind in FORMATS)
+    raise FormatError(f"{path}: not recognised, it is {_found(path)}; known are: {known}")
 
 
-def write(path: str | Path, sample: Sample) -> None:
-    """Write a sample to a new `.npz` file, or, under any other name, to a new store; never over what exists.
+def _named(name: str) -> Format:
+    for kind in FORMATS:
+        if kind.name == name:
+            return kind
+    raise FormatError(f"format: expected one of {', '.join(kind.name for kind in FORMATS)}, got {name!r}")
 
-    The file or store appears complete or not at all.
+
+def _open(kind: Format, folders: Mapping[str, Path], path: Path, basis: BasisSet | None) -> Source:
+    if kind.open is not None:
+        return kind.open(path, basis)
+    assert kind.run is not None
+    return Runs(folders, _function(kind.run), basis)
+
+
+def _function(where: str):
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _runs_below(path: Path, kinds: list[Format]) -> tuple[Format, dict[str, Path]] | None:
+    """Run folders below `path`, by their path from there; not those inside a run. `FormatError` for two kinds of runs."""
+    found: dict[str, dict[str, Path]] = {}
+    if path.is_dir():
+        kinds = [kind for kind in kinds if kind.run is not None]
+        folders = sorted((f for f in path.iterdir() if _is_open_folder(f)), key=_natural, reverse=True)
+        while folders:
+            folder = folders.pop()
+            kind = next((kind for kind in kinds if kind.recognises(folder)), None)
+            if kind is not None:
+                found.setdefault(kind.name, {})[folder.relative_to(path).as_posix()] = folder
+            else:
+                folders += sorted((f for f in folder.iterdir() if _is_open_folder(f)), key=_natural, reverse=True)
+    if len(found) > 1:
+        some = ", ".join(f"{len(folders)} of {name}" for name, folders in found.items())
+        raise FormatError(f"{path}: expected calculations of one format, got {some}; choose one with --format")
+    return next(((_named(name), folders) for name, folders in found.items()), None)
+
+
+def _is_open_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+
+
+def _natural(path: Path) -> tuple[int, str]:
+    """9 before 10."""
+    return (len(path.name), path.name) if path.name.isdecimal() else (1000, path.name)
+
+
+def _found(path: Path) -> str:
+    if path.is_dir():
+        names = sorted(f.name for f in path.iterdir() if not f.name.startswith("."))
+        some = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        return f"a folder with {some}" if names else "an empty folder"
+    return f"a file of {path.stat().st_size} bytes"
+
+
+def write(path: str | Path, sample: Sample, format: str | None = None) -> None:
+    """Write a sample to a new path, never over what exists; what is written appears complete or not at all.
+
+    `format`: "npz", "store", "deeph", "deeph-legacy" or "wannier90" (default: `.npz` by its suffix, else a store). Raises
+    `FormatError` for a sample that the format cannot hold.
     """
-    if Path(path).suffix == ".npz":
-        write_npz(path, sample)
-        return
+    path = Path(path)
+    if format is None:
+        format = "npz" if path.suffix == ".npz" else "store"
+    if format not in WRITERS:
+        raise FormatError(f"format: expected one of {', '.join(WRITERS)}, got {format!r}")
+    writer = WRITERS[format]
+    (_function(writer) if isinstance(writer, str) else writer)(path, sample)
+
+
+def _write_store(path: Path, sample: Sample) -> None:
     with new_store(path, sample.basis, sample.spin) as store:
         store.append(sample, check=False)
 
 
-def _read_store(path: Path, name: str | None) -> Sample:
-    with Store.open(path) as store:
-        if name is not None:
-            return store[name]
-        names = store.names()
-        if len(names) != 1:
-            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise FormatError(f"{path}: expected the name of one of its {len(names)} samples ({some}), got none")
-        return store[names[0]]
+class _NpzFile:
+    """The only sample of a `.npz` of harmose."""
+
+    def __init__(self, path: Path):
+        self._sample = read_npz(path)
+
+    def names(self) -> list[str]:
+        return [self._sample.name]
+
+    def __getitem__(self, name: str) -> Sample:
+        return self._sample
 
 
-def _read_npz(path: Path, name: str | None) -> Sample:
-    sample = read_npz(path)
-    if name is not None and sample.name != name:
-        raise FormatError(f"{path}: expected the sample {name!r}, got {sample.name!r}")
-    return sample
+def _has(*patterns: str) -> Callable[[Path], bool]:
+    """Recognises folders that hold a file of each pattern."""
+
+    def recognises(path: Path) -> bool:
+        return path.is_dir() and all(any(path.glob(pattern)) for pattern in patterns)
+
+    return recognises
 
 
-READERS = (
-    Reader("harmose store", lambda path: path.is_dir() and (path / "data.mdb").is_file(), _read_store),
-    Reader("harmose .npz", lambda path: path.suffix == ".npz" and path.is_file(), _read_npz),
+FORMATS = (
+    Format(
+        "store",
+        "harmose's own",
+        lambda path: path.is_dir() and (path / "data.mdb").is_file(),
+        open=lambda path, _: Store.open(path),
+    ),
+    Format(
+        "npz",
+        "harmose's own",
+        lambda path: path.suffix == ".npz" and path.is_file(),
+        open=lambda path, _: _NpzFile(path),
+    ),
+    Format("deeph", "DeepH folder", _has("info.json", "POSCAR", "hamiltonian.h5"), "harmose.io.deeph:read_deeph"),
+    Format(
+        "deeph-legacy",
+        "DeepH folder with orbital_types.dat",
+        _has("info.json", "orbital_types.dat", "site_positions.dat"),
+        "harmose.io.deeph_legacy:read_deeph_legacy",
+    ),
 )
-"""The first that recognises a path reads it."""
+"""The first that recognises a path opens it."""
+
+WRITERS: dict[str, str | Callable[[Path, Sample], None]] = {
+    "store": _write_store,
+    "npz": write_npz,
+    "deeph": "harmose.io.deeph:write_deeph",
+    "deeph-legacy": "harmose.io.deeph_legacy:write_deeph_legacy",
+}
