@@ -199,6 +199,12 @@ FORMATS = (
         _has("info.json", "orbital_types.dat", "site_positions.dat"),
         "harmose.io.deeph_legacy:read_deeph_legacy",
     ),
+    Format(
+        "aims",
+        "FHI-aims run with output_rs_matrices",
+        _has("geometry.in", "basis-indices.out", "rs_indices.out"),
+        "harmose.io.aims:read_aims",
+    ),
 )
 """The first that recognises a path opens it."""
 

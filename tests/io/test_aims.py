@@ -1,0 +1,223 @@
+"""FHI-aims: silicon's matrices are symmetric under its space group, its bands are silicon's, and what is refused."""
+
+import re
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from harmose.errors import HarmoseError
+from harmose.io.aims import AIMS, read_aims
+from harmose.physics.bloch import bloch_sum
+from harmose.physics.eigen import eigenvalues
+from harmose.sample import check_sample
+from harmose.spin import Spin
+from harmose.units import HARTREE
+
+SILICON_SITE = {
+    "third of a turn about 111": np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),
+    "half a turn about x": np.diag([1.0, -1, -1]),
+    "mirror": np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]),
+    "fourfold rotoinversion": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, -1]]),
+}
+"""What generates the point group Td of a site, and more."""
+
+
+@pytest.fixture(scope="module")
+def silicon(shared_data):
+    return read_aims(shared_data / "dft-outputs" / "aims-Si")
+
+
+def test_silicon(silicon, unequal_m):
+    check_sample(silicon)
+    assert silicon.name == "aims-Si"
+    assert [str(shell) for shell in silicon.basis.shells[14]] == [
+        "1s",
+        "2s",
+        "3s",
+        "3s'",
+        "2p",
+        "3p",
+        "2p'",
+        "3d",
+        "4f",
+    ]
+    assert silicon.basis.radii[14] == 5.0  # cut_pot 3.5 1.5
+    assert silicon.n_electrons == 28
+    assert silicon.provenance["functional"] == "pbe"
+    assert (silicon.fermi_level, silicon.energy) == (None, None)  # there is no aims.out
+    assert unequal_m(silicon.structure, silicon.overlap) < 1e-3  # aims's grid
+
+
+def test_the_sign_is_seen_by_the_overlap(silicon, unequal_m):
+    without = silicon.overlap.with_values(silicon.overlap.values * signs(silicon.overlap))
+    assert unequal_m(silicon.structure, without) > 0.1
+
+
+def signs(operator):
+    """Of each stored value, the product of aims's signs of its two orbitals."""
+    _, sign = AIMS.indices([l for z in operator.numbers.tolist() for l in operator.basis.degrees(z)])
+    _, row, col = operator.elements
+    return sign[row] * sign[col]
+
+
+@pytest.mark.parametrize("operation", SILICON_SITE)
+def test_site_symmetry(silicon, asymmetry, operation):
+    q = SILICON_SITE[operation]
+    assert asymmetry(silicon.structure, silicon.overlap, q, np.zeros(3)) < 1e-12
+    assert asymmetry(silicon.structure, silicon.hamiltonian, q, np.zeros(3)) < 1e-7
+
+
+def test_inversion_between_the_two_atoms(silicon, asymmetry):
+    middle = silicon.structure.positions[1]
+    assert asymmetry(silicon.structure, silicon.overlap, -np.eye(3), middle) < 1e-12
+    assert asymmetry(silicon.structure, silicon.hamiltonian, -np.eye(3), middle) < 1e-9
+
+
+def test_overlap_is_positive_definite(silicon):
+    s = bloch_sum(silicon.overlap, np.random.default_rng(0).random((10, 3)))
+    assert np.abs(s - s.conj().transpose(0, 2, 1)).max() < 1e-12
+    assert np.linalg.eigvalsh(s).min() > 1e-4
+
+
+def test_bands_of_silicon(silicon):
+    """The gap of PBE, from Gamma to a point 0.85 of the way to X; threefold valence maximum; 1s at -1789 eV."""
+    to_x = np.linspace(0, 1, 41)[:, None] * [0.5, 0, 0.5]
+    to_l = np.linspace(0, 1, 11)[1:, None] * [0.5, 0.5, 0.5]
+    bands = eigenvalues(silicon.hamiltonian, silicon.overlap, np.concatenate([to_x, to_l]))
+    valence, conduction = bands[:, 13], bands[:, 14]
+    assert valence.argmax() == 0
+    np.testing.assert_allclose(bands[0, 11:14], valence[0], atol=1e-5)
+    assert to_x[conduction.argmin(), 0] / 0.5 == pytest.approx(0.85, abs=0.03)
+    assert 0.55 < conduction.min() - valence.max() < 0.65
+    assert bands[0, 0] == pytest.approx(-1789.46, abs=0.01)
+
+
+@pytest.fixture
+def run(tmp_path, shared_data):
+    """A copy of silicon's run that may be changed."""
+    folder = shutil.copytree(shared_data / "dft-outputs" / "aims-Si", tmp_path / "Si", copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    return folder
+
+
+def test_atoms_outside_the_cell_that_aims_counts_from(run, silicon, unequal_m):
+    """aims maps 1.25 to 0.25 and -1 to 0, and its matrices stay as they are."""
+    text = (run / "geometry.in").read_text()
+    text = text.replace("0.25000 0.25000 0.25000", "1.25000 0.25000 -0.75000")
+    (run / "geometry.in").write_text(
+        text.replace("atom_frac 0.00000 0.00000 0.00000", "atom_frac -1.00000 0.00000 0.00000")
+    )
+    moved = read_aims(run)
+    assert not np.array_equal(moved.hamiltonian.pairs, silicon.hamiltonian.pairs)
+    assert unequal_m(moved.structure, moved.overlap) < 1e-3
+    k = np.array([[0.1, 0.2, 0.3]])
+    np.testing.assert_allclose(
+        eigenvalues(moved.hamiltonian, moved.overlap, k),
+        eigenvalues(silicon.hamiltonian, silicon.overlap, k),
+        atol=1e-9,
+    )
+
+
+def test_spin_channels_and_log(run, silicon):
+    values = np.loadtxt(run / "rs_hamiltonian.out")
+    (run / "rs_hamiltonian.out").rename(run / "rs_hamiltonian_up.out")
+    overlap = np.loadtxt(run / "rs_overlap.out")
+    np.savetxt(run / "rs_hamiltonian_dn.out", values + 0.5 * overlap, fmt="%24.16E")
+    (run / "aims.out").write_text(
+        "  | Chemical potential (Fermi level):    -9.00000000 eV\n  | Chemical potential (Fermi level):    -5.35075436 eV\n"
+        "  | Total energy of the DFT / Hartree-Fock s.c.f. calculation      :         -15802.5 eV\n"
+    )
+    with (run / "control.in").open("a") as control:
+        control.write("\ncharge 1.0\n")
+    sample = read_aims(run)
+    assert sample.spin is Spin.COLLINEAR
+    assert np.array_equal(sample.hamiltonian.values[0], silicon.hamiltonian.values[0])
+    shift = sample.hamiltonian.values[1] - sample.hamiltonian.values[0]
+    np.testing.assert_allclose(shift, 0.5 * HARTREE * silicon.overlap.values[0], atol=1e-10)
+    assert (sample.fermi_level, sample.energy, sample.n_electrons) == (-5.35075436, -15802.5, 27.0)
+
+
+def test_hdf5(run, silicon):
+    for name in ("rs_hamiltonian", "rs_overlap"):
+        with h5py.File(run / f"{name}.h5", "w") as file:
+            file["sparse_matrix"] = np.loadtxt(run / f"{name}.out")
+        (run / f"{name}.out").unlink()
+    assert np.array_equal(read_aims(run).hamiltonian.values, silicon.hamiltonian.values)
+
+
+def test_numbers_that_fortran_cut(run, silicon):
+    """Exponents of three digits lose their E."""
+    lines = (run / "rs_overlap.out").read_text().splitlines()
+    values = np.loadtxt(run / "rs_overlap.out")
+    smallest = int(np.abs(values[:-1]).argmin())
+    lines[smallest] = " -0.4000000000000000-105"
+    (run / "rs_overlap.out").write_text("\n".join(lines))
+    np.testing.assert_allclose(read_aims(run).overlap.values, silicon.overlap.values, atol=1e-12)
+
+
+def test_radii_are_measured_without_control(run, silicon):
+    (run / "control.in").unlink()
+    sample = read_aims(run)
+    assert sample.basis.radii[14] == 4.3
+    k = np.array([[0.1, 0.2, 0.3]])
+    bands, expected = (eigenvalues(x.hamiltonian, x.overlap, k)[:, :20] for x in (sample, silicon))
+    np.testing.assert_allclose(bands, expected, atol=1e-4)
+    np.testing.assert_allclose(read_aims(run, silicon.basis).hamiltonian.values, silicon.hamiltonian.values, atol=0)
+
+
+def gone(name):
+    return lambda run: (run / name).unlink()
+
+
+def replaced(name, old, new):
+    def change(run):
+        text = (run / name).read_text()
+        changed = re.sub(old, new, text, count=1, flags=re.MULTILINE)
+        assert changed != text
+        (run / name).write_text(changed)
+
+    return change
+
+
+def halved(name):
+    def change(run):
+        text = (run / name).read_text()
+        (run / name).write_text(text[: len(text) // 2].rsplit("\n", 1)[0])
+
+    return change
+
+
+BAD = {
+    "no geometry": (gone("geometry.in"), "geometry.in: no such file"),
+    "no orbitals": (gone("basis-indices.out"), "basis-indices.out: no such file"),
+    "no indices": (gone("rs_indices.out"), "rs_indices.out: no such file"),
+    "no H": (gone("rs_hamiltonian.out"), "Si: expected rs_hamiltonian.out, .* got no H"),
+    "no S": (gone("rs_overlap.out"), r"Si: expected rs_overlap.out \(or .h5\)"),
+    "geometry of text": (lambda run: (run / "geometry.in").write_text("hello"), "geometry.in: expected"),
+    "three atoms": (replaced("geometry.in", r"\Z", "\natom_frac 0.5 0.5 0.5 Si\n"), "expected the orbitals of 3 atoms"),
+    "half the orbitals": (halved("basis-indices.out"), "basis-indices.out: expected"),
+    "stars": (replaced("basis-indices.out", r"^    1 atomic     1", "    1 atomic   ***"), r"expected rows 'fn. type at. n l m'"),
+    "shell not whole": (replaced("basis-indices.out", r"^    5 atomic     1   2   1  -1\n", ""), "expected whole shells"),
+    "m out of order": (replaced("basis-indices.out", r"2   1  -1", "2   1   1"), "expected whole shells"),
+    "atoms that differ": (replaced("basis-indices.out", r"ionic      2   3   0", "ionic      2   4   0"), "same orbitals on every Si"),
+    "other numbers of orbitals": (replaced("rs_indices.out", r"n_basis: +50", "n_basis: 51"), "n_basis: expected 50"),
+    "another file": (lambda run: (run / "rs_indices.out").write_text("1 2 3"), "expected n_hamiltonian_matrix_size"),
+    "absurd sizes": (replaced("rs_indices.out", r"in_hamiltonian: +112", "in_hamiltonian: 99999999999"), "cell_index: expected"),
+    "half the indices": (halved("rs_indices.out"), "rs_indices.out: .*: expected .* whole numbers, got"),
+    "column out of range": (replaced("rs_indices.out", r"(column_index_hamiltonian\n) +1", r"\1 51"), "expected columns 1 to 50"),
+    "indices that overlap": (replaced("rs_indices.out", r"(index_hamiltonian\(1,:,:\)\n +1 +)2", r"\g<1>1"), "each of 89403 values once"),
+    "half of H": (halved("rs_hamiltonian.out"), r"rs_hamiltonian.out: expected 8940\d values .*, got 44"),
+    "H of text": (lambda run: (run / "rs_hamiltonian.out").write_text("hello\n"), "expected one number per line"),
+    "not a number": (replaced("rs_hamiltonian.out", r"\A\s*\S+", "NaN"), "rs_hamiltonian.out: expected finite values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(run, case):
+    spoil, words = BAD[case]
+    spoil(run)
+    with pytest.raises(HarmoseError, match=words) as caught:
+        read_aims(run)
+    assert "\n" not in str(caught.value)
