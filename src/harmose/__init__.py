@@ -2,6 +2,7 @@
 
     sample = harmose.read("water-store", "water-0")      # structure, basis, hamiltonian, overlap, ...
     e = harmose.eigenvalues(sample.hamiltonian, sample.overlap)   # eV
+    b = harmose.bands(sample.hamiltonian, sample.overlap, "GMKG", sample.structure)   # of a crystal
     model = harmose.load("runs/water")                   # a training's folder, or the name of a shipped model
     h = model.predict(atoms)                             # BlockMatrix
     mf = harmose.pyscf.start(mf, model)                  # PySCF, started from the prediction
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from harmose.errors import HarmoseError as HarmoseError
     from harmose.files import read as read
     from harmose.files import write as write
+    from harmose.physics.bands import bands as bands
+    from harmose.physics.dos import dos as dos
     from harmose.physics.eigen import eigenvalues as eigenvalues
     from harmose.sample import Sample as Sample
     from harmose.spin import Spin as Spin
@@ -32,6 +35,8 @@ _WHERE = {
     "write": "harmose.files",
     "load": "harmose.checkpoint",
     "eigenvalues": "harmose.physics.eigen",
+    "bands": "harmose.physics.bands",
+    "dos": "harmose.physics.dos",
     "Sample": "harmose.sample",
     "BlockMatrix": "harmose.blocks",
     "BasisSet": "harmose.basis",
@@ -46,6 +51,8 @@ __all__ = [
     "write",
     "load",
     "eigenvalues",
+    "bands",
+    "dos",
     "Sample",
     "BlockMatrix",
     "BasisSet",

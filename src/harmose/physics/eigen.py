@@ -99,11 +99,11 @@ def _pairs(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None) -> 
         raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
     _check(h, s)
     k = check_kpoints(((0.0, 0.0, 0.0),) if kpoints is None else kpoints)
-    return _matrices(h, k, h.spin), _matrices(s, k, h.spin), k
+    return at_kpoints(h, k, h.spin), at_kpoints(s, k, h.spin), k
 
 
-def _matrices(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.ndarray:
-    """The operator at each k-point, in the shape that a Hamiltonian of `spin` has there."""
+def at_kpoints(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.ndarray:
+    """The operator at each k-point, in the shape that a Hamiltonian of `spin` has there: an S of spin none is repeated."""
     if operator.spin is Spin.SPINOR or (is_periodic(operator) and kpoints.any()):
         matrices = bloch_sum(operator, kpoints)
     else:

@@ -1,0 +1,156 @@
+"""Bands along a path, their Fermi level and gap.
+
+    H(k) c = e S(k) c
+
+The average potential of a crystal is arbitrary: H and H + c S mean the same, and every energy moves by c. Energies here
+are on H's own scale; what compares two Hamiltonians first takes them from a common zero: each one's Fermi level
+(`relative`), or a level that both have (`shifted`).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+from harmose.blocks import BlockMatrix
+from harmose.errors import ConfigError, MatrixError
+from harmose.physics.kmesh import mesh_size
+from harmose.physics.kpath import KPath, check_crystal, explicit_path, kpath
+from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
+from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_fermi_level
+from harmose.spin import Spin
+
+MIN_GAP = 1e-3
+"""Smaller gaps (eV) are the noise of a calculation: the bands touch."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Highest occupied and lowest empty level (eV), the k-points where they are (index), and the gaps between them.
+
+    `indirect` is `lowest_empty - highest_occupied`; `direct` the smallest distance of the two at one k-point and of one
+    spin. Both are 0 for a metal, where a band crosses the Fermi level or the two levels are within `MIN_GAP`.
+    """
+
+    highest_occupied: float
+    lowest_empty: float
+    k_occupied: int
+    k_empty: int
+    indirect: float
+    direct: float
+    is_metal: bool
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the two levels are at the same k-point."""
+        return not self.is_metal and self.k_occupied == self.k_empty
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """Energies along a path: (n_k, n_bands) in eV, ascending; collinear (2, n_k, n_bands); on the scale of H.
+
+    `kpoints` (n_k, 3) fractional, `x` (n_k,) in 1/angstrom, `ticks` and `labels` of the special points as in `KPath`.
+    `fermi_level` in eV, None where neither it nor the number of electrons is known.
+    """
+
+    kpoints: np.ndarray
+    x: np.ndarray
+    ticks: np.ndarray
+    labels: tuple[str, ...]
+    energies: np.ndarray
+    spin: Spin = Spin.NONE
+    fermi_level: float | None = None
+
+    @property
+    def by_spin(self) -> np.ndarray:
+        """Energies with a spin axis in front: (1 or 2, n_k, n_bands)."""
+        return self.energies.reshape(-1, *self.energies.shape[-2:])
+
+    @property
+    def known_fermi_level(self) -> float:
+        """The Fermi level; `MatrixError` where it is not known."""
+        if self.fermi_level is None:
+            raise MatrixError("bands: the Fermi level is not known; give it, or the number of electrons and a mesh")
+        return self.fermi_level
+
+    @property
+    def relative(self) -> np.ndarray:
+        """Energies relative to the Fermi level, in the shape of `energies`."""
+        return self.energies - self.known_fermi_level
+
+    def shifted(self, by: float) -> "Bands":
+        """The bands of H + by * S: all energies and the Fermi level moved by `by` eV."""
+        level = None if self.fermi_level is None else self.fermi_level + by
+        return replace(self, energies=self.energies + by, fermi_level=level)
+
+    @property
+    def gap(self) -> Gap | None:
+        """The gap at the Fermi level, as far as the path's k-points show it; None when all levels lie on one side."""
+        return band_gap(self.by_spin, self.known_fermi_level)
+
+
+def bands(
+    h: BlockMatrix,
+    s: BlockMatrix | None,
+    path: str | KPath | ArrayLike | None = None,
+    structure: Atoms | None = None,
+    n_electrons: float | None = None,
+    mesh: Mesh | None = None,
+    smearing: Smearing = ROOM_TEMPERATURE,
+    fermi_level: float | None = None,
+) -> Bands:
+    """Bands of H and S, any spin, along a path.
+
+    `path` is a string of special points ("GMKG", as of `kpath`; without any the lattice's usual path), which needs the
+    `structure` for its cell, or a `KPath`, or a list of k-points (n_k, 3). The Fermi level is `fermi_level` when given,
+    else that of `n_electrons` per cell on `mesh` (its size; by default as fine as `mesh_size` says) with `smearing`, else
+    unknown.
+
+    Raises `MatrixError` without S and as `eigenvalues`, `StructureError` for a molecule, `ConfigError` for a path that
+    the lattice does not have.
+    """
+    s = check_overlap(s, "bands")
+    if structure is not None:
+        check_crystal(structure, "bands")
+    along = _path(path, structure)
+    if fermi_level is None and n_electrons is not None:
+        fermi_level = mesh_fermi_level(h, s, _mesh(mesh, structure), n_electrons, smearing)
+    energies = energies_at(h, s, along.kpoints)
+    return Bands(along.kpoints, along.x, along.ticks, along.labels, energies, h.spin, fermi_level)
+
+
+def band_gap(energies: np.ndarray, fermi_level: float) -> Gap | None:
+    """The gap of `energies` (n_spins, n_k, n_bands) at `fermi_level`; None when all levels lie on one side of it."""
+    occupied = energies <= fermi_level
+    if occupied.all() or not occupied.any():
+        return None
+    filled, empty = np.where(occupied, energies, -np.inf), np.where(occupied, np.inf, energies)
+    n_k = energies.shape[1]
+    top, bottom = float(filled.max()), float(empty.min())
+    k_top, k_bottom = (int(np.argmax(best)) for best in (filled.max(axis=(0, 2)), -empty.min(axis=(0, 2))))
+    crosses = (occupied.any(axis=1) & ~occupied.all(axis=1)).any()
+    at_each_k = (empty.min(axis=2) - filled.max(axis=2)).reshape(-1, n_k)
+    direct = float(at_each_k.min())
+    if crosses or bottom - top < MIN_GAP:
+        return Gap(top, bottom, k_top, k_bottom, 0.0, 0.0, True)
+    return Gap(top, bottom, k_top, k_bottom, bottom - top, direct, False)
+
+
+def _path(path: str | KPath | ArrayLike | None, structure: Atoms | None) -> KPath:
+    if isinstance(path, KPath):
+        return path
+    if path is None or isinstance(path, str):
+        if structure is None:
+            raise ConfigError(f"bands: the path {path or 'of the lattice'} needs the structure, for its cell; got none")
+        return kpath(structure, path)
+    return explicit_path(path, structure)
+
+
+def _mesh(mesh: Mesh | None, structure: Atoms | None) -> Mesh:
+    if mesh is not None:
+        return mesh
+    if structure is None:
+        raise ConfigError("Fermi level: expected a k-mesh, or the structure to choose one, got neither")
+    return mesh_size(structure)

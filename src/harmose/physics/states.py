@@ -1,0 +1,67 @@
+"""Energies and orbitals at many k-points, a few at a time, so that memory does not grow with their number."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harmose.blocks import BlockMatrix
+from harmose.errors import ConfigError, MatrixError
+from harmose.physics.eigen import at_kpoints, eigenvalues, solve
+from harmose.physics.kmesh import KMesh, kmesh
+from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, fermi_level
+from harmose.spin import Spin
+
+CHUNK = 2**22
+"""Elements of the matrices that are held at once for all k-points of a chunk (64 MB each)."""
+
+Mesh = KMesh | tuple[int, int, int]
+"""A mesh, or the size of one with Gamma."""
+
+
+def energies_at(h: BlockMatrix, s: BlockMatrix | None, kpoints: np.ndarray) -> np.ndarray:
+    """`eigenvalues` of many k-points: (n_k, n_bands), collinear (2, n_k, n_bands), in eV; errors as there."""
+    return np.concatenate([eigenvalues(h, s, kpoints[part]) for part in _chunks(h, len(kpoints))], axis=-2)
+
+
+def states_at(
+    h: BlockMatrix, s: BlockMatrix, kpoints: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Chunk by chunk: which k-points, and their energies and coefficients as of `solve`, and S(k) in H's shape."""
+    for part in _chunks(h, len(kpoints)):
+        energies, coefficients = solve(h, s, kpoints[part])
+        yield part, energies, coefficients, at_kpoints(s, kpoints[part], h.spin)
+
+
+def mesh_for(h: BlockMatrix, mesh: Mesh) -> KMesh:
+    """The mesh itself, or the one of that size with Gamma; k and -k are one point where H(R) is real."""
+    return mesh if isinstance(mesh, KMesh) else kmesh(mesh, time_reversal=h.spin is not Spin.SPINOR)
+
+
+def mesh_fermi_level(
+    h: BlockMatrix, s: BlockMatrix | None, mesh: Mesh, n_electrons: float, smearing: Smearing = ROOM_TEMPERATURE
+) -> float:
+    """The Fermi level in eV, on H's own scale, of `n_electrons` per cell; errors of `eigenvalues` and `fermi_level`."""
+    mesh = mesh_for(h, mesh)
+    return fermi_level(energies_at(h, s, mesh.kpoints), mesh.weights, n_electrons, h.spin, smearing)
+
+
+def parse_mesh(text: str) -> tuple[int, int, int]:
+    """`15x15x1`, `15,15,1` or `15` (three times); `ConfigError` for other text."""
+    parts = text.lower().replace(",", "x").split("x")
+    if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
+        raise ConfigError(f"k-mesh: expected a size such as 15x15x1, got {text!r}")
+    a, b, c = (int(part) for part in (parts * 3 if len(parts) == 1 else parts))
+    return a, b, c
+
+
+def check_overlap(s: BlockMatrix | None, what: str) -> BlockMatrix:
+    """S; `MatrixError` where there is none."""
+    if s is None:
+        raise MatrixError(f"{what}: the basis is not orthogonal, so the overlap S is needed beside H; got no S")
+    return s
+
+
+def _chunks(h: BlockMatrix, n_k: int) -> Iterator[slice]:
+    size = h.n_orbitals * (2 if h.spin is Spin.SPINOR else 1)
+    step = max(1, CHUNK // max(1, size * size))
+    return (slice(start, min(start + step, n_k)) for start in range(0, n_k, step))
