@@ -4,19 +4,22 @@ A kind of file or folder is a line of `FORMATS`. To add one: a function `read(fo
 `harmose.io`, and its line; the module is imported when such a path is read.
 """
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from harmose.basis import BasisSet
+from harmose.data.database import open_database
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
 from harmose.io.npz import read_npz, write_npz
 from harmose.io.sources import Runs, Source
+from harmose.io.sqlite import columns, is_sqlite
 from harmose.sample import Sample
 
-Open = Callable[[Path, BasisSet | None], Source]
+Open = Callable[[Path], Source]
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def _named(name: str) -> Format:
 
 def _open(kind: Format, folders: Mapping[str, Path], path: Path, basis: BasisSet | None) -> Source:
     if kind.open is not None:
-        return kind.open(path, basis)
+        if basis is not None:
+            raise FormatError(f"{path}: expected no basis set to read it in, it has its own ({kind.kind})")
+        return kind.open(path)
     assert kind.run is not None
     return Runs(folders, _function(kind.run), basis)
 
@@ -179,18 +184,65 @@ def _has(*patterns: str) -> Callable[[Path], bool]:
     return recognises
 
 
+def _has_table(table: str, *names: str) -> Callable[[Path], bool]:
+    """Recognises SQLite databases by the columns of a table."""
+    return lambda path: is_sqlite(path) and set(columns(path, table)) >= set(names)
+
+
+def _is_qh9_lmdb(path: Path) -> bool:
+    """An LMDB with four bytes as keys, and without what a store of harmose says of itself."""
+    if not path.is_dir() or not (path / "data.mdb").is_file():
+        return False
+    try:
+        with open_database(path, writable=False).read() as transaction:
+            cursor = transaction.cursor()
+            return transaction.get(b"m") is None and cursor.first() and len(cursor.key()) == 4
+    except FormatError:
+        return False
+
+
+def _open_qh9_lmdb(path: Path) -> Source:
+    database = open_database(path, writable=False)
+
+    def fetch(key: bytes) -> bytes:
+        with database.read() as transaction:
+            return bytes(transaction.get(key) or b"")
+
+    with database.read() as transaction:
+        keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+    return _function("harmose.io.qh9:QH9Records")(path, keys, fetch)
+
+
+def _is_md17_npz(path: Path) -> bool:
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = {name.removesuffix(".npy") for name in file.namelist()}
+    except (zipfile.BadZipFile, OSError):
+        return False
+    return "format" not in names and bool(names & {"hamiltonian", "H", "Ham", "fock"})
+
+
 FORMATS = (
+    Format("qh9-lmdb", "QH9 as its loader keeps it", _is_qh9_lmdb, open=_open_qh9_lmdb),
+    Format(
+        "md17-npz",
+        "MD17 Hamiltonians as arrays",
+        _is_md17_npz,
+        open=lambda path: _function("harmose.io.md17:MD17Arrays")(path),
+    ),
     Format(
         "store",
         "harmose's own",
         lambda path: path.is_dir() and (path / "data.mdb").is_file(),
-        open=lambda path, _: Store.open(path),
+        open=Store.open,
     ),
     Format(
         "npz",
         "harmose's own",
         lambda path: path.suffix == ".npz" and path.is_file(),
-        open=lambda path, _: _NpzFile(path),
+        open=_NpzFile,
     ),
     Format("deeph", "DeepH folder", _has("info.json", "POSCAR", "hamiltonian.h5"), "harmose.io.deeph:read_deeph"),
     Format(
@@ -204,6 +256,18 @@ FORMATS = (
         "FHI-aims run with output_rs_matrices",
         _has("geometry.in", "basis-indices.out", "rs_indices.out"),
         "harmose.io.aims:read_aims",
+    ),
+    Format(
+        "qh9",
+        "QH9 database",
+        _has_table("data", "id", "N", "Z", "pos", "Ham"),
+        open=lambda path: _function("harmose.io.qh9:QH9Database")(path),
+    ),
+    Format(
+        "md17",
+        "MD17 Hamiltonians as ASE database",
+        _has_table("systems", "id", "numbers", "positions", "data"),
+        open=lambda path: _function("harmose.io.md17:MD17Database")(path),
     ),
 )
 """The first that recognises a path opens it."""

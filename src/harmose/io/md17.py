@@ -1,0 +1,229 @@
+"""Hamiltonians of MD17's molecules (Schuett et al., SchNOrb, arXiv 1906.10033; QHNet, arXiv 2306.04922).
+
+    schnorb_hamiltonian_*.db    ASE database: positions in angstrom; row.data with hamiltonian, overlap, energy
+    *.npz                       the same as arrays: numbers (N,), positions (F, N, 3), hamiltonian and overlap (F, n, n)
+
+Matrices are in Hartree and in ORCA's def2-SVP (p as z, x, y; d as z2, xz, yz, x2-y2, xy). Copies of the data are about in the
+orders of PySCF and of QHNet, too, and with positions in Bohr, and do not say so: their S says it, since it must be that of
+PySCF's def2-SVP in the right order and unit. A file where no order fits is refused.
+"""
+
+import zipfile
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import numpy as np
+from ase import Atoms
+
+from harmose.basis import BasisSet
+from harmose.blocks import block_values
+from harmose.errors import FormatError
+from harmose.io.pyscf import basis_set, layout, overlap
+from harmose.io.sqlite import columns, open_sqlite
+from harmose.sample import Sample
+from harmose.so3.conventions import E3NN, PYSCF, Convention
+from harmose.units import BOHR, HARTREE
+
+ORCA = Convention("orca", {1: (2, 0, 1), 2: (4, 2, 0, 1, 3)})
+"""ORCA: m = 0, 1, -1, 2, -2; its f and higher have further signs and are not needed here."""
+
+BASIS = "def2-svp"
+TOLERANCE = 1e-3
+"""How far S may be from PySCF's; wrong orders are off by tenths, positions with six decimals by 1e-6."""
+
+NAMES = {
+    "numbers": ("numbers", "atomic_numbers", "nuclear_charges", "Z", "z", "atoms"),
+    "positions": ("positions", "R", "pos", "coords"),
+    "hamiltonian": ("hamiltonian", "H", "Ham", "fock"),
+    "overlap": ("overlap", "S"),
+    "energy": ("energy", "E"),
+}
+"""Names that the arrays of a `.npz` may have."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A way to read the matrices and positions of a file."""
+
+    convention: Convention
+    unit: float
+    """Angstrom of a position."""
+
+
+READINGS = tuple(Reading(c, unit) for unit in (1.0, BOHR) for c in (ORCA, PYSCF, E3NN))
+
+
+class MD17:
+    """Frames as a source of samples; subclasses know where the arrays are."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._basis: BasisSet | None = None
+        self._reading = READINGS[0]
+
+    def names(self) -> list[str]:
+        raise NotImplementedError
+
+    def _frame(self, name: str) -> Mapping[str, Any]:
+        """`numbers`, `positions`, `hamiltonian`, and `overlap` and `energy` where they are."""
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> Sample:
+        frame, where = self._frame(name), f"{self.path}: frame {name}"
+        structure, h, s = _checked(where, frame)
+        if self._basis is None:
+            self._basis = basis_set(BASIS, {1, 6, 7, 8, 9, *structure.numbers.tolist()})
+        basis = self._basis
+        expected = int(basis.counts(structure.numbers).sum())
+        if h.shape != (expected, expected) or s.shape != h.shape:
+            raise FormatError(
+                f"{where}: expected H and S of {expected} orbitals ({BASIS}), got {h.shape} and {s.shape}"
+            )
+        self._reading = reading = _fitting(where, structure, s, basis, self._reading)
+        structure.positions *= reading.unit
+        degrees = [l for z in structure.numbers.tolist() for l in basis.degrees(z)]
+        place = layout(structure, basis)
+        inside = (reading.convention.to_inside(matrix, degrees) for matrix in (h * HARTREE, s))
+        h_blocks, s_blocks = (block_values(x, place, name=f"{where}: {label}") for x, label in zip(inside, "HS"))
+        energy = frame.get("energy")
+        return Sample(
+            name,
+            structure,
+            basis,
+            h_blocks,
+            overlap=s_blocks,
+            n_electrons=float(structure.numbers.sum()),
+            energy=None if energy is None else float(np.asarray(energy).ravel()[0]) * HARTREE,
+            provenance={"format": "md17", "basis": BASIS},
+        )
+
+
+def _checked(where: str, frame: Mapping[str, Any]) -> tuple[Atoms, np.ndarray, np.ndarray]:
+    for key in ("hamiltonian", "overlap"):
+        if frame.get(key) is None:
+            words = "H without S: its orbitals may be in any order" if key == "overlap" else "no H"
+            raise FormatError(f"{where}: expected hamiltonian and overlap, got {words}")
+    if any(np.iscomplexobj(frame[key]) for key in ("numbers", "positions", "hamiltonian", "overlap")):
+        raise FormatError(f"{where}: expected arrays of real numbers, got complex ones")
+    try:
+        numbers = np.asarray(frame["numbers"]).ravel().astype(np.int64)
+        positions, h, s = (np.asarray(frame[key], dtype=np.float64) for key in ("positions", "hamiltonian", "overlap"))
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{where}: expected arrays of numbers, got something else ({error})") from None
+    if positions.shape != (len(numbers), 3):
+        raise FormatError(f"{where}: expected positions of {len(numbers)} atoms, got shape {positions.shape}")
+    return Atoms(numbers, positions), h, s
+
+
+def _fitting(where: str, structure: Atoms, s: np.ndarray, basis: BasisSet, first: Reading) -> Reading:
+    """The reading in which S is PySCF's, `first` tried first."""
+    degrees = [l for z in structure.numbers.tolist() for l in basis.degrees(z)]
+    expected: dict[float, np.ndarray] = {}
+    off: list[float] = []
+    for reading in sorted(READINGS, key=lambda reading: reading != first):
+        if reading.unit not in expected:
+            moved = structure.copy()
+            moved.positions *= reading.unit
+            expected[reading.unit] = overlap(moved, BASIS, basis).dense()
+        off.append(float(np.abs(reading.convention.to_inside(s, degrees) - expected[reading.unit]).max()))
+        if off[-1] < TOLERANCE:
+            return reading
+    raise FormatError(f"{where}: expected S of {BASIS} in ORCA's, PySCF's or harmose's order, got one that differs by "
+                      f"{min(off):.2g} from each")  # fmt: skip
+
+
+class MD17Database(MD17):
+    """An ASE database with matrices in `row.data`; names are the rows' ids."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(Path(path))
+        # ASE would make an empty database of any other file.
+        if not {"id", "numbers", "positions", "data"} <= set(columns(self.path, "systems")):
+            raise FormatError(f"{self.path}: expected an ASE database, got another file")
+        with open_sqlite(self.path) as connection:
+            self._ids = {str(row): row for (row,) in connection.execute("SELECT id FROM systems ORDER BY id")}
+        with _readable(str(self.path)):
+            self._database = ase.db.connect(str(self.path), type="db", use_lock_file=False)
+            metadata = self._database.metadata
+        # SchNOrb's script subtracts the mean energy and keeps it here.
+        self._offset = sum(float(metadata.get(key) or 0.0) for key in ("mean_energy", "energy_offset"))
+
+    def names(self) -> list[str]:
+        return list(self._ids)
+
+    def _frame(self, name: str) -> Mapping[str, Any]:
+        if name not in self._ids:
+            raise FormatError(f"{self.path}: no frame {name!r}")
+        with _readable(f"{self.path}: frame {name}"):
+            row = self._database.get(id=self._ids[name])
+            data = dict(row.data)
+            found = {key: _unpacked(data, key) for key in ("hamiltonian", "overlap", "energy")}
+            numbers, positions = row.numbers, row.positions
+        if found["energy"] is not None:
+            found["energy"] = float(np.asarray(found["energy"]).ravel()[0]) + self._offset
+        return {"numbers": numbers, "positions": positions, **found}
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """ASE's decoder raises anything on damaged rows; here it is one `FormatError`."""
+    try:
+        yield
+    except Exception as error:
+        raise FormatError(f"{where}: expected a readable row of an ASE database, got damage ({error})") from None
+
+
+def _unpacked(data: Mapping[str, Any], key: str) -> Any:
+    """An array of a row: as ASE keeps it, or in base64 with its shape and number type beside it (SchNetPack before 1.0)."""
+    value = data.get(key)
+    if isinstance(value, str | bytes) and f"_shape_{key}" in data:
+        dtype = np.dtype(str(data[f"_dtype_{key}"]))
+        return np.frombuffer(b64decode(value), dtype=dtype).reshape(data[f"_shape_{key}"])
+    return value
+
+
+class MD17Arrays(MD17):
+    """A `.npz` of frames; names count them from 0. `numbers` may be one for all frames or one for each."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(Path(path))
+        self._arrays = dict(_arrays(self.path))
+        for key in ("numbers", "positions", "hamiltonian"):
+            if key not in self._arrays:
+                raise FormatError(f"{self.path}: expected {key}, got no array of this name ({', '.join(NAMES[key])})")
+        self._n_frames = len(self._arrays["positions"]) if self._arrays["positions"].ndim == 3 else -1
+        for key, array in self._arrays.items():
+            per_frame = key != "numbers" or array.ndim > 1
+            if self._n_frames < 0 or (per_frame and (array.ndim == 0 or len(array) != self._n_frames)):
+                raise FormatError(f"{self.path}: expected positions (F, N, 3) and {key} of as many frames, got shapes "
+                                  f"{self._arrays['positions'].shape} and {array.shape}")  # fmt: skip
+
+    def names(self) -> list[str]:
+        return [str(k) for k in range(self._n_frames)]
+
+    def _frame(self, name: str) -> Mapping[str, Any]:
+        k = int(name) if name.isdecimal() else -1
+        if not 0 <= k < self._n_frames:
+            raise FormatError(f"{self.path}: no frame {name!r}")
+        numbers = self._arrays["numbers"]
+        frame = {key: array[k] for key, array in self._arrays.items() if key != "numbers"}
+        return {**frame, "numbers": numbers[k] if numbers.ndim > 1 else numbers}
+
+
+def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("one array")
+            for key, names in NAMES.items():
+                for name in names:
+                    if name in file:
+                        yield key, file[name]
+                        break
+    except (OSError, ValueError, EOFError, TypeError, MemoryError, KeyError, zipfile.BadZipFile) as error:
+        raise FormatError(f"{path}: expected a .npz of numbers, got a damaged or another file ({error})") from None
