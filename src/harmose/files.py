@@ -277,4 +277,5 @@ WRITERS: dict[str, str | Callable[[Path, Sample], None]] = {
     "npz": write_npz,
     "deeph": "harmose.io.deeph:write_deeph",
     "deeph-legacy": "harmose.io.deeph_legacy:write_deeph_legacy",
+    "wannier90": "harmose.io.wannier90:write_wannier90",
 }
