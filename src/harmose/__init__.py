@@ -10,6 +10,8 @@
 The names below are imported when they are first used, so that `import harmose` costs nothing.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from harmose.data.store import Store as Store
     from harmose.errors import HarmoseError as HarmoseError
     from harmose.files import read as read
+    from harmose.files import read_all as read_all
     from harmose.files import write as write
+    from harmose.io.sisl import to_sisl as to_sisl
     from harmose.physics.bands import bands as bands
     from harmose.physics.dos import dos as dos
     from harmose.physics.eigen import eigenvalues as eigenvalues
+    from harmose.radial_basis import basis as basis
+    from harmose.radial_basis import overlap as overlap
     from harmose.sample import Sample as Sample
     from harmose.spin import Spin as Spin
 
@@ -32,9 +38,12 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "read": "harmose.files",
+    "read_all": "harmose.files",
     "write": "harmose.files",
+    "to_sisl": "harmose.io.sisl",
     "load": "harmose.checkpoint",
     "eigenvalues": "harmose.physics.eigen",
+    "overlap": "harmose.radial_basis",
     "bands": "harmose.physics.bands",
     "dos": "harmose.physics.dos",
     "Sample": "harmose.sample",
@@ -48,11 +57,15 @@ _WHERE = {
 
 __all__ = [
     "read",
+    "read_all",
     "write",
+    "to_sisl",
     "load",
     "eigenvalues",
     "bands",
     "dos",
+    "basis",
+    "overlap",
     "Sample",
     "BlockMatrix",
     "BasisSet",
@@ -82,3 +95,20 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`harmose.basis` is the function, although a module has the same name: its import must not take the place."""
+
+    @property
+    def basis(self) -> Any:
+        from importlib import import_module
+
+        return import_module("harmose.radial_basis").basis
+
+    @basis.setter
+    def basis(self, module: ModuleType) -> None:
+        """What the import of `harmose.basis` would store here stays in `sys.modules`, where imports look for it."""
+
+
+sys.modules[__name__].__class__ = _Package

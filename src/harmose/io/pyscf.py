@@ -104,7 +104,7 @@ def basis_set(name: str, elements: Iterable[int], min_radius: float = MIN_RADIUS
 
 @lru_cache(maxsize=512)
 def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
-    atom = _build(name, [(_symbol(z), (0.0, 0.0, 0.0))], spin=None)
+    atom = free_atom(name, z)
     shells: list[Shell] = []
     radius = 0.0
     for k in range(atom.nbas):
@@ -113,6 +113,11 @@ def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
             shells.append(Shell(l + 1 + sum(s.l == l for s in shells), l))
         radius = max(radius, _tail_radius(l, float(atom.bas_exp(k).min())))
     return tuple(shells), round(radius, 4)
+
+
+def free_atom(name: str, z: int) -> gto.Mole:
+    """One atom at the origin in PySCF's basis `name`; `BasisError` as in `basis_set`."""
+    return _build(name, [(_symbol(z), (0.0, 0.0, 0.0))], spin=None)
 
 
 def _tail_radius(l: int, exponent: float) -> float:

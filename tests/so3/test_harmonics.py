@@ -1,0 +1,38 @@
+"""Real spherical harmonics against e3nn's, and how they turn."""
+
+import numpy as np
+import pytest
+import torch
+from e3nn import o3
+
+from harmose.so3.harmonics import real_harmonics
+from harmose.so3.wigner import random_rotation, wigner_d
+
+L_MAX = 8
+
+
+@pytest.fixture(scope="module")
+def directions() -> np.ndarray:
+    v = np.random.default_rng(3).normal(size=(40, 3))
+    axes = np.concatenate([np.eye(3), -np.eye(3)])
+    return np.concatenate([v / np.linalg.norm(v, axis=1, keepdims=True), axes])
+
+
+@pytest.mark.parametrize("l", range(L_MAX + 1))
+def test_harmonics_are_those_of_e3nn(directions, l):
+    vectors = torch.as_tensor(directions)[:, [1, 2, 0]]
+    expected = o3.spherical_harmonics(l, vectors, normalize=True, normalization="integral").numpy().T
+    np.testing.assert_allclose(real_harmonics(L_MAX, directions)[l * l : (l + 1) ** 2], expected, atol=1e-13)
+
+
+def test_harmonics_turn_with_wigner_matrices(directions):
+    rotation = random_rotation(np.random.default_rng(0))
+    turned, y = real_harmonics(L_MAX, directions @ rotation.T), real_harmonics(L_MAX, directions)
+    for l in range(L_MAX + 1):
+        rows = slice(l * l, (l + 1) ** 2)
+        np.testing.assert_allclose(turned[rows], wigner_d(l, torch.as_tensor(rotation)).numpy() @ y[rows], atol=1e-12)
+
+
+def test_one_degree_and_no_directions():
+    np.testing.assert_allclose(real_harmonics(0, np.eye(3)), np.sqrt(1 / (4 * np.pi)))
+    assert real_harmonics(2, np.zeros((0, 3))).shape == (9, 0)
