@@ -26,6 +26,27 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def graphene(shared_data) -> Callable[[str], Sample]:
+    """`graphene(name)`: a structure of the published file; pristine_1x1, pristine_3x3, mg_000 to mg_020."""
+    import importlib.util
+    from functools import cache
+
+    import h5py
+
+    importer = Path(__file__).parents[1] / "examples" / "crystals_h5.py"
+    spec = importlib.util.spec_from_file_location("crystals_h5", importer)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+
+    @cache
+    def read(name: str) -> Sample:
+        with h5py.File(shared_data / "crystals" / "graphene.h5") as file:
+            return next(example.samples(file, [name], example.basis_set(file), {}))
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def water_basis() -> BasisSet:
     from harmose.io.pyscf import basis_set
 

@@ -1,12 +1,17 @@
-"""Predictions to evaluate: water in STO-3G with errors that grow from sample to sample."""
+"""Predictions to evaluate: water in STO-3G with errors that grow from sample to sample, and a chain of atoms."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 
+from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix
 from harmose.evaluate.metrics import Prediction
+from harmose.graph import build_graph
+from harmose.sample import Sample
 
 
 def disturbed(operator: BlockMatrix, size: float, seed: int = 0) -> BlockMatrix:
@@ -30,3 +35,29 @@ def predictions(water_sample) -> Callable[..., list[Prediction]]:
         return out
 
     return make
+
+
+@pytest.fixture(scope="session")
+def wire() -> Sample:
+    """A chain of atoms with four s orbitals each, at -8, -5, -1 and 3 eV, that hop by 0.1 eV; two electrons in each of three bands."""
+    basis = BasisSet("4s", {6: tuple(Shell(n, 0) for n in (1, 2, 3, 4))}, {6: 1.5})
+    atoms = Atoms("C", [[0, 0, 0]], cell=np.diag([2.0, 9, 9]), pbc=(True, False, False))
+    graph = build_graph(atoms, basis)
+    identity, zero = np.eye(4).ravel(), np.zeros(16)
+    h = BlockMatrix(
+        basis, graph.numbers, graph.pairs, np.array([[*np.diag([-8.0, -5.0, -1.0, 3.0]).ravel(), *0.1 * identity]])
+    )
+    s = h.with_values(np.array([[*identity, *zero]]))
+    return Sample("wire", atoms, basis, h, s, n_electrons=6.0)
+
+
+@pytest.fixture(scope="session")
+def crystals(wire) -> list[Prediction]:
+    """Two chains; stage 1 is wrong by 20 meV in the third level and 1 eV in gauge, the full model by 5 meV in the third."""
+
+    def wrong(by: float, gauge: float = 0.0) -> BlockMatrix:
+        error = np.zeros_like(wire.hamiltonian.values)
+        error[0, 10] = by
+        return wire.hamiltonian.with_values(wire.hamiltonian.values + error + gauge * wire.overlap.values)
+
+    return [Prediction(replace(wire, name=name), wrong(0.02, 1.0), wrong(0.005)) for name in ("a", "b")]

@@ -270,3 +270,60 @@ def _superposed_atoms(path):
         n_electrons = float(data["n_electrons"][k])
         sample = Sample(f"{k}", atoms, basis, matrices["F"], matrices["S"], n_electrons=n_electrons)
         yield Prediction(sample, matrices["F0"], matrices["F0"])
+
+
+def test_crystals_have_bands_and_no_orbitals(crystals):
+    result = evaluate(crystals)
+    assert result.stage1.bands == pytest.approx(0.02 / 4)
+    assert result.full.bands == pytest.approx(0.005 / 4)
+    assert (result.stage1.ghost_states, result.full.ghost_states) == (0, 0)
+    assert result.full.orbital_energy is None
+    assert result.full.wavefunction is None
+
+
+def test_ghost_states_are_counted_over_all_samples(crystals):
+    fallen = crystals[0].sample.hamiltonian.values.copy()
+    fallen[0, 15] = -3.0  # the empty level, now in a gap
+    predictions = [replace(p, full=p.full.with_values(fallen)) for p in crystals]
+    result = evaluate(predictions)
+    n_k = result.samples[0].full.ghost_states
+    assert n_k > 10
+    assert result.full.ghost_states == 2 * n_k
+
+
+@pytest.mark.parametrize("change", [{"overlap": None}, {"n_electrons": None}])
+def test_crystals_without_what_bands_need_have_elements_only(crystals, change):
+    result = evaluate([replace(p, sample=replace(p.sample, **change)) for p in crystals])
+    assert result.full.bands is None
+    assert result.full.ghost_states is None
+    assert result.full.mae > 0
+
+
+@pytest.mark.parametrize("spin", [Spin.COLLINEAR, Spin.SPINOR])
+def test_crystals_of_any_spin_have_bands(crystals, spin):
+    """Up and down alike; a spinor's bands are there twice."""
+
+    def of_spin(h):
+        zero = np.zeros_like(h.values[0])
+        parts = [h.values[0]] * 2 if spin is Spin.COLLINEAR else [h.values[0], zero, zero, h.values[0]]
+        return BlockMatrix(h.basis, h.numbers, h.pairs, np.array(parts, spin.dtype), spin)
+
+    def turned(p):
+        sample = replace(p.sample, spin=spin, hamiltonian=of_spin(p.sample.hamiltonian))
+        return Prediction(sample, of_spin(p.stage1), of_spin(p.full))
+
+    result = evaluate([turned(p) for p in crystals])
+    assert result.full.bands == pytest.approx(0.005 / 4, rel=1e-6)
+    assert result.full.ghost_states == 0
+
+
+def test_graphene_is_evaluated(graphene):
+    sample = graphene("mg_019")
+    h, s = sample.hamiltonian, sample.overlap
+    noise = np.random.default_rng(0).normal(size=h.values.shape)
+    worse, better = (h.with_values(h.values + size * noise) for size in (3e-3, 3e-4))
+    result = evaluate([Prediction(sample, worse.with_values(worse.values - s.values), better)])
+    # ten times less error in H is ten times less in the bands, whatever the gauge
+    assert result.reduction("bands") == pytest.approx(90, abs=1)
+    assert 1e-4 < result.full.bands < 2e-3
+    assert result.full.ghost_states == 0

@@ -1,11 +1,7 @@
-"""Crystals to solve: a chain whose bands are known in closed form, and graphene from DFT beside the checkout."""
+"""A crystal to solve: a chain whose bands are known in closed form, with any spin."""
 
-import importlib.util
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -13,25 +9,7 @@ from ase import Atoms
 from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix
 from harmose.graph import build_graph
-from harmose.sample import Sample
 from harmose.spin import Spin
-
-IMPORTER = Path(__file__).parents[2] / "examples" / "crystals_h5.py"
-
-
-@pytest.fixture(scope="session")
-def graphene(shared_data) -> Callable[[str], Sample]:
-    """`graphene(name)`: a structure of the published file; pristine_1x1, pristine_3x3, mg_000 to mg_020."""
-    spec = importlib.util.spec_from_file_location("crystals_h5", IMPORTER)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-
-    @cache
-    def read(name: str) -> Sample:
-        with h5py.File(shared_data / "crystals" / "graphene.h5") as file:
-            return next(example.samples(file, [name], example.basis_set(file), {}))
-
-    return read
 
 
 @pytest.fixture(scope="session")

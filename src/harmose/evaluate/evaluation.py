@@ -35,6 +35,10 @@ METRICS = (
     Metric("lumo", "LUMO", True, "mean absolute error of the lowest unoccupied orbital's energy"),
     Metric("gap", "HOMO–LUMO gap", True, "mean absolute error of the gap"),
     Metric("wavefunction", "Wavefunction similarity", False, "mean |cosine| of the occupied orbitals' coefficients"),
+    Metric("bands", "Band energies", True, "mean absolute error of bands near the Fermi level, after aligning"),
+    Metric(
+        "ghost_states", "Ghost states", False, "predicted states that DFT does not have, over all k-points and samples"
+    ),
     Metric("rotation_error", "Rotation error", True, "mean |H(Qx) - D(Q) H(x) D(Q)^T| over random rotations Q"),
     Metric("rotation_error_relative", "… relative to mean |H|", False, "the rotation error divided by mean |H|"),
 )
@@ -42,7 +46,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class SampleErrors:
-    """One sample: e[s] and the errors of its orbital energies in eV; None where orbitals could not be compared."""
+    """One sample: e[s] and the errors of its orbital or band energies in eV; None where they could not be compared."""
 
     mae: float
     orbital_energy: float | None = None
@@ -50,6 +54,9 @@ class SampleErrors:
     lumo: float | None = None
     gap: float | None = None
     wavefunction: float | None = None
+    bands: float | None = None
+    ghost_states: float | None = None
+    """A number of states."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ class StageMetrics:
     lumo: float | None = None
     gap: float | None = None
     wavefunction: float | None = None
+    bands: float | None = None
+    ghost_states: float | None = None
     rotation_error: float | None = None
     rotation_error_relative: float | None = None
 
@@ -179,8 +188,11 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(kind: type[SampleErrors] | type[StageMetrics], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `kind`; None only where it is the default."""
-    values = {field.name: (data[field.name], field.default) for field in fields(kind)}
+    """The fields of `kind`; None only where it is the default, which an older file may lack."""
+    values = {
+        field.name: (data.get(field.name) if field.default is None else data[field.name], field.default)
+        for field in fields(kind)
+    }
     return {name: None if v is None and default is None else _finite(v) for name, (v, default) in values.items()}
 
 

@@ -17,6 +17,7 @@ from ase import Atoms
 
 from harmose.blocks import BlockMatrix
 from harmose.errors import HarmoseError, MatrixError
+from harmose.evaluate.band_metrics import sample_band_errors
 from harmose.evaluate.block_errors import block_errors, block_sums, total
 from harmose.evaluate.evaluation import BlockErrors, EvaluatedSample, Evaluation, SampleErrors, StageMetrics
 from harmose.physics.eigen import MolecularOrbitals, is_periodic, molecular_orbitals, same_orbitals
@@ -63,7 +64,8 @@ def evaluate(
 
     `rotation_error` is reported as it is given, by stage ("stage1", "full"). Challenging samples and blocks are those
     where stage 1 is worst, or the full model of `reference`, an evaluation of the same samples. Orbital metrics need S
-    and the number of electrons, and are for closed-shell molecules; samples without are left out of them.
+    and the number of electrons, and are for closed-shell molecules; bands need S and a Fermi level or the number of
+    electrons, and are for crystals (`band_metrics`); samples without are left out of them.
 
     Raises `MatrixError` that names the sample for a prediction of other blocks or with values that are not finite, and
     for an S that is not positive definite; also when there is no sample, or `reference` lacks one.
@@ -201,12 +203,19 @@ def _weights(layout: BlockMatrix) -> np.ndarray:
 
 def _evaluate_sample(prediction: Prediction, error: np.ndarray) -> EvaluatedSample:
     mae = np.average(error, axis=2, weights=_weights(prediction.sample.hamiltonian)).mean(axis=1)
-    orbitals = solved_orbitals(prediction)
-    stages = (
-        SampleErrors(float(e), **(_orbital_errors(orbitals[stage], orbitals["dft"]) if orbitals else {}))
-        for stage, e in zip(("stage1", "full"), mae)
-    )
+    spectra = _spectral_errors(prediction)
+    stages = (SampleErrors(float(e), **spectra.get(stage, {})) for stage, e in zip(("stage1", "full"), mae))
     return EvaluatedSample(prediction.sample.name, prediction.sample.structure.get_chemical_formula(), *stages)
+
+
+def _spectral_errors(prediction: Prediction) -> dict[str, dict[str, float | None]]:
+    """By stage the errors of a molecule's orbitals or of a crystal's bands; empty where neither can be compared."""
+    stages = {"stage1": prediction.stage1, "full": prediction.full}
+    if prediction.sample.structure.pbc.any():
+        found = sample_band_errors(prediction.sample, stages)
+        return {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in found.items()}
+    orbitals = solved_orbitals(prediction)
+    return {stage: _orbital_errors(orbitals[stage], orbitals["dft"]) for stage in stages} if orbitals else {}
 
 
 def _orbital_errors(predicted: MolecularOrbitals, reference: MolecularOrbitals) -> dict[str, float | None]:
@@ -242,7 +251,8 @@ def _stage_metrics(
     samples: list[SampleErrors], counts: list[int], worst: np.ndarray, block: float, rotation: RotationError | None
 ) -> StageMetrics:
     mae = np.array([sample.mae for sample in samples])
-    orbital = (field.name for field in fields(SampleErrors) if field.name != "mae")
+    spectral = (field.name for field in fields(SampleErrors) if field.name not in ("mae", "ghost_states"))
+    ghosts = [sample.ghost_states for sample in samples if sample.ghost_states is not None]
     return StageMetrics(
         mae=float(mae.mean()),
         mae_elements=float(np.average(mae, weights=counts)),
@@ -250,7 +260,8 @@ def _stage_metrics(
         mae_challenging_block=block,
         rotation_error=rotation.absolute if rotation else None,
         rotation_error_relative=rotation.relative if rotation else None,
-        **{name: _mean([getattr(sample, name) for sample in samples]) for name in orbital},
+        ghost_states=sum(ghosts) if ghosts else None,
+        **{name: _mean([getattr(sample, name) for sample in samples]) for name in spectral},
     )
 
 

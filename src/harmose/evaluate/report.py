@@ -20,7 +20,7 @@ from rich.text import Text
 
 from harmose.basis import BasisSet
 from harmose.errors import FormatError
-from harmose.evaluate import heat_map, plots
+from harmose.evaluate import band_plots, heat_map, plots
 from harmose.evaluate.evaluation import METRICS, BlockErrors, EvaluatedSample, Evaluation, Metric
 from harmose.evaluate.metrics import Prediction
 from harmose.evaluate.page import CSS
@@ -130,7 +130,7 @@ def _summary(evaluation: Evaluation, unit: str) -> str:
     """The four numbers that a reader wants first."""
     tiles = []
     for row in table_rows(evaluation, unit):
-        if row.metric.name not in ("mae", "orbital_energy", "wavefunction", "rotation_error"):
+        if row.metric.name not in ("mae", "orbital_energy", "wavefunction", "bands", "ghost_states", "rotation_error"):
             continue
         name, _, in_unit = row.title.partition(" (")
         change = f"stage 1: {row.stage1}" if evaluation.has_second_stage else ""
@@ -174,10 +174,15 @@ def _accuracy_section(evaluation: Evaluation, predictions: Sequence[Prediction],
         (plots.orbital_energies(predictions, unit, two), "occupied orbital energies, predicted over DFT, with errors"),
         (plots.level_errors(predictions, unit, two), "error of each level; bars hold the middle 80 % of the samples"),
     ]
-    figures.append((plots.level_diagram(_typical(evaluation, predictions), two), "levels around the gap"))
+    typical = _typical(evaluation, predictions)
+    figures.append((plots.level_diagram(typical, two), "levels around the gap"))
+    figures.append((band_plots.predicted_bands(typical), "bands of the prediction over DFT"))
     used = f" Drawn from the first {plots.MAX_SAMPLES} samples." if len(predictions) > plots.MAX_SAMPLES else ""
     note = "Axes in eV are linear near zero and logarithmic beyond ±1 eV. Error of each level: points are means, bars hold "
     note += f"the middle 80 % of the samples. Levels: the sample of median error, with its gap; dashed are empty.{used}"
+    if typical.sample.structure.pbc.any():
+        note = "Elements in eV are linear near zero and logarithmic beyond ±1 eV. Bands: the sample of median error, from DFT's "
+        note += f"Fermi level, after aligning; predicted states without a partner in DFT are marked.{used}"
     return _section("Prediction and DFT", _gallery(figures) + f"<p>{note}</p>")
 
 
@@ -229,21 +234,20 @@ def _block_table(evaluation: Evaluation, blocks: Sequence[BlockErrors], unit: st
 def _sample_table(evaluation: Evaluation, samples: Sequence[EvaluatedSample], unit: str) -> str:
     size, label = energy_unit(unit)
     two = evaluation.has_second_stage
-    head = [
-        "sample",
-        "formula",
-        *(["e[s], stage 1"] if two else []),
-        f"e[s] ({label})",
-        "occupied levels",
-        "wavefunction",
-    ]
-    decimals = _decimals(s.full.wavefunction or 0.0 for s in samples)
+    energies = {"orbital_energy": "occupied levels", "bands": "bands"}
+    numbers = {"wavefunction": "wavefunction", "ghost_states": "ghost states"}
+    known = {name: text for name, text in (energies | numbers).items() if getattr(evaluation.full, name) is not None}
+    head = ["sample", "formula", *(["e[s], stage 1"] if two else []), f"e[s] ({label})", *known.values()]
+    decimals = {"wavefunction": _decimals(s.full.wavefunction or 0.0 for s in samples), "ghost_states": 0}
     rows = []
     for s in samples:
-        orbital = "" if s.full.orbital_energy is None else number(s.full.orbital_energy / size)
-        similarity = "" if s.full.wavefunction is None else f"{s.full.wavefunction:.{decimals}f}"
         before = [number(s.stage1.mae / size)] if two else []
-        rows.append([escape(s.name), escape(s.formula), *before, number(s.full.mae / size), orbital, similarity])
+        cells = []
+        for name in known:
+            value = getattr(s.full, name)
+            text = "" if value is None else number(value / size) if name in energies else f"{value:.{decimals[name]}f}"
+            cells.append(text)
+        rows.append([escape(s.name), escape(s.formula), *before, number(s.full.mae / size), *cells])
     return _table(head, rows)
 
 
@@ -282,6 +286,8 @@ def _value(metric: Metric, value: float | None, size: float, decimals: int) -> s
         return "–"
     if metric.is_energy:
         return number(value / size)
+    if metric.name == "ghost_states":
+        return f"{value:.0f}"
     return f"{value:.{decimals}f}" if metric.name == "wavefunction" else f"{value:.1e}"
 
 

@@ -16,12 +16,18 @@ from ase.cell import Cell
 
 from harmose.blocks import BlockMatrix
 from harmose.errors import ConfigError
-from harmose.physics.kmesh import KMesh, mesh_size
+from harmose.physics.kmesh import SPACING, KMesh, mesh_size
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
 from harmose.physics.occupations import fermi_level as found_level
 from harmose.physics.projections import Groups, grouping, mulliken
 from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_for, states_at
 from harmose.spin import Spin
+
+WIDTH = 0.2
+"""Of the Gaussians, eV."""
+
+FINE_SPACING = 0.08
+"""Of the default mesh for Gaussians (1/angstrom): single k-points are not to be seen. Tetrahedra need fewer points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +61,13 @@ def dos(
     mesh: Mesh | None = None,
     n_electrons: float | None = None,
     window: tuple[float, float] | None = None,
-    width: float | None = 0.1,
+    width: float | None = WIDTH,
     by: str | None = None,
     points: int = 1001,
     smearing: Smearing = ROOM_TEMPERATURE,
     fermi_level: float | None = None,
 ) -> DensityOfStates:
-    """The density of states of H and S, any spin, on a mesh of k-points (by default as fine as `mesh_size` says).
+    """The density of states of H and S, any spin, on a mesh of k-points, with a default size for the cell.
 
     `window` (eV) is relative to the Fermi level, where it is known: given, or that of `n_electrons` per cell with
     `smearing`; by default it holds all levels. `width` is the standard deviation of the Gaussians in eV, None for
@@ -76,7 +82,7 @@ def dos(
     if not 2 <= points <= 1_000_000:
         raise ConfigError(f"density of states: expected 2 to 1000000 points, got {points}")
     groups = grouping(by)(h) if by is not None else {}
-    chosen = mesh_for(h, mesh if mesh is not None else mesh_size(structure) if structure.pbc.any() else (1, 1, 1))
+    chosen = mesh_for(h, mesh if mesh is not None else default_mesh(structure, width))
     energies, weights = _levels(h, s, chosen, groups)
     if fermi_level is None and n_electrons is not None:
         fermi_level = found_level(energies, chosen.weights, n_electrons, h.spin, smearing)
@@ -93,6 +99,13 @@ def dos(
     density = density if n_spins == 2 else density[0]  # ([2,] 1 + n_groups, n_e)
     projections = {label: density[..., k, :] for k, label in enumerate(groups, start=1)}
     return DensityOfStates(grid, density[..., 0, :], projections, h.spin, fermi_level)
+
+
+def default_mesh(structure: Atoms, width: float | None = WIDTH) -> tuple[int, int, int]:
+    """The size of a mesh for Gaussians of this width, or for tetrahedra; of a molecule the one point Gamma."""
+    if not structure.pbc.any():
+        return 1, 1, 1
+    return mesh_size(structure, SPACING if width is None else FINE_SPACING)
 
 
 def _levels(h: BlockMatrix, s: BlockMatrix, mesh: KMesh, groups: Groups) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,182 @@
+"""How far predicted bands are from DFT's, and how many of the predicted states are not there in DFT (`docs/metrics.md`).
+
+1. Gauge. H and H + c S mean the same, so the predicted bands are first moved by c: the median of E_DFT - E over the states
+   that are occupied in DFT, band by band in ascending order. A spurious band beneath all others would make every band the
+   wrong one; so the lowest 0, 1, 2 or 3 predicted bands are left out, whichever leaves the smallest errors.
+2. Ghost states: predicted states, within the window or below DFT's lowest, that have no DFT state of the same k-point (and
+   spin) within the tolerance. Partners are found one to one in ascending order, as many as there can be.
+3. Error: |E - E_DFT| over the DFT states within the window, band by band in ascending order, after leaving out as many of a
+   k-point's ghosts below DFT's lowest state as makes its error smallest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harmose.blocks import BlockMatrix
+from harmose.errors import HarmoseError, MatrixError
+from harmose.physics.bands import Bands, bands
+from harmose.physics.kmesh import mesh_size
+from harmose.physics.kpath import kpath
+from harmose.physics.states import check_overlap, energies_at, mesh_fermi_level
+from harmose.sample import Sample
+
+WINDOW = (-10.0, 5.0)
+"""eV from the DFT Fermi level."""
+
+TOLERANCE = 0.2
+"""eV; a predicted state farther than this from any DFT state is a ghost. Ten times the error of a useful model."""
+
+MOST_SPURIOUS = 3
+"""Spurious bands beneath all others that aligning sees through."""
+
+
+@dataclass(frozen=True, eq=False)
+class BandErrors:
+    """`mae` in eV over `n_states` DFT states within the window, None where there are none.
+
+    `shift` (eV) has been added to the predicted energies; `aligned` are the bands so moved. `ghosts` (n_spins, n_k,
+    n_bands) is True for each predicted state that is one.
+    """
+
+    mae: float | None
+    n_states: int
+    shift: float
+    aligned: Bands
+    ghosts: np.ndarray
+
+    @property
+    def ghost_states(self) -> int:
+        """Their number over all k-points of the path."""
+        return int(self.ghosts.sum())
+
+
+def compare_bands(
+    predicted: Bands,
+    reference: Bands,
+    window: tuple[float, float] = WINDOW,
+    tolerance: float = TOLERANCE,
+    shift: float | None = None,
+) -> BandErrors:
+    """The errors of `predicted` bands; `window` (eV) is relative to the reference's Fermi level.
+
+    `shift` moves the predicted bands instead of `occupied_shift`, e.g. `fermi_shift(predicted, reference)`. Raises
+    `MatrixError` for bands of another shape or other k-points, and where the reference's Fermi level is not known.
+    """
+    _check_same(predicted, reference)
+    shift = occupied_shift(predicted, reference, max(window[1], 0.0)) if shift is None else shift
+    aligned = predicted.shifted(shift)
+    found, dft = aligned.by_spin, reference.by_spin
+    low, high = (reference.known_fermi_level + end for end in window)
+    ghosts = _ghosts(found, dft, low, high, tolerance)
+    inside = (dft >= low) & (dft <= high)
+    n_states = int(inside.sum())
+    error = _least_errors(found, dft, inside, (found < dft[..., :1] - tolerance).sum(axis=-1))
+    return BandErrors(float(error / n_states) if n_states else None, n_states, shift, aligned, ghosts)
+
+
+def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1]) -> float:
+    """What to add to the predicted energies: the median of E_DFT - E over the states occupied in DFT (eV).
+
+    Leaving out a lowest predicted band must halve the mean error of the states up to `highest` (eV) above the Fermi level.
+    """
+    found, dft, level = predicted.by_spin, reference.by_spin, reference.known_fermi_level
+    n = dft.shape[-1]
+    occupied, low = dft <= level, dft <= level + highest
+    if not occupied.any():
+        raise MatrixError("bands: expected occupied states to align by, got a Fermi level below all bands")
+    least, shift = np.inf, 0.0
+    for left_out in range(min(MOST_SPURIOUS, n - 1) + 1):
+        # bands that have lost their partner at the top keep the last one
+        difference = dft - found[..., np.minimum(np.arange(n) + left_out, n - 1)]
+        middle = float(np.median(difference[occupied]))
+        error = float(np.abs(difference - middle)[low].mean())
+        if left_out == 0 or error < least / 2:
+            least, shift = error, middle
+    return shift
+
+
+def fermi_shift(predicted: Bands, reference: Bands) -> float:
+    """What to add to the predicted energies so that both Fermi levels are one (eV)."""
+    return reference.known_fermi_level - predicted.known_fermi_level
+
+
+def reference_bands(sample: Sample, path: str | None = None) -> Bands | None:
+    """DFT's bands of a crystal with S and a known Fermi level or number of electrons; None for other samples."""
+    if sample.overlap is None or not sample.structure.pbc.any():
+        return None
+    level = sample.fermi_level
+    if level is None and sample.n_electrons is not None:
+        mesh = mesh_size(sample.structure)
+        level = mesh_fermi_level(sample.hamiltonian, sample.overlap, mesh, sample.n_electrons)
+    if level is None:
+        return None
+    along = kpath(sample.structure, path)
+    return bands(sample.hamiltonian, sample.overlap, along, sample.structure, fermi_level=level)
+
+
+def bands_along(h: BlockMatrix, s: BlockMatrix | None, reference: Bands) -> Bands:
+    """Bands of another H at the k-points of `reference`; their Fermi level is not known."""
+    energies = energies_at(h, check_overlap(s, "bands"), reference.kpoints)
+    return replace(reference, energies=energies, spin=h.spin, fermi_level=None)
+
+
+def sample_band_errors(sample: Sample, predictions: Mapping[str, BlockMatrix]) -> dict[str, BandErrors]:
+    """`compare_bands` of each prediction with a crystal's DFT, all from the sample's S; empty where DFT's are not known.
+
+    Raises `MatrixError` that names the sample.
+    """
+    try:
+        dft = reference_bands(sample)
+        if dft is None:
+            return {}
+        return {name: compare_bands(bands_along(h, sample.overlap, dft), dft) for name, h in predictions.items()}
+    except HarmoseError as error:
+        raise MatrixError(f"sample {sample.name}: {error}") from None
+
+
+def _check_same(predicted: Bands, reference: Bands) -> None:
+    if predicted.energies.shape != reference.energies.shape:
+        raise MatrixError(
+            f"bands: expected energies of shape {reference.energies.shape}, got {predicted.energies.shape}"
+        )
+    if not np.allclose(predicted.kpoints, reference.kpoints, atol=1e-9):
+        raise MatrixError("bands: expected both at the same k-points, got others")
+
+
+def _ghosts(found: np.ndarray, dft: np.ndarray, low: float, high: float, tolerance: float) -> np.ndarray:
+    """True for predicted states within [low, high] or below DFT's lowest that are left without a partner."""
+    single = _unpaired(found.reshape(-1, found.shape[-1]), dft.reshape(-1, dft.shape[-1]), tolerance)
+    below = found < dft[..., :1]
+    return single.reshape(found.shape) & ((found <= high) & (found >= low) | below)
+
+
+def _unpaired(found: np.ndarray, dft: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which of `found` (m, n), ascending, have no partner in `dft` (m, n) within the tolerance, one to one and in order.
+
+    Each takes the lowest partner that is left; for points on a line no rule finds more pairs. All rows go side by side.
+    """
+    n = found.shape[1]
+    rows = np.arange(len(found))
+    unpaired = np.zeros(found.shape, dtype=bool)
+    a, b = np.zeros(len(found), dtype=int), np.zeros(len(found), dtype=int)
+    while (going := (a < n) & (b < n)).any():
+        r, i, j = rows[going], a[going], b[going]
+        difference = found[r, i] - dft[r, j]
+        unpaired[r, i] = difference < -tolerance  # the lowest partner left is too high already
+        a[going] += difference <= tolerance
+        b[going] += difference >= -tolerance
+    return unpaired | (np.arange(n) >= a[:, None])
+
+
+def _least_errors(found: np.ndarray, dft: np.ndarray, inside: np.ndarray, n_below: np.ndarray) -> float:
+    """Sum of |E - E_DFT| over the states `inside`, each k-point without those of its `n_below` lowest that spoil it."""
+    n = found.shape[-1]
+    least = np.full(found.shape[:-1], np.inf)
+    for left_out in range(int(n_below.max(initial=0)) + 1):
+        # bands that have lost their partner at the top keep the last one
+        pairs = found[..., np.minimum(np.arange(n) + left_out, n - 1)]
+        error = np.where(inside, np.abs(pairs - dft), 0.0).sum(axis=-1)
+        least = np.where(left_out <= n_below, np.minimum(least, error), least)
+    return float(least.sum())
