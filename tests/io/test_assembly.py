@@ -6,10 +6,12 @@ from ase import Atoms
 
 from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix
-from harmose.errors import MatrixError
+from harmose.errors import BasisError, MatrixError
 from harmose.io.assembly import (
     Rules,
+    check_shells,
     covering_radii,
+    element_keys,
     from_blocks,
     from_elements,
     hamiltonian_rules,
@@ -225,6 +227,19 @@ def test_bad_input(crystal):
         from_blocks(crystal, BASIS, key, block, RULES, shapes=np.array([[9, 9]]))
     with pytest.raises(MatrixError, match="expected values of shape"):
         from_blocks(crystal, BASIS, key, block[1:], RULES)
+
+
+def test_shells_of_another_basis(crystal):
+    check_shells(BASIS, {6: BASIS.shells[6]}, "file")
+    with pytest.raises(BasisError, match=r"file: expected C with the shells of basis test \(2s 2p\), got 2s 2p 3d"):
+        check_shells(BASIS, {6: BASIS.shells[8]}, "file")
+    with pytest.raises(BasisError, match=r"file: expected H with the shells of basis test \(none\), got 2s 2p"):
+        check_shells(BASIS, {1: BASIS.shells[6]}, "file")
+
+
+def test_element_keys(crystal):
+    keys = element_keys(np.array([4, 9, 4]), np.array([0, 3, 4, 16]), np.array([12, 13, 0, 3]), np.eye(4, 3, dtype=int))
+    assert keys.tolist() == [[0, 1, 1, 0, 0], [0, 2, 0, 1, 0], [1, 0, 0, 0, 1], [2, 0, 0, 0, 0]]
 
 
 def test_covering_radii(crystal):

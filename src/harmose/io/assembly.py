@@ -16,15 +16,16 @@ Blocks of the graph that were not written are zero, or an error when the code wr
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
-from harmose.basis import BasisSet
+from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix, empty_matrix
-from harmose.errors import MatrixError
+from harmose.errors import BasisError, MatrixError
 from harmose.graph import build_graph, is_canonical, pair_vectors, reversed_pairs
 from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
@@ -154,6 +155,21 @@ def inside_orbitals(basis: BasisSet, numbers: np.ndarray, convention: Convention
         position[code] = starts[numbers == z][:, None] + np.arange(len(index))
         sign[code] = signs
     return position, sign
+
+
+def check_shells(basis: BasisSet, shells: Mapping[int, Sequence[Shell]], where: str) -> None:
+    """`BasisError` where `basis`, in which a calculation is to be read, has other shells for one of its elements."""
+    for z, own in shells.items():
+        if z not in basis.shells or basis.shells[z] != tuple(own):
+            known = " ".join(map(str, basis.shells.get(z, ()))) or "none"
+            raise BasisError(f"{where}: expected {chemical_symbols[z]} with the shells of basis {basis.name} ({known}), got "
+                             f"{' '.join(map(str, own))}")  # fmt: skip
+
+
+def element_keys(counts: np.ndarray, rows: np.ndarray, cols: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """The key (i, j, Rx, Ry, Rz) of the block of every element, (nnz, 5); `counts` (N,) are the orbitals of each atom."""
+    atom = np.repeat(np.arange(len(counts)), counts)
+    return np.column_stack([atom[rows], atom[cols], cells]).astype(np.int64)
 
 
 def covering_radii(
