@@ -144,7 +144,7 @@ def _read_xml(path: Path) -> _Raw:
     counts = [int(orbital.findtext("radfunc/npts", "")) for orbital in orbitals]
     if [2 * n for n in counts] != [len(d) for d in data]:
         raise FormatError(f"{path}: expected tables of {counts} points, got {[len(d) / 2 for d in data]}")
-    projectors = [float(cutoff.text or "") for cutoff in root.iterfind("kbs/projector/radfunc/cutoff")]
+    projectors = [float(cutoff.text or "") for cutoff in root.iterfind("kbs//cutoff")]
     return _Raw(int(root.findtext("z", "")), quantum_numbers, spacing, [d[1::2] for d in data], np.array(projectors))
 
 
