@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet
+from harmose.basis import BasisSet, Shell
+from harmose.blocks import BlockMatrix
 from harmose.data.store import Store
 from harmose.sample import Sample
 from harmose.spin import Spin
@@ -124,3 +125,51 @@ def untrained_model(tmp_path, water_store) -> Path:
         card = Card(store.basis, store.spin, settings, space.l_max, settings=store.metadata)
     save(Model(network, baseline, card), tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def random_crystal() -> Callable[[Spin], Sample]:
+    """`random_crystal(spin)`: three atoms of two elements, with s, p, d and f shells, and random Hermitian operators.
+
+    The atoms are not sorted by element; S is one matrix for both spins and positive definite.
+    """
+
+    from harmose.io.assembly import zeros
+
+    def make(spin: Spin = Spin.NONE) -> Sample:
+        structure = Atoms(
+            "COC",
+            [[0.1, 0.0, 0.0], [1.4, 0.3, -0.2], [0.2, 1.9, 2.2]],
+            cell=[[3.4, 0, 0], [0.5, 3.8, 0], [0, 0.1, 4.1]],
+            pbc=True,
+        )
+        shells = {6: (Shell(2, 0), Shell(2, 1)), 8: (Shell(2, 0), Shell(2, 1), Shell(3, 2), Shell(4, 3))}
+        basis = BasisSet("random", shells, {6: 2.0, 8: 2.5})
+        h = _hermitian(zeros(structure, basis, spin), np.random.default_rng(3))
+        s = _hermitian(zeros(structure, basis), np.random.default_rng(4))
+        _, row, col = s.elements
+        diagonal = s.is_onsite & (row == col)
+        s = s.with_values(np.where(diagonal, 1.0, 0.002 * s.values))
+        return Sample(
+            "random",
+            structure,
+            basis,
+            h,
+            overlap=s,
+            spin=spin,
+            n_electrons=14.0,
+            fermi_level=-1.25,
+            provenance={"code": "none"},
+        )
+
+    return make
+
+
+def _hermitian(operator: BlockMatrix, rng: np.random.Generator) -> BlockMatrix:
+    values = rng.normal(size=operator.values.shape)
+    if operator.spin is Spin.SPINOR:
+        values = values + 1j * rng.normal(size=values.shape)
+    for start, end, n in zip(operator.offsets, operator.offsets[1:], operator.orbital_counts):
+        block = values[:, start:end].reshape(-1, n, n)
+        values[:, start:end] = ((block + operator.spin.adjoint(block)) / 2).reshape(len(values), -1)
+    return operator.with_values(values.astype(operator.spin.dtype))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from harmose.basis import BasisSet
 from harmose.data.database import open_database
@@ -165,6 +167,8 @@ def _write_store(path: Path, sample: Sample) -> None:
 class _NpzFile:
     """The only sample of a `.npz` of harmose."""
 
+    metadata: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(self, path: Path):
         self._sample = read_npz(path)
 
@@ -256,6 +260,12 @@ FORMATS = (
         "FHI-aims run with output_rs_matrices",
         _has("geometry.in", "basis-indices.out", "rs_indices.out"),
         "harmose.io.aims:read_aims",
+    ),
+    Format(
+        "cp2k",
+        "CP2K run with KS_CSR_WRITE and S_CSR_WRITE",
+        lambda path: _function("harmose.io.cp2k:is_cp2k")(path),
+        "harmose.io.cp2k:read_cp2k",
     ),
     Format(
         "qh9",

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from harmose.cli import data, models, work
+from harmose.cli import convert, data, models, work
 from harmose.cli.options import examples
 from harmose.errors import HarmoseError
 
@@ -26,6 +26,13 @@ app = typer.Typer(
 )
 app.command(epilog=examples("harmose demo"))(work.demo)
 app.command(epilog=examples("harmose label water.xyz water --functional pbe --basis def2-svp --workers 2"))(work.label)
+app.command(
+    epilog=examples(
+        "harmose convert siesta-runs silicon",
+        "harmose convert QH9Stable.db qh9",
+        "harmose convert silicon silicon-deeph --to deeph",
+    )
+)(convert.convert)
 app.add_typer(data.app, name="data")
 app.command(epilog=examples("harmose train configs/water.yaml data=water out=runs/water time_limit=20min"))(work.train)
 app.command(epilog=examples("harmose evaluate runs/water water --split val --out runs/water/evaluation"))(

@@ -253,13 +253,21 @@ class Store:
         Raises `FormatError` for a name that is taken, `BasisError` or `FormatError` for another basis or spin, what
         `check_sample` raises for a bad sample, and `FormatError` when the disk is full.
         """
-        self._check_writable()
-        self._check_fits(sample)
-        if check:
-            check_sample(sample)
-        self.append_records([(sample.name, encode(sample))])
+        self.append_all([sample], check)
 
-    def _check_fits(self, sample: Sample) -> None:
+    def append_all(self, samples: Iterable[Sample], check: bool = True) -> None:
+        """Add samples in one transaction, all of them or none: writing waits for the disk once. Arguments and errors as of `append`."""
+        self._check_writable()
+        records = []
+        for sample in samples:
+            self.check_fits(sample)
+            if check:
+                check_sample(sample)
+            records.append((sample.name, encode(sample)))
+        self.append_records(records)
+
+    def check_fits(self, sample: Sample) -> None:
+        """Raise `FormatError` or `BasisError` unless the sample has the store's spin kind and basis set."""
         elements = set(sample.structure.numbers.tolist())
         if sample.spin is not self.spin:
             raise FormatError(f"{self.path}: expected spin {self.spin}, got {sample.spin} in sample {sample.name!r}")

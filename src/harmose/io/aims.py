@@ -24,8 +24,8 @@ from ase.io import read as read_structure
 
 from harmose.basis import LETTERS, BasisSet, Shell
 from harmose.blocks import BlockMatrix
-from harmose.errors import BasisError, FormatError
-from harmose.io.assembly import Rules, covering_radii, from_elements, hamiltonian_rules, overlap_rules
+from harmose.errors import FormatError
+from harmose.io.assembly import Rules, check_shells, covering_radii, from_elements, hamiltonian_rules, overlap_rules
 from harmose.io.hdf5 import numbers, open_hdf5
 from harmose.sample import Sample
 from harmose.so3.conventions import Convention
@@ -64,7 +64,7 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     if basis is None:
         used = (np.abs(h_values).max(axis=0) > 1e-6) | (np.abs(s_values) > 1e-8)
         basis = BasisSet("aims", shells, _radii(folder / "control.in", structure, np.unique(keys[used], axis=0)))
-    _check_same_shells(basis, shells, folder)
+    check_shells(basis, shells, str(folder))
     spin = Spin.COLLINEAR if len(channels) == 2 else Spin.NONE
 
     def operator(values: np.ndarray, rules: Rules, kind: Spin) -> BlockMatrix:
@@ -315,14 +315,3 @@ def _log(path: Path) -> str:
 def _last_number(text: str, pattern: str) -> float | None:
     found = re.findall(pattern, text)
     return _as_number(found[-1]) if found else None
-
-
-def _check_same_shells(basis: BasisSet, shells: dict[int, tuple[Shell, ...]], folder: Path) -> None:
-    for z, own in shells.items():
-        if z in basis.shells and basis.shells[z] != own:
-            raise BasisError(f"{folder}: expected {chemical_symbols[z]} with shells {_text(basis.shells[z])} as in basis "
-                             f"{basis.name}, got {_text(own)}")  # fmt: skip
-
-
-def _text(shells: Sequence[Shell]) -> str:
-    return " ".join(map(str, shells))

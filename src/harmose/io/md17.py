@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ase.db
@@ -60,6 +61,8 @@ READINGS = tuple(Reading(c, unit) for unit in (1.0, BOHR) for c in (ORCA, PYSCF,
 
 class MD17:
     """Frames as a source of samples; subclasses know where the arrays are."""
+
+    metadata: Mapping[str, Any] = MappingProxyType({"basis": BASIS})
 
     def __init__(self, path: Path):
         self.path = path

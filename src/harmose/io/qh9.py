@@ -23,7 +23,7 @@ from harmose.basis import BasisSet
 from harmose.blocks import block_values
 from harmose.errors import FormatError
 from harmose.io.plain_pickle import plain_dictionary
-from harmose.io.pyscf import basis_set, layout, overlap
+from harmose.io.pyscf import PySCFSettings, basis_set, layout, overlap
 from harmose.io.sqlite import columns, open_sqlite
 from harmose.sample import Sample
 from harmose.so3.conventions import Convention
@@ -36,6 +36,9 @@ QH9_LOADER = Convention("qh9-loader", {})
 """Matrices as QH9's data loader and QHNet hand them out: the order inside."""
 
 ELEMENTS = (1, 6, 7, 8, 9)
+SETTINGS = PySCFSettings("b3lyp5", "def2-svp", small_rho_cutoff=1e-7, convergence_gradient=None).to_dict()
+"""PySCF's defaults, which the data set's scripts use."""
+
 COLUMNS = {"id", "N", "Z", "pos", "Ham"}
 MAX_ATOMS = 1000
 """More atoms than any molecule of QM9 has; larger numbers are damage."""
@@ -69,6 +72,8 @@ class QH9Database:
         if len(table) != len(rows):
             raise FormatError(f"{self.path}: expected every molecule once, got {len(rows) - len(table)} names twice")
         return table
+
+    metadata = SETTINGS
 
     def names(self) -> list[str]:
         return list(self._rows)
@@ -118,6 +123,8 @@ class QH9Records:
         self._keys = {str(int.from_bytes(key, "big")): key for key in keys}
         self._fetch = fetch
         self._basis = qh9_basis()
+
+    metadata = SETTINGS
 
     def names(self) -> list[str]:
         return list(self._keys)

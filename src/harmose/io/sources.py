@@ -6,7 +6,7 @@ A store, a database of a data set, or a folder of run folders looks the same to 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harmose.basis import BasisSet
 from harmose.errors import BasisError, FormatError, HarmoseError
@@ -17,7 +17,13 @@ ReadRun = Callable[[Path, BasisSet | None], Sample]
 
 
 class Source(Protocol):
-    """Samples by name; `names()` reads no sample, and `source[name]` reads one and raises what is wrong with it."""
+    """Samples by name; `names()` reads no sample, and `source[name]` reads one and raises what is wrong with it.
+
+    `metadata` are the settings of all of them where they are known, as a store keeps them.
+    """
+
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
 
     def names(self) -> list[str]: ...
 
@@ -34,6 +40,10 @@ class Runs:
         self._folders = dict(folders)
         self._read = read
         self._basis = basis
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return {}
 
     def names(self) -> list[str]:
         return list(self._folders)

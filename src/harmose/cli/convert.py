@@ -1,0 +1,186 @@
+"""`harmose convert`: outputs of DFT codes and published data sets into a store, and a store into other formats."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harmose.cli.options import ForceOption, check_output, new_output, progress, terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harmose.data.store import Store
+    from harmose.io.sources import Source
+    from harmose.sample import Sample
+
+BATCH = 64
+"""Samples that are written in one transaction."""
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A calculation's folder, a folder of them, a data set's database, a store."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store, folder or file.")],
+    to: Annotated[
+        str, typer.Option("--to", help="`store`, `deeph`, `deeph-legacy`, `wannier90` or `npz`.", metavar="FORMAT")
+    ] = "store",
+    format: Annotated[
+        str | None, typer.Option("--format", help="What SOURCE is, where it is not recognised.", metavar="FORMAT")
+    ] = None,
+    sample: Annotated[str | None, typer.Option(help="Only the sample of this name.", metavar="NAME")] = None,
+    basis_of: Annotated[
+        Path | None, typer.Option(help="Read in the basis set (radii) of this store.", metavar="STORE")
+    ] = None,
+    loewdin: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="wannier90: make H orthogonal on this mesh of k-points (odd numbers).", metavar="N1 N2 N3"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad sample.")] = False,
+    force: ForceOption = False,
+) -> None:
+    """Convert DFT outputs or published formats into a sample store, or into another format.
+
+    OUT appears complete or not at all. Samples that cannot be read, or must not be trained on, are named and left out.
+    With other formats than a store, one sample becomes OUT, many become folders or files in OUT.
+    """
+    from harmose.data.store import Store
+    from harmose.errors import ConfigError, FormatError
+    from harmose.files import WRITERS, open_source
+
+    if to not in WRITERS:
+        raise ConfigError(f"--to: expected one of {', '.join(WRITERS)}, got {to!r}")
+    if loewdin is not None and to != "wannier90":
+        raise ConfigError(f"--loewdin: expected --to wannier90, got --to {to}")
+    check_output(out, force)
+    basis = None
+    if basis_of is not None:
+        with Store.open(basis_of) as like:
+            basis = like.basis
+    console = terminal()
+    opened = open_source(source, format, basis)
+    names = opened.names() if sample is None else [sample]
+    if not names:
+        raise FormatError(f"{source}: expected samples, got none")
+    survey = getattr(opened, "survey", None)
+    if survey is not None:
+        for _ in progress(survey(), "measuring radii", len(opened.names()), console):
+            pass
+    bad: dict[str, str] = {}
+    with new_output(out, force) as hidden:
+        good = _good(opened, names, bad, strict, console)
+        if to == "store":
+            _into_store(hidden, opened, good, bad, strict)
+        else:
+            _into_folder(hidden, good, to, loewdin, several=len(names) > 1)
+        if len(bad) == len(names):
+            name, reason = next(iter(bad.items()))
+            raise FormatError(f"{source}: none of its {len(names)} samples can be converted; {name}: {reason}")
+    for name, reason in bad.items():
+        console.print(f"left out: {name}: {reason}", style="yellow", markup=False, soft_wrap=True)
+    left_out = f", {len(bad)} left out" if bad else ""
+    console.print(f"{out}: {len(names) - len(bad)} samples{left_out}", markup=False, soft_wrap=True)
+
+
+def _good(
+    source: "Source", names: list[str], bad: dict[str, str], strict: bool, console: "Console"
+) -> Iterator["Sample"]:
+    """Samples that can be read and pass the checks; the others are noted in `bad`, or raised if `strict`."""
+    from harmose.errors import HarmoseError
+    from harmose.sample import check_sample
+
+    for name in progress(names, "converting", len(names), console):
+        try:
+            sample = source[name]
+            check_sample(sample)
+            _check_overlap(sample)
+            if sample.provenance.get("converged") is False:
+                raise HarmoseError(f"sample {name}: the calculation did not converge")
+        except HarmoseError as error:
+            if strict:
+                raise
+            bad[name] = str(error)
+        else:
+            yield sample
+
+
+def _check_overlap(sample: "Sample") -> None:
+    """S of a crystal at Gamma, where truncated or wrong cells show; of a molecule `check_sample` has looked."""
+    import numpy as np
+
+    from harmose.errors import MatrixError
+
+    if sample.overlap is None or not sample.structure.pbc.any():
+        return
+    try:
+        np.linalg.cholesky(sample.overlap.dense())
+    except np.linalg.LinAlgError:
+        raise MatrixError(f"sample {sample.name}: S at Gamma is not positive definite") from None
+
+
+def _into_store(path: Path, source: "Source", samples: Iterator["Sample"], bad: dict[str, str], strict: bool) -> None:
+    from harmose.data.store import Store
+    from harmose.errors import HarmoseError
+
+    first = next(samples, None)
+    if first is None:
+        return
+    known = source.basis if isinstance(source, Store) else first.basis
+    with Store.create(path, known, first.spin, source.metadata) as store:
+        batch = [first]
+        for sample in samples:
+            try:
+                store.check_fits(sample)
+            except HarmoseError as error:
+                if strict:
+                    raise
+                bad[sample.name] = str(error)
+                continue
+            batch.append(sample)
+            if len(batch) == BATCH:
+                store.append_all(batch, check=False)
+                batch = []
+        store.append_all(batch, check=False)
+        for name, reason in bad.items():
+            store.remember_failure(name, reason)
+        if isinstance(source, Store):
+            _keep_splits(source, store)
+
+
+def _keep_splits(source: "Store", store: "Store") -> None:
+    store.set_splits({split: [name for name in names if name in store] for split, names in source.splits.items()})
+
+
+def _into_folder(
+    path: Path, samples: Iterator["Sample"], to: str, loewdin: tuple[int, int, int] | None, several: bool
+) -> None:
+    from harmose.errors import FormatError
+    from harmose.files import write
+
+    if several:
+        path.mkdir()
+    for sample in samples:
+        place = path / _file_name(sample.name, to) if several else path
+        if place.exists():
+            raise FormatError(
+                f"{sample.name}: expected names that stay different as file names, got two of {place.name}"
+            )
+        if loewdin is not None:
+            from harmose.io.wannier90 import write_wannier90
+
+            write_wannier90(place, sample, loewdin)
+        else:
+            write(place, sample, to)
+
+
+def _file_name(name: str, to: str) -> str:
+    """A name without anything that could lead out of the folder."""
+    import re
+
+    plain = re.sub(r"[^\w.+=,-]+", "_", name).lstrip(".") or "sample"
+    return f"{plain}.npz" if to == "npz" else plain
