@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from harmose.basis import BasisSet
 from harmose.data.store import Store
 from harmose.errors import FormatError
-from harmose.files import read, write
+from harmose.files import read, read_all, write
+from harmose.spin import Spin
 
 
 @pytest.mark.parametrize("target", ["water.npz", "water"])
@@ -42,3 +44,56 @@ def test_other_paths_are_refused(tmp_path, water_basis, water_sample):
     Store.create(tmp_path / "empty", water_basis).close()
     with pytest.raises(FormatError, match="one of its 0 samples"):
         read(tmp_path / "empty")
+
+
+def test_format_overrides_what_is_recognised(tmp_path, random_crystal):
+    """A folder with the files of two formats."""
+    write(tmp_path / "x", random_crystal(), "deeph")
+    write(tmp_path / "old", random_crystal(), "deeph-legacy")
+    for file in (tmp_path / "old").iterdir():
+        if file.name != "info.json":
+            file.rename(tmp_path / "x" / file.name)
+    assert read(tmp_path / "x").provenance["format"] == "deeph"
+    assert read(tmp_path / "x", format="deeph-legacy").provenance["format"] == "deeph-legacy"
+    with pytest.raises(
+        FormatError, match=r"x: expected npz \(harmose's own\), got a folder with POSCAR, element\.dat, "
+    ):
+        read(tmp_path / "x", format="npz")
+    with pytest.raises(FormatError, match=r"format: expected one of .*deeph.*, got 'vasp'"):
+        read(tmp_path / "x", format="vasp")
+    with pytest.raises(FormatError, match=r"format: expected one of .*wannier90, got 'vasp'"):
+        write(tmp_path / "y", random_crystal(), "vasp")
+
+
+def test_folders_of_calculations(tmp_path, random_crystal):
+    """At any depth, in the order of their names, 9 before 10; hidden folders are none."""
+    for name in ("set/9", "set/10", "set/deeper/x", ".hidden/y"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, random_crystal(), "deeph")
+    names = [sample.name for sample in read_all(tmp_path)]
+    assert names == ["set/9", "set/10", "set/deeper/x"]
+    assert read(tmp_path / "set", "deeper/x").name == "deeper/x"
+    with pytest.raises(FormatError, match=r"expected the name of one of its 3 samples \(set/9, set/10, set/deeper/x\)"):
+        read(tmp_path)
+    with pytest.raises(FormatError, match="no calculation named 'x'"):
+        read(tmp_path, "x")
+    assert read(tmp_path / "set/10").name == "10"
+    sample = read(tmp_path / "set/10")
+    wide = BasisSet("wide", sample.basis.shells, dict.fromkeys(sample.basis.elements, 3.0))
+    assert {s.basis.name for s in read_all(tmp_path, basis=wide)} == {"wide"}
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+@pytest.mark.parametrize("format", ["store", "npz", "deeph", "deeph-legacy"])
+def test_every_spin_in_every_format(tmp_path, random_crystal, spin, format):
+    sample = random_crystal(spin)
+    path = tmp_path / ("x.npz" if format == "npz" else "x")
+    write(path, sample, format)
+    again = read(path, basis=sample.basis if format.startswith("deeph") else None)
+    assert (again.spin, again.basis) == (spin, sample.basis)
+    assert np.array_equal(again.hamiltonian.pairs, sample.hamiltonian.pairs)
+    assert np.array_equal(again.hamiltonian.values, sample.hamiltonian.values)
+    assert np.array_equal(again.overlap.values, sample.overlap.values)
+    assert np.array_equal(again.structure.pbc, [True] * 3)
+    assert np.array_equal(again.structure.cell.array, sample.structure.cell.array)
+    assert again.fermi_level == sample.fermi_level

@@ -82,7 +82,7 @@ def open_source(path: str | Path, format: str | None = None, basis: BasisSet | N
     if format is not None:
         if chosen[0].run is not None:  # its reader knows best what is missing
             return _open(chosen[0], {path.resolve().name: path}, path, basis)
-        raise FormatError(f"{path}: expected a {chosen[0].kind}, got {_found(path)}")
+        raise FormatError(f"{path}: expected {chosen[0].name} ({chosen[0].kind}), got {_found(path)}")
     known = "; ".join(f"{kind.name} ({kind.kind})" for kind in FORMATS)
     raise FormatError(f"{path}: not recognised, it is {_found(path)}; known are: {known}")
 

@@ -40,6 +40,32 @@ def assert_same(a: Sample, b: Sample) -> None:
     assert np.array_equal(a.orbital_energies, b.orbital_energies)
 
 
+@pytest.mark.parametrize("spin", list(Spin))
+def test_crystals_of_every_spin(tmp_path, random_crystal, spin):
+    """Cell, periodicity and both or four components come back; S is one real matrix beside any H."""
+    sample = random_crystal(spin)
+    sample = replace(sample, prior=sample.hamiltonian.with_values(sample.hamiltonian.values / 2))
+    levels = np.arange(float(sample.hamiltonian.n_orbitals))
+    sample = replace(sample, orbital_energies=np.stack([levels, levels]) if spin is Spin.COLLINEAR else levels)
+    with Store.create(tmp_path / "crystals", sample.basis, spin) as store:
+        store.append(sample)
+    with Store.open(tmp_path / "crystals") as store:
+        assert store.spin is spin
+        assert_same(store["random"], sample)
+
+
+def test_many_at_once_are_all_there_or_none(tmp_path, water_basis, water_sample):
+    with Store.create(tmp_path / "water", water_basis) as store:
+        with pytest.raises(MatrixError, match="sample water-2: H equals H0"):
+            store.append_all([water_sample(1), water_sample(2, prior=water_sample(2).hamiltonian)])
+        assert store.names() == []
+        store.append_all([water_sample(1), water_sample(2)])
+        with pytest.raises(FormatError, match="'water-2', which the store already has"):
+            store.append_all([water_sample(3), water_sample(2)])
+        assert store.names() == ["water-1", "water-2"]
+        assert_same(store["water-2"], water_sample(2))
+
+
 def test_round_trip_is_bit_exact_and_ordered(water_store, water_sample):
     with Store.open(water_store) as store:
         assert store.names() == [f"water-{k}" for k in range(8)]

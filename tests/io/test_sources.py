@@ -1,0 +1,83 @@
+"""Folders of calculations: one basis set for all, whatever each would have measured for itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harmose.basis import BasisSet, Shell
+from harmose.errors import BasisError, FormatError, HarmoseError
+from harmose.io.deeph import read_deeph
+from harmose.io.sources import Runs, common_basis
+
+SHELLS = {1: (Shell(1, 0),), 6: (Shell(2, 0), Shell(2, 1))}
+
+
+def basis(radii, shells=SHELLS, name="x"):
+    return BasisSet(name, {z: shells[z] for z in radii}, radii)
+
+
+def test_common_basis():
+    both = common_basis(basis({1: 2.0, 6: 3.5}), basis({6: 3.0}))
+    assert dict(both.radii) == {1: 2.0, 6: 3.5}
+    assert common_basis(basis({6: 3.0}), basis({1: 2.0, 6: 3.5})) == both
+    with pytest.raises(BasisError, match="two different sets of shells for C"):
+        common_basis(basis({6: 3.0}), basis({6: 3.0}, {6: (Shell(2, 0),)}))
+    with pytest.raises(BasisError, match="expected calculations in one basis set, got x and y"):
+        common_basis(basis({6: 3.0}), basis({6: 3.0}, name="y"))
+
+
+@pytest.fixture
+def reader(tmp_path, water_sample):
+    """A reader that measures 6 angstrom in `a`, 7 in `b`, and fails in `c`; and what it was asked for."""
+    asked = []
+
+    def read(folder, given=None):
+        asked.append((folder.name, given))
+        if folder.name == "c":
+            raise FormatError("c: damaged")
+        sample = water_sample(1)
+        own = given or replace_radii(sample.basis, 6.0 if folder.name == "a" else 7.0)
+        h = replace(sample.hamiltonian, basis=own)
+        return replace(sample, name=folder.name, basis=own, hamiltonian=h, overlap=None, prior=None)
+
+    return read, asked
+
+
+def replace_radii(own, radius):
+    return BasisSet(own.name, own.shells, dict.fromkeys(own.shells, radius))
+
+
+def test_runs_share_the_larger_radii(tmp_path, reader):
+    read, asked = reader
+    runs = Runs({"first": tmp_path / "a", "second": tmp_path / "b", "third": tmp_path / "c"}, read)
+    assert runs.names() == ["first", "second", "third"]
+    assert asked == []
+    assert list(runs.survey()) == ["first", "second", "third"]
+    assert list(runs.survey()) == []
+    assert runs["first"].basis.radii[1] == 7.0
+    assert runs["first"].name == "first"
+    with pytest.raises(HarmoseError, match="c: damaged"):
+        runs["third"]
+    with pytest.raises(FormatError, match="no calculation named 'x'; there are first, second, third"):
+        runs["x"]
+    assert len(asked) == 6
+
+
+def test_one_run_or_a_given_basis_need_no_survey(tmp_path, reader, water_basis):
+    read, asked = reader
+    assert Runs({"a": tmp_path / "a"}, read)["a"].basis.radii[1] == 6.0
+    assert len(asked) == 1
+    given = replace_radii(water_basis, 9.0)
+    assert Runs({"a": tmp_path / "a", "b": tmp_path / "b"}, read, given)["b"].basis == given
+    assert len(asked) == 2
+
+
+def test_real_molecules_of_three_compositions(shared_data):
+    folders = {f.name: f for f in sorted((shared_data / "dft-outputs" / "deeph-molecules").iterdir())[::4]}
+    runs = Runs(folders, read_deeph)
+    samples = [runs[name] for name in runs.names()]
+    assert len({sample.basis.fingerprint for sample in samples}) == 1
+    assert samples[0].basis.elements == (1, 6, 8)
+    for sample, folder in zip(samples, folders.values()):
+        assert np.array_equal(sample.hamiltonian.dense(), read_deeph(folder).hamiltonian.dense())
