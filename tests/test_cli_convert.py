@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harmose.basis import BasisSet
 from harmose.cli import main
 from harmose.data.checks import check
 from harmose.data.store import Store
 from harmose.files import read, read_all, write
+from harmose.io.assembly import zeros
 from harmose.io.deeph import read_deeph, write_deeph
 from harmose.spin import Spin
 
@@ -194,6 +196,21 @@ def test_refused(shared_data, water_store, water_sample, three_runs, capsys, tmp
     assert "no sample named 'fire'" in refused(capsys, water_store, "x", "--sample", "fire")
     runs = shared_data / "dft-outputs"
     assert "expected calculations of one format, got " in refused(capsys, runs, "store")
+
+
+def test_other_shells_are_left_out(random_crystal, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    sample = random_crystal()
+    write_deeph("runs/a", sample)
+    write_deeph("runs/c", sample)
+    other = {z: shells[:-1] for z, shells in sample.basis.shells.items()}
+    basis = BasisSet("random", other, sample.basis.radii)
+    h, s = (zeros(sample.structure, basis) for _ in "HS")
+    _, row, col = s.elements
+    h, s = (x.with_values(np.where(s.is_onsite & (row == col), 1.0, 0.0)[None]) for x in (h, s))
+    write_deeph("runs/b", replace(sample, basis=basis, hamiltonian=h, overlap=s))
+    assert run("runs", "store") == 0
+    assert "left out: b: runs/b: expected C with shells s p as in basis random, got s" in capsys.readouterr().out
 
 
 def test_force_replaces_a_store(three_runs, water_store, capsys):

@@ -80,6 +80,23 @@ def test_predictions_in_place_of_hamiltonians(tmp_path, random_crystal):
     assert np.array_equal(read_deeph_legacy(tmp_path / "x", sample.basis).hamiltonian.values, sample.hamiltonian.values)
 
 
+def test_predictions_need_not_be_hermitian(tmp_path, random_crystal):
+    """Networks predict both directions of a pair; their mean is read. Nonsense is refused all the same."""
+    sample = random_crystal()
+    write_deeph_legacy(tmp_path / "x", sample)
+    (tmp_path / "x" / "hamiltonians.h5").rename(tmp_path / "x" / "hamiltonians_pred.h5")
+    with h5py.File(tmp_path / "x" / "hamiltonians_pred.h5", "r+") as file:
+        file["[0, 0, 0, 1, 2]"][0, 0] += 0.02
+    again = read_deeph_legacy(tmp_path / "x", sample.basis)
+    change = again.hamiltonian.block(0, 1) - sample.hamiltonian.block(0, 1)
+    assert change[0, 0] == pytest.approx(0.01)
+    assert np.count_nonzero(np.abs(change) > 1e-12) == 1
+    with h5py.File(tmp_path / "x" / "hamiltonians_pred.h5", "r+") as file:
+        file["[0, 0, 0, 1, 2]"][0, 0] += 5.0
+    with pytest.raises(HarmoseError, match=r"hamiltonians_pred\.h5: .* the two differ by 5"):
+        read_deeph_legacy(tmp_path / "x", sample.basis)
+
+
 def local_frames(folder, sample, skip=()):
     """Turn hamiltonians.h5 into rh.h5 and rc.h5 as DeepH does, block by block: H' = U^T H U in OpenMX's order."""
     rng, frames = np.random.default_rng(5), {}

@@ -58,7 +58,8 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     rows, cols, cells = _elements(folder / "rs_indices.out", n_orbitals)
     channels = _hamiltonians(folder)
     h_values = np.stack([_values(path, len(rows)) * HARTREE for path in channels])
-    s_values = _values(_one_of(folder, "rs_overlap"), len(rows))
+    overlap = _one_of(folder, "rs_overlap")
+    s_values = _values(overlap, len(rows))
     atom = np.repeat(np.arange(len(structure)), [sum(s.size for s in shells[z]) for z in structure.numbers.tolist()])
     keys = np.column_stack([atom[rows], atom[cols], cells + _shifts(structure, atom[rows], atom[cols])])
     if basis is None:
@@ -71,7 +72,7 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
         return from_elements(structure, basis, rows, cols, keys[:, 2:], values, rules, kind, AIMS)
 
     h_rules = hamiltonian_rules(str(channels[0]), one_triangle=True)
-    s_rules = overlap_rules(str(folder / "rs_overlap"), one_triangle=True)
+    s_rules = overlap_rules(str(overlap), one_triangle=True)
     log = _log(folder / "aims.out")
     charge = _control_number(folder / "control.in", "charge") or 0.0
     return Sample(

@@ -6,7 +6,7 @@ diag(S, S) in some. A spinful Hamiltonian that is real and never couples up with
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ NAME = "deeph"
 """The basis set's name: the formats have none."""
 
 
+PREDICTED_ASYMMETRY = 1.0
+"""eV by which a predicted block may differ from the adjoint of the reversed one; networks predict both. Their mean is taken."""
+
+
 @dataclass(frozen=True)
 class RawOperator:
     """As in the file `where`: keys (B, 5) i, j, R from 0, shapes (B, 2), entries (size,), block after block by rows."""
@@ -42,6 +46,7 @@ class RawOperator:
     keys: np.ndarray
     shapes: np.ndarray
     entries: np.ndarray
+    predicted: bool = False
 
 
 def make_sample(
@@ -66,7 +71,10 @@ def make_sample(
         basis = _basis(degrees, covering_radii(structure, reached, LEAST_RADIUS))
     _check_same_shells(basis, degrees, folder)
     structure = _without_needless_periodicity(structure, basis, h.keys)
-    h_matrix = from_blocks(structure, basis, h.keys, h.values, hamiltonian_rules(hamiltonian.where), spin, convention)
+    rules = hamiltonian_rules(hamiltonian.where)
+    if hamiltonian.predicted:
+        rules = replace(rules, asymmetry=PREDICTED_ASYMMETRY)
+    h_matrix = from_blocks(structure, basis, h.keys, h.values, rules, spin, convention)
     s_matrix = None
     if overlap is not None and s is not None:
         s_matrix = from_blocks(structure, basis, s.keys, s.values, overlap_rules(overlap.where), convention=convention)

@@ -5,7 +5,7 @@
     orbital_types.dat             the l of each atom's shells, a line per atom
     info.json                     isspinful, fermi_level (eV), isorthogonal, nsites, norbits
     hamiltonians.h5, overlaps.h5  dataset "[Rx, Ry, Rz, i, j]", atoms from 1: the block (n_i, n_j), H in eV
-    hamiltonians_pred.h5          the same of a prediction; read where there is no hamiltonians.h5
+    hamiltonians_pred.h5          the same of a prediction, whose two directions differ; read where there is no hamiltonians.h5
     rh.h5, rh_pred.h5, rc.h5      blocks in a local frame of each pair, and its axes as columns; read where there is neither
 
 Orbitals are in OpenMX's order, without Condon-Shortley sign: p x, y, z; d z2, x2-y2, xy, xz, yz; f z3, xz2, yz2,
@@ -15,6 +15,7 @@ z(x2-y2), xyz, x(x2-3y2), y(3x2-y2). Spin: `io.deeph_blocks`.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -132,14 +133,15 @@ def _read_hamiltonian(
 ) -> RawOperator:
     for name in ("hamiltonians.h5", "hamiltonians_pred.h5"):
         if (folder / name).is_file():
-            return _read_operator(folder / name)
+            return replace(_read_operator(folder / name), predicted="pred" in name)
     for name in ("rh.h5", "rh_pred.h5"):
         if (folder / name).is_file():
             if spinful:
                 raise FormatError(
                     f"{folder / name}: expected hamiltonians.h5 for a spinful calculation, got local frames only"
                 )
-            return _out_of_local_frames(_read_operator(folder / name), folder / "rc.h5", structure, degrees)
+            rotated = replace(_read_operator(folder / name), predicted="pred" in name)
+            return _out_of_local_frames(rotated, folder / "rc.h5", structure, degrees)
     raise FormatError(f"{folder}: expected hamiltonians.h5, got a folder without H")
 
 
@@ -189,7 +191,7 @@ def _out_of_local_frames(
             )
         where = starts[index][:, None, None] + np.arange(n1 * n2).reshape(n1, n2)
         entries[where] = d1 @ entries[where] @ d2.transpose(0, 2, 1)
-    return RawOperator(rotated.where, rotated.keys, rotated.shapes, entries)
+    return replace(rotated, entries=entries)
 
 
 def _frame_wigner(degrees: Sequence[int], q: np.ndarray) -> np.ndarray:

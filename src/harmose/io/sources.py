@@ -4,6 +4,7 @@ A store, a database of a data set, or a folder of run folders looks the same to 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,11 +55,10 @@ class Runs:
             return
         basis = None
         for name, folder in self._folders.items():
-            try:
+            # What is wrong with a calculation, `source[name]` will say; here it must not stop the others.
+            with suppress(HarmoseError):
                 own = self._read(folder, None).basis
-            except HarmoseError:
-                own = None  # `source[name]` will say it
-            basis = own if basis is None else common_basis(basis, own) if own is not None else basis
+                basis = own if basis is None else common_basis(basis, own)
             yield name
         self._basis = basis
 
