@@ -177,7 +177,9 @@ def test_runs_of_another_spin_are_left_out(random_crystal, tmp_path, capsys):
     write_deeph(tmp_path / "runs" / "a", random_crystal())
     write_deeph(tmp_path / "runs" / "b", random_crystal(Spin.COLLINEAR))
     assert run("runs", "store") == 0
-    assert "left out: b: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "left out: b: " in out
+    assert out.endswith("store: 1 sample, 1 left out\n")
     assert "expected spin none, got collinear" in refused(capsys, "runs", "other", "--strict")
 
 

@@ -83,8 +83,9 @@ def convert(
             raise FormatError(f"{source}: none of its {len(names)} samples can be converted; {name}: {reason}")
     for name, reason in bad.items():
         console.print(f"left out: {name}: {reason}", style="yellow", markup=False, soft_wrap=True)
+    done = len(names) - len(bad)
     left_out = f", {len(bad)} left out" if bad else ""
-    console.print(f"{out}: {len(names) - len(bad)} samples{left_out}", markup=False, soft_wrap=True)
+    console.print(f"{out}: {done} sample{'' if done == 1 else 's'}{left_out}", markup=False, soft_wrap=True)
 
 
 def _good(
