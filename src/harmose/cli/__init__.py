@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from harmose.cli import convert, data, models, work
+from harmose.cli import convert, data, models, periodic, work
 from harmose.cli.options import examples
 from harmose.errors import HarmoseError
 
@@ -25,7 +25,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command(epilog=examples("harmose demo"))(work.demo)
-app.command(epilog=examples("harmose label water.xyz water --functional pbe --basis def2-svp --workers 2"))(work.label)
+app.command(
+    epilog=examples(
+        "harmose label water.xyz water --functional pbe --basis def2-svp --workers 2",
+        "harmose label graphene.xyz graphene --code cp2k --kmesh 3 3 1",
+    )
+)(work.label)
 app.command(
     epilog=examples(
         "harmose convert siesta-runs silicon",
@@ -46,6 +51,18 @@ app.command(
         "harmose orbitals water frame-0",
     )
 )(models.orbitals)
+app.command(
+    epilog=examples(
+        "harmose bands graphene pristine_1x1 --path GMKG --window -20 10 --out bands.png",
+        "harmose bands runs/graphene new.cif --reference graphene --out bands.png",
+    )
+)(periodic.bands)
+app.command(
+    epilog=examples(
+        "harmose dos graphene pristine_1x1 --by l --window -20 10 --out dos.png",
+        "harmose dos runs/graphene new.cif --reference graphene --out dos.png",
+    )
+)(periodic.dos)
 app.command(epilog=examples("harmose scf runs/water new.xyz"))(models.scf)
 app.command(epilog=examples("harmose version"))(work.version)
 

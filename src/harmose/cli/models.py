@@ -38,7 +38,7 @@ def evaluate(
     model: ModelArgument,
     store: StoreArgument,
     split: Annotated[str | None, typer.Option(help="Which samples.  [default: test, else val, else all]")] = None,
-    unit: Annotated[str, typer.Option(help="uEh, meV, eV or Ha.")] = "uEh",
+    unit: Annotated[str | None, typer.Option(help="uEh, meV, eV or Ha.  [default: uEh; crystals: meV]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
     max_samples: Annotated[int | None, typer.Option(min=1, help="Only the first ones of the split.")] = None,
     rotations: Annotated[
@@ -53,7 +53,7 @@ def evaluate(
     from harmose.evaluate.report import terminal_table, write_report
     from harmose.units import ERROR_UNITS
 
-    if unit not in ERROR_UNITS:
+    if unit is not None and unit not in ERROR_UNITS:
         raise ConfigError(f"--unit: expected one of {', '.join(ERROR_UNITS)}, got {unit!r}")
     _check_report(out, force)
     console = terminal()
@@ -64,6 +64,8 @@ def evaluate(
         found = _predictions(loaded, opened, names)
         predictions = list(progress(found, "predicting", len(names), console))
     result = evaluated(predictions, _rotation_errors(loaded, predictions, rotations))
+    crystals = any(prediction.sample.structure.pbc.any() for prediction in predictions)
+    unit = unit or ("meV" if crystals else "uEh")
     console.print(terminal_table(result, unit))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -163,7 +165,8 @@ def predict(
     samples = (_predicted(loaded, model, atoms_by_name[name], name) for name in names)
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
-            write(hidden, *samples)
+            (sample,) = samples
+            write(hidden, sample)
         else:
             settings = {**loaded.card.settings, "kind": "prediction", "model": model}
             with new_store(hidden, loaded.card.basis, loaded.card.spin, settings) as store:

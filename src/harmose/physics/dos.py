@@ -26,6 +26,9 @@ from harmose.spin import Spin
 WIDTH = 0.2
 """Of the Gaussians, eV."""
 
+POINTS, MAX_POINTS = 1001, 1_000_000
+"""Of the energies: the least number unless another is given, and the greatest."""
+
 FINE_SPACING = 0.08
 """Of the default mesh for Gaussians (1/angstrom): single k-points are not to be seen. Tetrahedra need fewer points."""
 
@@ -63,7 +66,7 @@ def dos(
     window: tuple[float, float] | None = None,
     width: float | None = WIDTH,
     by: str | None = None,
-    points: int = 1001,
+    points: int | None = None,
     smearing: Smearing = ROOM_TEMPERATURE,
     fermi_level: float | None = None,
 ) -> DensityOfStates:
@@ -71,7 +74,8 @@ def dos(
 
     `window` (eV) is relative to the Fermi level, where it is known: given, or that of `n_electrons` per cell with
     `smearing`; by default it holds all levels. `width` is the standard deviation of the Gaussians in eV, None for
-    tetrahedra. `by` divides it by "element", "atom", "shell" or "l". A molecule has the one k-point Gamma.
+    tetrahedra. `by` divides it by "element", "atom", "shell" or "l". `points` energies, by default 1001, or as many as draw
+    each Gaussian with five points to its width. A molecule has the one k-point Gamma.
 
     Raises `MatrixError` without S and as `eigenvalues`, `ConfigError` for a width, window, mesh or division that has no
     meaning.
@@ -79,14 +83,14 @@ def dos(
     s = check_overlap(s, "density of states")
     if width is not None and not 0 < width < np.inf:
         raise ConfigError(f"density of states: expected a positive width in eV, got {width}")
-    if not 2 <= points <= 1_000_000:
-        raise ConfigError(f"density of states: expected 2 to 1000000 points, got {points}")
+    if points is not None and not 2 <= points <= MAX_POINTS:
+        raise ConfigError(f"density of states: expected 2 to {MAX_POINTS} points, got {points}")
     groups = grouping(by)(h) if by is not None else {}
     chosen = mesh_for(h, mesh if mesh is not None else default_mesh(structure, width))
     energies, weights = _levels(h, s, chosen, groups)
     if fermi_level is None and n_electrons is not None:
         fermi_level = found_level(energies, chosen.weights, n_electrons, h.spin, smearing)
-    grid = _grid(energies, window, fermi_level or 0.0, 6 * width if width is not None else 0.5, points)
+    grid = _grid(energies, window, fermi_level or 0.0, width, points)
     n_spins = 2 if h.spin is Spin.COLLINEAR else 1
     # one column of weights for the total, one for each group
     shape = (n_spins, len(chosen.kpoints), -1, energies.shape[-1])
@@ -119,13 +123,14 @@ def _levels(h: BlockMatrix, s: BlockMatrix, mesh: KMesh, groups: Groups) -> tupl
 
 
 def _grid(
-    energies: np.ndarray, window: tuple[float, float] | None, zero: float, margin: float, points: int
+    energies: np.ndarray, window: tuple[float, float] | None, zero: float, width: float | None, points: int | None
 ) -> np.ndarray:
-    if window is None:
-        return np.linspace(energies.min() - margin, energies.max() + margin, points)
-    low, high = window
+    margin = 0.5 if width is None else 6 * width
+    low, high = (energies.min() - margin - zero, energies.max() + margin - zero) if window is None else window
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ConfigError(f"window: expected two energies in eV, the lower first, got {low:g} and {high:g}")
+    if points is None:
+        points = int(np.clip(5 * (high - low) / (width or np.inf), POINTS, MAX_POINTS))
     return zero + np.linspace(low, high, points)
 
 
