@@ -262,12 +262,6 @@ FORMATS = (
         "harmose.io.aims:read_aims",
     ),
     Format(
-        "cp2k",
-        "CP2K run with KS_CSR_WRITE and S_CSR_WRITE",
-        lambda path: _function("harmose.io.cp2k:is_cp2k")(path),
-        "harmose.io.cp2k:read_cp2k",
-    ),
-    Format(
         "qh9",
         "QH9 database",
         _has_table("data", "id", "N", "Z", "pos", "Ham"),
