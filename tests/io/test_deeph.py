@@ -6,6 +6,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+import scipy.linalg
 
 from harmose.basis import BasisSet
 from harmose.errors import BasisError, FormatError, HarmoseError, MatrixError, StructureError
@@ -96,6 +97,33 @@ def test_round_trip(tmp_path, random_crystal, spin):
     assert np.array_equal(again.structure.cell.array, sample.structure.cell.array)
     assert (again.fermi_level, again.n_electrons) == (sample.fermi_level, sample.n_electrons)
     assert [f.name for f in tmp_path.iterdir()] == ["random"]
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+def test_written_files_mean_what_deeph_says(tmp_path, random_crystal, spin):
+    """H(k) and S(k) added up block by block as DeepH documents them: [[uu, ud], [du, dd]] with all up orbitals first."""
+    sample, k = random_crystal(spin), np.array([0.13, -0.4, 0.27])
+    write_deeph(tmp_path / "x", sample)
+    counts, starts = sample.hamiltonian.orbital_counts, sample.hamiltonian.orbital_starts
+    n, spins = sample.hamiltonian.n_orbitals, 1 if spin is Spin.NONE else 2
+    h_k, s_k = np.zeros((2, spins * n, spins * n), dtype=complex)
+    for matrix, name, components in ((h_k, "hamiltonian.h5", spins), (s_k, "overlap.h5", 1)):
+        with h5py.File(tmp_path / "x" / name) as file:
+            pairs, bounds, entries = (file[key][()] for key in ("atom_pairs", "chunk_boundaries", "entries"))
+            assert np.array_equal(file["chunk_shapes"][()], components * counts[pairs[:, 3:]])
+        for (*cell, i, j), a, b in zip(pairs.tolist(), bounds, bounds[1:]):
+            block = np.exp(2j * np.pi * np.dot(k, cell)) * entries[a:b].reshape(components * counts[[i, j]])
+            for row in range(spins):
+                for col in range(spins):
+                    part = block if components == 1 else np.split(np.split(block, 2)[row], 2, axis=1)[col]
+                    at = (
+                        slice(row * n + starts[i], row * n + starts[i + 1]),
+                        slice(col * n + starts[j], col * n + starts[j + 1]),
+                    )
+                    matrix[at] += part * (components == spins or row == col)
+    found = scipy.linalg.eigh(h_k, s_k, eigvals_only=True)
+    expected = np.sort(eigenvalues(sample.hamiltonian, sample.overlap, k).ravel())
+    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_round_trip_of_a_real_crystal_writes_its_blocks(tmp_path, shared_data, mote2):
