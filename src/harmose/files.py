@@ -188,6 +188,16 @@ def _has(*patterns: str) -> Callable[[Path], bool]:
     return recognises
 
 
+def _has_one_of(*patterns: str) -> Callable[[Path], bool]:
+    """Recognises folders that hold a file of one of the patterns."""
+    return lambda path: path.is_dir() and any(any(path.glob(pattern)) for pattern in patterns)
+
+
+def _is_siesta(path: Path) -> bool:
+    """A folder with HSX or TSHS files, or such a file, or an input of SIESTA."""
+    return _has_one_of("*.HSX", "*.TSHS")(path) or (path.suffix in (".HSX", ".TSHS", ".fdf") and path.is_file())
+
+
 def _has_table(table: str, *names: str) -> Callable[[Path], bool]:
     """Recognises SQLite databases by the columns of a table."""
     return lambda path: is_sqlite(path) and set(columns(path, table)) >= set(names)
@@ -260,6 +270,15 @@ FORMATS = (
         "FHI-aims run with output_rs_matrices",
         _has("geometry.in", "basis-indices.out", "rs_indices.out"),
         "harmose.io.aims:read_aims",
+    ),
+    Format("siesta", "SIESTA run, or its .fdf, .HSX or .TSHS file", _is_siesta, "harmose.io.siesta:read_siesta"),
+    Format(
+        "abacus",
+        "ABACUS run with out_mat_hs2",
+        _has_one_of(
+            *(folder + name for folder in ("", "OUT.*/") for name in ("hrs1_nao.csr", "data-HR-sparse_SPIN0.csr"))
+        ),
+        "harmose.io.abacus:read_abacus",
     ),
     Format(
         "qh9",
