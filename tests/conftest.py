@@ -117,7 +117,7 @@ def untrained_model(tmp_path, water_store) -> Path:
     from harmose.nn.model import ModelSettings, TwoStage
 
     with Store.open(water_store) as store:
-        baseline = fitted_baseline(store, store.splits["train"], prior=False)
+        baseline, _ = fitted_baseline(store, store.splits["train"], prior=False)
         space, settings = target_space(store.basis), ModelSettings()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from harmose.baseline import Baseline
 from harmose.basis import BasisSet
 from harmose.batch import graph_batch
 from harmose.blocks import BlockMatrix
+from harmose.closed_form.baseline import Baseline
+from harmose.closed_form.state import from_state, to_state
 from harmose.data.dataset import join, restore, target_space
 from harmose.errors import FormatError, HarmoseError, ModelError
 from harmose.graph import build_graph
@@ -216,7 +217,7 @@ def save(model: Model, path: str | Path) -> None:
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in model.network.state_dict().items()}
-    tensors |= {f"baseline.{k}": v for k, v in model.baseline.state().items()}
+    tensors |= {f"baseline.{k}": v for k, v in to_state(model.baseline).items()}
     write_tensors(path / WEIGHTS, tensors)
     _replace(path / CARD, lambda hidden: hidden.write_text(model.card.to_json(), encoding="utf-8"))
 
@@ -291,9 +292,7 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
             want, got = tuple(expected[name].shape), tuple(tensor.shape)
             raise ModelError(f"{path}: expected {name} of shape {want} by the card, got {got}")
     network.load_state_dict(found)
-    baseline = Baseline.from_state(space, _with_prefix(tensors, "baseline."))
-    if set(baseline.pairs) != set(baseline.pair_scale) or set(baseline.onsite) != set(baseline.onsite_scale):
-        raise ModelError(f"{path}: the baseline is not whole: some of its regressions or their scales are missing")
+    baseline = from_state(space, _with_prefix(tensors, "baseline."))
     return Model(network.eval().requires_grad_(False), baseline, card)
 
 

@@ -50,7 +50,7 @@ class TrainConfig(BaseModel):
     threads: Annotated[int, Field(gt=0)] | None = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     prior: Literal["none", "H0"] = "none"
-    three_body: bool = True
+    many_body: bool = True
     train_split: str = "train"
     val_split: str = "val"
     validations: Annotated[int, Field(gt=0)] = 20

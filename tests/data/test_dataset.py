@@ -22,7 +22,6 @@ from harmose.data.dataset import (
     prepare,
     restore,
     sample_graph,
-    separate,
     target_space,
 )
 from harmose.data.store import Store
@@ -59,7 +58,7 @@ def assert_equal(a: Tensor, b: Tensor, name: str = "") -> None:
 
 def test_a_batch_is_its_samples_one_by_one(mixed_store):
     names = mixed_store.names()
-    baseline = fitted_baseline(mixed_store, names, prior=False)
+    baseline, _ = fitted_baseline(mixed_store, names, prior=False)
     space = baseline.space
     dataset = load_dataset(mixed_store, names, baseline, prior=False)
     chosen = [7, 1, 3, 8]
@@ -89,7 +88,7 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
 
 def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
     names = mixed_store.names()
-    baseline = fitted_baseline(mixed_store, names, prior=True)
+    baseline, _ = fitted_baseline(mixed_store, names, prior=True)
     kept, streamed = (load_dataset(mixed_store, names, baseline, True, memory=m) for m in (10**9, 0))
     assert (kept.n_ready, streamed.n_ready) == (9, 0)
     a, b = kept.batch([5, 0, 4]), streamed.batch([5, 0, 4])
@@ -103,7 +102,7 @@ def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
 
 def test_restore_inverts_prepare(mixed_store):
     names = mixed_store.names()
-    baseline = fitted_baseline(mixed_store, names, prior=False)
+    baseline, _ = fitted_baseline(mixed_store, names, prior=False)
     measured = measure(baseline.space, [mixed_store[n] for n in names], prior=False)
     prepared = prepare(measured, baseline)
     restored = restore(baseline, measured.joined.oriented, prepared.targets)
@@ -122,24 +121,21 @@ def test_values_and_split_are_inverse(mixed_store):
         assert np.array_equal(part.dense(), sample.hamiltonian.dense())
 
 
-def test_separate_gives_each_sample_its_own(mixed_store):
-    space = target_space(mixed_store.basis)
-    samples = list(mixed_store)
-    for sample, (oriented, c) in zip(samples, separate(measure(space, samples, True)), strict=True):
-        expected = space.orient(build_graph(sample.structure, space.basis))
-        for name in ("species", "first", "second", "vectors", "flipped", "kind"):
-            assert np.array_equal(getattr(oriented, name), getattr(expected, name)), name
-        assert all(np.array_equal(oriented.members[g], expected.members[g]) for g in space.groups)
-        alone = to_coefficients(space, sample.hamiltonian - sample.prior, expected)
-        for key, x in alone.pairs.items():
-            torch.testing.assert_close(c.pairs[key], x, rtol=0, atol=1e-10)
-        for key, x in alone.onsite.items():
-            torch.testing.assert_close(c.onsite[key], x, rtol=0, atol=1e-10)
+def test_with_unseen_predictions_the_network_learns_what_they_leave(mixed_store):
+    names = mixed_store.names()
+    baseline, unseen = fitted_baseline(mixed_store, names, prior=False)
+    dataset = load_dataset(mixed_store, names, baseline, prior=False, memory=0, unseen=unseen)
+    assert dataset.n_ready == len(names)
+    measured = measure(baseline.space, [mixed_store[n] for n in names], prior=False)
+    batch = dataset.batch(range(len(names)))
+    for group, targets in batch.targets.pairs.items():
+        expected = measured.coefficients.pairs[group] - unseen.pairs[group]
+        torch.testing.assert_close(targets * batch.scales.pairs[group], expected.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_mae_is_that_of_the_dense_matrices(mixed_store):
     names = mixed_store.names()
-    baseline = fitted_baseline(mixed_store, names[:6], prior=True)
+    baseline, _ = fitted_baseline(mixed_store, names[:6], prior=True)
     reference = Reference(mixed_store, names, baseline, prior=True)
     generator = torch.Generator().manual_seed(0)
     noise = {}

@@ -23,7 +23,7 @@ SMALL = {
     "validations": 2,
     "accelerator": "cpu",
     "tensorboard": False,
-    "three_body": False,
+    "many_body": False,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from harmose.units import MICRO_HARTREE
 def batch(water_store):
     with Store.open(water_store) as store:
         names = store.splits["train"]
-        return load_dataset(store, names, fitted_baseline(store, names, False), False).batch([4, 0, 2]), store.basis
+        return load_dataset(store, names, fitted_baseline(store, names, False)[0], False).batch([4, 0, 2]), store.basis
 
 
 def naive(space, predicted, batch) -> float:

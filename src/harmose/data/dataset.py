@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmose.baseline import Baseline, fit_baseline
 from harmose.basis import BasisSet
 from harmose.batch import GraphBatch, collate, graph_batch
 from harmose.blocks import BlockMatrix
+from harmose.closed_form.baseline import Baseline
+from harmose.closed_form.fit import Training, fit_baseline
 from harmose.data.store import Store
 from harmose.errors import FormatError, MatrixError
 from harmose.graph import Graph, build_graph
@@ -138,35 +139,6 @@ def measure(space: TargetSpace, samples: Sequence[Sample], prior: bool) -> Measu
     )
 
 
-def separate(measured: Measured) -> Iterator[tuple[OrientedPairs, Coefficients]]:
-    """Oriented pairs and coefficients of each sample, as `fit_baseline` takes them."""
-    o, c = measured.joined.oriented, measured.coefficients
-    n_atoms, n_pairs = measured.joined.atom_counts, measured.joined.pair_counts
-    atoms, pairs = (np.concatenate([[0], np.cumsum(n.sum(1))]) for n in (n_atoms, n_pairs))
-    atom_rows, pair_rows = (np.concatenate([[[0] * n.shape[1]], np.cumsum(n, axis=0)]) for n in (n_atoms, n_pairs))
-    for k in range(measured.joined.n_samples):
-        a, p = slice(atoms[k], atoms[k + 1]), slice(pairs[k], pairs[k + 1])
-        of_group = {g: slice(*pair_rows[k : k + 2, i]) for i, g in enumerate(o.members)}
-        of_signature = {s: slice(*atom_rows[k : k + 2, i]) for i, s in enumerate(o.atoms)}
-        oriented = OrientedPairs(
-            o.species[a],
-            o.first[p] - a.start,
-            o.second[p] - a.start,
-            o.vectors[p],
-            o.flipped[p],
-            o.kind[p],
-            {g: o.members[g][rows] - p.start for g, rows in of_group.items()},
-            {s: o.atoms[s][rows] - a.start for s, rows in of_signature.items()},
-        )
-        yield (
-            oriented,
-            Coefficients(
-                {g: c.pairs[g][rows] for g, rows in of_group.items()},
-                {s: c.onsite[s][rows] for s, rows in of_signature.items()},
-            ),
-        )
-
-
 @dataclass(frozen=True)
 class TrainingBatch:
     """Graphs with normalised targets, the scales (eV) to multiply errors by, and the number of matrix elements."""
@@ -265,10 +237,10 @@ def map_coefficients(function: Callable[..., Tensor], *c: Coefficients) -> Coeff
     )
 
 
-def prepare(measured: Measured, baseline: Baseline) -> Prepared:
-    """Normalised in float64, then rounded to float32."""
+def prepare(measured: Measured, baseline: Baseline, values: Coefficients | None = None) -> Prepared:
+    """Normalised in float64, then rounded to float32; `values` stand in for those of the baseline."""
     joined, oriented = measured.joined, measured.joined.oriented
-    values, scales = baseline.values(oriented), baseline.scales(oriented)
+    values, scales = values or baseline.values(oriented), baseline.scales(oriented)
     targets = map_coefficients(lambda c, v, s: ((c - v) / s).float(), measured.coefficients, values, scales)
     return Prepared(
         measured.names,
@@ -355,19 +327,19 @@ def _quiet(_: int) -> None:
 
 
 def fitted_baseline(
-    store: Store, names: Sequence[str], prior: bool, three_body: bool = True, advance: Advance = _quiet
-) -> Baseline:
-    """The closed-form part of stage 1, fitted to the samples `names` in one pass through the store."""
+    store: Store, names: Sequence[str], prior: bool, many_body: bool = True, advance: Advance = _quiet
+) -> tuple[Baseline, Coefficients]:
+    """The closed-form part of stage 1, fitted to the samples `names`, and what it says of each without having seen it."""
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
-    space = target_space(store.basis)
-
-    def training() -> Iterator[tuple[OrientedPairs, Coefficients]]:
-        for samples in chunks(store, names):
-            yield from separate(measure(space, samples, prior))
-            advance(len(samples))
-
-    return fit_baseline(space, training(), three_body)
+    space, samples = target_space(store.basis), []
+    for name in names:
+        samples.append(store[name])
+        advance(1)
+    measured = measure(space, samples, prior)
+    joined = measured.joined
+    training = Training(space, joined.oriented, measured.coefficients, joined.pair_sample, joined.atom_sample)
+    return fit_baseline(training, many_body)
 
 
 def load_dataset(
@@ -376,16 +348,22 @@ def load_dataset(
     baseline: Baseline,
     prior: bool,
     memory: int = MEMORY,
-    advance: Advance = _quiet,
+    unseen: Coefficients | None = None,
 ) -> Dataset:
-    """The samples `names`, normalised by `baseline`; the first ones, up to `memory` bytes, prepared now and kept."""
+    """The samples `names`, normalised by `baseline`; the first ones, up to `memory` bytes, prepared now and kept.
+
+    A regression that has seen a sample leaves less of it than of a new one. With `unseen`, its predictions of the samples
+    without them (`fitted_baseline`), the network learns what it will meet; all samples are kept then.
+    """
+    if unseen is not None:
+        measured = measure(baseline.space, [store[name] for name in names], prior)
+        return Dataset(store, names, baseline, prior, prepare(measured, baseline, unseen))
     parts: list[Prepared] = []
     for samples in chunks(store, names):
         part = prepare(measure(baseline.space, samples, prior), baseline)
         if part.n_bytes + sum(p.n_bytes for p in parts) > memory:
             break
         parts.append(part)
-        advance(len(samples))
     return Dataset(store, names, baseline, prior, concatenate(parts) if parts else None)
 
 

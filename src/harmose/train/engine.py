@@ -119,11 +119,11 @@ class Training:
             self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
         if not self.position.step:
-            baseline = fitted_baseline(self.store, names, prior, config.three_body, advance)
-            write_baseline(config.out, baseline)
+            write_baseline(config.out, *fitted_baseline(self.store, names, prior, config.many_body, advance))
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
-        baseline = read_baseline(config.out, target_space(self.store.basis))
-        self.dataset = load_dataset(self.store, names, baseline, prior, int(config.memory))
+        baseline, unseen = read_baseline(config.out, target_space(self.store.basis))
+        left_out = unseen if config.many_body else None
+        self.dataset = load_dataset(self.store, names, baseline, prior, int(config.memory), left_out)
         chosen = splits[config.val_split][: config.validation_samples]
         self.validation = Reference(self.store, chosen, baseline, prior)
         self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, prior)

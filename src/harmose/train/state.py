@@ -10,10 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harmose.baseline import Baseline
 from harmose.checkpoint import write_tensors
+from harmose.closed_form.baseline import Baseline
+from harmose.closed_form.state import from_state, to_state
 from harmose.errors import FormatError
-from harmose.targets import TargetSpace
+from harmose.targets import Coefficients, TargetSpace
 
 STATE, BASELINE = "state.safetensors", "baseline.safetensors"
 
@@ -76,14 +77,26 @@ def read_position(path: Path) -> Position:
         raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
 
 
-def write_baseline(path: Path, baseline: Baseline) -> None:
-    """The baseline, which does not change while the network trains."""
-    write_tensors(path / BASELINE, baseline.state())
+def write_baseline(path: Path, baseline: Baseline, unseen: Coefficients) -> None:
+    """The baseline, which does not change while the network trains, and its predictions of samples it has not seen."""
+    tensors = {f"baseline.{k}": v for k, v in to_state(baseline).items()}
+    tensors |= {f"pairs.{a}_{b}": x for (a, b), x in unseen.pairs.items()}
+    tensors |= {f"onsite.{s}": x for s, x in unseen.onsite.items()}
+    write_tensors(path / BASELINE, tensors)
 
 
-def read_baseline(path: Path, space: TargetSpace) -> Baseline:
-    """The baseline that an unfinished training began with."""
-    return Baseline.from_state(space, _tensors(path / BASELINE))
+def read_baseline(path: Path, space: TargetSpace) -> tuple[Baseline, Coefficients]:
+    """What `write_baseline` wrote."""
+    tensors = _tensors(path / BASELINE)
+    try:
+        unseen = Coefficients(
+            {(a, b): tensors[f"pairs.{a}_{b}"] for a, b in space.groups},
+            {s: tensors[f"onsite.{s}"] for s in range(len(space.signatures))},
+        )
+    except KeyError as error:
+        raise FormatError(f"{path / BASELINE}: expected the state of a training, got none of {error}") from None
+    prefix = "baseline."
+    return from_state(space, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}), unseen
 
 
 def remove_state(path: Path) -> None:

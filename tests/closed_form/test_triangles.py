@@ -5,10 +5,10 @@ import pytest
 from ase.build import bulk, molecule
 
 from harmose.basis import BasisSet, Shell
+from harmose.closed_form.triangles import RADIUS, cells, directed_pairs, find_triangles, moments, three_centre
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation
 from harmose.targets import TargetSpace
-from harmose.triangles import RADIUS, directed_pairs, find_triangles, moments, spread_centres
 
 BASIS = BasisSet("s", {1: (Shell(1, 0),), 6: (Shell(1, 0),), 8: (Shell(1, 0),)}, {1: 5.0, 6: 5.0, 8: 5.0})
 
@@ -50,47 +50,41 @@ def test_triangles_across_cell_boundaries():
     np.testing.assert_allclose(found.sides[:, 2], bond * np.sqrt(8 / 3), atol=1e-9)
 
 
+@pytest.mark.parametrize("functions", [three_centre, cells])
 @pytest.mark.parametrize("m", [0, 1, 2, 3])
-def test_moments_do_not_see_a_rotation_but_for_the_azimuth(m):
+def test_moments_do_not_see_a_rotation_but_for_the_azimuth(m, functions):
     atoms, generator = molecule("CH3OH"), np.random.default_rng(0)
-    centres = generator.uniform(0.8, 3, size=(5, 3))
     turned = atoms.copy()
     turned.positions = turned.positions @ random_rotation(generator).T
     values = []
     for structure in (atoms, turned):
         pairs, found = surroundings(structure)
-        edges = np.arange(len(pairs.centre))
-        values.append(moments(found, edges, 0, centres, 3)[m])
+        values.append(moments(found, len(pairs.centre), 3, functions, 3)[m])
     np.testing.assert_allclose(np.abs(values[0]), np.abs(values[1]), atol=1e-12)
     assert np.abs(values[0]).max() > 1e-3
 
 
-def test_moments_follow_the_order_of_the_edges_asked_for():
-    _, found = surroundings(molecule("CH3OH"))
-    centres = np.array([[1.4, 1.1, 2.0]])
+def test_triangles_of_some_edges_in_the_order_asked_for():
+    pairs, found = surroundings(molecule("CH3OH"))
     edges = np.array([7, 2, 11])
-    together = moments(found, edges, 0, centres, 1)
-    alone = np.concatenate([moments(found, edges[k : k + 1], 0, centres, 1) for k in range(3)], 1)
-    np.testing.assert_allclose(together, alone, atol=1e-14)
+    whole = moments(found, len(pairs.centre), 3, cells, 1)
+    np.testing.assert_allclose(moments(found.of(edges), 3, 3, cells, 1), whole[:, edges], atol=1e-14)
 
 
-def test_far_atoms_fade_smoothly():
-    basis = BasisSet("s", {1: (Shell(1, 0),)}, {1: 10.0})
-    from ase import Atoms
-
-    def value(x: float) -> float:
-        pairs, found = surroundings(Atoms("H3", [[0, 0, 0], [1, 0, 0], [x, 0.1, 0]]), basis)
-        chosen = np.flatnonzero((pairs.distance < 1.01) & (pairs.vectors[:, 0] > 0))
-        return abs(moments(found, chosen, 0, np.array([[1.0, RADIUS, RADIUS - 1]]), 0)).sum()
-
-    assert value(RADIUS - 0.001) < 1e-6 < value(RADIUS - 1)
-    assert value(RADIUS + 0.1) == 0
+def test_moments_are_sums_over_third_atoms():
+    atoms = molecule("CH3OH")
+    pairs, found = surroundings(atoms)
+    edge = int(np.flatnonzero((pairs.centre_species == 1) & (pairs.neighbour_species == 2))[0])
+    total = sum(
+        three_centre(found.sides[[t]])[0] * found.axis[t] / 2
+        for t in np.flatnonzero((found.edge == edge) & (found.third == 0))
+    )
+    np.testing.assert_allclose(moments(found, len(pairs.centre), 3, three_centre, 1)[1, edge, :192], total, atol=1e-14)
 
 
-def test_centres_are_spread_and_taken_from_the_data():
-    sides = np.random.default_rng(1).uniform(1, 3, size=(400, 3))
-    centres = spread_centres(sides, 20, np.random.default_rng(0))
-    assert centres.shape == (20, 3)
-    gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) + 10 * np.eye(20)
-    assert gaps.min() > 0.3
-    assert all((np.abs(sides - c).sum(1) == 0).any() for c in centres)
+@pytest.mark.parametrize("functions", [three_centre, cells])
+def test_far_atoms_fade_smoothly(functions):
+    sides = np.array([[1.0, x, x - 1] for x in (RADIUS - 1e-3, RADIUS - 1e-2, RADIUS, RADIUS + 1, RADIUS + 2)])
+    values = np.abs(functions(sides)).max(1)
+    assert values[0] < values[1] < 1e-4
+    assert not values[2:].any()

@@ -1,0 +1,338 @@
+"""Fits the closed-form part of stage 1 (`baseline`) to training samples, and says what it predicts of each unseen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.linalg import solve_triangular
+
+from harmose.closed_form.baseline import (
+    AtomRegression,
+    Baseline,
+    EdgeField,
+    PairRegression,
+    References,
+    atom_columns,
+    by_value,
+    is_symmetric,
+    pair_scales,
+)
+from harmose.closed_form.kernel import edge_kernels
+from harmose.closed_form.ridge import Fit, cholesky, ridge
+from harmose.closed_form.surroundings import (
+    N_GAUSSIANS,
+    Neighbourhood,
+    Surroundings,
+    neighbourhood,
+    pair_features,
+    radial_gaussians,
+    shared,
+    turned_back,
+)
+from harmose.so3.layout import PairLayout
+from harmose.targets import Coefficients, OrientedPairs, TargetSpace
+
+REFERENCE_EDGES = 1200
+"""At most so many for a kind of pair."""
+REFERENCE_ATOMS = 600
+"""At most so many for a species."""
+RIDGES = (1e-12, 1e-10, 1e-8, 1e-6)
+"""Candidates for pairs alone, relative to the size of the features."""
+JITTER = 1e-10
+"""Of the kernel between references, against rounding."""
+Variances = tuple[float, float]
+"""Of what no regression explains, and of the linear terms together, where the kernel's terms have variance one."""
+CANDIDATES: tuple[Variances, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e2, 1e4, 1e6)))
+"""The best for scalars is taken for all orders."""
+SCALE_FLOOR = 1e-6
+"""eV; smaller spreads are rounding of the labels and are not learned."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """All training samples as one graph: `pair_sample` (P,) and `atom_sample` (N,) say whose each pair and atom is."""
+
+    space: TargetSpace
+    oriented: OrientedPairs
+    coefficients: Coefficients
+    pair_sample: np.ndarray
+    atom_sample: np.ndarray
+
+
+def fit_baseline(training: Training, many_body: bool = True, seed: int = 0) -> tuple[Baseline, Coefficients]:
+    """The fit in closed form, and its predictions in eV of each training sample by a fit to all the others.
+
+    Without `many_body` only functions of the pair's distance and the mean of on-site scalars are fitted.
+    """
+    oriented, space = training.oriented, training.space
+    graph, generator = Surroundings(space, oriented), np.random.default_rng(seed)
+    pairs, onsite = {}, {}
+    unseen = Coefficients(
+        {g: torch.zeros_like(x) for g, x in training.coefficients.pairs.items()},
+        {s: torch.zeros_like(x) for s, x in training.coefficients.onsite.items()},
+    )
+    for group, members in oriented.members.items():
+        for kind, rows in by_value(oriented.kind[members]):
+            targets = training.coefficients.pairs[group].numpy()[rows]
+            fit = _PairFit(graph, training, kind, space.pair_layout(group), members[rows], targets)
+            pairs[kind], left_out = fit.run(many_body, generator)
+            unseen.pairs[group][rows] = torch.as_tensor(left_out)
+    for signature, atoms in oriented.atoms.items():
+        for species, rows in by_value(oriented.species[atoms]):
+            targets = training.coefficients.onsite[signature].numpy()[rows]
+            fit = _AtomFit(graph, training, signature, atoms[rows], targets)
+            onsite[species], left_out = fit.run(many_body, generator)
+            unseen.onsite[signature][rows] = torch.as_tensor(left_out)
+    scales = _fit_scales(training, unseen)
+    return Baseline(space, pairs, onsite, *scales), unseen
+
+
+class _PairFit:
+    """One kind of pair; pairs of like atoms enter in both directions."""
+
+    def __init__(
+        self, graph, training: Training, kind: int, layout: PairLayout, pairs: np.ndarray, targets: np.ndarray
+    ):
+        self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
+        self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
+        self.symmetric = is_symmetric(kind, len(training.space.elements))
+        if self.symmetric:
+            column, sign = layout.reversal
+            back = np.empty_like(targets)
+            back[..., column] = sign * targets
+            self.edges = np.concatenate([pairs, pairs + graph.n_pairs])
+            self.targets, self.sample = np.concatenate([targets, back]), np.tile(self.sample, 2)
+        self.orders = layout.degree.max()
+
+    def run(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
+        linear = pair_features(self.graph, self.edges, self.orders, many_body)
+        left_out, weights, fields = np.zeros_like(self.targets), {}, {}
+        kernel = _EdgeKernel(self.graph, self.edges, self.orders, generator) if many_body else None
+        n, variances = self.layout.n_natural, CANDIDATES
+        for m in range(self.orders + 1):
+            targets = (
+                self.targets[:, 0] if m == 0 else np.concatenate([self.targets[:, 2 * m - 1], self.targets[:, 2 * m]])
+            )
+            parts = (slice(0, n), slice(n, None)) if m == 0 else (slice(None),)
+            weights[m] = np.zeros((linear[m].shape[1], targets.shape[1]))
+            found = np.zeros_like(targets)
+            if kernel is not None:
+                fields[m] = np.zeros((len(kernel.chosen) * (1 if m == 0 else 2), targets.shape[1]))
+            for pseudo, columns in enumerate(parts):
+                # A pseudoscalar is no linear function of distances and triangles.
+                x = linear[m] if not pseudo else linear[m][:, :0]
+                blocks = kernel.blocks(m, pseudo) if kernel is not None else None
+                if not x.shape[1] and blocks is None:
+                    continue
+                sample = np.tile(self.sample, 1 if m == 0 else 2)
+                fit, w, v, best = _regress(x, blocks, targets[:, columns], sample, variances)
+                variances = (best,)
+                found[:, columns] = fit.left_out
+                if not pseudo:
+                    weights[m][:, columns] = w
+                if kernel is not None:
+                    fields[m][:, columns] = v
+            if m == 0:
+                left_out[:, 0] = found
+            else:
+                left_out[:, 2 * m - 1], left_out[:, 2 * m] = np.split(found, 2)
+        field = EdgeField(kernel.references, fields, n) if kernel is not None else None
+        return PairRegression(weights, field), self._one_direction(left_out)
+
+    def _one_direction(self, left_out: np.ndarray) -> np.ndarray:
+        if not self.symmetric:
+            return left_out
+        column, sign = self.layout.reversal
+        ahead, back = np.split(left_out, 2)
+        return (ahead + sign * back[..., column]) / 2
+
+
+class _EdgeKernel:
+    """Kernels between all edges of a fit and the references among them."""
+
+    def __init__(self, graph: Surroundings, edges: np.ndarray, orders: int, generator: np.random.Generator):
+        chosen = np.sort(generator.permutation(len(edges))[:REFERENCE_EDGES])
+        self.chosen, self.n_edges = chosen, len(edges)
+        triangles = graph.triangles.of(edges[chosen])
+        self.references = References(triangles, graph.pairs.distance[edges[chosen]], graph.n_species)
+        self.kernels = edge_kernels(graph.environments(edges), self.references.environments, orders)
+
+    def blocks(self, order: int, pseudo: int) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, references) and (references, references) of one order."""
+        if order == 0:
+            return self.kernels[0][pseudo], self.kernels[0][pseudo][self.chosen]
+        both = np.concatenate([self.chosen, self.chosen + self.n_edges])
+        return self.kernels[order], self.kernels[order][both]
+
+
+def _regress(
+    x: np.ndarray,
+    blocks: tuple[np.ndarray, np.ndarray] | None,
+    y: np.ndarray,
+    sample: np.ndarray,
+    variances: Sequence[Variances],
+) -> tuple[Fit, np.ndarray, np.ndarray, Variances]:
+    """Linear and kernel terms together: the fit, weights of the linear features and of the references, best variances."""
+    n_linear = x.shape[1]
+    linear = np.full(n_linear, max((x**2).sum(1).mean(), 1e-300) if n_linear else 1.0)
+    if blocks is None:
+        fit = ridge(x, y, sample, [ridge * linear * len(x) for ridge in RIDGES])
+        return fit, fit.weights, np.zeros((0, y.shape[1])), variances[0]
+    factor = cholesky(blocks[1] + JITTER * np.eye(len(blocks[1])))
+    whitened = solve_triangular(factor, blocks[0].T, lower=True, check_finite=False).T
+    penalties = [noise * np.concatenate([linear / size, np.ones(len(factor))]) for noise, size in variances]
+    fit = ridge(np.concatenate([x, whitened], 1), y, sample, penalties)
+    weights = solve_triangular(factor, fit.weights[n_linear:], lower=True, trans=1, check_finite=False)
+    return fit, fit.weights[:n_linear], weights, variances[fit.best]
+
+
+class _AtomFit:
+    """One species."""
+
+    def __init__(self, graph: Surroundings, training: Training, signature: int, atoms: np.ndarray, targets: np.ndarray):
+        self.graph, self.atoms, self.targets = graph, atoms, targets
+        self.layout = training.space.onsite_layout(signature)
+        self.sample = training.atom_sample[atoms]
+
+    def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
+        n = self.layout.n_natural
+        mean = self.targets[:, 0, :n].mean(0) * self.layout.mask[0, :n]
+        left_out = np.zeros_like(self.targets)
+        if not many_body:
+            left_out[:, 0, :n] = mean
+            return AtomRegression(mean, {}, {}), left_out
+        left_out[:, 0, :n], linear, variances = mean, {}, CANDIDATES
+        terms = self._many_body_terms(generator)
+        columns = atom_columns(self.layout.mask, n)
+        width = sum(len(c) for _, _, c, _ in columns)
+        n_orders = max(degree for degree, *_ in columns) + 1
+        weights = {b: {m: np.zeros((term.size(m), width)) for m in range(n_orders)} for b, term in terms.items()}
+        for degree, parity, cols, place in columns:
+            rows = slice(degree**2, (degree + 1) ** 2)
+            x, neighbours = (
+                self._linear_features(degree) if parity > 0 else (np.zeros((len(self.atoms), 2 * degree + 1, 0)), [])
+            )
+            gram = np.sum([term.gram(degree, parity) for term in terms.values()], axis=0)
+            y = self.targets[:, rows][..., cols] - left_out[:, rows][..., cols]
+            sample = np.repeat(self.sample, 2 * degree + 1)
+            chosen = _rows_of(self.references, 2 * degree + 1)
+            blocks = gram, gram[chosen]
+            fit, w, v, best = _regress(
+                x.reshape(len(sample), -1), blocks, y.reshape(len(sample), -1), sample, variances
+            )
+            variances = (best,)
+            left_out[:, rows, cols] += fit.left_out.reshape(y.shape)
+            for k, neighbour in enumerate(neighbours):
+                full = linear.setdefault((degree, neighbour), np.zeros((N_GAUSSIANS, n)))
+                full[:, cols] = w[k * N_GAUSSIANS : (k + 1) * N_GAUSSIANS]
+            for b, term in terms.items():
+                for m, part in term.edge_weights(degree, parity, v).items():
+                    weights[b][m][:, place] = part
+        n_natural = sum(len(c) for _, parity, c, _ in columns if parity > 0)
+        fields = {b: EdgeField(term.references, weights[b], n_natural) for b, term in terms.items()}
+        return AtomRegression(mean, linear, fields), left_out
+
+    def _linear_features(self, degree: int) -> tuple[np.ndarray, list[int]]:
+        """Sums over neighbours of each species of Gaussians in the distance, turned back: (N, 2l+1, F)."""
+        around, parts, neighbours = neighbourhood(self.graph, self.atoms), [], []
+        for b in np.unique(self.graph.pairs.neighbour_species[around.edges]).tolist():
+            mine = around[np.flatnonzero(self.graph.pairs.neighbour_species[around.edges] == b)]
+            axial = turned_back(self.graph, mine.edges, degree, 1)[0]
+            radial = radial_gaussians(self.graph.pairs.distance[mine.edges])
+            parts.append(mine.gather(axial[:, :, None] * radial[:, None]))
+            neighbours.append(b)
+        empty = np.zeros((len(self.atoms), 2 * degree + 1, 0))
+        return np.concatenate(parts, -1) if parts else empty, neighbours
+
+    def _many_body_terms(self, generator: np.random.Generator) -> "dict[int, _AtomKernel]":
+        self.references = np.sort(generator.permutation(len(self.atoms))[:REFERENCE_ATOMS])
+        around = shared(self.graph, neighbourhood(self.graph, self.atoms))
+        species = self.graph.pairs.neighbour_species[around.edges]
+        orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_natural))
+        return {b: _AtomKernel(self.graph, around[rows], self.references, orders) for b, rows in by_value(species)}
+
+
+class _AtomKernel:
+    """Kernels between atoms through their edges to one species of neighbour.
+
+    `K(A, A') = sum_{e of A, e' of A'} s_e D_e^T K_M(e, e') D_e' s_e'`, s the edges' shares.
+    """
+
+    def __init__(self, graph: Surroundings, around: Neighbourhood, references: np.ndarray, orders: int):
+        self.graph, self.around = graph, around
+        place = np.full(around.n_atoms, -1)
+        place[references] = np.arange(len(references))
+        rows = np.flatnonzero(place[around.rows] >= 0)
+        chosen = around[rows]
+        self.chosen = Neighbourhood(chosen.edges, place[chosen.rows], chosen.shares, len(references))
+        triangles = graph.triangles.of(chosen.edges)
+        self.references = References(triangles, graph.pairs.distance[chosen.edges], graph.n_species)
+        self.kernels = edge_kernels(graph.environments(around.edges), self.references.environments, orders)
+
+    def size(self, order: int) -> int:
+        return len(self.chosen.edges) * (1 if order == 0 else 2)
+
+    def gram(self, degree: int, parity: int) -> np.ndarray:
+        """(N (2l+1), R (2l+1)) of irreps of all atoms with those of the references."""
+        out = 0
+        for m in range(degree + 1):
+            kernel = self.kernels[0][0 if parity > 0 else 1] if m == 0 else self.kernels[m]
+            left, right = self._turn(self.around, degree, parity, m), self._turn(self.chosen, degree, parity, m)
+            out = out + (right @ (left @ kernel).T).T
+        return np.asarray(out)
+
+    def edge_weights(self, degree: int, parity: int, weights: np.ndarray) -> dict[int, np.ndarray]:
+        """Weights of reference irreps (R (2l+1), K) -> of reference edges, for each order."""
+        return {m: self._turn(self.chosen, degree, parity, m).T @ weights for m in range(degree + 1)}
+
+    def _turn(self, around: Neighbourhood, degree: int, parity: int, order: int) -> sparse.csr_matrix:
+        """Doublets of edges -> irreps of atoms: (N (2l+1), E or 2E)."""
+        slots = [0] if order == 0 else [2 * order - 1, 2 * order]
+        values = turned_back(self.graph, around.edges, degree, parity)[slots] * around.shares[:, None]
+        size, n_edges = 2 * degree + 1, len(around.edges)
+        row = np.broadcast_to(around.rows[:, None] * size + np.arange(size), values.shape)
+        column = np.broadcast_to(np.arange(len(slots) * n_edges).reshape(len(slots), n_edges, 1), values.shape)
+        shape = (around.n_atoms * size, len(slots) * n_edges)
+        return sparse.csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=shape)
+
+
+def _rows_of(atoms: np.ndarray, size: int) -> np.ndarray:
+    return (atoms[:, None] * size + np.arange(size)).ravel()
+
+
+def _fit_scales(training: Training, unseen: Coefficients) -> tuple[dict, dict]:
+    """Of what the fit leaves of samples it has not seen."""
+    oriented, space, target = training.oriented, training.space, training.coefficients
+    distance = np.linalg.norm(oriented.vectors, axis=1)
+    pair_scale, onsite_scale = {}, {}
+    for group, members in oriented.members.items():
+        residual = (target.pairs[group] - unseen.pairs[group]).numpy()
+        for kind, rows in by_value(oriented.kind[members]):
+            pair_scale[kind] = _fit_pair_scale(distance[members[rows]], residual[rows])
+    for signature, atoms in oriented.atoms.items():
+        residual = (target.onsite[signature] - unseen.onsite[signature]).numpy()
+        for species, rows in by_value(oriented.species[atoms]):
+            squares = (residual[rows] ** 2).mean(0)
+            scale = np.ones_like(squares)
+            for l in range(space.l_max + 1):
+                part = slice(l * l, (l + 1) ** 2)
+                scale[part] = np.maximum(np.sqrt(squares[part].sum(0)), SCALE_FLOOR)
+            onsite_scale[species] = scale
+    return pair_scale, onsite_scale
+
+
+def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """rms of each irrep times a quadratic exponential in the distance that follows the trend over all irreps."""
+    size = (residual**2).sum(1)
+    rms = np.maximum(np.sqrt(size.mean(0)), SCALE_FLOOR)
+    low, high = distance.min(), distance.max()
+    x = (distance - low) / max(high - low, 0.5)
+    powers = np.stack([np.ones_like(x), x, x * x], -1)
+    trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
+    envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(x) * np.eye(3), powers.T @ trend)
+    flat = np.concatenate([rms, envelope, [low, high]])
+    relative = np.sqrt((size / pair_scales(flat, distance) ** 2).mean(0))
+    return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])

@@ -1,0 +1,85 @@
+"""How alike the surroundings of two edges are, as a covariant kernel: many-body terms without listing them.
+
+The atoms around an edge, smeared (`triangles.cells`), are doublets c_m of its frame. Turned by an angle a against those of
+another edge they overlap by
+
+    k(a) = sum_m w_m e^{i m a} c_m . c'_m* / (|c| |c'|)
+
+and the kernel of a component of order M is the projection of a power of it on that order, over turns and mirror images,
+
+    K_M = s(r) s(r') exp(-(r - r')^2 / 2 SPREAD^2) / 2 pi  int k(a)^POWER e^{-i M a} da
+
+A regression with it is a function of bodies up to POWER + 2, covariant under O(2) exactly, since the integrand is a
+trigonometric polynomial and the sum over `angles` is exact for it. It is the kernel of smooth overlaps of atomic positions
+(Bartok, Kondor and Csanyi, Phys. Rev. B 87, 184115 (2013); covariant: Grisafi, Wilkins, Csanyi and Ceriotti, Phys. Rev.
+Lett. 120, 036002 (2018)), with an edge in place of an atom and O(2) in place of O(3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmose.closed_form.triangles import Triangles, cells, moments
+
+ORDERS = 4
+"""Largest m of c_m."""
+DAMPING = 0.5
+"""w_m = DAMPING^m: less weight for detail in the azimuth."""
+POWER = 4
+SPREAD = 1.0
+"""Angstrom: edges whose lengths differ by more are not alike."""
+RANGE = 1.5
+"""Angstrom: matrix elements fall with the length of the edge, s(r) = exp(-(r - 1.1) / RANGE)."""
+AT_ONCE = 4 * 10**6
+"""Numbers of k(a) in memory."""
+
+
+@dataclass(frozen=True)
+class Environments:
+    """What is around edges: doublets (ORDERS + 1, E, Q) complex, normalised; distance (E,) in angstrom."""
+
+    doublets: np.ndarray
+    distance: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> "Environments":
+        return Environments(self.doublets[:, chosen], self.distance[chosen])
+
+
+def environments(triangles: Triangles, distance: np.ndarray, n_species: int) -> Environments:
+    """Of edges (E,) with these lengths; triangles numbered by them."""
+    doublets = moments(triangles, len(distance), n_species, cells, ORDERS)
+    weight = DAMPING ** np.arange(ORDERS + 1) * np.where(np.arange(ORDERS + 1), 2, 1)
+    size = np.einsum("m,meq->e", weight, np.abs(doublets) ** 2)
+    # An edge whose last neighbour goes away loses this term of its regression smoothly.
+    scale = np.sqrt(weight)[:, None] / np.sqrt(size + 1e-6)
+    return Environments(doublets * scale[..., None], distance)
+
+
+def edge_kernels(a: Environments, b: Environments, orders: int) -> list[np.ndarray]:
+    """`K_M` for M = 0 ... orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise
+    (2A, 2B), between the even halves of doublets, followed by the odd ones.
+    """
+    n_a, n_b = len(a.distance), len(b.distance)
+    angles = 2 * np.pi * np.arange(POWER * ORDERS + orders + 1) / (POWER * ORDERS + orders + 1)
+    m = np.arange(ORDERS + 1)[:, None]
+    real, imaginary = np.cos(m * angles), -np.sin(m * angles)
+    back = np.exp(-1j * angles[:, None] * np.arange(orders + 1)) / len(angles)
+    straight, mirrored = (np.empty((orders + 1, n_a, n_b), dtype=complex) for _ in range(2))
+    step = max(AT_ONCE // max(n_b * len(angles), 1), 1)
+    for start in range(0, n_a, step):
+        part = a[start : start + step]
+        alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * SPREAD**2))
+        alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / RANGE)
+        for out, other in ((straight, b.doublets.conj()), (mirrored, b.doublets)):
+            overlap = np.moveaxis(part.doublets @ other.swapaxes(1, 2), 0, -1)  # (A, B, m)
+            powers = (np.real(overlap) @ real + np.imag(overlap) @ imaginary) ** POWER
+            out[:, start : start + step] = np.moveaxis(powers @ back, -1, 0) * alike
+    return [_real(straight[k], mirrored[k], k) for k in range(orders + 1)]
+
+
+def _real(straight: np.ndarray, mirrored: np.ndarray, order: int) -> np.ndarray:
+    """The complex map `y = K c + K' c*` on even and odd halves, averaged over both mirror images."""
+    plus, minus = (straight + mirrored) / 2, (straight - mirrored) / 2
+    if order == 0:
+        return np.stack([plus.real, minus.real])
+    return np.block([[plus.real, -minus.imag], [plus.imag, minus.real]])

@@ -1,0 +1,85 @@
+"""A baseline as flat tensors for a checkpoint, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmose.closed_form.baseline import AtomRegression, Baseline, EdgeField, PairRegression, References
+from harmose.closed_form.triangles import Triangles
+from harmose.errors import ModelError
+from harmose.targets import TargetSpace
+
+
+def to_state(baseline: Baseline) -> dict[str, Tensor]:
+    """Tensors named by what they are; `from_state` is the inverse, to the last bit."""
+    out: dict[str, Any] = {}
+    for kind, pair in baseline.pairs.items():
+        out |= {f"pair.{kind}.linear.{m}": w for m, w in pair.linear.items()}
+        if pair.many_body is not None:
+            out |= _field_state(f"pair.{kind}.field", pair.many_body)
+    for species, atom in baseline.onsite.items():
+        out[f"onsite.{species}.mean"] = atom.mean
+        out |= {f"onsite.{species}.linear.{degree}_{n}": w for (degree, n), w in atom.linear.items()}
+        for n, field in atom.many_body.items():
+            out |= _field_state(f"onsite.{species}.field_{n}", field)
+    out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}
+    out |= {f"onsite.{k}.scale": v for k, v in baseline.onsite_scale.items()}
+    return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
+
+
+def _field_state(name: str, field: EdgeField) -> dict[str, Any]:
+    triangles = field.references.triangles
+    return {
+        f"{name}.edge": triangles.edge,
+        f"{name}.third": triangles.third,
+        f"{name}.sides": triangles.sides,
+        f"{name}.axis": np.stack([np.real(triangles.axis), np.imag(triangles.axis)], 1),
+        f"{name}.distance": field.references.distance,
+        f"{name}.n_natural": np.array([field.n_natural]),
+        **{f"{name}.weights_{m}": w for m, w in field.weights.items()},
+    }
+
+
+def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
+    """`ModelError` for tensors that are not all of a baseline of this space, or do not fit together."""
+    table: dict[str, dict[int, dict[str, dict[str, np.ndarray]]]] = {"pair": {}, "onsite": {}}
+    try:
+        for name, tensor in state.items():
+            owner, key, part, *rest = name.split(".")
+            table[owner].setdefault(int(key), {}).setdefault(part, {})[rest[0] if rest else ""] = tensor.numpy()
+        n = len(space.elements)
+        return Baseline(
+            space,
+            {k: _pair(n, parts) for k, parts in table["pair"].items()},
+            {k: _atom(n, parts) for k, parts in table["onsite"].items()},
+            {k: parts["scale"][""] for k, parts in table["pair"].items()},
+            {k: parts["scale"][""] for k, parts in table["onsite"].items()},
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        raise ModelError(f"checkpoint: the baseline is not complete ({error})") from None
+
+
+def _pair(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> PairRegression:
+    field = _field(n_species, parts["field"]) if "field" in parts else None
+    return PairRegression({int(m): w for m, w in sorted(parts["linear"].items())}, field)
+
+
+def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegression:
+    linear = {}
+    for name, weights in parts.get("linear", {}).items():
+        degree, neighbour = map(int, name.split("_"))
+        linear[degree, neighbour] = weights
+    fields = {int(p.removeprefix("field_")): _field(n_species, x) for p, x in parts.items() if p.startswith("field_")}
+    return AtomRegression(parts["mean"][""], linear, fields)
+
+
+def _field(n_species: int, tensors: dict[str, np.ndarray]) -> EdgeField:
+    distance, edge, axis = tensors["distance"], tensors["edge"], tensors["axis"]
+    if len(edge) and not (edge.min() >= 0 and edge.max() < len(distance)):
+        raise ValueError("a triangle of an edge that is not there")
+    triangles = Triangles(edge, tensors["third"], tensors["sides"], axis[:, 0] + 1j * axis[:, 1])
+    weights = {m: tensors[f"weights_{m}"] for m in range(sum(k.startswith("weights_") for k in tensors))}
+    return EdgeField(References(triangles, distance, n_species), weights, int(tensors["n_natural"][0]))

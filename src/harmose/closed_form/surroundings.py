@@ -1,0 +1,116 @@
+"""What the closed-form fit sees of the edges and atoms of a graph."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harmose.closed_form.kernel import Environments, environments
+from harmose.closed_form.triangles import (
+    DirectedPairs,
+    Triangles,
+    directed_pairs,
+    find_triangles,
+    moments,
+    three_centre,
+)
+from harmose.so3.layout import slot_order
+from harmose.so3.wigner import half_turn
+from harmose.targets import OrientedPairs, TargetSpace
+
+SPACING = 0.4
+"""Angstrom between the Gaussians in the distance, and their width. Narrower ones fit noise."""
+
+N_GAUSSIANS = 30
+
+SHARE_RANGE = 1.0
+"""Angstrom: an atom's many-body terms come mostly from its edges not much longer than the shortest."""
+LEAST_SHARE = 1e-3
+
+
+class Surroundings:
+    """Directed pairs, triangles and rotations of one graph, or of many laid end to end."""
+
+    def __init__(self, space: TargetSpace, oriented: OrientedPairs) -> None:
+        self.oriented = oriented
+        self.pairs: DirectedPairs = directed_pairs(oriented)
+        self.n_pairs = len(oriented.first)
+        self.n_species = len(space.elements)
+        self._wigner: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def triangles(self) -> Triangles:
+        return find_triangles(self.pairs, self.oriented.wigner(1).numpy())
+
+    def wigner(self, degree: int) -> np.ndarray:
+        """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
+        if degree not in self._wigner:
+            ahead = self.oriented.wigner(degree).numpy()
+            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
+        return self._wigner[degree]
+
+    def environments(self, edges: np.ndarray) -> Environments:
+        return environments(self.triangles.of(edges), self.pairs.distance[edges], self.n_species)
+
+
+def radial_gaussians(distance: np.ndarray) -> np.ndarray:
+    """Gaussians in the distance (E,) -> (E, N_GAUSSIANS)."""
+    return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
+
+
+def pair_features(graph: Surroundings, edges: np.ndarray, orders: int, triangles: bool) -> list[np.ndarray]:
+    """For each order M the linear features of directed edges: (E, F) at M = 0, else (2E, F), even halves first."""
+    radial = radial_gaussians(graph.pairs.distance[edges])
+    if not triangles:
+        return [radial, *[np.zeros((2 * len(edges), 0))] * orders]
+    seen = moments(graph.triangles.of(edges), len(edges), graph.n_species, three_centre, orders)
+    around = [np.concatenate([np.real(x), np.imag(x)]) for x in seen[1:]]
+    return [np.concatenate([np.real(seen[0]), radial], 1), *around]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Edges (E,) that leave some atoms, rows (E,) which of the atoms each leaves, shares (E,) smooth weights or ones."""
+
+    edges: np.ndarray
+    rows: np.ndarray
+    shares: np.ndarray
+    n_atoms: int
+
+    def __getitem__(self, chosen: np.ndarray) -> "Neighbourhood":
+        return Neighbourhood(self.edges[chosen], self.rows[chosen], self.shares[chosen], self.n_atoms)
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Sums over each atom's edges: (E, ...) -> (n_atoms, ...)."""
+        out = np.zeros((self.n_atoms, *values.shape[1:]))
+        if len(self.rows):
+            first = np.flatnonzero(np.diff(self.rows, prepend=-1))
+            out[self.rows[first]] = np.add.reduceat(values, first)
+        return out
+
+
+def neighbourhood(graph: Surroundings, atoms: np.ndarray) -> Neighbourhood:
+    """All edges that leave `atoms` (distinct), sorted by atom, with shares of one."""
+    place = np.full(len(graph.oriented.species), -1)
+    place[atoms] = np.arange(len(atoms))
+    rows = place[graph.pairs.centre]
+    edges = np.flatnonzero(rows >= 0)
+    edges = edges[np.argsort(rows[edges], kind="stable")]
+    return Neighbourhood(edges, rows[edges], np.ones(len(edges)), len(atoms))
+
+
+def shared(graph: Surroundings, around: Neighbourhood) -> Neighbourhood:
+    """The same with shares that fall with the length of the edge against the atom's shortest, and sum to about one."""
+    distance = graph.pairs.distance[around.edges]
+    shortest = np.full(around.n_atoms, np.inf)
+    np.minimum.at(shortest, around.rows, distance)
+    weight = np.exp(-(distance - shortest[around.rows]) / SHARE_RANGE)
+    share = weight / np.bincount(around.rows, weight, around.n_atoms)[around.rows] - LEAST_SHARE
+    return Neighbourhood(around.edges, around.rows, share, around.n_atoms)[np.flatnonzero(share > 0)]
+
+
+def turned_back(graph: Surroundings, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
+    """Rows of D(degree) that bring each slot of an edge's frame into the global frame: (slots, E, 2l+1)."""
+    wigner = graph.wigner(degree)[edges]
+    slots = [slot_order(degree, parity, slot) for slot in range(2 * degree + 1)]
+    return np.stack([sign * wigner[:, degree + order] for order, sign in slots])

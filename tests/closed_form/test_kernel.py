@@ -1,0 +1,87 @@
+"""The covariant kernel of edges against its integral, and under the turns and mirrors that its equation names."""
+
+import numpy as np
+import pytest
+
+from harmose.closed_form.kernel import DAMPING, ORDERS, POWER, RANGE, SPREAD, Environments, edge_kernels, environments
+from harmose.closed_form.triangles import Triangles
+
+EDGES, THIRD = 5, 4
+
+
+def scene(seed: int) -> tuple[Triangles, np.ndarray]:
+    """Edges of 1 to 1.5 angstrom with four atoms of two species around each, in cylindrical coordinates of their frames."""
+    generator = np.random.default_rng(seed)
+    length = generator.uniform(1, 1.5, EDGES)
+    edge = np.repeat(np.arange(EDGES), THIRD)
+    rho, z = generator.uniform(0.5, 2, EDGES * THIRD), generator.uniform(-1, 2, EDGES * THIRD)
+    axis = rho * np.exp(2j * np.pi * generator.uniform(size=EDGES * THIRD))
+    sides = np.stack([length[edge], np.hypot(rho, z), np.hypot(rho, z - length[edge])], 1)
+    return Triangles(edge, generator.integers(0, 2, EDGES * THIRD), sides, axis), length
+
+
+def seen(triangles: Triangles, length: np.ndarray) -> Environments:
+    return environments(triangles, length, 2)
+
+
+def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> Triangles:
+    axis = triangles.axis.conj() if mirror else triangles.axis
+    return Triangles(triangles.edge, triangles.third, triangles.sides, axis * np.exp(1j * angle))
+
+
+def test_it_is_the_integral_over_turns_and_mirror_images():
+    (one, r), (other, s) = scene(0), scene(1)
+    a, b = seen(one, r), seen(other, s)
+    kernels = edge_kernels(a, b, 3)
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    images = {m: [seen(changed(one, -x, m), r).doublets for x in angles] for m in (False, True)}
+    weights = (
+        np.where(np.arange(ORDERS + 1), 2, 1)[:, None, None] / np.where(np.arange(ORDERS + 1), 2, 1)[:, None, None]
+    )
+
+    def overlaps(mirror: bool) -> np.ndarray:
+        return np.array([np.einsum("meq,mfq->ef", x, b.doublets.conj() * weights).real for x in images[mirror]])
+
+    envelope = np.exp(-((r[:, None] - s) ** 2) / 2 / SPREAD**2 - (r[:, None] + s - 2.2) / RANGE)
+    straight = [
+        (overlaps(False) ** POWER * np.exp(1j * k * angles)[:, None, None]).mean(0) * envelope for k in range(4)
+    ]
+    mirrored = [(overlaps(True) ** POWER).mean(0) * envelope]
+    np.testing.assert_allclose(kernels[0][0], (straight[0] + mirrored[0]).real / 2, atol=1e-10)
+    np.testing.assert_allclose(kernels[0][1], (straight[0] - mirrored[0]).real / 2, atol=1e-10)
+    assert np.abs(straight[3]).max() > 1e-4
+    assert 0 < DAMPING <= 1
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_turning_an_edge_turns_its_rows(order):
+    (one, r), (other, s) = scene(0), scene(1)
+    kernel = edge_kernels(seen(one, r), seen(other, s), order)[order]
+    turned = edge_kernels(seen(changed(one, 0.7), r), seen(other, s), order)[order]
+    cos, sin = np.cos(0.7 * order), np.sin(0.7 * order)
+    even, odd = np.split(kernel, 2)
+    np.testing.assert_allclose(turned, np.concatenate([cos * even - sin * odd, sin * even + cos * odd]), atol=1e-13)
+
+
+def test_a_mirror_image_turns_odd_halves_and_pseudoscalars_over():
+    (one, r), (other, s) = scene(0), scene(1)
+    kernels = edge_kernels(seen(one, r), seen(other, s), 2)
+    mirrored = edge_kernels(seen(changed(one, mirror=True), r), seen(other, s), 2)
+    np.testing.assert_allclose(mirrored[0][0], kernels[0][0], atol=1e-13)
+    np.testing.assert_allclose(mirrored[0][1], -kernels[0][1], atol=1e-13)
+    np.testing.assert_allclose(mirrored[2][:EDGES], kernels[2][:EDGES], atol=1e-13)
+    np.testing.assert_allclose(mirrored[2][EDGES:], -kernels[2][EDGES:], atol=1e-13)
+
+
+def test_it_is_a_positive_symmetric_kernel():
+    a = seen(*scene(0))
+    for k, kernel in enumerate(edge_kernels(a, a, 4)):
+        for matrix in kernel if k == 0 else [kernel]:
+            np.testing.assert_allclose(matrix, matrix.T, atol=1e-13)
+            assert np.linalg.eigvalsh(matrix).min() > -1e-12
+
+
+def test_without_third_atoms_there_is_no_likeness():
+    empty = Triangles(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), np.zeros(0, complex))
+    alone = seen(empty, np.array([1.0, 2.0]))
+    assert not np.any(edge_kernels(alone, seen(*scene(0)), 2)[0])
