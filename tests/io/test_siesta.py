@@ -15,7 +15,6 @@ from harmose.basis import BasisSet, Shell
 from harmose.errors import BasisError, FormatError, MatrixError
 from harmose.io.assembly import zeros
 from harmose.io.siesta import SIESTA, read_siesta
-from harmose.io.siesta_files import check_file
 from harmose.physics.eigen import eigenvalues
 from harmose.sample import Sample, check_sample
 from harmose.so3.wigner import shells_wigner
@@ -225,19 +224,6 @@ def angular_momentum(l: int) -> list[np.ndarray]:
         # a function turns by exp(-i angle L): Y'(x) = Y(Q^-1 x), coefficients by D
         out.append(1j * (d - d.T) / (2 * step))
     return out
-
-
-def test_intel_logical_is_read_and_the_file_left_alone(runs, tmp_path):
-    source = runs / "siesta-Si" / "Si.HSX"
-    words = np.fromfile(source, dtype="<i4")
-    assert words[4] == -1  # .true. of Intel's compiler
-    words[4] = 1
-    words.tofile(tmp_path / "Si.HSX")
-    shutil.copy(runs / "siesta-Si" / "Si.ion.nc", tmp_path)
-    intel, gnu = read_siesta(source), read_siesta(tmp_path)
-    assert np.array_equal(intel.hamiltonian.values, gnu.hamiltonian.values)
-    assert intel.basis == gnu.basis
-    assert np.fromfile(source, dtype="<i4")[4] == -1
 
 
 def test_what_lies_beside_the_matrices(runs, tmp_path):
@@ -479,41 +465,6 @@ def test_files_of_siesta_4(runs, tmp_path):
     np.testing.assert_allclose(old.overlap.values, new.overlap.values, atol=2e-7)
 
 
-def test_truncated_and_altered_files(runs, tmp_path):
-    """One FormatError whatever is cut off or overwritten, and never an allocation of what a header claims."""
-    for folder, name in (("siesta-Si", "Si.HSX"), ("siesta-Pt2-soc", "Pt2_xx.TSHS"), ("siesta-Fe", "fe.HSX")):
-        data = (runs / folder / name).read_bytes()
-        path = tmp_path / name
-        rng = np.random.default_rng(0)
-        for size in [0, 3, 4, 16, 24, 400, *rng.integers(0, len(data), 10).tolist(), len(data) - 4]:
-            path.write_bytes(data[:size])
-            with pytest.raises(FormatError, match=f"{name}: expected a"):
-                read_siesta(path)
-        path.write_bytes(data + b"\0" * 16)
-        with pytest.raises(FormatError, match="bytes after the last record"):
-            read_siesta(path)
-        # the sizes in the header: atoms, orbitals, spins, species (or all orbitals, elements), cells
-        start = 28 if name.endswith("HSX") else 16
-        for word in range(5):
-            for value in (-1, 0, 3, 2**31 - 1):
-                altered = bytearray(data)
-                struct.pack_into("<i", altered, start + 4 * word, value)
-                if bytes(altered) == data:
-                    continue
-                path.write_bytes(altered)
-                with pytest.raises(FormatError, match=f"{name}: expected"):
-                    read_siesta(path)
-
-
-def test_columns_that_no_cell_has(runs, tmp_path):
-    words = np.fromfile(runs / "siesta-Fe" / "fe.HSX", dtype="<i4")
-    per_row = np.flatnonzero(words == 76)[0]  # the record of 19 numbers, then the first row's columns
-    words[per_row + 1 + 19 + 2] = 2**30
-    words.tofile(tmp_path / "fe.HSX")
-    with pytest.raises(FormatError, match=r"fe.HSX: expected"):
-        read_siesta(tmp_path)
-
-
 def test_other_files_and_folders(runs, tmp_path):
     with pytest.raises(FormatError, match=r"expected LABEL.HSX or .TSHS"):
         read_siesta(runs / "abacus-MoS2")
@@ -537,16 +488,6 @@ def test_other_files_and_folders(runs, tmp_path):
     (tmp_path / "Pt2_xx.ORB_INDX").write_text("999999999999 5 = orbitals\n\n io\n 1 2 3\n")
     with pytest.raises(FormatError, match=r"Pt2_xx.ORB_INDX: expected a SIESTA table of orbitals"):
         read_siesta(tmp_path / "Pt2_xx.TSHS")
-
-
-def test_overlap_without_hamiltonian(runs, tmp_path):
-    """TS.S.Save: the third logical says that there is no H."""
-    words = np.fromfile(runs / "siesta-Pt2-soc" / "Pt2_xx.TSHS", dtype="<i4")
-    header, _ = check_file(runs / "siesta-Pt2-soc" / "Pt2_xx.TSHS")
-    words[header.logicals[2]] = 1
-    words.tofile(tmp_path / "Pt2_xx.TSHS")
-    with pytest.raises(FormatError, match="expected H and S, got a TSHS file with S only"):
-        read_siesta(tmp_path)
 
 
 def test_energy_unit():

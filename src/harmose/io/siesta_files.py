@@ -49,7 +49,12 @@ def readable(path: Path) -> Iterator[tuple[Path, Header]]:
         yield path, header
         return
     with tempfile.TemporaryDirectory(prefix="harmose-") as folder:
-        copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+        try:
+            copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+        except OSError as error:
+            raise FormatError(
+                f"{path}: expected room for a copy with corrected logicals in {folder}, got {error.strerror}"
+            ) from None
         repaired = np.memmap(copy, dtype="<i4", mode="r+")
         repaired[at] = repaired[at] != 0
         repaired.flush()
@@ -61,7 +66,10 @@ def check_file(path: Path) -> tuple[Header, np.ndarray]:
     size = path.stat().st_size
     if size < 24 or size % 4:
         raise _damaged(path, f"a file of {size} bytes")
-    words = np.memmap(path, dtype="<i4", mode="r")
+    try:
+        words = np.memmap(path, dtype="<i4", mode="r")
+    except OSError as error:
+        raise FormatError(f"{path}: expected a readable file, got {error.strerror}") from None
     file = _Records(path, words)
     kind = "TSHS" if path.suffix.upper() == ".TSHS" else "HSX"
     if words[0] == 16 and kind == "HSX":

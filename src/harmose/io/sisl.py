@@ -28,7 +28,7 @@ def to_sisl(sample: Sample) -> Any:
     try:
         import sisl
     except ImportError:
-        raise FormatError("sisl is not installed; `pip install harmose[sisl]` or `pip install sisl`") from None
+        raise FormatError("sisl is not installed; `pip install sisl`") from None
     h = sample.hamiltonian
     reach = np.abs(h.keys[:, 2:]).max(axis=0)
     structure = with_cell(sample.structure)
