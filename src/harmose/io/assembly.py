@@ -31,6 +31,10 @@ from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
 
 
+MAX_RADIUS = 25.0
+"""No localized orbital reaches further (angstrom); blocks of atoms farther apart than twice this are damage."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a code promises about a matrix; what its file holds is checked against it.
@@ -196,13 +200,18 @@ def covering_radii(
 
     Give the keys of blocks that are not zero. First half the longest distance between two atoms of one element, at least
     `least` (one number, or one for each element); then, for pairs of unlike elements in the order of their atomic
-    numbers, what is missing is added to both in equal parts. Each is rounded up to a multiple of `step`.
+    numbers, what is missing is added to both in equal parts. Each is rounded up to a multiple of `step`. `MatrixError` for
+    atoms farther apart than any orbitals reach.
     """
     keys = np.asarray(keys, dtype=np.int64).reshape(-1, 5)
     numbers = np.asarray(structure.numbers)
     floor = least if isinstance(least, Mapping) else dict.fromkeys(np.unique(numbers).tolist(), least)
     radii = {z: _rounded_up(floor[z], step) for z in np.unique(numbers).tolist()}
     distance = np.linalg.norm(pair_vectors(structure, keys), axis=1)
+    if distance.max(initial=0.0) > 2 * MAX_RADIUS:
+        worst = int(np.argmax(distance))
+        raise MatrixError(f"expected blocks of atoms at most {2 * MAX_RADIUS:.0f} angstrom apart, got {_text(keys[worst])} "
+                          f"at {distance[worst]:.1f} angstrom")  # fmt: skip
     kinds, which = np.unique(np.sort(numbers[keys[:, :2]], axis=1), axis=0, return_inverse=True)
     longest = np.zeros(len(kinds))
     np.maximum.at(longest, which.ravel(), distance)
