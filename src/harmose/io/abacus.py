@@ -65,7 +65,7 @@ def read_abacus(path: str | Path, basis: BasisSet | None = None) -> Sample:
     keys = _coupled(counts, h)
     structure.pbc = keys[:, 2:].any(axis=0)
     if basis is None:
-        basis = BasisSet("abacus", shells, covering_radii(structure, keys, _reaches(folder, log)))
+        basis = BasisSet("abacus", shells, covering_radii(structure, keys, _reaches(folder, log), where=str(h_path)))
     check_shells(basis, shells, str(folder))
     if not h[2].any():
         check_not_folded(structure, basis, str(h_path), "run with gamma_only 0")

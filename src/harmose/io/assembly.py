@@ -30,7 +30,6 @@ from harmose.graph import build_graph, is_canonical, pair_vectors, reversed_pair
 from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
 
-
 MAX_RADIUS = 25.0
 """No localized orbital reaches further (angstrom); blocks of atoms farther apart than twice this are damage."""
 
@@ -194,14 +193,18 @@ def element_keys(counts: np.ndarray, rows: np.ndarray, cols: np.ndarray, cells: 
 
 
 def covering_radii(
-    structure: Atoms, keys: np.ndarray, least: Mapping[int, float] | float = 1.0, step: float = 0.1
+    structure: Atoms,
+    keys: np.ndarray,
+    least: Mapping[int, float] | float = 1.0,
+    step: float = 0.1,
+    where: str = "matrix",
 ) -> dict[int, float]:
     """Radii (angstrom) of the elements such that the blocks of `keys` (B, 5) are all in the graph.
 
     Give the keys of blocks that are not zero. First half the longest distance between two atoms of one element, at least
     `least` (one number, or one for each element); then, for pairs of unlike elements in the order of their atomic
-    numbers, what is missing is added to both in equal parts. Each is rounded up to a multiple of `step`. `MatrixError` for
-    atoms farther apart than any orbitals reach.
+    numbers, what is missing is added to both in equal parts. Each is rounded up to a multiple of `step`. `MatrixError` that
+    names `where` for atoms farther apart than any orbitals reach.
     """
     keys = np.asarray(keys, dtype=np.int64).reshape(-1, 5)
     numbers = np.asarray(structure.numbers)
@@ -210,7 +213,7 @@ def covering_radii(
     distance = np.linalg.norm(pair_vectors(structure, keys), axis=1)
     if distance.max(initial=0.0) > 2 * MAX_RADIUS:
         worst = int(np.argmax(distance))
-        raise MatrixError(f"expected blocks of atoms at most {2 * MAX_RADIUS:.0f} angstrom apart, got {_text(keys[worst])} "
+        raise MatrixError(f"{where}: expected blocks of atoms at most {2 * MAX_RADIUS:.0f} angstrom apart, got {_text(keys[worst])} "
                           f"at {distance[worst]:.1f} angstrom")  # fmt: skip
     kinds, which = np.unique(np.sort(numbers[keys[:, :2]], axis=1), axis=0, return_inverse=True)
     longest = np.zeros(len(kinds))

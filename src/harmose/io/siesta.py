@@ -287,7 +287,7 @@ def _radii(run: _Run, structure: Atoms, stored: _Stored, kinds: Sequence[tuple[i
     reaches, least = _reaches(run, {kind.label for _, kind in kinds}), {}
     for z, kind in kinds:
         least[z] = max(least.get(z, 1.0), reaches.get(kind.label, 1.0))
-    return covering_radii(structure, keys, least)
+    return covering_radii(structure, keys, least, where=str(run.matrix))
 
 
 def _reaches(run: _Run, labels: Collection[str]) -> dict[str, float]:
