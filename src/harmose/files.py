@@ -271,6 +271,12 @@ FORMATS = (
         _has("geometry.in", "basis-indices.out", "rs_indices.out"),
         "harmose.io.aims:read_aims",
     ),
+    Format(
+        "cp2k",
+        "CP2K run with KS_CSR_WRITE and S_CSR_WRITE",
+        lambda path: _function("harmose.io.cp2k:is_cp2k")(path),
+        "harmose.io.cp2k:read_cp2k",
+    ),
     Format("siesta", "SIESTA run, or its .fdf, .HSX or .TSHS file", _is_siesta, "harmose.io.siesta:read_siesta"),
     Format(
         "abacus",

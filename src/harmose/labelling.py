@@ -1,4 +1,4 @@
-"""Labels from real DFT: PySCF on many structures, in several processes, resumable after any interruption.
+"""Labels from real DFT: a code (`harmose.codes`) on many structures, in several processes, resumable after any interruption.
 
 Each structure has a name made of its formula and a hash of itself and the settings. Finished samples are appended to
 the store one by one, each all or not at all, so that an interrupted run loses at most the structures in flight; the
@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import signal
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,35 +18,32 @@ from typing import Any
 
 import dask.config
 import numpy as np
-import pyscf
 from ase import Atoms
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, as_completed
-from pyscf import dft, lib
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harmose.basis import BasisSet
+from harmose.codes import Settings, code_of
 from harmose.data.store import Store
 from harmose.errors import HarmoseError, LabellingError
-from harmose.io.pyscf import (
-    FLAVOURS,
-    PySCFSettings,
-    basis_set,
-    charge,
-    check_molecule,
-    layout,
-    mean_field,
-    molecule,
-    prior_fock,
-    to_blocks,
-)
+from harmose.io.cp2k_input import CP2KSettings
+from harmose.io.pyscf import PySCFSettings
 from harmose.io.structures import read_structures
-from harmose.sample import Sample, check_sample
-from harmose.units import HARTREE
+from harmose.sample import Sample
 
-__all__ = ["LabelSummary", "PySCFSettings", "calculate", "label", "perturbed", "read_structures", "sample_name"]
+__all__ = [
+    "CP2KSettings",
+    "LabelSummary",
+    "PySCFSettings",
+    "calculate",
+    "label",
+    "perturbed",
+    "read_structures",
+    "sample_name",
+]
 
 
 LISTED = 20
@@ -77,28 +73,31 @@ class LabelSummary:
 def label(
     structures: Sequence[Atoms],
     store_path: str | Path,
-    settings: PySCFSettings,
+    settings: Settings,
     workers: int | None = None,
     scheduler: str | None = None,
     console: Console | None = None,
     retry_failed: bool = False,
     skip_bad: bool = False,
 ) -> LabelSummary:
-    """Run PySCF on the structures and append H, S, H0, energies and provenance to the store, which is made if missing.
+    """Run the code of `settings` on the structures and append the samples to the store, which is made if missing.
 
     `workers` processes of one thread each (default: one for each processor), or all workers of the Dask `scheduler` at
     this address. Structures that fail or do not converge are remembered in the store and left out from then on unless
-    `retry_failed`. Structures that PySCF cannot take at all (odd number of electrons, unknown element, periodic) raise
-    `LabellingError` before anything is calculated or written; with `skip_bad` they count as failed.
+    `retry_failed`. Structures that the code cannot take at all (an element without basis set, for PySCF periodic ones and
+    an odd number of electrons) raise `LabellingError` before anything is calculated or written; with `skip_bad` they count
+    as failed.
 
-    Raises `LabellingError` for a store that was labelled with other settings, and `FormatError` when the disk is full;
-    what is finished stays in the store.
+    Raises `LabellingError` for a code that is not installed and for a store that was labelled with other settings, and
+    `FormatError` when the disk is full; what is finished stays in the store.
     """
     console = console or Console(quiet=True)
+    code_of(settings).ready()
     tasks, bad = _tasks(structures, settings)
     _refuse_bad(bad, tasks, skip_bad)
-    if settings.functional in FLAVOURS:
-        console.print(f"{settings.functional}: {FLAVOURS[settings.functional]}", highlight=False)
+    remark = code_of(settings).remark(settings)
+    if remark is not None:
+        console.print(escape(remark), highlight=False)
     with _open_store(Path(store_path), tasks, settings) as store:
         done = set(store.names()) & set(tasks)
         failed = {} if retry_failed else {name: why for name, why in store.failures.items() if name in tasks}
@@ -118,16 +117,19 @@ def _list_failures(failed: Mapping[str, str], console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(failed) - LISTED} more", highlight=False)
 
 
-def sample_name(atoms: Atoms, settings: PySCFSettings) -> str:
-    """`C2H6O-0123456789ab`: formula, and a hash of atoms, positions (to 1e-6 angstrom), charge and settings."""
-    positions = np.round(atoms.positions, 6) + 0.0  # no negative zeros
-    content = [atoms.numbers.tolist(), positions.tolist(), str(atoms.info.get("charge", 0)), identity(settings)]
+def sample_name(atoms: Atoms, settings: Settings) -> str:
+    """`C2H6O-0123456789ab`: formula, and a hash of atoms, positions (to 1e-6 angstrom), charge, settings, and of a crystal's
+    cell and periodic directions.
+    """
+    identity = code_of(settings).identity(settings)
+    content = [atoms.numbers.tolist(), _rounded(atoms.positions), str(atoms.info.get("charge", 0)), identity]
+    if atoms.pbc.any():
+        content += [_rounded(atoms.cell.array), atoms.pbc.tolist()]
     return f"{atoms.get_chemical_formula()}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
 
 
-def identity(settings: PySCFSettings) -> dict[str, Any]:
-    """The settings that decide a converged result: all but the patience."""
-    return {key: value for key, value in settings.to_dict().items() if key != "max_cycle"}
+def _rounded(values: np.ndarray) -> list:
+    return (np.round(values, 6) + 0.0).tolist()  # no negative zeros
 
 
 def perturbed(atoms: Atoms, n: int, amplitude: float, rng: np.random.Generator) -> list[Atoms]:
@@ -141,44 +143,14 @@ def perturbed(atoms: Atoms, n: int, amplitude: float, rng: np.random.Generator) 
 # One structure -------------------------------------------------------------------------------------------------------
 
 
-def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None, name: str | None = None) -> Sample:
-    """Converge one molecule, on one thread, and return its sample: H, S, H0, energies, electrons, provenance.
+def calculate(atoms: Atoms, settings: Settings, basis: BasisSet | None = None, name: str | None = None) -> Sample:
+    """The sample of one structure, calculated by the code of `settings` on one thread.
 
-    H is the Fock matrix of the converged density, and the orbital energies are its own. Raises `LabellingError` when
-    the SCF does not converge, `MatrixError` when the result is not fit to keep (`check_sample`).
+    Raises `LabellingError` when the SCF does not converge, `MatrixError` when the result is not fit to keep.
     """
-    started = time.perf_counter()
-    basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
-    blocks = layout(atoms, basis)
-    with lib.with_omp_threads(1):
-        mf = mean_field(molecule(atoms, settings.basis), settings)
-        h0 = prior_fock(mf)
-        mf.kernel()
-        if not mf.converged:
-            raise LabellingError(f"{atoms.get_chemical_formula()}: not converged in {settings.max_cycle} cycles")
-        h, s = mf.get_fock(), mf.get_ovlp()
-        energies, _ = mf.eig(h, s)
-    sample = Sample(
-        name=name or sample_name(atoms, settings),
-        structure=atoms,
-        basis=basis,
-        hamiltonian=to_blocks(h, blocks, name="H"),
-        overlap=to_blocks(s, blocks, energy=False, name="S"),
-        prior=to_blocks(h0, blocks, name="H0"),
-        n_electrons=float(mf.mol.nelectron),
-        energy=float(mf.e_tot) * HARTREE,
-        orbital_energies=np.sort(energies) * HARTREE,
-        provenance={**_provenance(atoms, settings), "cycles": int(mf.cycles), "seconds": time.perf_counter() - started},
-    )
-    check_sample(sample)
-    return sample
-
-
-def _provenance(atoms: Atoms, settings: PySCFSettings) -> dict[str, Any]:
-    versions = {"pyscf": pyscf.__version__, "libxc": str(getattr(dft.libxc, "__version__", "unknown"))}
-    group = str(atoms.info.get("group", atoms.get_chemical_formula()))
-    told = {key: str(atoms.info[key]) for key in ("name", "source") if key in atoms.info}
-    return {**settings.to_dict(), **versions, **told, "group": group, "charge": charge(atoms), "converged": True}
+    code = code_of(settings)
+    basis = basis or code.basis(set(atoms.numbers.tolist()), settings)
+    return code.calculate(atoms, settings, basis, name or sample_name(atoms, settings))
 
 
 @dataclass(frozen=True)
@@ -190,7 +162,7 @@ class Outcome:
     reason: str = ""
 
 
-def attempt(name: str, atoms: Atoms, settings: PySCFSettings, basis: BasisSet) -> Outcome:
+def attempt(name: str, atoms: Atoms, settings: Settings, basis: BasisSet) -> Outcome:
     """`calculate`, with every failure as a reason: one structure must not end the run."""
     try:
         return Outcome(name, calculate(atoms, settings, basis, name))
@@ -208,13 +180,13 @@ def _with_source(reason: str, atoms: Atoms) -> str:
 # All structures ------------------------------------------------------------------------------------------------------
 
 
-def _tasks(structures: Sequence[Atoms], settings: PySCFSettings) -> tuple[dict[str, Atoms], dict[str, str]]:
+def _tasks(structures: Sequence[Atoms], settings: Settings) -> tuple[dict[str, Atoms], dict[str, str]]:
     """Structures by name, and the reasons of those that cannot be calculated at all."""
     tasks, bad = {}, {}
     for index, atoms in enumerate(structures):
         name = sample_name(atoms, settings)
         try:
-            check_molecule(atoms, settings.basis)
+            code_of(settings).check(atoms, settings)
             tasks[name] = atoms
         except HarmoseError as error:
             bad[name] = f"{atoms.info.get('source', f'structure {index}')}: {error}"
@@ -230,17 +202,18 @@ def _refuse_bad(bad: Mapping[str, str], tasks: Mapping[str, Atoms], skip_bad: bo
 
 
 @contextmanager
-def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: PySCFSettings) -> Iterator[Store]:
+def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: Settings) -> Iterator[Store]:
     """The store with a basis for all elements; `LabellingError` when it was labelled with other settings."""
     elements = {int(z) for atoms in tasks.values() for z in atoms.numbers}
-    basis = basis_set(settings.basis, elements, settings.min_radius)
+    code = code_of(settings)
+    basis, identity = code.basis(elements, settings), code.identity(settings)
     try:
         exists = path.exists()
-        store = Store.open(path, writable=True) if exists else Store.create(path, basis, metadata=identity(settings))
+        store = Store.open(path, writable=True) if exists else Store.create(path, basis, metadata=identity)
     except OSError as error:
         raise LabellingError(f"{path}: cannot write a store there: {error.strerror}") from None
     with store:
-        for key, expected in identity(settings).items():
+        for key, expected in identity.items():
             if store.metadata.get(key, "nothing") != expected:
                 found = store.metadata.get(key, "nothing")
                 raise LabellingError(f"{path}: expected a store labelled with {key} {expected}, got one with {found}")
@@ -252,7 +225,7 @@ def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: PySCFSettings)
 def _calculate_into(
     store: Store,
     pending: Mapping[str, Atoms],
-    settings: PySCFSettings,
+    settings: Settings,
     workers: int | None,
     scheduler: str | None,
     console: Console,
@@ -276,7 +249,7 @@ def _calculate_into(
 
 
 def _outcomes(
-    pending: Mapping[str, Atoms], settings: PySCFSettings, basis: BasisSet, workers: int | None, scheduler: str | None
+    pending: Mapping[str, Atoms], settings: Settings, basis: BasisSet, workers: int | None, scheduler: str | None
 ) -> Generator[Outcome, None, None]:
     """Outcomes as they come, with at most two structures for each worker on their way."""
     workers = min(workers or CPU_COUNT, len(pending))

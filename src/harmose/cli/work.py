@@ -17,25 +17,83 @@ def demo(
     run(out, terminal())
 
 
+MOLECULES, CRYSTALS = "PySCF (molecules)", "CP2K (crystals)"
+"""Headings of the options that only one code has."""
+
+
+ENGINE = ("structures", "store", "code", "workers", "scheduler", "retry_failed", "skip_bad")
+"""Parameters of `label` that are not settings of a code; the others have the names of its settings' fields."""
+
+
 def label(
+    context: typer.Context,
     structures: Annotated[
         Path, typer.Argument(metavar="STRUCTURES", help="A file that ASE reads, or a folder of them.")
     ],
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store to begin or to continue.")],
-    functional: Annotated[str, typer.Option(help="PySCF's name; B3LYP is `b3lypg` (VWN3) or `b3lyp5` (VWN5).")] = "pbe",
-    basis: Annotated[str, typer.Option(help="PySCF's name of a basis set.")] = "def2-svp",
-    grid_level: Annotated[int, typer.Option(help="PySCF's grid, 0 to 9.")] = 3,
-    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-9,
-    max_cycle: Annotated[int, typer.Option(help="SCF cycles before a structure counts as failed.")] = 100,
-    density_fit: Annotated[bool, typer.Option("--density-fit", help="Density fitting.")] = False,
+    code: Annotated[str, typer.Option(help="`pyscf` for molecules, `cp2k` for crystals.")] = "pyscf",
+    functional: Annotated[
+        str | None, typer.Option(help="B3LYP is `b3lypg` (VWN3) or `b3lyp5` (VWN5).  [default: pbe]")
+    ] = None,
+    basis: Annotated[
+        str | None, typer.Option(help="The code's name of it.  [default: def2-svp; CP2K: DZVP-MOLOPT-SR-GTH]")
+    ] = None,
+    max_cycle: Annotated[
+        int | None, typer.Option(help="SCF cycles before a structure counts as failed.  [default: 100]")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine.  [default: one per core]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to use instead.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out what PySCF cannot take, instead of stopping.")
+        bool, typer.Option("--skip-bad", help="Leave out what the code cannot take, instead of stopping.")
     ] = False,
+    grid_level: Annotated[
+        int | None, typer.Option(help="PySCF's grid, 0 to 9.  [default: 3]", rich_help_panel=MOLECULES)
+    ] = None,
+    convergence: Annotated[
+        float | None,
+        typer.Option(help="Change of the energy in Hartree.  [default: 1e-9]", rich_help_panel=MOLECULES),
+    ] = None,
+    density_fit: Annotated[
+        bool | None, typer.Option("--density-fit", help="Density fitting.", rich_help_panel=MOLECULES)
+    ] = None,
+    kmesh: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(metavar="N N N", help="k-points along each reciprocal vector.", rich_help_panel=CRYSTALS),
+    ] = None,
+    k_spacing: Annotated[
+        float | None,
+        typer.Option(help="Without --kmesh: their distance in 1/angstrom.  [default: 0.25]", rich_help_panel=CRYSTALS),
+    ] = None,
+    potential: Annotated[
+        str | None,
+        typer.Option(help="Pseudopotentials.  [default: GTH of the functional]", rich_help_panel=CRYSTALS),
+    ] = None,
+    cutoff: Annotated[
+        float | None, typer.Option(help="Plane waves, in Rydberg.  [default: 320]", rich_help_panel=CRYSTALS)
+    ] = None,
+    rel_cutoff: Annotated[
+        float | None, typer.Option(help="Of the grid levels, in Rydberg.  [default: 40]", rich_help_panel=CRYSTALS)
+    ] = None,
+    smearing: Annotated[
+        float | None, typer.Option(help="Electronic temperature in K.  [default: 300]", rich_help_panel=CRYSTALS)
+    ] = None,
+    eps_default: Annotated[
+        float | None, typer.Option(help="Precision of integrals.  [default: 1e-10]", rich_help_panel=CRYSTALS)
+    ] = None,
+    eps_scf: Annotated[
+        float | None, typer.Option(help="Convergence of the density.  [default: 1e-6]", rich_help_panel=CRYSTALS)
+    ] = None,
+    pair_cutoff: Annotated[
+        float | None,
+        typer.Option(help="Drop blocks of atoms further apart, in angstrom.  [default: 9]", rich_help_panel=CRYSTALS),
+    ] = None,
+    max_dropped: Annotated[
+        float | None,
+        typer.Option(help="Largest element of H that it may drop, in eV.  [default: 1e-3]", rich_help_panel=CRYSTALS),
+    ] = None,
 ) -> None:
-    """Run DFT (PySCF) on structures and store the Hamiltonians.
+    """Run DFT (PySCF, CP2K) on structures and store the Hamiltonians.
 
     May be stopped at any time: run again, it goes on with what is missing. Structures that fail are listed and kept
     out.
@@ -44,17 +102,11 @@ def label(
     from harmose.io.structures import read_structures
 
     found = read_structures(structures)
-    from harmose.labelling import PySCFSettings
+    from harmose.codes import settings_for
     from harmose.labelling import label as run
 
-    settings = PySCFSettings(
-        functional=functional,
-        basis=basis,
-        grid_level=grid_level,
-        convergence=convergence,
-        max_cycle=max_cycle,
-        density_fit=density_fit,
-    )
+    given = {name: value for name, value in context.params.items() if value is not None and name not in ENGINE}
+    settings = settings_for(code, given)
     console = terminal()
     summary = run(found, store, settings, workers, scheduler, console, retry_failed, skip_bad)
     if summary.failed and not summary.finished + summary.reused:
