@@ -257,6 +257,6 @@ def test_covering_radii(crystal):
     assert covering_radii(pair, np.zeros((0, 5))) == {6: 1.0, 8: 1.0}
     with pytest.raises(
         MatrixError,
-        match=r"file: expected blocks of atoms at most 50 angstrom apart, got \(i=0, j=0, R=\[20, 0, 0\]\) at 68.0",
+        match=r"file: .* at most 50 angstrom apart, got \(i=0, j=0, R=\[20, 0, 0\]\) at 68.0",
     ):
         covering_radii(crystal, np.array([[0, 0, 20, 0, 0]]), where="file")
