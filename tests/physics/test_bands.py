@@ -1,4 +1,4 @@
-"""Bands and Fermi levels of graphene against CP2K's own, of chains against closed forms, of anything against sisl."""
+"""Bands and Fermi levels of graphene and iron against CP2K's and SIESTA's own, of chains against closed forms, of anything against sisl."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,15 @@ from ase.build import molecule
 
 from harmose.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError, StructureError
+from harmose.files import read
 from harmose.physics.bands import MIN_GAP, band_gap, bands
 from harmose.physics.eigen import eigenvalues
 from harmose.physics.kmesh import kmesh
-from harmose.physics.kpath import explicit_path, kpath
+from harmose.physics.kpath import explicit_path, kpath, special_points
+from harmose.physics.occupations import FermiDirac
 from harmose.physics.states import energies_at, mesh_fermi_level, parse_mesh
 from harmose.spin import Spin
+from harmose.units import BOHR
 
 DIRAC = "GMKG"
 
@@ -62,6 +65,59 @@ def test_bands_of_a_supercell_are_those_of_the_cell_folded(graphene):
     difference = (found - large.fermi_level) - (folded - small.fermi_level)
     assert np.abs(difference[:, :36]).max() < 2e-3
     assert np.abs(difference[:, :72]).mean() < 2e-3
+
+
+@pytest.fixture(scope="module")
+def iron(shared_data):
+    """Ferromagnetic iron by SIESTA, and the folder of its output."""
+    folder = shared_data / "dft-outputs" / "siesta-Fe"
+    return read(folder), folder
+
+
+def test_the_fermi_level_of_iron_is_that_of_siesta(iron):
+    """KgridCutoff of 10 angstrom is a 9x9x9 mesh; Fermi-Dirac of 25 meV, one level for both spins."""
+    sample, _ = iron
+    found = mesh_fermi_level(sample.hamiltonian, sample.overlap, (9, 9, 9), 16, FermiDirac(0.025))
+    assert found == pytest.approx(sample.fermi_level, abs=1e-8)
+
+
+def test_bands_of_iron_are_those_of_siesta(iron):
+    """Its path has other representatives of the same special points; the integration grid is less symmetric than iron."""
+    sample, folder = iron
+    words = (folder / "fe.bands").read_text().split()
+    n_bands, n_spins, n_k = (int(word) for word in words[5:8])
+    table = np.array(words[8 : 8 + n_k * (1 + n_spins * n_bands)], dtype=float).reshape(n_k, -1)
+    special = special_points(sample.structure)
+    segments = zip("GHNGP", "HNGP", (40, 28, 28, 34))
+    parts = [special[a] + np.linspace(0, 1, n + 1)[1:, None] * (special[b] - special[a]) for a, b, n in segments]
+    points = np.concatenate([special["G"][None], *parts])
+    found = bands(sample.hamiltonian, sample.overlap, points, sample.structure, fermi_level=sample.fermi_level)
+    np.testing.assert_allclose(found.x, table[:, 0] / BOHR, atol=2e-6)
+    np.testing.assert_allclose(kpath(sample.structure, "GHNGP").ticks, found.x[[0, 40, 68, 96, 130]], atol=1e-9)
+    difference = np.abs(found.energies - table[:, 1:].reshape(n_k, n_spins, n_bands).swapaxes(0, 1))
+    assert difference.mean() < 2e-3
+    assert difference.max() < 0.02
+    assert found.gap.is_metal
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "indirect", "direct"),
+    [("siesta-Si", "LGXUG", 0.54, 2.5), ("aims-Si", "LGXUG", 0.60, 2.5), ("deeph-MoTe2", "GMKG", 1.04, 1.04)],
+)
+def test_gaps_of_semiconductors(shared_data, folder, path, indirect, direct):
+    """Silicon (LDA and PBE): from Gamma to near X, 2.5 eV at Gamma; a layer of MoTe2: at K."""
+    sample = read(shared_data / "dft-outputs" / folder)
+    level = (
+        {"fermi_level": sample.fermi_level}
+        if sample.fermi_level is not None
+        else {"n_electrons": 28, "mesh": (4, 4, 4)}
+    )
+    structure = sample.structure.copy()
+    structure.pbc = (True, True, path == "LGXUG")
+    gap = bands(sample.hamiltonian, sample.overlap, path, structure, **level).gap
+    assert gap.indirect == pytest.approx(indirect, abs=0.02)
+    assert gap.direct == pytest.approx(direct, abs=0.1)
+    assert gap.is_direct == (folder == "deeph-MoTe2")
 
 
 @pytest.fixture(scope="module")

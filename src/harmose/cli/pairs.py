@@ -61,11 +61,11 @@ def samples_of(source: str, target: str | None, reference: Path | None) -> Pair:
 def fermi_level(sample: "Sample", pair: Pair, mesh: Any, electrons: float | None) -> dict[str, float | None]:
     """What `bands` and `dos` are to be told: the Fermi level of the calculation, or the number of electrons.
 
-    The latter where the level is not known, and where a mesh or a number of electrons is given. Without both, an error for
-    DFT; for a prediction beside DFT its level stays unknown.
+    The latter where the level is not known, where a mesh or a number of electrons is given, and where two are compared: then
+    both levels come from one mesh. Without both, an error for DFT; for a prediction beside DFT its level stays unknown.
     """
     n = electrons if electrons is not None else pair.n_electrons
-    asked = electrons is not None or (mesh is not None and n is not None)
+    asked = electrons is not None or (n is not None and (mesh is not None or pair.reference is not None))
     if sample.fermi_level is not None and not asked:
         return {"fermi_level": sample.fermi_level}
     if n is None and sample is not pair.sample:
