@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harmose.closed_form.kernel import DAMPING, ORDERS, POWER, RANGE, SPREAD, Environments, edge_kernels, environments
+from harmose.closed_form.kernel import DAMPING, OF_PAIRS, ORDERS, POWER, Environments, edge_kernels, environments
 from harmose.closed_form.triangles import Triangles
 
 EDGES, THIRD = 5, 4
@@ -21,7 +21,7 @@ def scene(seed: int) -> tuple[Triangles, np.ndarray]:
 
 
 def seen(triangles: Triangles, length: np.ndarray) -> Environments:
-    return environments(triangles, length, 2)
+    return environments(triangles, length, 2, OF_PAIRS)
 
 
 def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> Triangles:
@@ -42,7 +42,8 @@ def test_it_is_the_integral_over_turns_and_mirror_images():
     def overlaps(mirror: bool) -> np.ndarray:
         return np.array([np.einsum("meq,mfq->ef", x, b.doublets.conj() * weights).real for x in images[mirror]])
 
-    envelope = np.exp(-((r[:, None] - s) ** 2) / 2 / SPREAD**2 - (r[:, None] + s - 2.2) / RANGE)
+    lengths = (r[:, None] - s) ** 2 / 2 / OF_PAIRS.spread**2 + (r[:, None] + s - 2.2) / OF_PAIRS.reach
+    envelope = np.exp(-lengths)
     straight = [
         (overlaps(False) ** POWER * np.exp(1j * k * angles)[:, None, None]).mean(0) * envelope for k in range(4)
     ]

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from harmose.closed_form.kernel import Environments, edge_kernels, environments
+from harmose.closed_form.kernel import Environments, Likeness, edge_kernels, environments
 from harmose.closed_form.surroundings import (
     Neighbourhood,
     Surroundings,
@@ -37,10 +37,11 @@ class References:
     triangles: Triangles
     distance: np.ndarray
     n_species: int
+    likeness: Likeness
 
     @cached_property
     def environments(self) -> Environments:
-        return environments(self.triangles, self.distance, self.n_species)
+        return environments(self.triangles, self.distance, self.n_species, self.likeness)
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class EdgeField:
     n_natural: int
     """Columns of scalars at M = 0; the others are pseudoscalars."""
 
-    def values(self, seen: Environments) -> list[np.ndarray]:
-        """Components of the edges (E,): (E, K) at M = 0, else (2E, K)."""
+    def values(self, graph: Surroundings, edges: np.ndarray) -> list[np.ndarray]:
+        """Components of directed edges (E,): (E, K) at M = 0, else (2E, K)."""
+        seen = graph.environments(edges, self.references.likeness)
         kernels = edge_kernels(seen, self.references.environments, len(self.weights) - 1)
         n, (scalar, pseudoscalar) = self.n_natural, kernels[0]
         axial = [scalar @ self.weights[0][:, :n], pseudoscalar @ self.weights[0][:, n:]]
@@ -73,7 +75,7 @@ class PairRegression:
         features = pair_features(graph, edges, orders, self.many_body is not None)
         parts = [x @ self.linear[m] for m, x in enumerate(features)]
         if self.many_body is not None:
-            seen = self.many_body.values(graph.environments(edges))
+            seen = self.many_body.values(graph, edges)
             parts = [a + b for a, b in zip(parts, seen, strict=True)]
         out = np.zeros((len(edges), n_slots, parts[0].shape[1]))
         out[:, 0] = parts[0]
@@ -117,7 +119,7 @@ class AtomRegression:
                 out[:, rows, : weights.shape[1]] += around.gather(axial[:, :, None] * (radial @ weights)[:, None])
 
     def _add_many_body(self, out, graph: Surroundings, around: Neighbourhood, many_body: EdgeField, mask) -> None:
-        seen = many_body.values(graph.environments(around.edges))
+        seen = many_body.values(graph, around.edges)
         halves = [seen[0][:, None], *(np.stack(np.split(x, 2), 1) for x in seen[1:])]
         for degree, parity, columns, place in atom_columns(mask, len(self.mean)):
             back = turned_back(graph, around.edges, degree, parity) * around.shares[:, None]

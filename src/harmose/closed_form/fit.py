@@ -20,7 +20,7 @@ from harmose.closed_form.baseline import (
     is_symmetric,
     pair_scales,
 )
-from harmose.closed_form.kernel import edge_kernels
+from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, edge_kernels
 from harmose.closed_form.ridge import Fit, cholesky, ridge
 from harmose.closed_form.surroundings import (
     N_GAUSSIANS,
@@ -45,7 +45,7 @@ JITTER = 1e-10
 """Of the kernel between references, against rounding."""
 Variances = tuple[float, float]
 """Of what no regression explains, and of the linear terms together, where the kernel's terms have variance one."""
-CANDIDATES: tuple[Variances, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e2, 1e4, 1e6)))
+CANDIDATES: tuple[Variances, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e3, 1e5, 1e7)))
 """The best for scalars is taken for all orders."""
 SCALE_FLOOR = 1e-6
 """eV; smaller spreads are rounding of the labels and are not learned."""
@@ -157,8 +157,8 @@ class _EdgeKernel:
         chosen = np.sort(generator.permutation(len(edges))[:REFERENCE_EDGES])
         self.chosen, self.n_edges = chosen, len(edges)
         triangles = graph.triangles.of(edges[chosen])
-        self.references = References(triangles, graph.pairs.distance[edges[chosen]], graph.n_species)
-        self.kernels = edge_kernels(graph.environments(edges), self.references.environments, orders)
+        self.references = References(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, OF_PAIRS)
+        self.kernels = edge_kernels(graph.environments(edges, OF_PAIRS), self.references.environments, orders)
 
     def blocks(self, order: int, pseudo: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, references) and (references, references) of one order."""
@@ -269,8 +269,8 @@ class _AtomKernel:
         chosen = around[rows]
         self.chosen = Neighbourhood(chosen.edges, place[chosen.rows], chosen.shares, len(references))
         triangles = graph.triangles.of(chosen.edges)
-        self.references = References(triangles, graph.pairs.distance[chosen.edges], graph.n_species)
-        self.kernels = edge_kernels(graph.environments(around.edges), self.references.environments, orders)
+        self.references = References(triangles, graph.pairs.distance[chosen.edges], graph.n_species, OF_ATOMS)
+        self.kernels = edge_kernels(graph.environments(around.edges, OF_ATOMS), self.references.environments, orders)
 
     def size(self, order: int) -> int:
         return len(self.chosen.edges) * (1 if order == 0 else 2)

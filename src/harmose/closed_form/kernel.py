@@ -7,7 +7,7 @@ another edge they overlap by
 
 and the kernel of a component of order M is the projection of a power of it on that order, over turns and mirror images,
 
-    K_M = s(r) s(r') exp(-(r - r')^2 / 2 SPREAD^2) / 2 pi  int k(a)^POWER e^{-i M a} da
+    K_M = s(r) s(r') exp(-(r - r')^2 / 2 spread^2) / 2 pi  int k(a)^POWER e^{-i M a} da
 
 A regression with it is a function of bodies up to POWER + 2, covariant under O(2) exactly, since the integrand is a
 trigonometric polynomial and the sum over `angles` is exact for it. It is the kernel of smooth overlaps of atomic positions
@@ -26,12 +26,25 @@ ORDERS = 4
 DAMPING = 0.5
 """w_m = DAMPING^m: less weight for detail in the azimuth."""
 POWER = 4
-SPREAD = 1.0
-"""Angstrom: edges whose lengths differ by more are not alike."""
-RANGE = 1.5
-"""Angstrom: matrix elements fall with the length of the edge, s(r) = exp(-(r - 1.1) / RANGE)."""
 AT_ONCE = 4 * 10**6
 """Numbers of k(a) in memory."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What makes two edges alike, in angstrom: atoms count less by e with each `fade`, lengths differ by `spread` or less,
+    matrix elements fall by e with each `reach`: s(r) = exp(-(r - 1.1) / reach).
+    """
+
+    fade: float
+    spread: float
+    reach: float
+
+
+OF_PAIRS = Likeness(fade=3.0, spread=1.0, reach=1.0)
+"""For the block of an edge."""
+OF_ATOMS = Likeness(fade=2.0, spread=0.5, reach=3.0)
+"""For what an edge adds to the block of its first atom."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +53,27 @@ class Environments:
 
     doublets: np.ndarray
     distance: np.ndarray
+    likeness: Likeness
 
     def __getitem__(self, chosen: np.ndarray | slice) -> "Environments":
-        return Environments(self.doublets[:, chosen], self.distance[chosen])
+        return Environments(self.doublets[:, chosen], self.distance[chosen], self.likeness)
 
 
-def environments(triangles: Triangles, distance: np.ndarray, n_species: int) -> Environments:
+def environments(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: Likeness) -> Environments:
     """Of edges (E,) with these lengths; triangles numbered by them."""
-    doublets = moments(triangles, len(distance), n_species, cells, ORDERS)
+    doublets = moments(triangles, len(distance), n_species, lambda sides: cells(sides, likeness.fade), ORDERS)
     weight = DAMPING ** np.arange(ORDERS + 1) * np.where(np.arange(ORDERS + 1), 2, 1)
     size = np.einsum("m,meq->e", weight, np.abs(doublets) ** 2)
     # An edge whose last neighbour goes away loses this term of its regression smoothly.
     scale = np.sqrt(weight)[:, None] / np.sqrt(size + 1e-6)
-    return Environments(doublets * scale[..., None], distance)
+    return Environments(doublets * scale[..., None], distance, likeness)
 
 
 def edge_kernels(a: Environments, b: Environments, orders: int) -> list[np.ndarray]:
     """`K_M` for M = 0 ... orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise
     (2A, 2B), between the even halves of doublets, followed by the odd ones.
     """
-    n_a, n_b = len(a.distance), len(b.distance)
+    n_a, n_b, likeness = len(a.distance), len(b.distance), a.likeness
     angles = 2 * np.pi * np.arange(POWER * ORDERS + orders + 1) / (POWER * ORDERS + orders + 1)
     m = np.arange(ORDERS + 1)[:, None]
     real, imaginary = np.cos(m * angles), -np.sin(m * angles)
@@ -68,8 +82,8 @@ def edge_kernels(a: Environments, b: Environments, orders: int) -> list[np.ndarr
     step = max(AT_ONCE // max(n_b * len(angles), 1), 1)
     for start in range(0, n_a, step):
         part = a[start : start + step]
-        alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * SPREAD**2))
-        alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / RANGE)
+        alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * likeness.spread**2))
+        alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / likeness.reach)
         for out, other in ((straight, b.doublets.conj()), (mirrored, b.doublets)):
             overlap = np.moveaxis(part.doublets @ other.swapaxes(1, 2), 0, -1)  # (A, B, m)
             powers = (np.real(overlap) @ real + np.imag(overlap) @ imaginary) ** POWER

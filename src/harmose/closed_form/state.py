@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harmose.closed_form.baseline import AtomRegression, Baseline, EdgeField, PairRegression, References
+from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, Likeness
 from harmose.closed_form.triangles import Triangles
 from harmose.errors import ModelError
 from harmose.targets import TargetSpace
@@ -63,7 +64,7 @@ def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
 
 
 def _pair(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> PairRegression:
-    field = _field(n_species, parts["field"]) if "field" in parts else None
+    field = _field(n_species, OF_PAIRS, parts["field"]) if "field" in parts else None
     return PairRegression({int(m): w for m, w in sorted(parts["linear"].items())}, field)
 
 
@@ -72,14 +73,18 @@ def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegres
     for name, weights in parts.get("linear", {}).items():
         degree, neighbour = map(int, name.split("_"))
         linear[degree, neighbour] = weights
-    fields = {int(p.removeprefix("field_")): _field(n_species, x) for p, x in parts.items() if p.startswith("field_")}
+    fields = {
+        int(p.removeprefix("field_")): _field(n_species, OF_ATOMS, x)
+        for p, x in parts.items()
+        if p.startswith("field_")
+    }
     return AtomRegression(parts["mean"][""], linear, fields)
 
 
-def _field(n_species: int, tensors: dict[str, np.ndarray]) -> EdgeField:
+def _field(n_species: int, likeness: Likeness, tensors: dict[str, np.ndarray]) -> EdgeField:
     distance, edge, axis = tensors["distance"], tensors["edge"], tensors["axis"]
     if len(edge) and not (edge.min() >= 0 and edge.max() < len(distance)):
         raise ValueError("a triangle of an edge that is not there")
     triangles = Triangles(edge, tensors["third"], tensors["sides"], axis[:, 0] + 1j * axis[:, 1])
     weights = {m: tensors[f"weights_{m}"] for m in range(sum(k.startswith("weights_") for k in tensors))}
-    return EdgeField(References(triangles, distance, n_species), weights, int(tensors["n_natural"][0]))
+    return EdgeField(References(triangles, distance, n_species, likeness), weights, int(tensors["n_natural"][0]))

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harmose.closed_form.kernel import Environments, environments
+from harmose.closed_form.kernel import Environments, Likeness, environments
 from harmose.closed_form.triangles import (
     DirectedPairs,
     Triangles,
@@ -23,7 +23,7 @@ SPACING = 0.4
 
 N_GAUSSIANS = 30
 
-SHARE_RANGE = 1.0
+SHARE_RANGE = 2.0
 """Angstrom: an atom's many-body terms come mostly from its edges not much longer than the shortest."""
 LEAST_SHARE = 1e-3
 
@@ -49,8 +49,8 @@ class Surroundings:
             self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
         return self._wigner[degree]
 
-    def environments(self, edges: np.ndarray) -> Environments:
-        return environments(self.triangles.of(edges), self.pairs.distance[edges], self.n_species)
+    def environments(self, edges: np.ndarray, likeness: Likeness) -> Environments:
+        return environments(self.triangles.of(edges), self.pairs.distance[edges], self.n_species, likeness)
 
 
 def radial_gaussians(distance: np.ndarray) -> np.ndarray:

@@ -28,11 +28,8 @@ EXPONENTS = np.array(
 )
 """Of `three_centre`: 1 / angstrom^2, spread over those of valence orbitals, and the power of z."""
 
-CELL = 0.7
-"""Angstrom: spacing and width of `cells`; narrower ones fit noise."""
-
-FADE = 3.0
-"""Angstrom: how fast atoms further out count less in `cells`."""
+CELL = 0.5
+"""Angstrom: spacing and width of `cells`."""
 
 Functions = Callable[[np.ndarray], np.ndarray]
 """Side lengths (T, 3) -> values (T, Q)."""
@@ -112,13 +109,13 @@ def three_centre(sides: np.ndarray) -> np.ndarray:
     return values * _cut(sides)[:, None]
 
 
-def cells(sides: np.ndarray) -> np.ndarray:
-    """Gaussians around a grid of (r_ik, r_jk), fading with distance: (T, 3) -> (T, Q)."""
+def cells(sides: np.ndarray, fade: float) -> np.ndarray:
+    """Gaussians around a grid of (r_ik, r_jk), falling by e over `fade` angstrom: (T, 3) -> (T, Q)."""
     axis = np.arange(0.6, 5.0, CELL)
     centres = np.stack([x.ravel() for x in np.meshgrid(axis, axis, indexing="ij")], 1)
     centres = centres[np.abs(centres[:, 0] - centres[:, 1]) < 3.0]
     a, b = (np.exp(-((sides[:, 1 + k, None] - centres[:, k]) ** 2) / (2 * CELL**2)) for k in (0, 1))
-    return a * b * (np.exp(-(sides[:, 1] + sides[:, 2]) / FADE) * _cut(sides))[:, None]
+    return a * b * (np.exp(-(sides[:, 1] + sides[:, 2]) / fade) * _cut(sides))[:, None]
 
 
 def _cut(sides: np.ndarray) -> np.ndarray:
