@@ -168,6 +168,23 @@ def another_step(run: Path) -> None:
     (run / "harmose-KS_SPIN_1_R_1-1_1.csr").write_bytes(b"")
 
 
+def another_image(run: Path) -> None:
+    (run / "harmose-KS_SPIN_1_R_24-1_0.csr").write_bytes(b"")
+
+
+def list_with_a_gap(run: Path) -> None:
+    lines = (run / "harmose.out").read_text().split("\n")
+    del lines[next(k for k, line in enumerate(lines) if "KS CSR write|" in line) + 4]
+    (run / "harmose.out").write_text("\n".join(lines))
+
+
+def list_with_a_wrong_number(run: Path) -> None:
+    lines = (run / "harmose.out").read_text().split("\n")
+    k = next(k for k, line in enumerate(lines) if "KS CSR write|" in line) + 4
+    lines[k] = lines[k][:-1] + "7"
+    (run / "harmose.out").write_text("\n".join(lines))
+
+
 def in_k_space(run: Path) -> None:
     for file in run.glob("*_R_*.csr"):
         file.rename(file.with_name(file.name.replace("_R_", "_K_")))
@@ -184,8 +201,11 @@ WRONG = [
     (no_input, FormatError, r"harmose.inp: expected the input of harmose.out beside it"),
     (without("*-S_*.csr"), FormatError, r"expected harmose-S_SPIN_1\*.csr, found none; .* &S_CSR_WRITE with REAL_SPACE T"),
     (without("*-KS_*.csr"), FormatError, r"expected harmose-KS_SPIN_1\*.csr, found none; .* &KS_CSR_WRITE"),
-    (without("*-S_*_R_3-*.csr"), FormatError, r"missing harmose-S_SPIN_1_R_3-\*.csr, one of 23 images"),
+    (without("*-S_*_R_3-*.csr"), FormatError, r"missing harmose-S_SPIN_1_R_3-\*.csr; the output lists 23 images"),
     (another_step, FormatError, r"expected the matrices of one step, got 1_0, 1_1"),
+    (another_image, FormatError, r"unexpected harmose-KS_SPIN_1_R_24-\*.csr; the output lists 23 images"),
+    (list_with_a_gap, FormatError, r"expected 23 periodic images of KS, each R with -R, got a damaged list"),
+    (list_with_a_wrong_number, FormatError, r"expected 23 periodic images of KS, each R with -R, got a damaged list"),
     (in_k_space, FormatError, r"expected matrices in real space, got one of a k-point; CP2K wants REAL_SPACE T"),
     (changed(OUT, ("CSR write|", "CSR wrote|")), FormatError, r"expected the list of periodic images \(PRINT_LEVEL MEDIUM\)"),
     (changed(OUT, ("ATOMIC COORDINATES IN", "")), FormatError, r"expected the atomic coordinates .*\(PRINT_LEVEL MEDIUM"),

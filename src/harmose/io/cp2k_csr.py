@@ -52,9 +52,13 @@ def image_files(prefix: str, spin: int, output: Output, files: Mapping) -> list[
     cells = output.images.get(prefix, output.images.get("KS"))
     if cells is None:
         raise FormatError(f"{output.path}: expected the list of periodic images (PRINT_LEVEL MEDIUM), found none")
-    for image in range(1, len(cells) + 1):
-        if (prefix, spin, image) not in files:
-            raise FormatError(f"{output.path.parent}: missing {name}_R_{image}-*.csr, one of {len(cells)} images")
+    written = {image for kind, s, image in files if (kind, s) == (prefix, spin)}
+    wrong = sorted(written ^ set(range(1, len(cells) + 1)))
+    if wrong:
+        state = "unexpected" if wrong[0] in written else "missing"
+        raise FormatError(
+            f"{output.path.parent}: {state} {name}_R_{wrong[0]}-*.csr; the output lists {len(cells)} images"
+        )
     return [(files[prefix, spin, image + 1], cell) for image, cell in enumerate(cells)]
 
 

@@ -25,7 +25,7 @@ HEAD = 1 << 16
 UNNORMALISED = 5.0
 """CP2K cuts orbitals before it normalises them (boron 3d: 2.5 times as large), and prints them normalised."""
 
-NUMBER = r"[-+]?\d+\.?\d*(?:[EeDd][-+]?\d+)?"
+NUMBER = r"[-+]?\d+\.?\d*(?:[Ee][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def read_output(path: Path) -> Output:
         numbers=numbers,
         positions=positions,
         orbitals=_orbitals(path, text, kinds),
-        images={prefix: images for prefix in ("KS", "S") if (images := _images(text, prefix)) is not None},
+        images={prefix: images for prefix in ("KS", "S") if (images := _images(path, text, prefix)) is not None},
         n_electrons=_electrons(path, text, n_spins),
         fermi_level=_scaled(_last(rf"^ +Fermi energy: +({NUMBER})", text)),
         energy=float(_last(rf"ENERGY\| Total FORCE_EVAL.*: +({NUMBER})", text) or _missing(path, "the energy"))
@@ -180,7 +180,7 @@ def _atoms(path: Path, text: str) -> tuple[np.ndarray, np.ndarray, dict[int, int
         kinds = np.array([row[1] for row in rows], dtype=np.int64)
         numbers = np.array([row[3] for row in rows], dtype=np.int64)
         positions = np.array([row[4:7] for row in rows], dtype=np.float64)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         raise FormatError(f"{path}: cannot read the table of atomic coordinates") from None
     if not ((numbers > 0) & (numbers < len(chemical_symbols))).all():
         raise FormatError(
@@ -201,14 +201,24 @@ def _mesh(text: str) -> tuple[int, int, int] | None:
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
-def _images(text: str, prefix: str) -> np.ndarray | None:
-    """R (n, 3) in the order of the files. The printed numbers overflow beyond 999 and are not used."""
+def _images(path: Path, text: str, prefix: str) -> np.ndarray | None:
+    """R (n, 3) in the order of the files. The printed numbers overflow beyond 999 and are not used.
+
+    `FormatError` unless there are as many as the list announces, each once and with its negative.
+    """
     head = re.search(
-        rf"^ +{prefix} CSR write\|.*periodic images\n +Number.*\n((?: +\S+ +-?\d+ +-?\d+ +-?\d+\n)+)", text, re.M
+        rf"^ +{prefix} CSR write\| *(\S+) *periodic images\n +Number.*\n((?: +\S+(?: +-?\d{{1,4}}){{3}}\n)+)",
+        text,
+        re.M,
     )
     if head is None:
         return None
-    return np.array([line.split()[-3:] for line in head[1].splitlines()], dtype=np.int64)
+    images = np.array([line.split()[-3:] for line in head[2].splitlines()], dtype=np.int64)
+    known = set(map(tuple, images.tolist()))
+    announced = head[1] == str(len(images)) or "*" in head[1]
+    if not announced or len(known) != len(images) or known != set(map(tuple, (-images).tolist())):
+        raise FormatError(f"{path}: expected {head[1]} periodic images of {prefix}, each R with -R, got a damaged list")
+    return images
 
 
 # Basis sets ----------------------------------------------------------------------------------------------------------
@@ -263,7 +273,9 @@ def _kind_orbitals(path: Path, section: str, precision: float) -> Orbitals:
 
 def _reach(l: int, exponent: float, coefficient: float, precision: float) -> float:
     """Where c r^l exp(-a r^2) = precision beyond its maximum (Bohr); 0 where it is smaller everywhere."""
-    height = np.log(coefficient / precision) if coefficient > 0 else -1.0
+    if not (0 < exponent < 1e12 and 0 < coefficient < 1e12 and precision > 0):
+        return 0.0
+    height = np.log(coefficient / precision)
     r = np.sqrt(max(height, 1.0) / exponent)
     for _ in range(60):
         r = np.sqrt(max(height + l * np.log(max(r, 1e-12)), 0.0) / exponent)
