@@ -39,7 +39,7 @@ def main(model_path: str, store_path: str) -> None:
     model = harmose.load(model_path)
     with Store.open(store_path) as store:
         names = store.names()[:100]
-        dataset = load_dataset(store, names, model.baseline, model.card.needs_prior)
+        dataset = load_dataset(store, names, model.baseline, model.card.target)
         samples = [store[name] for name in names[:20]]
     network, weights = model.network.train(), degree_weights(model.baseline.space)
     network.requires_grad_(True)

@@ -113,11 +113,11 @@ def untrained_model(tmp_path, water_store) -> Path:
     import torch
 
     from harmose.checkpoint import Card, Model, save
-    from harmose.data.dataset import fitted_baseline, target_space
+    from harmose.data.dataset import Target, fitted_baseline, target_space
     from harmose.nn.model import ModelSettings, TwoStage
 
     with Store.open(water_store) as store:
-        baseline, _ = fitted_baseline(store, store.splits["train"], prior=False)
+        baseline, _ = fitted_baseline(store, store.splits["train"], Target())
         space, settings = target_space(store.basis), ModelSettings()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

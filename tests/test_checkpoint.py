@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from harmose.checkpoint import CARD, WEIGHTS, Card, Model, load, save
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import fitted_baseline
+from harmose.data.dataset import Target, fitted_baseline
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError, StructureError
 from harmose.io.pyscf import PySCFSettings, basis_set
@@ -29,7 +29,7 @@ LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level":
 def model(water_store) -> Model:
     """Not trained, but with a baseline, and with random numbers in all its weights."""
     with Store.open(water_store) as store:
-        baseline, _ = fitted_baseline(store, store.splits["train"], prior=False)
+        baseline, _ = fitted_baseline(store, store.splits["train"], Target())
         basis = store.basis
     torch.manual_seed(3)
     network = TwoStage(baseline.space, SETTINGS)

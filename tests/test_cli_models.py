@@ -12,6 +12,7 @@ from harmose import checkpoint
 from harmose.basis import BasisSet
 from harmose.cli import main
 from harmose.cli.models import split_names
+from harmose.data.dataset import Target
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.files import read
@@ -29,7 +30,8 @@ class Knowing:
     @property
     def card(self):
         settings = {"code": "pyscf", "functional": "hf", "basis": "sto-3g", "grid_level": 0}
-        return SimpleNamespace(elements=(1, 8), basis=self.basis, spin=Spin.NONE, needs_prior=False, settings=settings)
+        known = {"needs_prior": False, "settings": settings, "target": Target()}
+        return SimpleNamespace(elements=(1, 8), basis=self.basis, spin=Spin.NONE, **known)
 
     def predict(self, atoms, prior=None, stage="full"):
         mol = molecule(atoms, "sto-3g")

@@ -67,6 +67,7 @@ def test_overrides_reach_keys_within_keys(tmp_path):
         ("time_limit=soon", "time_limit: expected a quantity like 20min, 90s or 1h, got 'soon'"),
         ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
         ("threads=many", "threads: input should be a valid integer"),
+        ("gauge=vacuum", "gauge: input should be 'none' or 'fermi', got 'vacuum'"),
         ("prior=H1", "prior: input should be 'none' or 'H0', got 'H1'"),
         ("model.encoder.channels=wide", "model.encoder.channels: input should be a valid integer"),
         ("model.encoder.channels=0", "model: expected channels above 0, got 0"),
@@ -89,6 +90,11 @@ def test_mistakes_are_named(override, words):
 def test_what_must_be_given():
     with pytest.raises(ConfigError, match=r"data is missing: give it in the file or as data=\.\.\."):
         load_config(SHIPPED, ["out=y"])
+
+
+def test_a_prior_has_no_fermi_level():
+    with pytest.raises(ConfigError, match="expected gauge none with prior H0"):
+        load_config(SHIPPED, ["data=x", "out=y", "prior=H0", "gauge=fermi"])
 
 
 def test_all_phases_off():

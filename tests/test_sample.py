@@ -11,7 +11,8 @@ from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix, block_values, empty_matrix
 from harmose.errors import MatrixError, StructureError
 from harmose.graph import build_graph
-from harmose.sample import Sample, check_sample
+from harmose.physics.eigen import eigenvalues
+from harmose.sample import Sample, check_sample, in_fermi_gauge
 from harmose.spin import Spin
 
 BASIS = BasisSet("test", {1: (Shell(1, 0),), 8: (Shell(2, 0), Shell(2, 1))}, {1: 1.5, 8: 2.0})
@@ -140,3 +141,29 @@ def test_occupied_orbitals():
     assert water(n_electrons=9.9999999).n_occupied == 5
     with pytest.raises(MatrixError, match="sample water 7: the number of electrons is not known"):
         _ = water(n_electrons=None).n_occupied
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+def test_in_the_fermi_gauge_all_energies_are_less_by_the_fermi_level(spin):
+    atoms = Atoms("H", cell=[1.5, 9, 9], pbc=True)
+    graph = build_graph(atoms, BASIS)
+    layout = empty_matrix(BASIS, graph.numbers, graph.pairs, spin)
+    generator = np.random.default_rng(0)
+    onsite, hopping = (generator.normal(size=spin.n_components) for _ in range(2))
+    onsite[2:3] = onsite[1:2]  # Hermitian where ud and du are
+    h = layout.with_values(np.stack([onsite, hopping], 1).astype(spin.dtype))
+    overlap = empty_matrix(BASIS, graph.numbers, graph.pairs).with_values(np.array([[1.0, 0.3]]))
+    sample = Sample("chain", atoms, BASIS, h, overlap, spin=spin, fermi_level=-1.7)
+    moved = in_fermi_gauge(sample)
+    kpoints = [[0, 0, 0], [0.2, 0, 0]]
+    before, after = (eigenvalues(s.hamiltonian, overlap, kpoints) for s in (sample, moved))
+    np.testing.assert_allclose(after, before + 1.7, atol=1e-12)
+    assert moved.fermi_level == 0
+    np.testing.assert_array_equal(in_fermi_gauge(moved).hamiltonian.values, moved.hamiltonian.values)
+
+
+@pytest.mark.parametrize(("lacking", "named"), [("overlap", "overlap"), ("fermi_level", "Fermi level")])
+def test_the_fermi_gauge_says_what_it_lacks(lacking, named):
+    sample = water(fermi_level=-3.0)
+    with pytest.raises(MatrixError, match=f"sample water 7: expected S and a Fermi level, .* got no {named}"):
+        in_fermi_gauge(replace(sample, **{lacking: None}))

@@ -23,7 +23,7 @@ from harmose.batch import graph_batch
 from harmose.blocks import BlockMatrix
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import join, restore, target_space
+from harmose.data.dataset import Target, join, restore, target_space
 from harmose.errors import FormatError, HarmoseError, ModelError
 from harmose.graph import build_graph
 from harmose.nn.encoder import EncoderSettings
@@ -61,6 +61,8 @@ class Card:
     model: ModelSettings
     l_max: int
     needs_prior: bool = False
+    gauge: str = "none"
+    """`fermi`: the Fermi level of a prediction is zero; `none`: the zero of energy is that of the labels."""
     periodic: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
@@ -77,6 +79,11 @@ class Card:
     @property
     def elements(self) -> tuple[int, ...]:
         return self.basis.elements
+
+    @property
+    def target(self) -> Target:
+        """What it predicts, to compare labels with."""
+        return Target(prior=self.needs_prior, fermi=self.gauge == "fermi")
 
     @property
     def functional(self) -> str | None:
@@ -131,10 +138,13 @@ def _card(content: dict[str, Any]) -> Card:
         if not all(isinstance(v, int) and 0 < v <= 10**5 for v in asdict(part).values()):
             raise ValueError("the network's widths are not positive whole numbers")
     l_max = int(content["l_max"])
-    if l_max != 2 * basis.l_max:
+    spin = Spin(content["spin"])
+    if l_max != target_space(basis, spin).l_max:
         raise ValueError(f"l_max {l_max} does not belong to the basis set")
+    if content.get("gauge", "none") not in ("none", "fermi"):
+        raise ValueError(f"gauge {content['gauge']!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
-    return Card(**plain | {"basis": basis, "spin": Spin(content["spin"]), "model": settings, "l_max": l_max})
+    return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "l_max": l_max})
 
 
 @dataclass(frozen=True)
@@ -209,6 +219,8 @@ class Model:
             )
         if not (np.array_equal(prior.numbers, like.numbers) and np.array_equal(prior.pairs, like.pairs)):
             raise ModelError("expected a prior of the same structure, got one with other atoms or blocks")
+        if prior.spin is not like.spin:
+            raise ModelError(f"expected a prior of spin {like.spin}, as the model's, got {prior.spin}")
         return like.with_values(prior.values)
 
 
@@ -277,7 +289,7 @@ def _folder(name_or_path: str | Path) -> Path:
 
 
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
-    space = target_space(card.basis)
+    space = target_space(card.basis, card.spin)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and soon replaced
         network = TwoStage(space, card.model)
     expected = network.state_dict()

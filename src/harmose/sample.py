@@ -1,7 +1,7 @@
 """`Sample`: one labelled structure, the unit that readers return, stores keep and metrics compare."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,25 @@ class Sample:
         if self.n_electrons is None:
             raise MatrixError(f"sample {self.name}: the number of electrons is not known")
         return round(self.n_electrons / 2)
+
+
+def in_fermi_gauge(sample: Sample) -> Sample:
+    """The same calculation with its Fermi level at zero: H - E_F S, and all one-electron energies less E_F.
+
+    Potentials of crystals are known but for a constant c, and H + c S means the same as H. H0 stays as it is.
+    `MatrixError` for a sample without S or Fermi level.
+    """
+    if sample.overlap is None or sample.fermi_level is None:
+        lacking = "overlap" if sample.overlap is None else "Fermi level"
+        raise MatrixError(
+            f"sample {sample.name}: expected S and a Fermi level, which the gauge fermi needs, got no {lacking}"
+        )
+    h, s, level = sample.hamiltonian, sample.overlap, sample.fermi_level
+    # S is one real matrix; of four spinor components uu and dd have it, ud and du do not.
+    diagonal = np.array([1.0, 0.0, 0.0, 1.0])[:, None] if h.spin is Spin.SPINOR else 1.0
+    energies = None if sample.orbital_energies is None else sample.orbital_energies - level
+    shifted = h.with_values(h.values - level * diagonal * np.real(s.values[:1]))
+    return replace(sample, hamiltonian=shifted, fermi_level=0.0, orbital_energies=energies)
 
 
 def check_sample(sample: Sample) -> None:

@@ -8,7 +8,7 @@ from ase import Atoms
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.fit import Training, fit_baseline
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import measure
+from harmose.data.dataset import Target, measure
 from harmose.errors import ModelError
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation
@@ -19,7 +19,7 @@ from harmose.targets import TargetSpace, to_matrix
 def training(water_basis, water_sample) -> Training:
     """Sixty waters in STO-3G."""
     space = TargetSpace(water_basis, 2)
-    measured = measure(space, [water_sample(seed) for seed in range(60)], prior=False)
+    measured = measure(space, [water_sample(seed) for seed in range(60)], Target())
     joined = measured.joined
     return Training(space, joined.oriented, measured.coefficients, joined.pair_sample, joined.atom_sample)
 
@@ -54,11 +54,11 @@ def test_three_atoms_are_more_than_pairs(fitted, water_sample):
 def test_predictions_left_out_are_those_of_a_fit_without_the_sample(training, water_basis, water_sample, monkeypatch):
     monkeypatch.setattr("harmose.closed_form.fit.CANDIDATES", ((1e-6, 1e4),))
     _, unseen = fit_baseline(training)
-    kept = measure(training.space, [water_sample(seed) for seed in range(60) if seed != 17], prior=False)
+    kept = measure(training.space, [water_sample(seed) for seed in range(60) if seed != 17], Target())
     joined = kept.joined
     parts = (joined.oriented, kept.coefficients, joined.pair_sample, joined.atom_sample)
     without, _ = fit_baseline(Training(training.space, *parts))
-    alone = measure(training.space, [water_sample(17)], prior=False)
+    alone = measure(training.space, [water_sample(17)], Target())
     expected, spread = without.values(alone.joined.oriented), training.coefficients
     for group, pairs in training.oriented.members.items():
         mine = torch.as_tensor(training.pair_sample[pairs] == 17)

@@ -13,6 +13,7 @@ from harmose.batch import collate, graph_batch
 from harmose.blocks import BlockMatrix
 from harmose.data.dataset import (
     Reference,
+    Target,
     chunks,
     fitted_baseline,
     join,
@@ -58,9 +59,9 @@ def assert_equal(a: Tensor, b: Tensor, name: str = "") -> None:
 
 def test_a_batch_is_its_samples_one_by_one(mixed_store):
     names = mixed_store.names()
-    baseline, _ = fitted_baseline(mixed_store, names, prior=False)
+    baseline, _ = fitted_baseline(mixed_store, names, Target())
     space = baseline.space
-    dataset = load_dataset(mixed_store, names, baseline, prior=False)
+    dataset = load_dataset(mixed_store, names, baseline, Target())
     chosen = [7, 1, 3, 8]
     batch = dataset.batch(chosen)
     assert batch.names == tuple(names[k] for k in chosen)
@@ -88,8 +89,8 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
 
 def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
     names = mixed_store.names()
-    baseline, _ = fitted_baseline(mixed_store, names, prior=True)
-    kept, streamed = (load_dataset(mixed_store, names, baseline, True, memory=m) for m in (10**9, 0))
+    baseline, _ = fitted_baseline(mixed_store, names, Target(prior=True))
+    kept, streamed = (load_dataset(mixed_store, names, baseline, Target(prior=True), memory=m) for m in (10**9, 0))
     assert (kept.n_ready, streamed.n_ready) == (9, 0)
     a, b = kept.batch([5, 0, 4]), streamed.batch([5, 0, 4])
     assert a.names == b.names
@@ -102,8 +103,8 @@ def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
 
 def test_restore_inverts_prepare(mixed_store):
     names = mixed_store.names()
-    baseline, _ = fitted_baseline(mixed_store, names, prior=False)
-    measured = measure(baseline.space, [mixed_store[n] for n in names], prior=False)
+    baseline, _ = fitted_baseline(mixed_store, names, Target())
+    measured = measure(baseline.space, [mixed_store[n] for n in names], Target())
     prepared = prepare(measured, baseline)
     restored = restore(baseline, measured.joined.oriented, prepared.targets)
     matrix = to_matrix(baseline.space, restored, measured.joined.graph, measured.joined.oriented)
@@ -123,10 +124,10 @@ def test_values_and_split_are_inverse(mixed_store):
 
 def test_with_unseen_predictions_the_network_learns_what_they_leave(mixed_store):
     names = mixed_store.names()
-    baseline, unseen = fitted_baseline(mixed_store, names, prior=False)
-    dataset = load_dataset(mixed_store, names, baseline, prior=False, memory=0, unseen=unseen)
+    baseline, unseen = fitted_baseline(mixed_store, names, Target())
+    dataset = load_dataset(mixed_store, names, baseline, Target(), memory=0, unseen=unseen)
     assert dataset.n_ready == len(names)
-    measured = measure(baseline.space, [mixed_store[n] for n in names], prior=False)
+    measured = measure(baseline.space, [mixed_store[n] for n in names], Target())
     batch = dataset.batch(range(len(names)))
     for group, targets in batch.targets.pairs.items():
         expected = measured.coefficients.pairs[group] - unseen.pairs[group]
@@ -135,8 +136,8 @@ def test_with_unseen_predictions_the_network_learns_what_they_leave(mixed_store)
 
 def test_mae_is_that_of_the_dense_matrices(mixed_store):
     names = mixed_store.names()
-    baseline, _ = fitted_baseline(mixed_store, names[:6], prior=True)
-    reference = Reference(mixed_store, names, baseline, prior=True)
+    baseline, _ = fitted_baseline(mixed_store, names[:6], Target(prior=True))
+    reference = Reference(mixed_store, names, baseline, Target(prior=True))
     generator = torch.Generator().manual_seed(0)
     noise = {}
 
@@ -178,6 +179,6 @@ def test_a_matrix_with_other_blocks_than_the_graph_names_the_sample(water_sample
 
 def test_what_is_missing_is_named(mixed_store, water_sample):
     with pytest.raises(FormatError, match="expected training samples, got none"):
-        fitted_baseline(mixed_store, [], prior=False)
+        fitted_baseline(mixed_store, [], Target())
     with pytest.raises(FormatError, match="sample water-0: expected a prior H0"):
-        measure(target_space(mixed_store.basis), [replace(water_sample(0), prior=None)], prior=True)
+        measure(target_space(mixed_store.basis), [replace(water_sample(0), prior=None)], Target(prior=True))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from harmose.data.dataset import fitted_baseline, load_dataset, map_coefficients
+from harmose.data.dataset import Target, fitted_baseline, load_dataset, map_coefficients
 from harmose.data.store import Store
 from harmose.train.loss import block_loss, degree_weights
 from harmose.units import MICRO_HARTREE
@@ -14,7 +14,9 @@ from harmose.units import MICRO_HARTREE
 def batch(water_store):
     with Store.open(water_store) as store:
         names = store.splits["train"]
-        return load_dataset(store, names, fitted_baseline(store, names, False)[0], False).batch([4, 0, 2]), store.basis
+        return load_dataset(store, names, fitted_baseline(store, names, Target())[0], Target()).batch(
+            [4, 0, 2]
+        ), store.basis
 
 
 def naive(space, predicted, batch) -> float:

@@ -85,6 +85,7 @@ def _predictions(model: Any, store: "Store", names: "Sequence[str]") -> "Iterato
     for samples in chunks(store, names):
         structures, priors = [sample.structure for sample in samples], [sample.prior for sample in samples]
         with about(store.path):
+            samples = [model.card.target.sample(sample) for sample in samples]
             stages = [model.predict_many(structures, priors, stage) for stage in ("stage1", "full")]
         yield from map(Prediction, samples, *stages)
 

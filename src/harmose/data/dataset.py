@@ -21,8 +21,8 @@ from harmose.closed_form.fit import Training, fit_baseline
 from harmose.data.store import Store
 from harmose.errors import FormatError, MatrixError
 from harmose.graph import Graph, build_graph
-from harmose.sample import Sample
-from harmose.spin import Spin
+from harmose.sample import Sample, in_fermi_gauge
+from harmose.spin import Spin, absolute, magnetic_part
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace, to_coefficients, to_matrix
 
 PAIRS_AT_ONCE = 4000
@@ -32,9 +32,13 @@ MEMORY = 2 * 10**9
 """Bytes of prepared samples that are kept."""
 
 
-def target_space(basis: BasisSet) -> TargetSpace:
-    """All degrees that blocks of this basis set couple to: L = 0 ... 2 l_max."""
-    return TargetSpace(basis, 2 * basis.l_max)
+MAGNETIC = 1e-3
+"""eV: a spinor H whose part that is odd under time reversal is smaller has none, but for rounding in the calculation."""
+
+
+def target_space(basis: BasisSet, spin: Spin = Spin.NONE) -> TargetSpace:
+    """All degrees that blocks of this basis set couple to: L = 0 ... 2 l_max, and one more with vectors of spin."""
+    return TargetSpace(basis, 2 * basis.l_max + max(channel.degree for channel in spin.channels), spin)
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,13 @@ class Joined:
         return np.stack([np.bincount(owner[part], minlength=self.n_samples) for part in parts], axis=1)
 
     def values(self, operators: Sequence[BlockMatrix]) -> np.ndarray:
-        """Values (size,) of one operator of each structure, in the joined graph's block order."""
-        parts = [(m.values[0], m.offsets[len(m.numbers)]) for m in operators]
-        return np.concatenate([v[:n] for v, n in parts] + [v[n:] for v, n in parts])
+        """Values (n_components, size) of one operator of each structure, in the joined graph's block order."""
+        parts = [(m.values, m.offsets[len(m.numbers)]) for m in operators]
+        return np.concatenate([v[:, :n] for v, n in parts] + [v[:, n:] for v, n in parts], axis=1)
 
     def matrix(self, space: TargetSpace, values: np.ndarray) -> BlockMatrix:
         """The joined operator."""
-        return BlockMatrix(space.basis, self.graph.numbers, self.graph.pairs, values[None])
+        return BlockMatrix(space.basis, self.graph.numbers, self.graph.pairs, values, space.spin)
 
     def split(self, matrix: BlockMatrix, graphs: Sequence[Graph]) -> list[BlockMatrix]:
         """The inverse of `values`: the joined operator's blocks of each structure."""
@@ -93,31 +97,52 @@ def join(space: TargetSpace, graphs: Sequence[Graph]) -> Joined:
     return Joined(graph, space.orient(graph), atoms, np.repeat(number, [g.n_pairs for g in graphs]), len(graphs))
 
 
-def target(sample: Sample, prior: bool) -> BlockMatrix:
-    """What is learned: H, or H - H0; `FormatError` for a sample without H0 when it is needed."""
-    if not prior:
-        return sample.hamiltonian
-    if sample.prior is None:
-        raise FormatError(f"sample {sample.name}: expected a prior H0, which the configuration asks for, got none")
-    return sample.hamiltonian - sample.prior
+@dataclass(frozen=True)
+class Target:
+    """What is learned of a sample: H, in the gauge in which its Fermi level is zero with `fermi`; less H0 with `prior`."""
+
+    prior: bool = False
+    fermi: bool = False
+
+    def sample(self, sample: Sample) -> Sample:
+        """The sample in the target's gauge."""
+        return in_fermi_gauge(sample) if self.fermi else sample
+
+    def of(self, sample: Sample) -> BlockMatrix:
+        """`FormatError` for a sample without H0, S or Fermi level where it is needed."""
+        h = self.sample(sample).hamiltonian
+        if not self.prior:
+            return h
+        if sample.prior is None:
+            raise FormatError(f"sample {sample.name}: expected a prior H0, which the configuration asks for, got none")
+        return h - sample.prior
 
 
 def sample_graph(sample: Sample, space: TargetSpace) -> Graph:
-    """The sample's graph; `MatrixError` that names the sample unless its matrix has exactly the graph's blocks."""
+    """The sample's graph; `MatrixError` that names the sample unless its matrix is of the space's spin, has exactly the
+    graph's blocks and, if of spinors, is symmetric under time reversal: structures say nothing of magnetic moments.
+
+    A block that a code leaves out because it is zero has been filled in, or refused, by its reader (`io.assembly`).
+    """
     graph = build_graph(sample.structure, space.basis)
-    if sample.spin is not Spin.NONE:
-        raise MatrixError(f"sample {sample.name}: expected spin none, got {sample.spin}")
+    if sample.spin is not space.spin:
+        raise MatrixError(f"sample {sample.name}: expected spin {space.spin}, got {sample.spin}")
+    if space.spin is Spin.SPINOR:
+        odd = float(np.abs(magnetic_part(sample.hamiltonian.values)).max(initial=0.0))
+        if odd > MAGNETIC:
+            raise MatrixError(f"sample {sample.name}: expected H symmetric under time reversal, as without magnetic "
+                              f"moments, got a part of {odd:.2g} eV that is not")  # fmt: skip
+    if np.array_equal(sample.hamiltonian.pairs, graph.pairs):
+        return graph
     stored, known = (set(map(tuple, np.asarray(p).tolist())) for p in (sample.hamiltonian.pairs, graph.pairs))
-    if stored != known:
-        outside, missing = sorted(stored - known), sorted(known - stored)
-        which = f"a block {outside[0]} outside the graph" if outside else f"no block {missing[0]} of the graph"
-        raise MatrixError(f"sample {sample.name}: expected the blocks within the basis set's radii, got {which}")
-    return graph
+    outside, missing = sorted(stored - known), sorted(known - stored)
+    which = f"a block {outside[0]} outside the graph" if outside else f"no block {missing[0]} of the graph"
+    raise MatrixError(f"sample {sample.name}: expected the blocks within the basis set's radii, got {which}")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Samples in float64, before normalisation: `coefficients` of the target in eV, values of H - H0 or H."""
+    """Samples in float64, before normalisation: `coefficients` of the target in eV, and the target itself."""
 
     names: tuple[str, ...]
     joined: Joined
@@ -126,10 +151,10 @@ class Measured:
     target: BlockMatrix
 
 
-def measure(space: TargetSpace, samples: Sequence[Sample], prior: bool) -> Measured:
+def measure(space: TargetSpace, samples: Sequence[Sample], target: Target) -> Measured:
     """Graphs and coefficients of some samples at once."""
     joined = join(space, [sample_graph(sample, space) for sample in samples])
-    matrix = joined.matrix(space, joined.values([target(sample, prior) for sample in samples]))
+    matrix = joined.matrix(space, joined.values([target.of(sample) for sample in samples]))
     return Measured(
         tuple(sample.name for sample in samples),
         joined,
@@ -265,7 +290,7 @@ def _restored(predicted: Tensor, values: Tensor, scales: Tensor) -> Tensor:
 
 def n_elements(joined: Joined, matrix: BlockMatrix) -> np.ndarray:
     """Matrix elements of each sample, a block that stands for its reverse as well counted twice (n_samples,)."""
-    return element_sums(joined, matrix, np.ones(matrix.values.shape[1])).round().astype(np.int64)
+    return element_sums(joined, matrix, np.full(matrix.values.shape[1], len(matrix.values))).round().astype(np.int64)
 
 
 def element_sums(joined: Joined, matrix: BlockMatrix, values: np.ndarray) -> np.ndarray:
@@ -301,9 +326,9 @@ class Dataset:
     The first ones are kept ready in memory, up to `memory` bytes; a batch with any other is prepared from the store.
     """
 
-    def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, prior: bool, ready: Prepared | None):
+    def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, target: Target, ready: Prepared | None):
         """Use `load_dataset`."""
-        self.store, self.names, self.baseline, self.prior, self.ready = store, list(names), baseline, prior, ready
+        self.store, self.names, self.baseline, self.target, self.ready = store, list(names), baseline, target, ready
         self.n_ready = len(ready.names) if ready is not None else 0
 
     def __len__(self) -> int:
@@ -315,7 +340,7 @@ class Dataset:
         if self.ready is not None and (numbers < self.n_ready).all():
             return self.ready.pick(numbers)
         samples = [self.store[self.names[k]] for k in numbers]
-        return prepare(measure(self.baseline.space, samples, self.prior), self.baseline).pick(np.arange(len(numbers)))
+        return prepare(measure(self.baseline.space, samples, self.target), self.baseline).pick(np.arange(len(numbers)))
 
 
 Advance = Callable[[int], None]
@@ -327,16 +352,16 @@ def _quiet(_: int) -> None:
 
 
 def fitted_baseline(
-    store: Store, names: Sequence[str], prior: bool, many_body: bool = True, advance: Advance = _quiet
+    store: Store, names: Sequence[str], target: Target, many_body: bool = True, advance: Advance = _quiet
 ) -> tuple[Baseline, Coefficients]:
     """The closed-form part of stage 1, fitted to the samples `names`, and what it says of each without having seen it."""
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
-    space, samples = target_space(store.basis), []
+    space, samples = target_space(store.basis, store.spin), []
     for name in names:
         samples.append(store[name])
         advance(1)
-    measured = measure(space, samples, prior)
+    measured = measure(space, samples, target)
     joined = measured.joined
     training = Training(space, joined.oriented, measured.coefficients, joined.pair_sample, joined.atom_sample)
     return fit_baseline(training, many_body)
@@ -346,7 +371,7 @@ def load_dataset(
     store: Store,
     names: Sequence[str],
     baseline: Baseline,
-    prior: bool,
+    target: Target,
     memory: int = MEMORY,
     unseen: Coefficients | None = None,
 ) -> Dataset:
@@ -356,15 +381,15 @@ def load_dataset(
     without them (`fitted_baseline`), the network learns what it will meet; all samples are kept then.
     """
     if unseen is not None:
-        measured = measure(baseline.space, [store[name] for name in names], prior)
-        return Dataset(store, names, baseline, prior, prepare(measured, baseline, unseen))
+        measured = measure(baseline.space, [store[name] for name in names], target)
+        return Dataset(store, names, baseline, target, prepare(measured, baseline, unseen))
     parts: list[Prepared] = []
     for samples in chunks(store, names):
-        part = prepare(measure(baseline.space, samples, prior), baseline)
+        part = prepare(measure(baseline.space, samples, target), baseline)
         if part.n_bytes + sum(p.n_bytes for p in parts) > memory:
             break
         parts.append(part)
-    return Dataset(store, names, baseline, prior, concatenate(parts) if parts else None)
+    return Dataset(store, names, baseline, target, concatenate(parts) if parts else None)
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
@@ -383,9 +408,9 @@ def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
 class Reference:
     """Samples whose DFT matrix a network is compared with: `mae(network)` over all elements of the full matrices."""
 
-    def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, prior: bool):
+    def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, target: Target):
         self.baseline, self.names = baseline, list(names)
-        self.parts = [measure(baseline.space, samples, prior) for samples in chunks(store, names)]
+        self.parts = [measure(baseline.space, samples, target) for samples in chunks(store, names)]
         self.closed_form = [(baseline.values(o), baseline.scales(o)) for o in (p.joined.oriented for p in self.parts)]
 
     def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
@@ -397,5 +422,5 @@ class Reference:
         space, joined = self.baseline.space, part.joined
         restored = map_coefficients(_restored, predict(part.batch), values, scales)
         predicted = to_matrix(space, restored, joined.graph, joined.oriented)
-        error = np.abs(predicted.values[0] - part.target.values[0])
+        error = absolute(predicted.values - part.target.values).sum(0)
         return element_sums(joined, predicted, error) / n_elements(joined, predicted)

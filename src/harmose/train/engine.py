@@ -18,7 +18,7 @@ from rich.console import Console
 
 from harmose.batch import GraphBatch
 from harmose.checkpoint import Card, Model, save
-from harmose.data.dataset import Reference, TrainingBatch, fitted_baseline, load_dataset, target_space
+from harmose.data.dataset import Reference, Target, TrainingBatch, fitted_baseline, load_dataset, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError
 from harmose.nn.model import TwoStage
@@ -111,7 +111,8 @@ class Training:
 
     def _prepare_data(self) -> None:
         config, splits = self.config, self.store.splits
-        names, prior, done = splits[config.train_split], config.prior == "H0", 0
+        names, done = splits[config.train_split], 0
+        target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
 
         def advance(n: int) -> None:
             nonlocal done
@@ -119,14 +120,14 @@ class Training:
             self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
         if not self.position.step:
-            write_baseline(config.out, *fitted_baseline(self.store, names, prior, config.many_body, advance))
+            write_baseline(config.out, *fitted_baseline(self.store, names, target, config.many_body, advance))
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
-        baseline, unseen = read_baseline(config.out, target_space(self.store.basis))
+        baseline, unseen = read_baseline(config.out, target_space(self.store.basis, self.store.spin))
         left_out = unseen if config.many_body else None
-        self.dataset = load_dataset(self.store, names, baseline, prior, int(config.memory), left_out)
+        self.dataset = load_dataset(self.store, names, baseline, target, int(config.memory), left_out)
         chosen = splits[config.val_split][: config.validation_samples]
-        self.validation = Reference(self.store, chosen, baseline, prior)
-        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, prior)
+        self.validation = Reference(self.store, chosen, baseline, target)
+        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, target)
 
     def run(self) -> None:
         """All phases, the final validation, the model."""
@@ -293,7 +294,8 @@ class Training:
             spin=self.store.spin,
             model=self.config.model,
             l_max=space.l_max,
-            needs_prior=self.dataset.prior,
+            needs_prior=self.dataset.target.prior,
+            gauge=self.config.gauge,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
             settings=self.store.metadata,
             training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
