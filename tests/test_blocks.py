@@ -8,6 +8,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
 
 from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix, block_values, empty_matrix
@@ -198,8 +200,27 @@ def test_rotation_keeps_the_spectrum():
 def test_what_is_no_rotation_is_refused():
     with pytest.raises(StructureError, match="expected a proper 3x3 rotation matrix"):
         random_matrix("molecule").rotate(-np.eye(3))
-    with pytest.raises(MatrixError, match="rotation of spinor operators is not available yet"):
-        random_matrix("molecule", Spin.SPINOR).rotate(np.eye(3))
+
+
+def test_spin_turns_with_space():
+    """U D H D^T U^dagger with the SU(2) matrix of a turn by an angle about an axis, U = exp(-i angle axis . sigma / 2)."""
+    matrix, axis, angle = random_matrix("molecule", Spin.SPINOR), np.array([2.0, -1.0, 2.0]) / 3, 1.1
+    turned = matrix.rotate(Rotation.from_rotvec(angle * axis).as_matrix())
+    sigma = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
+    u = expm(-0.5j * angle * np.tensordot(axis, sigma, 1))
+    space = Rotation.from_rotvec(angle * axis).as_matrix()
+    d = torch.block_diag(
+        *(wigner_d(l, torch.as_tensor(space)) for z in matrix.numbers for l in BASIS.degrees(int(z)))
+    ).numpy()
+    whole = np.kron(u, d)
+    np.testing.assert_allclose(turned.dense(), whole @ matrix.dense() @ whole.conj().T, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["molecule", "two elements"])
+def test_spinor_rotations_follow_each_other(case):
+    matrix = random_matrix(case, Spin.SPINOR)
+    q1, q2 = (random_rotation(np.random.default_rng(s)) for s in (4, 5))
+    np.testing.assert_allclose(matrix.rotate(q1 @ q2).values, matrix.rotate(q2).rotate(q1).values, atol=1e-12)
 
 
 def test_sums_and_differences():
@@ -269,9 +290,12 @@ def test_layouts_that_a_dense_matrix_cannot_fill_are_refused():
     crystal = random_matrix("crystal")
     with pytest.raises(MatrixError, match="matrix: expected the layout of a molecule, got one with periodic images"):
         block_values(crystal.dense(), crystal)
-    spinor = random_matrix("molecule", Spin.SPINOR)
-    with pytest.raises(MatrixError, match="dense spinor matrices are not supported here"):
-        block_values(spinor.dense(), spinor)
+
+
+@pytest.mark.parametrize("spin", Spin)
+def test_a_dense_matrix_fills_its_layout(spin):
+    matrix = random_matrix("molecule", spin)
+    np.testing.assert_allclose(block_values(matrix.dense(), matrix).values, matrix.values, atol=1e-13)
 
 
 def test_one_matrix_does_not_fill_two():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 
 from harmose.basis import BasisSet, Shell
@@ -11,26 +12,45 @@ from harmose.blocks import empty_matrix
 from harmose.errors import BasisError
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation
+from harmose.spin import Spin
 from harmose.targets import TargetSpace, to_coefficients, to_matrix
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, P, D), 8: (S, P, D)}, {1: 5.0, 6: 5.0, 8: 5.0})
 SPACE = TargetSpace(BASIS, 4)
+SPACES = {spin: SPACE if spin is Spin.NONE else TargetSpace(BASIS, 5, spin) for spin in Spin}
 
 
-def random_operator(atoms, seed=0):
-    """A random operator with symmetric on-site blocks."""
+def random_operator(atoms, seed=0, spin=Spin.NONE):
+    """A random Hermitian operator, symmetric under time reversal."""
     graph = build_graph(atoms, BASIS)
-    layout = empty_matrix(BASIS, graph.numbers, graph.pairs)
-    matrix = np.random.default_rng(seed).normal(size=(layout.n_orbitals,) * 2)
+    layout = empty_matrix(BASIS, graph.numbers, graph.pairs, spin)
+    matrix = np.random.default_rng(seed).normal(size=(spin.n_channels, layout.n_orbitals, layout.n_orbitals))
+    matrix = spin.from_channels(matrix)
     _, row, col = layout.elements
-    return graph, layout.with_values((matrix + matrix.T)[row, col][None])
+    return graph, layout.with_values((matrix + spin.adjoint(matrix))[:, row, col])
 
 
-def test_round_trip_is_exact():
-    graph, h = random_operator(molecule("CH3CH2OH"))
-    oriented = SPACE.orient(graph)
-    again = to_matrix(SPACE, to_coefficients(SPACE, h, oriented), graph, oriented)
+def rotated(atoms, rotation):
+    turned = atoms.copy()
+    turned.positions = turned.positions @ rotation.T
+    turned.set_cell(atoms.cell.array @ rotation.T)
+    return turned
+
+
+CRYSTAL = Atoms(
+    "COH", [[0.1, 0, 0], [1.4, 0.3, -0.2], [0.2, 1.9, 2.2]], cell=[[4, 0, 0], [0.5, 4.2, 0], [0, 0.1, 4.5]], pbc=True
+)
+
+
+@pytest.mark.parametrize("spin", Spin)
+@pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), CRYSTAL], ids=["molecule", "crystal"])
+def test_round_trip_is_exact(atoms, spin):
+    graph, h = random_operator(atoms, spin=spin)
+    space = SPACES[spin]
+    oriented = space.orient(graph)
+    assert oriented.flipped.any()
+    again = to_matrix(space, to_coefficients(space, h, oriented), graph, oriented)
     np.testing.assert_allclose(again.values, h.values, atol=1e-12)
 
 
@@ -41,26 +61,53 @@ def test_order_of_atoms_does_not_change_which_way_pairs_point():
         assert (oriented.species[oriented.first] <= oriented.species[oriented.second]).all()
 
 
-def test_axial_coefficients_do_not_see_a_rotation():
-    atoms = molecule("CH3OH")
-    graph, h = random_operator(atoms)
-    rotation = random_rotation(np.random.default_rng(1))
-    turned = atoms.copy()
-    turned.positions = turned.positions @ rotation.T
-    before = to_coefficients(SPACE, h, SPACE.orient(graph))
-    after = to_coefficients(SPACE, h.rotate(rotation), SPACE.orient(build_graph(turned, BASIS)))
-    for g in SPACE.groups:
+@pytest.mark.parametrize("spin", Spin)
+@pytest.mark.parametrize("atoms", [molecule("CH3OH"), CRYSTAL], ids=["molecule", "crystal"])
+def test_axial_coefficients_do_not_see_a_rotation(atoms, spin):
+    graph, h = random_operator(atoms, spin=spin)
+    space, rotation = SPACES[spin], random_rotation(np.random.default_rng(1))
+    before = to_coefficients(space, h, space.orient(graph))
+    after = to_coefficients(space, h.rotate(rotation), space.orient(build_graph(rotated(atoms, rotation), BASIS)))
+    for g in space.groups:
         torch.testing.assert_close(after.pairs[g][:, 0], before.pairs[g][:, 0])
         torch.testing.assert_close(after.pairs[g].square().sum((1, 2)), before.pairs[g].square().sum((1, 2)))
     for s in before.onsite:
         torch.testing.assert_close(after.onsite[s][:, 0], before.onsite[s][:, 0])
 
 
-def test_coefficients_have_the_norm_of_the_blocks():
-    graph, h = random_operator(molecule("H2O"))
-    c = to_coefficients(SPACE, h, SPACE.orient(graph))
+@pytest.mark.parametrize("spin", Spin)
+def test_coefficients_have_the_norm_of_the_blocks(spin):
+    graph, h = random_operator(molecule("H2O"), spin=spin)
+    c = to_coefficients(SPACES[spin], h, SPACES[spin].orient(graph))
     total = sum(float(x.square().sum()) for x in [*c.pairs.values(), *c.onsite.values()])
-    assert total == pytest.approx(float((h.values**2).sum()))
+    assert total == pytest.approx(float((np.abs(h.values) ** 2).sum()))
+
+
+@pytest.mark.parametrize("spin", Spin)
+def test_the_order_of_atoms_does_not_change_coefficients(spin):
+    """A pair of unlike atoms means the same whichever of them comes first."""
+    atoms = rotated(molecule("CO"), random_rotation(np.random.default_rng(2)))  # along z the azimuth would be noise
+    graph, h = random_operator(atoms, spin=spin)
+    block = spin.adjoint(h.block(0, 1)) if spin is not Spin.NONE else h.block(0, 1).T
+    order = [h.block(1, 1), h.block(0, 0), block]
+    values = np.concatenate([x.reshape(spin.n_components, -1) for x in order], axis=1)
+    reverse = build_graph(atoms[::-1], BASIS)
+    other = empty_matrix(BASIS, reverse.numbers, reverse.pairs, spin).with_values(values)
+    space = SPACES[spin]
+    a, b = (to_coefficients(space, x, space.orient(g)) for x, g in ((h, graph), (other, reverse)))
+    for g in space.groups:
+        torch.testing.assert_close(a.pairs[g], b.pairs[g])
+
+
+def test_equal_spins_are_spin_none_and_no_difference():
+    graph, h = random_operator(molecule("CH3OH"))
+    both = empty_matrix(BASIS, graph.numbers, graph.pairs, Spin.COLLINEAR).with_values(np.repeat(h.values, 2, axis=0))
+    none, collinear = (to_coefficients(SPACES[x.spin], x, SPACES[x.spin].orient(graph)) for x in (h, both))
+    for g in SPACE.groups:
+        layout = SPACES[Spin.COLLINEAR].pair_layout(g)
+        mean, difference = (collinear.pairs[g][:, :, layout.channel == k] for k in (0, 1))
+        torch.testing.assert_close(mean[:, :9] / 2**0.5, none.pairs[g])
+        assert difference.abs().max() < 1e-14
 
 
 def test_unknown_element():

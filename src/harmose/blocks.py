@@ -14,8 +14,8 @@ from scipy import sparse
 
 from harmose.basis import BasisSet
 from harmose.errors import MatrixError
-from harmose.so3.wigner import shells_wigner
-from harmose.spin import Spin
+from harmose.so3.wigner import check_rotation, shells_wigner
+from harmose.spin import PAULI, Spin
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,14 +175,18 @@ class BlockMatrix:
     def rotate(self, rotation: np.ndarray) -> "BlockMatrix":
         """The operator of the structure rotated by Q: every block becomes `D(Q) H D(Q)^T`.
 
-        Spinor operators rotate in space only here; spin rotates with them once spinor models exist.
+        Spin turns with space: of a spinor operator `H_0 1 + H_k sigma_k` the H_k become Q_kl H_l too, which is U H U^dagger
+        with the SU(2) matrix of Q. For H alone in space, or collinear spins, which have no direction, it stays as it is.
         """
-        if self.spin is Spin.SPINOR:
-            raise MatrixError("rotation of spinor operators is not available yet")
         d = {z: shells_wigner(self.basis.degrees(z), rotation) for z in set(np.asarray(self.numbers).tolist())}
         values = np.empty_like(self.values)
         for (z1, z2), _, where in self.groups():
             values[:, where] = d[z1] @ self.values[:, where] @ d[z2].T
+        if self.spin is Spin.SPINOR:
+            order = [1, 2, 0]
+            turn = np.eye(4)
+            turn[1:, 1:] = check_rotation(rotation)[order][:, order]
+            values = PAULI.conj().T @ turn @ PAULI @ values
         return self.with_values(values)
 
 
@@ -212,27 +216,29 @@ def _lexicographically_positive(rows: np.ndarray) -> np.ndarray:
 def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-6, name: str = "matrix") -> BlockMatrix:
     """Blocks of a molecule's dense matrix, in the layout (basis, atoms, pairs, spin) of another operator.
 
-    `matrix` is (n, n), or (2, n, n) for collinear. Raises `MatrixError` when it has another size, is not Hermitian to
-    `tolerance` (relative to its largest element), or holds a value above `tolerance` outside the layout's blocks.
+    `matrix` is (n, n), (2, n, n) for collinear, or (2n, 2n), all up orbitals first, for spinor. Raises `MatrixError` when
+    it has another size, is not Hermitian to `tolerance` (relative to its largest element), or holds a value above
+    `tolerance` outside the layout's blocks.
     """
-    if layout.spin is Spin.SPINOR:
-        raise MatrixError("dense spinor matrices are not supported here")
     if np.asarray(layout.pairs)[:, 2:].any():
         raise MatrixError(f"{name}: expected the layout of a molecule, got one with periodic images")
-    if np.iscomplexobj(matrix):
+    if np.iscomplexobj(matrix) and layout.spin is not Spin.SPINOR:
         raise MatrixError(f"{name}: expected a real matrix for spin {layout.spin}, got a complex one")
-    m = np.asarray(matrix, dtype=np.float64)
+    m = np.asarray(matrix, dtype=layout.spin.dtype)
     n = layout.n_orbitals
-    shape = (n, n) if layout.spin is Spin.NONE else (layout.spin.n_components, n, n)
+    shape = {Spin.NONE: (n, n), Spin.COLLINEAR: (2, n, n), Spin.SPINOR: (2 * n, 2 * n)}[layout.spin]
     if m.shape != shape:
         raise MatrixError(f"{name}: expected shape {shape}, got {m.shape}")
+    if layout.spin is Spin.SPINOR:
+        m = m.reshape(2, n, 2, n).swapaxes(1, 2)
     m = m.reshape(-1, n, n)
     if not np.isfinite(m).all():
         raise MatrixError(f"{name}: expected finite values, got NaN or infinity")
-    asymmetry = np.abs(m - m.transpose(0, 2, 1)).max(initial=0.0)
+    adjoint = layout.spin.adjoint(m)
+    asymmetry = np.abs(m - adjoint).max(initial=0.0)
     if asymmetry > tolerance * max(1.0, np.abs(m).max(initial=0.0)):
         raise MatrixError(f"{name}: expected a Hermitian matrix, got an asymmetry of {asymmetry:.2e}")
-    m = (m + m.transpose(0, 2, 1)) / 2
+    m = (m + adjoint) / 2
     _, row, col = layout.elements
     outside = np.abs(m)
     outside[:, row, col] = 0

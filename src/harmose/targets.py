@@ -3,6 +3,9 @@
 Off-site blocks become irreps in the frame of their edge, on-site blocks irreps in the global frame (`so3.layout`). Both
 changes of basis are orthonormal, are done once per sample in float64, and leave training free of block rotations and
 Clebsch-Gordan products. Element pairs with the same shells share a layout: they form a *group*.
+
+Spin adds irreps and nothing else: a block is that of the spin's real channels (`harmose.spin`), whose vectors turn with the
+orbitals.
 """
 
 from collections.abc import Mapping
@@ -18,6 +21,7 @@ from harmose.blocks import BlockMatrix, empty_matrix
 from harmose.graph import Graph
 from harmose.so3.layout import OnsiteLayout, PairLayout, onsite_layout, pair_layout, shells_frames
 from harmose.so3.wigner import edge_wigner
+from harmose.spin import Spin
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class TargetSpace:
 
     basis: BasisSet
     l_max: int
+    spin: Spin = Spin.NONE
 
     @cached_property
     def elements(self) -> tuple[int, ...]:
@@ -64,10 +69,10 @@ class TargetSpace:
         return tuple((a, b) for a in range(n) for b in range(a, n))
 
     def pair_layout(self, group: tuple[int, int]) -> PairLayout:
-        return pair_layout(self.signatures[group[0]], self.signatures[group[1]], self.l_max)
+        return pair_layout(self.signatures[group[0]], self.signatures[group[1]], self.l_max, self.spin)
 
     def onsite_layout(self, signature: int) -> OnsiteLayout:
-        return onsite_layout(self.signatures[signature], self.l_max)
+        return onsite_layout(self.signatures[signature], self.l_max, self.spin)
 
     def orient(self, graph: Graph) -> "OrientedPairs":
         """The graph's pairs, each turned to point from the lower to the higher species."""
@@ -138,6 +143,24 @@ def _into_frames(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, 
     return [shells_frames(space.signatures[s], wigner) for s in group]
 
 
+def _turn_spin(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int]) -> Tensor | None:
+    """Rotations of the channels into the frames of the group's pairs (P_group, C, C); None where none of them turns."""
+    degrees = tuple(channel.degree for channel in space.spin.channels)
+    if not any(degrees):
+        return None
+    members = torch.as_tensor(oriented.members[group])
+    return shells_frames(degrees, [oriented.wigner(l)[members] for l in range(max(degrees) + 1)])
+
+
+def _flip(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int], blocks: Tensor) -> Tensor:
+    """Blocks (P_group, C, n_a, n_b), of which those that entered transposed get the signs of their channels."""
+    signs = [channel.adjoint for channel in space.spin.channels for _ in range(2 * channel.degree + 1)]
+    if min(signs) > 0:
+        return blocks
+    flipped = torch.as_tensor(oriented.flipped[oriented.members[group]])[:, None]
+    return blocks * torch.where(flipped, torch.tensor(signs), 1)[:, :, None, None]
+
+
 def _locate(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
     """Positions in `matrix.values` of the group's blocks, oriented: (P_group, n_a, n_b)."""
     members = oriented.members[group]
@@ -154,33 +177,42 @@ def _locate_onsite(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPa
 
 
 def to_coefficients(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs) -> Coefficients:
-    """Blocks of an operator (spin none) as irreps, float64."""
-    values, pairs, onsite = torch.as_tensor(matrix.values[0]), {}, {}
+    """Blocks of an operator of the space's spin as irreps, float64."""
+    values, pairs, onsite = torch.as_tensor(matrix.spin.to_channels(matrix.values)), {}, {}
     for group in space.groups:
         layout = space.pair_layout(group)
-        blocks = values[torch.as_tensor(_locate(space, matrix, oriented, group))]
+        blocks = values[:, torch.as_tensor(_locate(space, matrix, oriented, group))].movedim(0, 1)
         left, right = _into_frames(space, oriented, group)
-        in_frame = (left @ blocks @ right.mT).flatten(1)
+        in_frame = left[:, None] @ _flip(space, oriented, group, blocks) @ right.mT[:, None]
+        turn = _turn_spin(space, oriented, group)
+        in_frame = in_frame.flatten(1) if turn is None else (turn @ in_frame.flatten(2)).flatten(1)
         pairs[group] = (in_frame @ torch.as_tensor(layout.matrix).T).unflatten(1, (layout.n_slots, layout.n_irreps))
     for s in range(len(space.signatures)):
         layout = space.onsite_layout(s)
-        blocks = values[torch.as_tensor(_locate_onsite(space, matrix, oriented, s))].flatten(1)
+        blocks = values[:, torch.as_tensor(_locate_onsite(space, matrix, oriented, s))].movedim(0, 1).flatten(1)
         onsite[s] = (blocks @ torch.as_tensor(layout.matrix).T).unflatten(1, layout.mask.shape)
     return Coefficients(pairs, onsite)
 
 
 def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, oriented: OrientedPairs) -> BlockMatrix:
     """The inverse of `to_coefficients`."""
-    matrix = empty_matrix(space.basis, graph.numbers, graph.pairs)
-    values = torch.zeros(matrix.values.shape[1], dtype=torch.float64)
+    matrix = empty_matrix(space.basis, graph.numbers, graph.pairs, space.spin)
+    values = torch.zeros(space.spin.n_channels, matrix.values.shape[1], dtype=torch.float64)
     for group, layout_values in coefficients.pairs.items():
         layout = space.pair_layout(group)
         left, right = _into_frames(space, oriented, group)
         in_frame = layout_values.double().flatten(1) @ torch.as_tensor(layout.matrix)
-        blocks = left.mT @ in_frame.unflatten(1, (left.shape[1], right.shape[1])) @ right
-        values[torch.as_tensor(_locate(space, matrix, oriented, group))] = blocks
+        in_frame = in_frame.unflatten(1, (len(values), left.shape[1], right.shape[1]))
+        turn = _turn_spin(space, oriented, group)
+        if turn is not None:
+            in_frame = (turn.mT @ in_frame.flatten(2)).unflatten(2, in_frame.shape[2:])
+        blocks = _flip(space, oriented, group, left.mT[:, None] @ in_frame @ right[:, None])
+        values[:, torch.as_tensor(_locate(space, matrix, oriented, group))] = blocks.movedim(1, 0)
     for s, onsite in coefficients.onsite.items():
         layout = space.onsite_layout(s)
         where = torch.as_tensor(_locate_onsite(space, matrix, oriented, s))
-        values[where] = (onsite.double().flatten(1) @ torch.as_tensor(layout.matrix)).reshape(where.shape)
-    return matrix.with_values(values.numpy()[None])
+        blocks = (onsite.double().flatten(1) @ torch.as_tensor(layout.matrix)).reshape(
+            len(where), len(values), *where.shape[1:]
+        )
+        values[:, where] = blocks.movedim(1, 0)
+    return matrix.with_values(space.spin.from_channels(values.numpy()))

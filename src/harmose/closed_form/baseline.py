@@ -138,7 +138,7 @@ def atom_columns(mask: np.ndarray, n_natural: int) -> list[tuple[int, int, np.nd
         for degree in range(round(len(mask) ** 0.5)):
             exists = np.flatnonzero(mask[degree**2])
             columns = exists[exists < n_natural] if parity > 0 else exists[exists >= n_natural]
-            if len(columns) and not (parity < 0 and degree == 0):
+            if len(columns):
                 out.append((degree, parity, columns, np.arange(start, start + len(columns))))
                 start += len(columns)
     return out

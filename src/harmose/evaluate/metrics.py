@@ -23,7 +23,7 @@ from harmose.evaluate.evaluation import BlockErrors, EvaluatedSample, Evaluation
 from harmose.physics.eigen import MolecularOrbitals, is_periodic, molecular_orbitals, same_orbitals
 from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
-from harmose.spin import Spin
+from harmose.spin import Spin, absolute
 from harmose.units import HARTREE
 
 DEGENERATE = 1e-5 * HARTREE
@@ -134,7 +134,7 @@ def _rotated(atoms: Atoms, rotation: np.ndarray) -> Atoms:
 
 def mean_absolute(operator: BlockMatrix) -> float:
     """Mean absolute element of the whole matrix: stored blocks of pairs count for their reverse as well."""
-    return float(np.average(_absolute(operator.values), axis=1, weights=_weights(operator)).mean())
+    return float(np.average(absolute(operator.values), axis=1, weights=_weights(operator)).mean())
 
 
 def wavefunction_similarity(predicted: MolecularOrbitals, reference: MolecularOrbitals) -> float | None:
@@ -186,14 +186,10 @@ def _check(prediction: Prediction) -> None:
             raise MatrixError(f"{where}: expected finite values, got NaN or infinity")
 
 
-def _absolute(values: np.ndarray) -> np.ndarray:
-    return (np.abs(np.real(values)) + np.abs(np.imag(values))) / 2 if np.iscomplexobj(values) else np.abs(values)
-
-
 def _absolute_errors(prediction: Prediction) -> np.ndarray:
     """|H_predicted - H_DFT| of every stored value by stage 1 and the full model: (2, n_components, size)."""
     reference = prediction.sample.hamiltonian.values
-    return np.stack([_absolute(h.values - reference) for h in (prediction.stage1, prediction.full)])
+    return np.stack([absolute(h.values - reference) for h in (prediction.stage1, prediction.full)])
 
 
 def _weights(layout: BlockMatrix) -> np.ndarray:

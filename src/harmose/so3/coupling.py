@@ -6,6 +6,9 @@ Clebsch-Gordan coefficients `C` (sqrt(2L+1) times e3nn's Wigner 3j),
     w[L, M] = sum_{m1, m2} C[L, M, m1, m2] H[m1, m2]        H[m1, m2] = sum_{L, M} C[L, M, m1, m2] w[L, M]
 
 so that both directions are one orthogonal matrix per pair of elements, and norms of errors are the same in both.
+
+An operator with spin has several real channels (`harmose.spin`). A vector channel is an axial vector in spin space times
+a block: each irrep L of the block and the vector (degree 1, even under inversion) couple once more, to J = |L-1| ... L+1.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,8 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from harmose.spin import Channel, Spin
+
 
 @lru_cache(maxsize=256)
 def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:
@@ -27,11 +32,11 @@ def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Coupling:
-    """The orthogonal change of basis between a block `(n1, n2)`, flattened by rows, and its irreps.
+    """The orthogonal change of basis between a block `(n_channels, n1, n2)`, flattened, and its irreps.
 
-    `matrix` (n_coefficients, n1 * n2); row r holds the coefficient (degree[r], order[r], parity[r], copy[r]): degree L,
-    order M, parity +1 for natural irreps, (-1)^L under inversion, and -1 for unnatural ones; `copy` counts the irreps
-    (L, parity). Rows are sorted by (L, parity natural first, copy, M).
+    `matrix` (n_coefficients, n_channels * n1 * n2); row r holds the coefficient (degree[r], order[r], parity[r], copy[r]):
+    degree J, order M, parity +1 for natural irreps, (-1)^J under inversion, and -1 for unnatural ones; `copy` counts the
+    irreps (J, parity). Rows are sorted by (J, parity natural first, copy, M), copies by channel.
     """
 
     matrix: np.ndarray
@@ -41,6 +46,10 @@ class Coupling:
     copy: np.ndarray
     shells: np.ndarray
     """(n_coefficients, 2): which pair of shells each coefficient comes from."""
+    channel: np.ndarray
+    """(n_coefficients,): number of the channel in `Spin.channels`."""
+    orbital_degree: np.ndarray
+    """(n_coefficients,): degree L of the block's irrep that formed J with the channel; J itself for scalar channels."""
 
     @property
     def n_coefficients(self) -> int:
@@ -61,41 +70,70 @@ class Coupling:
 
 
 @lru_cache(maxsize=1024)
-def block_coupling(left: tuple[int, ...], right: tuple[int, ...]) -> Coupling:
+def block_coupling(left: tuple[int, ...], right: tuple[int, ...], spin: Spin = Spin.NONE) -> Coupling:
     """Coupling of a general block between the shells `left` and `right` (tuples of l)."""
     n1, n2 = sum(2 * l + 1 for l in left), sum(2 * l + 1 for l in right)
-    irreps = []
+    blocks = []
     for a, (l1, i) in enumerate(zip(left, _starts(left), strict=True)):
         for b, (l2, j) in enumerate(zip(right, _starts(right), strict=True)):
             for l in range(abs(l1 - l2), l1 + l2 + 1):
                 rows = np.zeros((2 * l + 1, n1, n2))
                 rows[:, i : i + 2 * l1 + 1, j : j + 2 * l2 + 1] = clebsch_gordan(l1, l2, l)
-                irreps.append((l, (-1) ** (l1 + l2 + l), (a, b), rows))
-    return _collect(irreps)
+                blocks.append((l, (-1) ** (l1 + l2), (a, b), rows))
+    return _collect(
+        [irrep for k in range(len(spin.channels)) for block in blocks for irrep in _with_spin(spin, k, block)]
+    )
 
 
 @lru_cache(maxsize=256)
-def onsite_coupling(shells: tuple[int, ...]) -> Coupling:
-    """Coupling of a real symmetric block of one atom: only the coefficients that H = H^T leaves free, orthonormal.
+def onsite_coupling(shells: tuple[int, ...], spin: Spin = Spin.NONE) -> Coupling:
+    """Coupling of an atom's own block: only the coefficients that its symmetry leaves free, orthonormal.
 
-    Shell pairs (a, b) and (b, a) with a < b become one irrep, their sum over sqrt 2; within one shell only even L, since
-    odd ones are antisymmetric. The transpose of `matrix` restores a symmetric block exactly.
+    X = +-X^T in each channel, + in those that are symmetric. Shell pairs (a, b) and (b, a) with a < b become one irrep,
+    their sum (difference) over sqrt 2; within one shell only even (odd) L. The transpose of `matrix` restores a block of
+    that symmetry exactly.
     """
+    irreps = []
+    for k, channel in enumerate(spin.channels):
+        for block in _onsite_blocks(shells, channel):
+            irreps += _with_spin(spin, k, block)
+    return _collect(irreps)
+
+
+Block = tuple[int, int, tuple[int, int], np.ndarray]
+"""An irrep of the orbitals alone: degree L, (-1)^(l1 + l2), pair of shells, rows (2L + 1, n1, n2)."""
+
+
+def _onsite_blocks(shells: tuple[int, ...], channel: Channel) -> list[Block]:
     n = sum(2 * l + 1 for l in shells)
     starts = _starts(shells)
-    irreps = []
+    blocks = []
     for a, (l1, i) in enumerate(zip(shells, starts, strict=True)):
         for b in range(a, len(shells)):
             l2, j = shells[b], starts[b]
             for l in range(abs(l1 - l2), l1 + l2 + 1):
-                if a == b and l % 2:
+                if a == b and (-1) ** l != channel.adjoint:
                     continue
                 rows = np.zeros((2 * l + 1, n, n))
                 rows[:, i : i + 2 * l1 + 1, j : j + 2 * l2 + 1] = clebsch_gordan(l1, l2, l)
                 if a != b:
-                    rows = (rows + rows.transpose(0, 2, 1)) / np.sqrt(2)
-                irreps.append((l, (-1) ** (l1 + l2 + l), (a, b), rows))
-    return _collect(irreps)
+                    rows = (rows + channel.adjoint * rows.transpose(0, 2, 1)) / np.sqrt(2)
+                blocks.append((l, (-1) ** (l1 + l2), (a, b), rows))
+    return blocks
+
+
+def _with_spin(spin: Spin, channel: int, block: Block) -> list[tuple]:
+    """The irreps J that an irrep of the orbitals forms with a channel, rows (2J + 1, n_channels, n1, n2)."""
+    l, inversion, shells, rows = block
+    sizes = [2 * c.degree + 1 for c in spin.channels]
+    degree, start = spin.channels[channel].degree, sum(sizes[:channel])
+    out = []
+    for j in range(abs(l - degree), l + degree + 1):
+        whole = np.zeros((2 * j + 1, sum(sizes), *rows.shape[1:]))
+        coupled = np.einsum("jcm,mab->jcab", clebsch_gordan(degree, l, j), rows) if degree else rows[:, None]
+        whole[:, start : start + sizes[channel]] = coupled
+        out.append((j, inversion * (-1) ** j, shells, whole, channel, l))
+    return out
 
 
 def _starts(shells: Sequence[int]) -> list[int]:
@@ -104,13 +142,11 @@ def _starts(shells: Sequence[int]) -> list[int]:
 
 def _collect(irreps: list) -> Coupling:
     irreps = sorted(irreps, key=lambda irrep: (irrep[0], -irrep[1]))
-    degree, order, parity, copy, shells, count = [], [], [], [], [], {}
-    for l, p, pair, _ in irreps:
-        k = count[l, p] = count.get((l, p), -1) + 1
-        degree += [l] * (2 * l + 1)
-        order += range(-l, l + 1)
-        parity += [p] * (2 * l + 1)
-        copy += [k] * (2 * l + 1)
-        shells += [pair] * (2 * l + 1)
-    matrix = np.concatenate([rows.reshape(len(rows), -1) for *_, rows in irreps])
-    return Coupling(matrix, *(np.array(x) for x in (degree, order, parity, copy, shells)))
+    count: dict[tuple[int, int], int] = {}
+    table = []
+    for j, parity, shells, _, channel, l in irreps:
+        copy = count[j, parity] = count.get((j, parity), -1) + 1
+        table += [(j, order, parity, copy, *shells, channel, l) for order in range(-j, j + 1)]
+    matrix = np.concatenate([irrep[3].reshape(2 * irrep[0] + 1, -1) for irrep in irreps])
+    degree, order, parity, copy, a, b, channel, l = np.array(table).T
+    return Coupling(matrix, degree, order, parity, copy, np.stack([a, b], 1), channel, l)

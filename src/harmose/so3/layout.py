@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harmose.so3.coupling import block_coupling, onsite_coupling
 from harmose.so3.wigner import half_turn
+from harmose.spin import Spin
 
 
 def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
@@ -35,8 +36,8 @@ def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
 class PairLayout:
     """Irreps of the blocks between two tuples of shells, one column for each irrep.
 
-    matrix (S * K, n1 * n2) has orthonormal or zero rows: `layout = matrix @ block.flatten()` for a block that is given in
-    the edge frame, and its transpose brings a layout back.
+    matrix (S * K, n_channels * n1 * n2) has orthonormal or zero rows: `layout = matrix @ block.flatten()` for a block of
+    `spin`'s channels that is given in the edge frame, and its transpose brings a layout back.
     """
 
     left: tuple[int, ...]
@@ -49,6 +50,11 @@ class PairLayout:
     """(K,) +1 natural, -1 unnatural."""
     shells: np.ndarray
     """(K, 2) which pair of shells."""
+    channel: np.ndarray
+    """(K,) which of the spin's channels."""
+    orbital_degree: np.ndarray
+    """(K,) degree L of the orbitals' irrep, which with the channel's forms J = `degree`."""
+    spin: Spin = Spin.NONE
 
     @property
     def n_slots(self) -> int:
@@ -75,22 +81,28 @@ class PairLayout:
         The reversed edge's frame is ours after a half turn about x; `layout_ba` is the layout of the transposed block
         (shells right, left) in that frame.
         """
-        other = pair_layout(self.right, self.left, self.l_max)
-        find = {(int(d), int(p), int(s[1]), int(s[0])): k
-                for k, (d, p, s) in enumerate(zip(other.degree, other.parity, other.shells, strict=True))}  # fmt: skip
-        column = [find[int(d), int(p), int(s[0]), int(s[1])]
-                  for d, p, s in zip(self.degree, self.parity, self.shells, strict=True)]  # fmt: skip
+        other = pair_layout(self.right, self.left, self.l_max, self.spin)
+        find = {name: k for k, name in enumerate(other._names(turned=True))}
+        column = [find[name] for name in self._names()]
         slot = np.arange(self.n_slots)
         m, odd = (slot + 1) // 2, (slot % 2 == 0) & (slot > 0)
         sign = np.where((self.degree + m[:, None]) % 2, -1.0, 1.0) * np.where(odd, -1.0, 1.0)[:, None]
         sign[0] *= self.parity
-        return np.array(column), sign
+        # Transposed, an irrep L of shells (l1, l2) gets the sign (-1)^(l1 + l2 + L), of which the parity has J instead.
+        adjoint = np.array([channel.adjoint for channel in self.spin.channels])[self.channel]
+        return np.array(column), sign * (adjoint * np.where((self.degree + self.orbital_degree) % 2, -1.0, 1.0))
+
+    def _names(self, turned: bool = False) -> list[tuple[int, ...]]:
+        """What tells the irreps apart; with the shells exchanged if `turned`."""
+        shells = self.shells[:, ::-1] if turned else self.shells
+        columns = (self.degree, self.orbital_degree, self.channel, *shells.T)
+        return [tuple(map(int, name)) for name in zip(*columns, strict=True)]
 
 
 @lru_cache(maxsize=256)
-def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int) -> PairLayout:
+def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -> PairLayout:
     """Layout of the blocks between shells `left` and `right` (tuples of l)."""
-    coupling = block_coupling(left, right)
+    coupling = block_coupling(left, right, spin)
     heads = np.flatnonzero(coupling.order == -coupling.degree)  # first row of each irrep
     heads = heads[np.argsort(-coupling.parity[heads], kind="stable")]
     degree, parity = coupling.degree[heads], coupling.parity[heads]
@@ -99,14 +111,15 @@ def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int) -> Pa
         for slot in range(2 * l + 1):
             m, sign = slot_order(int(l), int(p), slot)
             matrix[slot, k] = sign * coupling.matrix[head + l + m]
-    return PairLayout(left, right, l_max, matrix.reshape(-1, matrix.shape[-1]), degree, parity, coupling.shells[heads])
+    columns = coupling.shells[heads], coupling.channel[heads], coupling.orbital_degree[heads]
+    return PairLayout(left, right, l_max, matrix.reshape(-1, matrix.shape[-1]), degree, parity, *columns, spin)
 
 
 @dataclass(frozen=True)
 class OnsiteLayout:
-    """Irreps of the symmetric on-site blocks of an atom in the global frame: rows (l, m), columns copies per parity.
+    """Irreps of the on-site blocks of an atom in the global frame: rows (l, m), columns copies per parity.
 
-    matrix ((l_max + 1)^2 * K, n * n); columns 0..n_natural-1 hold natural irreps, the rest unnatural ones; a column of a
+    matrix ((l_max + 1)^2 * K, n_channels * n * n); columns 0..n_natural-1 hold natural irreps, the rest unnatural ones; a column of a
     row exists where `mask` says so.
     """
 
@@ -123,9 +136,9 @@ class OnsiteLayout:
 
 
 @lru_cache(maxsize=256)
-def onsite_layout(shells: tuple[int, ...], l_max: int) -> OnsiteLayout:
+def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -> OnsiteLayout:
     """Layout of the on-site blocks of an atom with these shells (tuple of l)."""
-    coupling = onsite_coupling(shells)
+    coupling = onsite_coupling(shells, spin)
     n_natural = max((coupling.multiplicity(l, 1) for l in range(l_max + 1)), default=0)
     n_unnatural = max((coupling.multiplicity(l, -1) for l in range(l_max + 1)), default=0)
     rows = (l_max + 1) ** 2
