@@ -135,9 +135,19 @@ def test_patience_ends_a_phase(small_config, monkeypatch):
     only = ["phases.stage1.steps=20", "phases.stage2.steps=0", "phases.joint.steps=0", "validations=20"]
     out = train(small_config("run", *only, "phases.stage1.patience=2"))
     measured = [row for row in rows(out) if row["mae_val"]]
-    # One is spent before the first step, and two (train, val) at each validation.
-    assert len(measured) == 3
+    # One is spent before the phase, then two (train, val) when it begins and at each validation.
+    assert len(measured) == 2
     assert int(rows(out)[-1]["step"]) < 20
+
+
+def test_a_phase_that_does_not_help_is_undone(small_config, monkeypatch):
+    """Without a validation that betters the one at its beginning, the weights from before the phase are shipped."""
+    errors = iter([1.0, 1.0, 1.0])
+    monkeypatch.setattr("harmose.data.dataset.Reference.mae", lambda *_: next(errors, 9.0))
+    out = train(small_config("run", "phases.stage1.steps=5", "phases.stage2.steps=0", "phases.joint.steps=0"))
+    heads = {k: v for k, v in load_file(out / "model.safetensors").items() if k.startswith("network.heads")}
+    assert heads
+    assert not any(v.any() for v in heads.values())  # as silent as they began
 
 
 def test_a_loss_that_is_not_finite(small_config, monkeypatch):

@@ -55,6 +55,12 @@ class TwoStage(nn.Module):
         """Take the scales of the features from a batch of the training set, once before training."""
         calibrate(self, batch)
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Start from the closed-form part alone: all coefficients zero, until the heads have learned something."""
+        for parameter in self.heads.parameters():
+            parameter.zero_()
+
     def stage1_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.heads.parameters()]
 

@@ -96,11 +96,13 @@ class Training:
         self.network = TwoStage(self.dataset.baseline.space, config.model)
         if not position.step:
             self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
+            self.network.silence()
         self.network.to(self.fabric.device)
-        self.average = copy.deepcopy(self.network)
+        self.average, self.best = copy.deepcopy(self.network), copy.deepcopy(self.network)
         if position.step:
-            read_networks(config.out, self.network, self.average)
-        self.average.eval().requires_grad_(False)
+            read_networks(config.out, self.network, self.average, self.best)
+        for module in (self.average, self.best):
+            module.eval().requires_grad_(False)
         self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
         self.loss = PhaseLoss(self.network, self.fabric.device, self.schedule.stage1_weight)
         # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
@@ -143,11 +145,13 @@ class Training:
         phase = self.schedule.phase(name)
         n_steps = phase.n_steps(len(self.dataset))
         stepper = Stepper(self.fabric, self.loss, self.average, self.generator, name, phase)
-        parts = Parts(self.network, self.average, stepper.adam, self.generator)
+        parts = Parts(self.network, self.average, self.best, stepper.adam, self.generator)
         self._set_time(name)
         p, bad = self.position, 0
         if p.phase_step:
             read_rest(self.config.out, parts)
+        else:
+            self._validate(name, phase)  # what the phase must better
         for batch in self._batches(phase):
             fraction = self._fraction(n_steps)
             if fraction >= 1 or p.ended:
@@ -166,6 +170,8 @@ class Training:
             if self.stop.requested:
                 self.log.say(f"stopped after step {p.step}; the same command goes on from there")
                 raise KeyboardInterrupt
+        self._validate(name, phase)
+        self.average.load_state_dict(self.best.state_dict())
         stepper.finish()
         self._show(name, phase, 1.0)
 
@@ -226,12 +232,8 @@ class Training:
             "learning_rate": rate,
         }
         if due:
-            begin = self.seconds
-            stage = "stage1" if name == "stage1" else "full"
-            row["mae_train"], row["mae_val"] = (r.mae(self._predict(stage)) for r in (self.seen, self.validation))
+            row |= self._validate(name, phase)
             p.validations = max(p.validations + 1, int(fraction * self.config.validations))
-            p.validating, self.validation_cost = p.validating + self.seconds - begin, self.seconds - begin
-            self._note_best(row["mae_val"], phase)
         self.log.write(row)
         p.losses = []
 
@@ -249,10 +251,19 @@ class Training:
         expected = n_steps if n_steps else p.phase_step * (p.phase_seconds or spent) / spent
         return max(int(expected / LOG_ROWS), 1)
 
-    def _note_best(self, mae: float, phase: Phase) -> None:
-        p = self.position
-        p.best, p.since_best = (mae, 0) if mae < p.best else (p.best, p.since_best + 1)
+    def _validate(self, name: PhaseName, phase: Phase) -> dict[str, float]:
+        """Errors of the averaged weights in eV; the best weights of the phase are noted."""
+        p, begin = self.position, self.seconds
+        predict = self._predict("stage1" if name == "stage1" else "full")
+        found = {"mae_train": self.seen.mae(predict), "mae_val": self.validation.mae(predict)}
+        better = found["mae_val"] < p.best
+        p.best, p.since_best = (found["mae_val"], 0) if better else (p.best, p.since_best + 1)
         p.ended = phase.patience is not None and p.since_best >= phase.patience
+        if better:
+            self.best.load_state_dict(self.average.state_dict())
+        self.validation_cost = self.seconds - begin
+        p.validating += self.validation_cost
+        return found
 
     def _show(self, name: PhaseName, phase: Phase, fraction: float) -> None:
         p = self.position

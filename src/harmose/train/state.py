@@ -48,10 +48,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Parts:
-    """The things whose numbers change while training. `optimizer` holds the parameters of the phase, in order."""
+    """The things whose numbers change while training. `optimizer` holds the parameters of the phase, in order; `best` are
+    the averaged weights that validated best in it."""
 
     network: nn.Module
     average: nn.Module
+    best: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
 
@@ -60,6 +62,7 @@ def write_state(path: Path, parts: Parts, position: Position) -> None:
     """All of it in one file, whole or not at all."""
     tensors = {f"network.{k}": v for k, v in parts.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in parts.average.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in parts.best.state_dict().items()}
     tensors |= {"generator": parts.generator.get_state()}
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         for name, value in parts.optimizer.state.get(parameter, {}).items():
@@ -105,11 +108,11 @@ def remove_state(path: Path) -> None:
         (path / name).unlink(missing_ok=True)
 
 
-def read_networks(path: Path, network: nn.Module, average: nn.Module) -> None:
-    """Weights and statistics of the network and of its average."""
+def read_networks(path: Path, network: nn.Module, average: nn.Module, best: nn.Module) -> None:
+    """Weights and statistics of the network, of its average, and of the best of them."""
     tensors = _tensors(path / STATE)
-    _fill(path, network, tensors, "network.")
-    _fill(path, average, tensors, "average.")
+    for module, prefix in ((network, "network."), (average, "average."), (best, "best.")):
+        _fill(path, module, tensors, prefix)
 
 
 def read_rest(path: Path, parts: Parts) -> None:
