@@ -186,11 +186,11 @@ def to_coefficients(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedP
         in_frame = left[:, None] @ _flip(space, oriented, group, blocks) @ right.mT[:, None]
         turn = _turn_spin(space, oriented, group)
         in_frame = in_frame.flatten(1) if turn is None else (turn @ in_frame.flatten(2)).flatten(1)
-        pairs[group] = (in_frame @ torch.as_tensor(layout.matrix).T).unflatten(1, (layout.n_slots, layout.n_irreps))
+        pairs[group] = layout.to_coefficients(in_frame).unflatten(1, (layout.n_slots, layout.n_irreps))
     for s in range(len(space.signatures)):
         layout = space.onsite_layout(s)
         blocks = values[:, torch.as_tensor(_locate_onsite(space, matrix, oriented, s))].movedim(0, 1).flatten(1)
-        onsite[s] = (blocks @ torch.as_tensor(layout.matrix).T).unflatten(1, layout.mask.shape)
+        onsite[s] = layout.to_coefficients(blocks).unflatten(1, layout.mask.shape)
     return Coefficients(pairs, onsite)
 
 
@@ -201,7 +201,7 @@ def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, orie
     for group, layout_values in coefficients.pairs.items():
         layout = space.pair_layout(group)
         left, right = _into_frames(space, oriented, group)
-        in_frame = layout_values.double().flatten(1) @ torch.as_tensor(layout.matrix)
+        in_frame = layout.to_blocks(layout_values.double().flatten(1))
         in_frame = in_frame.unflatten(1, (len(values), left.shape[1], right.shape[1]))
         turn = _turn_spin(space, oriented, group)
         if turn is not None:
@@ -211,8 +211,6 @@ def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, orie
     for s, onsite in coefficients.onsite.items():
         layout = space.onsite_layout(s)
         where = torch.as_tensor(_locate_onsite(space, matrix, oriented, s))
-        blocks = (onsite.double().flatten(1) @ torch.as_tensor(layout.matrix)).reshape(
-            len(where), len(values), *where.shape[1:]
-        )
+        blocks = layout.to_blocks(onsite.double().flatten(1)).reshape(len(where), len(values), *where.shape[1:])
         values[:, where] = blocks.movedim(1, 0)
     return matrix.with_values(space.spin.from_channels(values.numpy()))

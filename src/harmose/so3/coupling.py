@@ -11,13 +11,15 @@ An operator with spin has several real channels (`harmose.spin`). A vector chann
 a block: each irrep L of the block and the vector (degree 1, even under inversion) couple once more, to J = |L-1| ... L+1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from e3nn import o3
+from scipy import sparse
 from torch import Tensor
 
 from harmose.spin import Channel, Spin
@@ -34,12 +36,12 @@ def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:
 class Coupling:
     """The orthogonal change of basis between a block `(n_channels, n1, n2)`, flattened, and its irreps.
 
-    `matrix` (n_coefficients, n_channels * n1 * n2); row r holds the coefficient (degree[r], order[r], parity[r], copy[r]):
-    degree J, order M, parity +1 for natural irreps, (-1)^J under inversion, and -1 for unnatural ones; `copy` counts the
-    irreps (J, parity). Rows are sorted by (J, parity natural first, copy, M), copies by channel.
+    `table` (n_coefficients, n_channels * n1 * n2), sparse; row r holds the coefficient (degree[r], order[r], parity[r],
+    copy[r]): degree J, order M, parity +1 for natural irreps, (-1)^J under inversion, and -1 for unnatural ones; `copy`
+    counts the irreps (J, parity). Rows are sorted by (J, parity natural first, copy, M), copies by channel.
     """
 
-    matrix: np.ndarray
+    table: sparse.csr_array
     degree: np.ndarray
     order: np.ndarray
     parity: np.ndarray
@@ -55,33 +57,55 @@ class Coupling:
     def n_coefficients(self) -> int:
         return len(self.degree)
 
+    @property
+    def matrix(self) -> np.ndarray:
+        """`table`, dense."""
+        return self.table.toarray()
+
     def multiplicity(self, degree: int, parity: int) -> int:
         """How many copies of the irrep (degree, parity) the block holds."""
         return int(np.sum((self.degree == degree) & (self.parity == parity)) // (2 * degree + 1))
 
     def to_irreps(self, blocks: Tensor) -> Tensor:
-        """(..., n1, n2) -> (..., n_coefficients)."""
+        """Spin none: (..., n1, n2) -> (..., n_coefficients)."""
         return blocks.flatten(-2) @ torch.as_tensor(self.matrix.T, dtype=blocks.dtype, device=blocks.device)
 
     def to_blocks(self, coefficients: Tensor, n1: int, n2: int) -> Tensor:
-        """(..., n_coefficients) -> (..., n1, n2)."""
+        """Spin none: (..., n_coefficients) -> (..., n1, n2)."""
         matrix = torch.as_tensor(self.matrix, dtype=coefficients.dtype, device=coefficients.device)
         return (coefficients @ matrix).unflatten(-1, (n1, n2))
+
+
+class _Irrep(NamedTuple):
+    """Rows (2 degree + 1, n) of an irrep over the places (n,) of a flattened block that it touches."""
+
+    degree: int
+    inversion: int
+    """(-1)^(l1 + l2)."""
+    shells: tuple[int, int]
+    rows: np.ndarray
+    places: np.ndarray
+    channel: int = 0
+    orbital_degree: int = 0
+
+    @property
+    def parity(self) -> int:
+        return self.inversion * (-1) ** self.degree
 
 
 @lru_cache(maxsize=1024)
 def block_coupling(left: tuple[int, ...], right: tuple[int, ...], spin: Spin = Spin.NONE) -> Coupling:
     """Coupling of a general block between the shells `left` and `right` (tuples of l)."""
-    n1, n2 = sum(2 * l + 1 for l in left), sum(2 * l + 1 for l in right)
-    blocks = []
-    for a, (l1, i) in enumerate(zip(left, _starts(left), strict=True)):
-        for b, (l2, j) in enumerate(zip(right, _starts(right), strict=True)):
-            for l in range(abs(l1 - l2), l1 + l2 + 1):
-                rows = np.zeros((2 * l + 1, n1, n2))
-                rows[:, i : i + 2 * l1 + 1, j : j + 2 * l2 + 1] = clebsch_gordan(l1, l2, l)
-                blocks.append((l, (-1) ** (l1 + l2), (a, b), rows))
+    place = _places(left, right)
+    orbital = [
+        _Irrep(l, (-1) ** (l1 + l2), (a, b), clebsch_gordan(l1, l2, l).reshape(2 * l + 1, -1), place(a, b).ravel())
+        for a, l1 in enumerate(left)
+        for b, l2 in enumerate(right)
+        for l in range(abs(l1 - l2), l1 + l2 + 1)
+    ]
+    n_elements = _size(left) * _size(right)
     return _collect(
-        [irrep for k in range(len(spin.channels)) for block in blocks for irrep in _with_spin(spin, k, block)]
+        n_elements, spin, [x for k in range(len(spin.channels)) for x in _coupled(orbital, spin, k, n_elements)]
     )
 
 
@@ -93,60 +117,69 @@ def onsite_coupling(shells: tuple[int, ...], spin: Spin = Spin.NONE) -> Coupling
     their sum (difference) over sqrt 2; within one shell only even (odd) L. The transpose of `matrix` restores a block of
     that symmetry exactly.
     """
-    irreps = []
+    n_elements, irreps = _size(shells) ** 2, []
     for k, channel in enumerate(spin.channels):
-        for block in _onsite_blocks(shells, channel):
-            irreps += _with_spin(spin, k, block)
-    return _collect(irreps)
+        irreps += _coupled(_own_irreps(shells, channel), spin, k, n_elements)
+    return _collect(n_elements, spin, irreps)
 
 
-Block = tuple[int, int, tuple[int, int], np.ndarray]
-"""An irrep of the orbitals alone: degree L, (-1)^(l1 + l2), pair of shells, rows (2L + 1, n1, n2)."""
-
-
-def _onsite_blocks(shells: tuple[int, ...], channel: Channel) -> list[Block]:
-    n = sum(2 * l + 1 for l in shells)
-    starts = _starts(shells)
-    blocks = []
-    for a, (l1, i) in enumerate(zip(shells, starts, strict=True)):
-        for b in range(a, len(shells)):
-            l2, j = shells[b], starts[b]
+def _own_irreps(shells: tuple[int, ...], channel: Channel) -> list[_Irrep]:
+    place, irreps = _places(shells, shells), []
+    for a, l1 in enumerate(shells):
+        for b, l2 in enumerate(shells[a:], a):
             for l in range(abs(l1 - l2), l1 + l2 + 1):
                 if a == b and (-1) ** l != channel.adjoint:
                     continue
-                rows = np.zeros((2 * l + 1, n, n))
-                rows[:, i : i + 2 * l1 + 1, j : j + 2 * l2 + 1] = clebsch_gordan(l1, l2, l)
+                rows, places = clebsch_gordan(l1, l2, l).reshape(2 * l + 1, -1), place(a, b).ravel()
                 if a != b:
-                    rows = (rows + channel.adjoint * rows.transpose(0, 2, 1)) / np.sqrt(2)
-                blocks.append((l, (-1) ** (l1 + l2), (a, b), rows))
-    return blocks
+                    rows = np.concatenate([rows, channel.adjoint * rows], 1) / np.sqrt(2)
+                    places = np.concatenate([places, place(b, a).T.ravel()])
+                irreps.append(_Irrep(l, (-1) ** (l1 + l2), (a, b), rows, places))
+    return irreps
 
 
-def _with_spin(spin: Spin, channel: int, block: Block) -> list[tuple]:
-    """The irreps J that an irrep of the orbitals forms with a channel, rows (2J + 1, n_channels, n1, n2)."""
-    l, inversion, shells, rows = block
+def _coupled(orbital: list[_Irrep], spin: Spin, channel: int, n_elements: int) -> list[_Irrep]:
+    """The irreps J that irreps of the orbitals form with a channel, in blocks of all channels."""
     sizes = [2 * c.degree + 1 for c in spin.channels]
-    degree, start = spin.channels[channel].degree, sum(sizes[:channel])
+    degree, first = spin.channels[channel].degree, sum(sizes[:channel])
+    shift = (first + np.arange(sizes[channel])) * n_elements
     out = []
-    for j in range(abs(l - degree), l + degree + 1):
-        whole = np.zeros((2 * j + 1, sum(sizes), *rows.shape[1:]))
-        coupled = np.einsum("jcm,mab->jcab", clebsch_gordan(degree, l, j), rows) if degree else rows[:, None]
-        whole[:, start : start + sizes[channel]] = coupled
-        out.append((j, inversion * (-1) ** j, shells, whole, channel, l))
+    for irrep in orbital:
+        l, places = irrep.degree, (shift[:, None] + irrep.places).ravel()
+        for j in range(abs(l - degree), l + degree + 1):
+            rows = irrep.rows
+            if degree:
+                rows = np.einsum("jcm,mn->jcn", clebsch_gordan(degree, l, j), rows).reshape(2 * j + 1, -1)
+            out.append(_Irrep(j, irrep.inversion, irrep.shells, rows, places, channel, l))
     return out
 
 
-def _starts(shells: Sequence[int]) -> list[int]:
-    return [sum(2 * l + 1 for l in shells[:k]) for k in range(len(shells))]
+def _size(shells: Sequence[int]) -> int:
+    return sum(2 * l + 1 for l in shells)
 
 
-def _collect(irreps: list) -> Coupling:
-    irreps = sorted(irreps, key=lambda irrep: (irrep[0], -irrep[1]))
+def _places(left: Sequence[int], right: Sequence[int]) -> Callable[[int, int], np.ndarray]:
+    """Where the elements of a pair of shells are in the flattened block: (2 l1 + 1, 2 l2 + 1)."""
+    numbers = np.arange(_size(left) * _size(right)).reshape(_size(left), _size(right))
+    rows, columns = ([_size(shells[:k]) for k in range(len(shells) + 1)] for shells in (left, right))
+    return lambda a, b: numbers[rows[a] : rows[a + 1], columns[b] : columns[b + 1]]
+
+
+def _collect(n_elements: int, spin: Spin, irreps: list[_Irrep]) -> Coupling:
+    irreps = sorted(irreps, key=lambda irrep: (irrep.degree, -irrep.parity))
     count: dict[tuple[int, int], int] = {}
-    table = []
-    for j, parity, shells, _, channel, l in irreps:
+    labels, start = [], 0
+    row, column, value = [], [], []
+    for irrep in irreps:
+        j, parity = irrep.degree, irrep.parity
         copy = count[j, parity] = count.get((j, parity), -1) + 1
-        table += [(j, order, parity, copy, *shells, channel, l) for order in range(-j, j + 1)]
-    matrix = np.concatenate([irrep[3].reshape(2 * irrep[0] + 1, -1) for irrep in irreps])
-    degree, order, parity, copy, a, b, channel, l = np.array(table).T
-    return Coupling(matrix, degree, order, parity, copy, np.stack([a, b], 1), channel, l)
+        labels += [(j, m, parity, copy, *irrep.shells, irrep.channel, irrep.orbital_degree) for m in range(-j, j + 1)]
+        row.append(np.repeat(start + np.arange(2 * j + 1), len(irrep.places)))
+        column.append(np.tile(irrep.places, 2 * j + 1))
+        value.append(irrep.rows.ravel())
+        start += 2 * j + 1
+    shape = (start, spin.n_channels * n_elements)
+    table = sparse.csr_array((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), shape=shape)
+    table.eliminate_zeros()
+    degree, order, parity, copy, a, b, channel, l = np.array(labels).T
+    return Coupling(table, degree, order, parity, copy, np.stack([a, b], 1), channel, l)

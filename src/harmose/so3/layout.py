@@ -15,6 +15,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy import sparse
 from torch import Tensor
 
 from harmose.so3.coupling import block_coupling, onsite_coupling
@@ -32,18 +34,37 @@ def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
     return (m, 1) if odd else (-m, -1)
 
 
+class Table:
+    """The change of basis between flattened blocks of channels and their coefficients, and back: `table`, its transpose."""
+
+    table: sparse.csr_array
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """`table`, dense."""
+        return self.table.toarray()
+
+    def to_coefficients(self, blocks: Tensor) -> Tensor:
+        """(N, n_channels * n1 * n2) -> (N, coefficients), float64."""
+        return torch.as_tensor(np.ascontiguousarray((self.table @ blocks.numpy().T).T))
+
+    def to_blocks(self, coefficients: Tensor) -> Tensor:
+        """(N, coefficients) -> (N, n_channels * n1 * n2), float64."""
+        return torch.as_tensor(np.ascontiguousarray((self.table.T @ coefficients.numpy().T).T))
+
+
 @dataclass(frozen=True)
-class PairLayout:
+class PairLayout(Table):
     """Irreps of the blocks between two tuples of shells, one column for each irrep.
 
-    matrix (S * K, n_channels * n1 * n2) has orthonormal or zero rows: `layout = matrix @ block.flatten()` for a block of
-    `spin`'s channels that is given in the edge frame, and its transpose brings a layout back.
+    table (S * K, n_channels * n1 * n2), sparse, has orthonormal or zero rows: `layout = table @ block.flatten()` for a block
+    of `spin`'s channels that is given in the edge frame, and its transpose brings a layout back.
     """
 
     left: tuple[int, ...]
     right: tuple[int, ...]
     l_max: int
-    matrix: np.ndarray
+    table: sparse.csr_array
     degree: np.ndarray
     """(K,) degree L of each irrep; columns come natural first, then unnatural."""
     parity: np.ndarray
@@ -106,26 +127,35 @@ def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int, spin:
     heads = np.flatnonzero(coupling.order == -coupling.degree)  # first row of each irrep
     heads = heads[np.argsort(-coupling.parity[heads], kind="stable")]
     degree, parity = coupling.degree[heads], coupling.parity[heads]
-    matrix = np.zeros((2 * l_max + 1, len(heads), coupling.matrix.shape[1]))
-    for k, (head, l, p) in enumerate(zip(heads, degree, parity, strict=True)):
+    place, source, signs = [], [], []
+    for k, (head, l, p) in enumerate(zip(heads.tolist(), degree.tolist(), parity.tolist(), strict=True)):
         for slot in range(2 * l + 1):
-            m, sign = slot_order(int(l), int(p), slot)
-            matrix[slot, k] = sign * coupling.matrix[head + l + m]
+            m, sign = slot_order(l, p, slot)
+            place, source, signs = [*place, slot * len(heads) + k], [*source, head + l + m], [*signs, sign]
+    table = _rows_at(coupling.table, place, source, signs, (2 * l_max + 1) * len(heads))
     columns = coupling.shells[heads], coupling.channel[heads], coupling.orbital_degree[heads]
-    return PairLayout(left, right, l_max, matrix.reshape(-1, matrix.shape[-1]), degree, parity, *columns, spin)
+    return PairLayout(left, right, l_max, table, degree, parity, *columns, spin)
+
+
+def _rows_at(
+    table: sparse.csr_array, place: ArrayLike, source: ArrayLike, signs: ArrayLike, n_rows: int
+) -> sparse.csr_array:
+    """A table of `n_rows` rows: at each place a row of another one times a sign, zero elsewhere."""
+    chosen = sparse.csr_array((np.array(signs, float), (np.array(place), np.array(source))), (n_rows, table.shape[0]))
+    return sparse.csr_array(chosen @ table)
 
 
 @dataclass(frozen=True)
-class OnsiteLayout:
+class OnsiteLayout(Table):
     """Irreps of the on-site blocks of an atom in the global frame: rows (l, m), columns copies per parity.
 
-    matrix ((l_max + 1)^2 * K, n_channels * n * n); columns 0..n_natural-1 hold natural irreps, the rest unnatural ones; a column of a
+    table ((l_max + 1)^2 * K, n_channels * n * n); columns 0..n_natural-1 hold natural irreps, the rest unnatural ones; a column of a
     row exists where `mask` says so.
     """
 
     shells: tuple[int, ...]
     l_max: int
-    matrix: np.ndarray
+    table: sparse.csr_array
     mask: np.ndarray
     """((l_max + 1)^2, K)."""
     n_natural: int
@@ -142,12 +172,13 @@ def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -
     n_natural = max((coupling.multiplicity(l, 1) for l in range(l_max + 1)), default=0)
     n_unnatural = max((coupling.multiplicity(l, -1) for l in range(l_max + 1)), default=0)
     rows = (l_max + 1) ** 2
-    matrix = np.zeros((rows, n_natural + n_unnatural, coupling.matrix.shape[1]))
     row = coupling.degree**2 + coupling.degree + coupling.order
     column = np.where(coupling.parity > 0, coupling.copy, n_natural + coupling.copy)
-    matrix[row, column] = coupling.matrix
-    mask = np.abs(matrix).sum(-1) > 0
-    return OnsiteLayout(shells, l_max, matrix.reshape(-1, matrix.shape[-1]), mask, n_natural)
+    mask = np.zeros((rows, n_natural + n_unnatural), dtype=bool)
+    mask[row, column] = True
+    n = coupling.n_coefficients
+    table = _rows_at(coupling.table, row * mask.shape[1] + column, np.arange(n), np.ones(n), mask.size)
+    return OnsiteLayout(shells, l_max, table, mask, n_natural)
 
 
 @lru_cache(maxsize=32)
