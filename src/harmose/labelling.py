@@ -33,6 +33,7 @@ from harmose.io.cp2k_input import CP2KSettings
 from harmose.io.pyscf import PySCFSettings
 from harmose.io.structures import read_structures
 from harmose.sample import Sample
+from harmose.spin import Spin
 
 __all__ = [
     "CP2KSettings",
@@ -118,13 +119,15 @@ def _list_failures(failed: Mapping[str, str], console: Console) -> None:
 
 
 def sample_name(atoms: Atoms, settings: Settings) -> str:
-    """`C2H6O-0123456789ab`: formula, and a hash of atoms, positions (to 1e-6 angstrom), charge, settings, and of a crystal's
-    cell and periodic directions.
+    """`C2H6O-0123456789ab`: formula, and a hash of atoms, positions (to 1e-6 angstrom), charge, settings, of a crystal's
+    cell and periodic directions, and of unpaired electrons where they count.
     """
     identity = code_of(settings).identity(settings)
     content = [atoms.numbers.tolist(), _rounded(atoms.positions), str(atoms.info.get("charge", 0)), identity]
     if atoms.pbc.any():
         content += [_rounded(atoms.cell.array), atoms.pbc.tolist()]
+    if identity.get("spin") == Spin.COLLINEAR:
+        content += [str(atoms.info.get("spin"))]
     return f"{atoms.get_chemical_formula()}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
 
 
@@ -207,12 +210,15 @@ def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: Settings) -> I
     elements = {int(z) for atoms in tasks.values() for z in atoms.numbers}
     code = code_of(settings)
     basis, identity = code.basis(elements, settings), code.identity(settings)
+    spin = Spin(identity.get("spin", Spin.NONE))
     try:
         exists = path.exists()
-        store = Store.open(path, writable=True) if exists else Store.create(path, basis, metadata=identity)
+        store = Store.open(path, writable=True) if exists else Store.create(path, basis, spin, identity)
     except OSError as error:
         raise LabellingError(f"{path}: cannot write a store there: {error.strerror}") from None
     with store:
+        if store.spin is not spin:
+            raise LabellingError(f"{path}: expected a store of spin {spin}, got one of {store.spin}")
         for key, expected in identity.items():
             if store.metadata.get(key, "nothing") != expected:
                 found = store.metadata.get(key, "nothing")

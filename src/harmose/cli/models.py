@@ -21,10 +21,11 @@ from harmose.cli.options import (
 from harmose.errors import ConfigError, FormatError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ase import Atoms
 
+    from harmose.checkpoint import Card
     from harmose.data.store import Store
     from harmose.evaluate.metrics import Prediction, RotationError
     from harmose.physics.eigen import MolecularOrbitals
@@ -59,7 +60,7 @@ def evaluate(
     console = terminal()
     with Store.open(store) as opened:
         loaded = load(model)
-        check_labels(loaded.card.settings, opened)
+        check_labels(loaded.card, opened)
         names = split_names(opened, split)[:max_samples]
         found = _predictions(loaded, opened, names)
         predictions = list(progress(found, "predicting", len(names), console))
@@ -135,8 +136,11 @@ def split_names(store: "Store", split: str | None) -> list[str]:
     return names
 
 
-def check_labels(settings: "Mapping[str, Any]", store: "Store") -> None:
+def check_labels(card: "Card", store: "Store") -> None:
     """Refuse to hold a model against labels of another kind than those it has learned."""
+    if card.spin is not store.spin:
+        raise ModelError(f"{store.path}: expected labels of spin {card.spin}, as the model's, got {store.spin}")
+    settings = card.settings
     for key in ("code", "functional", "basis"):
         known, found = settings.get(key), store.metadata.get(key)
         if known is not None and found is not None and known != found:
@@ -188,9 +192,9 @@ def _predicted(model: Any, name: str, atoms: "Atoms", label: str) -> "Sample":
             structure=atoms,
             basis=h.basis,
             hamiltonian=h,
-            overlap=overlap(atoms, h.basis.name, h.basis),
+            overlap=overlap(atoms, h.basis.name, h.basis, h.spin),
             spin=h.spin,
-            n_electrons=float(molecule(atoms, h.basis.name).nelectron),
+            n_electrons=float(molecule(atoms, h.basis.name, h.spin).nelectron),
             provenance={"kind": "prediction", "model": name},
         )
 

@@ -103,7 +103,7 @@ def _electrons(card: Any, atoms: "Atoms") -> float | None:
     if card.settings.get("code") == "pyscf":
         from harmose.io.pyscf import molecule
 
-        return float(molecule(atoms, card.basis.name).nelectron)
+        return float(molecule(atoms, card.basis.name, card.spin).nelectron)
     return None
 
 

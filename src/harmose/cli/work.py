@@ -54,6 +54,14 @@ def label(
         float | None,
         typer.Option(help="Change of the energy in Hartree.  [default: 1e-9]", rich_help_panel=MOLECULES),
     ] = None,
+    spin: Annotated[
+        str | None,
+        typer.Option(
+            help="none, collinear (unpaired electrons: `spin` of each structure) or spinor (spin-orbit potentials of the "
+            "basis, such as crenbl).  [default: none]",
+            rich_help_panel=MOLECULES,
+        ),
+    ] = None,
     density_fit: Annotated[
         bool | None, typer.Option("--density-fit", help="Density fitting.", rich_help_panel=MOLECULES)
     ] = None,

@@ -1,4 +1,4 @@
-"""PySCF labels molecules: restricted Kohn-Sham in Gaussian basis sets, with H0 beside H."""
+"""PySCF labels molecules: Kohn-Sham of any spin kind in Gaussian basis sets, with H0 beside H."""
 
 import time
 from collections.abc import Iterable
@@ -25,38 +25,45 @@ from harmose.io.pyscf import (
     to_blocks,
 )
 from harmose.sample import Sample, check_sample
+from harmose.spin import Spin, magnetic_part
 from harmose.units import HARTREE
+
+MAGNETIC = 1e-4
+"""eV: convergence leaves a closed shell's H so much, or less, that is odd under time reversal."""
 
 
 def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str) -> Sample:
     """Converge one molecule, on one thread, and return its sample: H, S, H0, energies, electrons, provenance.
 
-    H is the Fock matrix of the converged density, and the orbital energies are its own. Raises `LabellingError` when
-    the SCF does not converge, `MatrixError` when the result is not fit to keep (`check_sample`).
+    H is the Fock matrix of the converged density, and the orbital energies are its own. Raises `LabellingError` when the SCF
+    does not converge, or gives spinors a magnetic moment; `MatrixError` when the result is not fit to keep (`check_sample`).
     """
     started = time.perf_counter()
-    blocks = layout(atoms, basis)
+    blocks, spinless = layout(atoms, basis, settings.spin), layout(atoms, basis)
     with lib.with_omp_threads(1):
-        mf = mean_field(molecule(atoms, settings.basis), settings)
+        mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
         h0 = prior_fock(mf)
         mf.kernel()
         if not mf.converged:
             raise LabellingError(f"{atoms.get_chemical_formula()}: not converged in {settings.max_cycle} cycles")
-        h, s = mf.get_fock(), mf.get_ovlp()
-        energies, _ = mf.eig(h, s)
+        h, s = np.asarray(mf.get_fock()), mf.mol.intor_symmetric("int1e_ovlp")
+        energies, _ = mf.eig(h, mf.get_ovlp())
     sample = Sample(
         name=name,
         structure=atoms,
         basis=basis,
         hamiltonian=to_blocks(h, blocks, name="H"),
-        overlap=to_blocks(s, blocks, energy=False, name="S"),
+        overlap=to_blocks(s, spinless, energy=False, name="S"),
         prior=to_blocks(h0, blocks, name="H0"),
+        spin=settings.spin,
         n_electrons=float(mf.mol.nelectron),
         energy=float(mf.e_tot) * HARTREE,
         orbital_energies=np.sort(energies) * HARTREE,
         provenance={**_provenance(atoms, settings), "cycles": int(mf.cycles), "seconds": time.perf_counter() - started},
     )
     check_sample(sample)
+    if settings.spin is Spin.SPINOR and (odd := np.abs(magnetic_part(sample.hamiltonian.values)).max()) > MAGNETIC:
+        raise LabellingError(f"{atoms.get_chemical_formula()}: H breaks time-reversal symmetry by {odd:.2g} eV")
     return sample
 
 
@@ -73,7 +80,7 @@ def _remark(settings: PySCFSettings) -> str | None:
 
 
 def _check(atoms: Atoms, settings: PySCFSettings) -> None:
-    check_molecule(atoms, settings.basis)
+    check_molecule(atoms, settings.basis, settings.spin)
 
 
 def _basis(elements: Iterable[int], settings: PySCFSettings) -> BasisSet:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from pyscf import dft, gto
+from pyscf import dft, gto, scf
 
 from harmose.basis import BasisSet, Shell
 from harmose.blocks import BlockMatrix, block_values, empty_matrix
 from harmose.errors import BasisError, LabellingError
 from harmose.graph import build_graph
 from harmose.so3.conventions import PYSCF
+from harmose.spin import Spin
 from harmose.units import BOHR, HARTREE
 
 FLAVOURS = {
@@ -41,12 +42,13 @@ In a B3LYP polyene C12H14 blocks of atoms 13 angstrom apart still hold 6 meV; ev
 
 @dataclass(frozen=True)
 class PySCFSettings:
-    """A restricted Kohn-Sham calculation: all that decides its numbers.
+    """A Kohn-Sham calculation: all that decides its numbers.
 
     `convergence` is the change of the energy (Hartree), `convergence_gradient` the norm of the orbital gradient (None:
     PySCF's square root of `convergence`; 1e-6 costs one cycle and lowers the error of H from up to 0.16 to 0.02
     micro-Hartree). `min_radius` (angstrom) is the least orbital radius: long molecules with exact exchange want more.
-    B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`.
+    B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`. `spin`: none is restricted, collinear unrestricted,
+    spinor generalized with the spin-orbit part of the basis set's effective core potentials.
     Raises `LabellingError` for a functional that PySCF does not know and for values without meaning.
     """
 
@@ -59,10 +61,14 @@ class PySCFSettings:
     max_cycle: int = 100
     density_fit: bool = False
     min_radius: float = MIN_RADIUS
+    spin: Spin = Spin.NONE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "functional", functional_name(self.functional))
         object.__setattr__(self, "basis", self.basis.strip().lower())
+        if self.spin not in tuple(Spin):
+            raise LabellingError(f"spin: expected one of {', '.join(Spin)}, got {self.spin!r}")
+        object.__setattr__(self, "spin", Spin(self.spin))
         if self.grid_level not in range(10):
             raise LabellingError(f"grid_level: expected 0 to 9, got {self.grid_level}")
         for name in ("convergence", "convergence_gradient", "max_cycle", "min_radius"):
@@ -71,8 +77,9 @@ class PySCFSettings:
                 raise LabellingError(f"{name}: expected a positive number, got {value}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, with the code's name."""
-        return {"code": "pyscf", **asdict(self)}
+        """As JSON values, with the code's name; spin none goes without saying."""
+        content = {"code": "pyscf", **asdict(self), "spin": self.spin.value}
+        return content if self.spin is not Spin.NONE else {k: v for k, v in content.items() if k != "spin"}
 
 
 def functional_name(name: str) -> str:
@@ -128,38 +135,62 @@ def _tail_radius(l: int, exponent: float) -> float:
     return float(r * BOHR)
 
 
-def check_molecule(atoms: Atoms, basis: str) -> None:
+def check_molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> None:
     """Raise what `molecule` raises, without building it."""
     formula = atoms.get_chemical_formula()
     if atoms.pbc.any():
         raise LabellingError(f"{formula}: expected a molecule, got a structure with pbc {atoms.pbc.tolist()}")
     basis_set(basis, set(atoms.numbers.tolist()))
     n_electrons = int(atoms.numbers.sum()) - charge(atoms)
-    if n_electrons % 2 or n_electrons <= 0:
-        raise LabellingError(f"{formula}: restricted Kohn-Sham wants an even number of electrons, got {n_electrons}")
+    if spin is Spin.COLLINEAR:
+        n_unpaired = unpaired(atoms)
+        if not 0 <= n_unpaired <= n_electrons or (n_electrons - n_unpaired) % 2:
+            raise LabellingError(f"{formula}: {n_electrons} electrons cannot have {n_unpaired} of them unpaired (spin)")
+    elif n_electrons % 2 or n_electrons <= 0:
+        kind = "restricted" if spin is Spin.NONE else "time-reversal symmetric"
+        raise LabellingError(f"{formula}: {kind} Kohn-Sham wants an even number of electrons, got {n_electrons}")
+    if spin is Spin.SPINOR and not any(_has_spin_orbit(basis, int(z)) for z in set(atoms.numbers.tolist())):
+        raise LabellingError(f"{formula}: basis {basis} has no spin-orbit potential for any of its elements (crenbl has)")
 
 
 def charge(atoms: Atoms) -> int:
     """The total charge `atoms.info["charge"]`, 0 where there is none; `LabellingError` unless it is a whole number."""
-    value = atoms.info.get("charge", 0)
+    return _whole_number(atoms, "charge", 0)
+
+
+def unpaired(atoms: Atoms) -> int:
+    """Up electrons less down electrons, `atoms.info["spin"]`; without it as few as their number allows."""
+    return _whole_number(atoms, "spin", (int(atoms.numbers.sum()) - charge(atoms)) % 2)
+
+
+def _whole_number(atoms: Atoms, key: str, default: int) -> int:
+    value = atoms.info.get(key, default)
     try:
         whole = round(float(value))
     except (TypeError, ValueError, OverflowError):
         whole = None
     if whole is None or whole != value:
-        raise LabellingError(f"{atoms.get_chemical_formula()}: expected a whole number as charge, got {value!r}")
+        raise LabellingError(f"{atoms.get_chemical_formula()}: expected a whole number as {key}, got {value!r}")
     return whole
 
 
-def molecule(atoms: Atoms, basis: str) -> gto.Mole:
-    """PySCF's molecule: spherical orbitals, no symmetry, closed shell, charge `atoms.info["charge"]` or 0.
+@lru_cache(maxsize=512)
+def _has_spin_orbit(name: str, z: int) -> bool:
+    potential = _load(gto.basis.load_ecp, name.strip().lower(), _symbol(z))
+    # Of each l by powers of r: terms (exponent, coefficient), and a third number where there is spin-orbit coupling.
+    return bool(potential) and any(len(term) > 2 for _, powers in potential[1] for terms in powers for term in terms)
+
+
+def molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> gto.Mole:
+    """PySCF's molecule: spherical orbitals, no symmetry, charge `atoms.info["charge"]` or 0, closed shell unless collinear.
 
     Effective core potentials of the basis are used where it has them. Raises `BasisError` for an unknown basis or
-    element, `LabellingError` for an odd number of electrons or a periodic structure.
+    element, `LabellingError` for a number of electrons that `spin` does not allow or a periodic structure.
     """
-    check_molecule(atoms, basis)
+    check_molecule(atoms, basis, spin)
     geometry = [(_symbol(int(z)), tuple(x)) for z, x in zip(atoms.numbers, atoms.positions.tolist(), strict=True)]
-    return _build(basis.strip().lower(), geometry, spin=0, charge=charge(atoms))
+    n_unpaired = unpaired(atoms) if spin is Spin.COLLINEAR else 0
+    return _build(basis.strip().lower(), geometry, spin=n_unpaired, charge=charge(atoms))
 
 
 def has_basis(mol: gto.Mole, name: str) -> bool:
@@ -211,7 +242,9 @@ def _symbol(z: int) -> str:
 
 
 def to_blocks(matrix: np.ndarray, layout: BlockMatrix, energy: bool = True, name: str = "matrix") -> BlockMatrix:
-    """PySCF's matrix (n, n) -> blocks in the layout's atoms and pairs; Hartree -> eV if `energy`.
+    """PySCF's matrix -> blocks in the layout's atoms and pairs; Hartree -> eV if `energy`.
+
+    (n, n), of UKS (2, n, n), of GKS (2n, 2n).
 
     Raises `MatrixError` (`name` in its text) for another size, a matrix that is not Hermitian, or a value above 1e-6 in
     a block outside the graph; smaller ones are dropped.
@@ -221,27 +254,33 @@ def to_blocks(matrix: np.ndarray, layout: BlockMatrix, energy: bool = True, name
 
 
 def from_blocks(operator: BlockMatrix, energy: bool = True) -> np.ndarray:
-    """The inverse of `to_blocks`: (n, n), collinear (2, n, n), in PySCF's order; eV -> Hartree if `energy`."""
+    """The inverse of `to_blocks`: (n, n), collinear (2, n, n), spinor (2n, 2n), in PySCF's order; eV -> Hartree if `energy`."""
     return PYSCF.from_inside(operator.dense(), _degrees(operator)) / (HARTREE if energy else 1.0)
 
 
 def _fits(matrix: np.ndarray, layout: BlockMatrix) -> bool:
-    return np.shape(matrix)[-2:] == (layout.n_orbitals, layout.n_orbitals)
+    n = layout.n_orbitals * (2 if layout.spin is Spin.SPINOR else 1)
+    return np.shape(matrix)[-2:] == (n, n)
 
 
 def _degrees(layout: BlockMatrix) -> list[int]:
-    return [l for z in np.asarray(layout.numbers).tolist() for l in layout.basis.degrees(z)]
+    """Of all rows of the matrix: PySCF's spinor matrices have all up orbitals first, too."""
+    atoms = [l for z in np.asarray(layout.numbers).tolist() for l in layout.basis.degrees(z)]
+    return atoms * (2 if layout.spin is Spin.SPINOR else 1)
 
 
-def layout(atoms: Atoms, basis: BasisSet) -> BlockMatrix:
+def layout(atoms: Atoms, basis: BasisSet, spin: Spin = Spin.NONE) -> BlockMatrix:
     """Zeros in the blocks of the structure's graph, to be filled by `to_blocks`."""
     graph = build_graph(atoms, basis)
-    return empty_matrix(basis, graph.numbers, graph.pairs)
+    return empty_matrix(basis, graph.numbers, graph.pairs, spin)
 
 
-def mean_field(mol: gto.Mole, settings: PySCFSettings) -> dft.rks.RKS:
-    """PySCF's restricted Kohn-Sham object with these settings, not yet run, that writes no files."""
-    mf = dft.RKS(mol, xc=settings.functional)
+def mean_field(mol: gto.Mole, settings: PySCFSettings) -> scf.hf.SCF:
+    """PySCF's Kohn-Sham object (RKS, UKS or GKS) with these settings, not yet run, that writes no files."""
+    kinds = {Spin.NONE: dft.RKS, Spin.COLLINEAR: dft.UKS, Spin.SPINOR: dft.GKS}
+    mf = kinds[settings.spin](mol, xc=settings.functional)
+    if settings.spin is Spin.SPINOR:
+        mf.with_soc = True
     if settings.density_fit:
         mf = mf.density_fit()
     mf.chkfile = None
@@ -258,17 +297,17 @@ def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) 
     `basis` sets the blocks (default: the structure's own elements in `settings.basis`).
     """
     basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
-    mf = mean_field(molecule(atoms, settings.basis), settings)
-    return to_blocks(prior_fock(mf), layout(atoms, basis), name="H0")
+    mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
+    return to_blocks(prior_fock(mf), layout(atoms, basis, settings.spin), name="H0")
 
 
-def prior_fock(mf: dft.rks.RKS) -> np.ndarray:
+def prior_fock(mf: scf.hf.SCF) -> np.ndarray:
     """H0 in PySCF's own order and Hartree."""
     return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mf.mol)))
 
 
-def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None) -> BlockMatrix:
-    """S in PySCF's basis set `name`."""
+def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None, spin: Spin = Spin.NONE) -> BlockMatrix:
+    """S in PySCF's basis set `name`; `spin` says which numbers of electrons are allowed."""
     basis = basis or basis_set(name, set(atoms.numbers.tolist()))
-    mol = molecule(atoms, name)
+    mol = molecule(atoms, name, spin)
     return to_blocks(mol.intor_symmetric("int1e_ovlp"), layout(atoms, basis), energy=False, name="S")
