@@ -82,6 +82,19 @@ def test_a_batch_gives_what_each_sample_gives(network, space, stage):
         torch.testing.assert_close(together.onsite[s], torch.cat([c.onsite[s] for c in alone]))
 
 
+def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, space):
+    """Logits hundreds apart: with one shift for the whole batch the exponentials of most atoms would vanish."""
+    model = network(torch.float64)
+    with torch.no_grad():
+        model.refiner.attention.weights[-1].weight.mul_(1000)
+    graphs = [build_graph(atoms, space.basis) for atoms in (METHANOL, WATER)]
+    batches = [graph_batch(space, g, space.orient(g), torch.float64) for g in graphs]
+    with torch.no_grad():
+        together, alone = model(collate(batches)), model(batches[1])
+    n = len(alone.onsite[0])
+    torch.testing.assert_close(together.onsite[0][-n:], alone.onsite[0], rtol=1e-9, atol=1e-9)
+
+
 def test_stage2_is_equivariant_but_for_the_turn_about_the_edge(network, predict, e3nn_rotation):
     """Averaged over more turns, the rotation error of the full model falls: the frames leave only the azimuth to learn."""
     model, rotation = network(torch.float64), random_rotation(np.random.default_rng(2))

@@ -162,8 +162,10 @@ class Attention(nn.Module):
         doublets = self.rescale(edges.doublets)
         around = torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
         logits = self.weights(self.invariants(torch.cat([edges.scalars, around], 1), graph.kind))
-        # A common shift leaves the softmax unchanged and keeps the exponentials finite.
-        raw = torch.exp(logits - (logits.detach().amax() if len(logits) else 0)) * graph.envelope[:, :, 0] + 1e-30
+        # A shift common to an atom's edges leaves the softmax unchanged and keeps the exponentials finite.
+        centre = graph.centre[:, None].expand_as(logits)
+        top = logits.new_full((n_atoms, logits.shape[1]), -torch.inf).scatter_reduce(0, centre, logits.detach(), "amax")
+        raw = torch.exp(logits - top.index_select(0, graph.centre)) * graph.envelope[:, :, 0] + 1e-30
         total = raw.new_zeros(n_atoms, raw.shape[1]).index_add(0, graph.centre, raw)
         share = raw / total.index_select(0, graph.centre)
         return self.values(edges._replace(doublets=doublets), graph, n_atoms, share[:, None, self.head])
