@@ -10,7 +10,7 @@ from harmose.blocks import BlockMatrix, empty_matrix
 from harmose.errors import MatrixError
 from harmose.io import pyscf as io
 from harmose.physics.bloch import bloch_sum
-from harmose.physics.eigen import eigenvalues, molecular_orbitals, solve
+from harmose.physics.eigen import eigenvalues, molecular_orbitals, solve, spin_orbitals
 from harmose.spin import Spin
 from harmose.units import HARTREE
 
@@ -152,12 +152,40 @@ def test_requests_without_meaning_are_refused(water):
     with pytest.raises(MatrixError, match="finite values in H"):
         eigenvalues(h.with_values(h.values * np.nan), s)
     both = with_spin(h, Spin.COLLINEAR, np.repeat(h.values, 2, axis=0))
-    with pytest.raises(MatrixError, match="closed shell"):
+    with pytest.raises(MatrixError, match=r"expected one set .* got spin collinear"):
         molecular_orbitals(both, s, 10)
+    with pytest.raises(MatrixError, match=r"expected a whole number of electrons, at most 14, got 9.5"):
+        spin_orbitals(both, s, 9.5)
     with pytest.raises(MatrixError, match="expected S of spin none"):
         eigenvalues(h, both)
     with pytest.raises(MatrixError, match="expected a molecule"):
         molecular_orbitals(chain(1, 0.1), chain(1, 0.1), 2)
+
+
+def test_each_spin_is_filled_up_to_one_level(water):
+    """Up lower than down by 20 eV: all seven up orbitals are filled before the fourth of spin down."""
+    h, s, _ = water
+    shifted = np.concatenate([h.values - 20 * s.values, h.values])
+    up, down = spin_orbitals(with_spin(h, Spin.COLLINEAR, shifted), s, 10)
+    e = eigenvalues(h, s)[0]
+    np.testing.assert_allclose(up.energies, e - 20, atol=1e-9)
+    lowest = np.sort(np.concatenate([e - 20, e]))[:10]
+    filled = np.concatenate([up.energies[: up.n_occupied], down.energies[: down.n_occupied]])
+    np.testing.assert_allclose(np.sort(filled), lowest, atol=1e-9)
+    assert up.n_occupied > down.n_occupied
+    fixed = spin_orbitals(with_spin(h, Spin.COLLINEAR, shifted), s, 10, occupied=(5, 5))
+    assert [x.n_occupied for x in fixed] == [5, 5]
+
+
+def test_spinors_without_coupling_are_every_orbital_twice(water):
+    h, s, _ = water
+    zero = np.zeros_like(h.values[0])
+    spinor = with_spin(h, Spin.SPINOR, np.stack([h.values[0], zero, zero, h.values[0]]) + 0j)
+    orbitals = molecular_orbitals(spinor, s, 10)
+    assert orbitals.n_occupied == 10
+    np.testing.assert_allclose(orbitals.energies[::2], eigenvalues(h, s)[0], atol=1e-9)
+    assert orbitals.homo == pytest.approx(molecular_orbitals(h, s, 10).homo)
+    assert orbitals.coefficients.shape == (14, 14)
 
 
 def test_orbitals_at_the_ends_of_a_basis_have_no_gap():

@@ -35,6 +35,8 @@ METRICS = (
     Metric("lumo", "LUMO", True, "mean absolute error of the lowest unoccupied orbital's energy"),
     Metric("gap", "HOMO–LUMO gap", True, "mean absolute error of the gap"),
     Metric("wavefunction", "Wavefunction similarity", False, "mean |cosine| of the occupied orbitals' coefficients"),
+    Metric("spin_orbit", "Spin-orbit shifts", True, "mean absolute error of what the coupling adds to occupied levels"),
+    Metric("spin_orbit_relative", "… relative to their size", False, "the error of the spin-orbit shifts divided by their mean size"),
     Metric("bands", "Band energies", True, "mean absolute error of bands near the Fermi level, after aligning"),
     Metric(
         "ghost_states", "Ghost states", False, "predicted states that DFT does not have, over all k-points and samples"
@@ -54,6 +56,8 @@ class SampleErrors:
     lumo: float | None = None
     gap: float | None = None
     wavefunction: float | None = None
+    spin_orbit: float | None = None
+    spin_orbit_relative: float | None = None
     bands: float | None = None
     ghost_states: float | None = None
     """A number of states."""
@@ -104,6 +108,8 @@ class StageMetrics:
     lumo: float | None = None
     gap: float | None = None
     wavefunction: float | None = None
+    spin_orbit: float | None = None
+    spin_orbit_relative: float | None = None
     bands: float | None = None
     ghost_states: float | None = None
     rotation_error: float | None = None

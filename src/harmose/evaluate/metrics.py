@@ -20,7 +20,8 @@ from harmose.errors import HarmoseError, MatrixError
 from harmose.evaluate.band_metrics import sample_band_errors
 from harmose.evaluate.block_errors import block_errors, block_sums, total
 from harmose.evaluate.evaluation import BlockErrors, EvaluatedSample, Evaluation, SampleErrors, StageMetrics
-from harmose.physics.eigen import MolecularOrbitals, is_periodic, molecular_orbitals, same_orbitals
+from harmose.evaluate.spin_orbit import spin_orbit_shifts
+from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals, spin_orbitals
 from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
@@ -64,7 +65,7 @@ def evaluate(
 
     `rotation_error` is reported as it is given, by stage ("stage1", "full"). Challenging samples and blocks are those
     where stage 1 is worst, or the full model of `reference`, an evaluation of the same samples. Orbital metrics need S
-    and the number of electrons, and are for closed-shell molecules; bands need S and a Fermi level or the number of
+    and the number of electrons, and are for molecules; bands need S and a Fermi level or the number of
     electrons, and are for crystals (`band_metrics`); samples without are left out of them.
 
     Raises `MatrixError` that names the sample for a prediction of other blocks or with values that are not finite, and
@@ -141,34 +142,41 @@ def wavefunction_similarity(predicted: MolecularOrbitals, reference: MolecularOr
     """Mean over occupied orbitals of |c . c'| / (|c| |c'|), the plain cosine of the coefficient vectors, without S.
 
     Levels of the reference that lie within `DEGENERATE` of their neighbour are compared as one subspace: by the cosines
-    of the principal angles between the two spans. None without occupied orbitals.
+    of the principal angles between the two spans; so are the Kramers pairs of spinors. None without occupied orbitals.
     """
     n = reference.n_occupied
     if n == 0:
         return None
     c, c_ref = predicted.coefficients[:, :n], reference.coefficients[:, :n]
-    cosines = np.abs((c * c_ref).sum(axis=0)) / np.linalg.norm(c, axis=0) / np.linalg.norm(c_ref, axis=0)
+    cosines = np.abs((c.conj() * c_ref).sum(axis=0)) / np.linalg.norm(c, axis=0) / np.linalg.norm(c_ref, axis=0)
     edges = np.flatnonzero(np.diff(reference.energies[:n]) > DEGENERATE) + 1
     for level in np.split(np.arange(n), edges):
         if len(level) > 1:
             span, span_ref = np.linalg.qr(c[:, level])[0], np.linalg.qr(c_ref[:, level])[0]
-            cosines[level] = np.linalg.svd(span.T @ span_ref, compute_uv=False)
+            cosines[level] = np.linalg.svd(span.conj().T @ span_ref, compute_uv=False)
     return float(np.minimum(cosines, 1).mean())
 
 
 def solved_orbitals(prediction: Prediction) -> dict[str, MolecularOrbitals] | None:
     """Orbitals of the DFT matrix ("dft") and of both stages ("stage1", "full"), all from the sample's S.
 
-    None where orbitals cannot be compared: no S, no number of electrons, spin, or a periodic structure.
+    None where there is not one set to compare: no S, no number of electrons, two spins, or a periodic structure.
     """
+    solved = _solved_spins(prediction)
+    return {name: sets[0] for name, sets in solved.items()} if solved and len(solved["dft"]) == 1 else None
+
+
+def _solved_spins(prediction: Prediction) -> dict[str, tuple[MolecularOrbitals, ...]] | None:
+    """As `solved_orbitals`, of both collinear spins; as many of each are occupied as in DFT."""
     sample = prediction.sample
-    if sample.overlap is None or sample.n_electrons is None:
+    if sample.overlap is None or sample.n_electrons is None or is_periodic(sample.hamiltonian):
         return None
-    if sample.hamiltonian.spin is not Spin.NONE or is_periodic(sample.hamiltonian):
-        return None
-    matrices = {"dft": sample.hamiltonian, "stage1": prediction.stage1, "full": prediction.full}
+    s, n = sample.overlap, sample.n_electrons
     try:
-        return {name: molecular_orbitals(h, sample.overlap, sample.n_electrons) for name, h in matrices.items()}
+        dft = spin_orbitals(sample.hamiltonian, s, n)
+        occupied = [orbitals.n_occupied for orbitals in dft]
+        stages = {"stage1": prediction.stage1, "full": prediction.full}
+        return {"dft": dft, **{name: spin_orbitals(h, s, n, occupied) for name, h in stages.items()}}
     except HarmoseError as error:
         raise MatrixError(f"sample {sample.name}: {error}") from None
 
@@ -210,23 +218,52 @@ def _spectral_errors(prediction: Prediction) -> dict[str, dict[str, float | None
     if prediction.sample.structure.pbc.any():
         found = sample_band_errors(prediction.sample, stages)
         return {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in found.items()}
-    orbitals = solved_orbitals(prediction)
-    return {stage: _orbital_errors(orbitals[stage], orbitals["dft"]) for stage in stages} if orbitals else {}
-
-
-def _orbital_errors(predicted: MolecularOrbitals, reference: MolecularOrbitals) -> dict[str, float | None]:
-    n = reference.n_occupied
-    errors = {name: _difference(getattr(predicted, name), getattr(reference, name)) for name in ("homo", "lumo", "gap")}
-    occupied = np.abs(predicted.energies[:n] - reference.energies[:n])
+    orbitals = _solved_spins(prediction)
+    if orbitals is None:
+        return {}
     return {
-        "orbital_energy": float(occupied.mean()) if n else None,
-        "wavefunction": wavefunction_similarity(predicted, reference),
-        **errors,
+        stage: _orbital_errors(orbitals[stage], orbitals["dft"]) | _coupling(prediction, h)
+        for stage, h in stages.items()
     }
+
+
+def _orbital_errors(
+    predicted: tuple[MolecularOrbitals, ...], reference: tuple[MolecularOrbitals, ...]
+) -> dict[str, float | None]:
+    pairs = [(a, b) for a, b in zip(predicted, reference, strict=True) if b.n_occupied]
+    occupied = [np.abs(a.energies - b.energies)[: b.n_occupied] for a, b in pairs]
+    similar = [wavefunction_similarity(a, b) for a, b in pairs]
+    weights = [b.n_occupied for _, b in pairs]
+    return {
+        "orbital_energy": float(np.concatenate(occupied).mean()) if pairs else None,
+        "wavefunction": float(np.average(np.array(similar, dtype=float), weights=weights)) if pairs else None,
+        **{name: _difference(a, b) for name, a, b in zip(FRONTIER, _frontier(predicted), _frontier(reference))},
+    }
+
+
+FRONTIER = ("homo", "lumo", "gap")
+
+
+def _frontier(orbitals: tuple[MolecularOrbitals, ...]) -> tuple[float | None, ...]:
+    """HOMO, LUMO and gap, of either spin."""
+    homo = max((x.homo for x in orbitals if x.homo is not None), default=None)
+    lumo = min((x.lumo for x in orbitals if x.lumo is not None), default=None)
+    return homo, lumo, None if homo is None or lumo is None else lumo - homo
 
 
 def _difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else abs(a - b)
+
+
+def _coupling(prediction: Prediction, h: BlockMatrix) -> dict[str, float | None]:
+    """Errors of the spin-orbit shifts of a spinor Hamiltonian."""
+    sample = prediction.sample
+    if h.spin is not Spin.SPINOR or not sample.n_electrons:
+        return {}
+    assert sample.overlap is not None
+    shifts, reference = (spin_orbit_shifts(x, sample.overlap, sample.n_electrons) for x in (h, sample.hamiltonian))
+    error, size = float(np.abs(shifts - reference).mean()), float(np.abs(reference).mean())
+    return {"spin_orbit": error, "spin_orbit_relative": error / size if size else None}
 
 
 def _rankings(

@@ -6,7 +6,7 @@ LAPACK's solver for a definite pair (through Cholesky's factor of S; Golub and V
 k-point, real for molecules and at Gamma, complex elsewhere and for spinors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,10 @@ def solve(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None = Non
 
 @dataclass(frozen=True, eq=False)
 class MolecularOrbitals:
-    """A closed shell's orbitals: energies (n,) in eV, ascending; coefficients (n, n), a column per orbital."""
+    """Orbitals of one kind: energies (n,) in eV, ascending; coefficients (n, n), a column per orbital.
+
+    Those of a closed shell, doubly occupied; of one spin; or spinors (2n of them, complex).
+    """
 
     energies: np.ndarray
     coefficients: np.ndarray
@@ -68,17 +71,41 @@ class MolecularOrbitals:
 
 
 def molecular_orbitals(h: BlockMatrix, s: BlockMatrix | None, n_electrons: float) -> MolecularOrbitals:
-    """The orbitals of a molecule with its `n_electrons` lowest, doubly occupied.
+    """The orbitals of a molecule with the lowest occupied: by two electrons each, spinors by one.
 
-    Raises `MatrixError` for a spin-polarised or periodic H, an odd or impossible number of electrons, and as `solve`.
+    Raises `MatrixError` for a collinear or periodic H, an odd or impossible number of electrons, and as `solve`.
     """
-    if h.spin is not Spin.NONE:
-        raise MatrixError(f"orbitals: expected a closed shell (spin none), got spin {h.spin}")
+    if h.spin is Spin.COLLINEAR:
+        raise MatrixError("orbitals: expected one set (spin none or spinor), got spin collinear (see `spin_orbitals`)")
+    return spin_orbitals(h, s, n_electrons)[0]
+
+
+def spin_orbitals(
+    h: BlockMatrix, s: BlockMatrix | None, n_electrons: float, occupied: Sequence[int] | None = None
+) -> tuple[MolecularOrbitals, ...]:
+    """`molecular_orbitals` of any spin kind: of collinear spins up and down, otherwise of one.
+
+    `occupied`: how many of each; by default the lowest of all. Raises `MatrixError` as `molecular_orbitals` does.
+    """
     if is_periodic(h):
         raise MatrixError("orbitals: expected a molecule, got blocks between periodic images (see `solve`)")
-    n_occupied = occupied_orbitals(n_electrons, h.n_orbitals)
     energies, coefficients = solve(h, s)
-    return MolecularOrbitals(energies[0], coefficients[0], n_occupied)
+    energies, coefficients = (x.reshape(-1, *x.shape[-k:]) for k, x in ((1, energies), (2, coefficients)))
+    if occupied is None:
+        per_orbital = 2 if h.spin is Spin.NONE else 1
+        lowest = np.argsort(energies, axis=None, kind="stable")[: _whole(n_electrons, per_orbital, energies.size)]
+        occupied = [int((lowest // energies.shape[1] == k).sum()) for k in range(len(energies))]
+    return tuple(MolecularOrbitals(e, c, n) for e, c, n in zip(energies, coefficients, occupied, strict=True))
+
+
+def _whole(n_electrons: float, per_orbital: int, n_orbitals: int) -> int:
+    """Orbitals that the electrons fill."""
+    if per_orbital == 2:
+        return occupied_orbitals(n_electrons, n_orbitals)
+    count = round(n_electrons)
+    if abs(n_electrons - count) > 1e-6 or not 0 <= count <= n_orbitals:
+        raise MatrixError(f"expected a whole number of electrons, at most {n_orbitals}, got {n_electrons:g}")
+    return count
 
 
 def is_periodic(operator: BlockMatrix) -> bool:
