@@ -5,6 +5,7 @@ Loading reads numbers and text; it never runs code.
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,9 +23,11 @@ from harmose.basis import BasisSet
 from harmose.batch import graph_batch
 from harmose.blocks import BlockMatrix
 from harmose.closed_form.baseline import Baseline
+from harmose.closed_form.novelty import LIMIT
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import Target, join, restore, target_space
-from harmose.errors import FormatError, HarmoseError, ModelError
+from harmose.data.dataset import Joined, Target, join, restore, target_space
+from harmose.errors import FormatError, HarmoseError, ModelError, OutsideDomain
+from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import build_graph
 from harmose.nn.encoder import EncoderSettings
 from harmose.nn.model import ModelSettings, TwoStage
@@ -37,6 +40,8 @@ FORMAT = "harmose-model"
 VERSION = 1
 WEIGHTS, CARD = "model.safetensors", "card.json"
 SHIPPED = Path(__file__).parent / "models"
+
+GAUGES = ("none", "fermi", "solved")
 
 CONVENTIONS = {
     "energies": "eV",
@@ -62,7 +67,8 @@ class Card:
     l_max: int
     needs_prior: bool = False
     gauge: str = "none"
-    """`fermi`: the Fermi level of a prediction is zero; `none`: the zero of energy is that of the labels."""
+    """`none`: the zero of energy is that of the labels. Otherwise a prediction's Fermi level is zero: with `fermi` because
+    H - E_F S was learned, with `solved` because it is found from the prediction's own bands."""
     periodic: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
@@ -82,8 +88,8 @@ class Card:
 
     @property
     def target(self) -> Target:
-        """What it predicts, to compare labels with."""
-        return Target(prior=self.needs_prior, fermi=self.gauge == "fermi")
+        """What a prediction is to be compared with."""
+        return Target(prior=self.needs_prior, fermi=self.gauge != "none")
 
     @property
     def functional(self) -> str | None:
@@ -141,7 +147,7 @@ def _card(content: dict[str, Any]) -> Card:
     spin = Spin(content["spin"])
     if l_max != target_space(basis, spin).l_max:
         raise ValueError(f"l_max {l_max} does not belong to the basis set")
-    if content.get("gauge", "none") not in ("none", "fermi"):
+    if content.get("gauge", "none") not in GAUGES:
         raise ValueError(f"gauge {content['gauge']!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
     return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "l_max": l_max})
@@ -181,15 +187,29 @@ class Model:
             predicted = self.network(batch, stage)
         try:
             restored = restore(self.baseline, joined.oriented, predicted)
+            self._warn(joined)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
         values = to_matrix(space, restored, joined.graph, joined.oriented)
         matrices = joined.split(values, graphs)
+        if self.card.gauge == "solved":
+            electrons = [n_electrons(self.card.settings, self.card.basis, atoms) for atoms in structures]
+            return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
         if not self.card.needs_prior:
             return matrices
         given = priors if priors is not None else [None] * len(matrices)
         pairs = zip(matrices, structures, given, strict=True)
         return [matrix + self._prior(atoms, prior, matrix) for matrix, atoms, prior in pairs]
+
+    def _warn(self, joined: Joined) -> None:
+        """`OutsideDomain`, one line for each structure with an atom of unfamiliar surroundings."""
+        novelty = self.baseline.novelty(joined.oriented)
+        if novelty.max(initial=0.0) <= LIMIT:
+            return
+        for k in range(joined.n_samples):
+            mine = novelty[joined.atom_sample == k]
+            if mine.max(initial=0.0) > LIMIT:
+                warnings.warn(_outside(mine), OutsideDomain, stacklevel=4)
 
     def _check(self, atoms: Atoms) -> None:
         check_structure(atoms)
@@ -222,6 +242,14 @@ class Model:
         if prior.spin is not like.spin:
             raise ModelError(f"expected a prior of spin {like.spin}, as the model's, got {prior.spin}")
         return like.with_values(prior.values)
+
+
+def _outside(novelty: np.ndarray) -> str:
+    return (
+        f"outside the training domain: the surroundings of {(novelty > LIMIT).sum()} of {len(novelty)} atoms are up to "
+        f"{novelty.max():.1f} times as far from those of the training set as any that it held out (most: atom "
+        f"{novelty.argmax()}); expect larger errors"
+    )
 
 
 def save(model: Model, path: str | Path) -> None:

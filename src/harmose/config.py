@@ -50,7 +50,7 @@ class TrainConfig(BaseModel):
     threads: Annotated[int, Field(gt=0)] | None = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     prior: Literal["none", "H0"] = "none"
-    gauge: Literal["none", "fermi"] = "none"
+    gauge: Literal["none", "fermi", "solved"] = "none"
     many_body: bool = True
     train_split: str = "train"
     val_split: str = "val"
@@ -161,7 +161,7 @@ def _first_problem(error: ValidationError) -> str:
 def _check_sense(config: TrainConfig, where: str) -> None:
     """Values that are possible one by one, but not together."""
     active = config.phases.active
-    if config.gauge == "fermi" and config.prior == "H0":
+    if config.gauge != "none" and config.prior == "H0":
         raise ConfigError(f"{where}: expected gauge none with prior H0, whose zero of energy is not the Fermi level")
     if not active:
         raise ConfigError(f"{where}: all phases are switched off: expected a share, steps or epochs above 0 in one")

@@ -25,6 +25,10 @@ class ConfigError(HarmoseError):
     """A configuration with an unknown key, a wrong type, or values that contradict each other."""
 
 
+class OutsideDomain(UserWarning):
+    """A prediction for surroundings of atoms that are unlike those of the training set."""
+
+
 class ModelError(HarmoseError):
     """A request outside a model's card: another element, basis, spin kind, or a prior that is missing."""
 

@@ -142,3 +142,28 @@ def test_a_state_that_points_at_edges_that_are_not_there(fitted):
     state[name] = state[name] + 10**6
     with pytest.raises(ModelError, match="not complete"):
         from_state(space, state)
+
+
+def test_predictions_do_not_depend_on_how_many_edges_are_in_memory(training, fitted, monkeypatch):
+    whole = fitted[1].values(training.oriented)
+    monkeypatch.setattr("harmose.closed_form.baseline.AT_ONCE", 500)
+    parts = fitted[1].values(training.oriented)
+    for group, x in whole.pairs.items():
+        torch.testing.assert_close(parts.pairs[group], x, atol=1e-9, rtol=0)
+    for signature, x in whole.onsite.items():
+        torch.testing.assert_close(parts.onsite[signature], x, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("limits", [{"MOST_PAIRS": 50}, {"COMPARED": 2000}])
+def test_large_sets_are_fitted_to_a_part_of_their_pairs_or_with_fewer_references(training, fitted, monkeypatch, limits):
+    for name, value in limits.items():
+        monkeypatch.setattr(f"harmose.closed_form.fit.{name}", value)
+    smaller, unseen = fit_baseline(training)
+    pairs = fitted[2].values(training.oriented).pairs
+    for group, x in training.coefficients.pairs.items():
+        if len(x):
+            errors = [(x - y).abs().mean() for y in (unseen.pairs[group], pairs[group], x.mean(0))]
+            assert errors[0] < errors[1] < errors[2]
+    if "COMPARED" in limits:
+        assert not any(fit.many_body for fit in smaller.onsite.values())
+        assert all(len(fit.many_body.references.distance) < 60 for fit in smaller.pairs.values())

@@ -42,3 +42,14 @@ def test_a_matrix_that_rounding_made_indefinite_is_factorised():
     v = np.random.default_rng(0).normal(size=(30, 3))
     factor = cholesky(v @ v.T)
     np.testing.assert_allclose(factor @ factor.T, v @ v.T, atol=1e-6)
+
+
+def test_samples_with_more_rows_than_features_are_left_out_alike():
+    generator = np.random.default_rng(1)
+    x, sample = generator.normal(size=(60, 5)), np.repeat([0, 1, 2], 20)
+    y = x @ generator.normal(size=(5, 2)) + 0.1 * generator.normal(size=(60, 2))
+    penalty = np.full(5, 0.3)
+    found = ridge(x, y, sample, [penalty]).left_out
+    for s in range(3):
+        w = solution(x[sample != s], y[sample != s], penalty)
+        np.testing.assert_allclose(found[sample == s], x[sample == s] @ w, atol=1e-9)

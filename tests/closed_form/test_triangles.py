@@ -92,3 +92,10 @@ def test_far_atoms_fade_smoothly(functions):
     values = np.abs(functions(sides)).max(1)
     assert values[0] < values[1] < 1e-4
     assert not values[2:].any()
+
+
+def test_moments_do_not_depend_on_how_many_triangles_are_in_memory(monkeypatch):
+    pairs, found = surroundings(molecule("CH3OH"))
+    whole = moments(found, len(pairs.centre), 3, three_centre, 2)
+    monkeypatch.setattr("harmose.closed_form.triangles.AT_ONCE", 3)
+    np.testing.assert_allclose(moments(found, len(pairs.centre), 3, three_centre, 2), whole, atol=1e-13)

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `harmose --help` answers a
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import typer
 
 from harmose.cli import convert, data, models, periodic, work
 from harmose.cli.options import examples
-from harmose.errors import HarmoseError
+from harmose.errors import HarmoseError, OutsideDomain
 
 app = typer.Typer(
     name="harmose",
@@ -81,7 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = typer.main.get_command(app)
-    return _guarded(lambda: command.main(args=given, prog_name="harmose", standalone_mode=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", OutsideDomain)
+        warnings.showwarning = _one_line(warnings.showwarning)
+        return _guarded(lambda: command.main(args=given, prog_name="harmose", standalone_mode=False))
+
+
+def _one_line(others: Callable[..., None]) -> Callable[..., None]:
+    """What shows warnings: those of harmose as one line each."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, OutsideDomain):
+            print(f"harmose: warning: {message}", file=sys.stderr)
+        else:
+            others(message, category, *where)
+
+    return show
 
 
 def _guarded(run: Callable[[], object]) -> int:

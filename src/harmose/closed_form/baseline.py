@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from harmose.closed_form.kernel import Environments, Likeness, edge_kernels, environments
+from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
     Neighbourhood,
     Surroundings,
@@ -28,6 +29,9 @@ from harmose.closed_form.surroundings import (
 from harmose.closed_form.triangles import Triangles
 from harmose.errors import ModelError
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
+
+AT_ONCE = 2 * 10**6
+"""Pairs of an edge and a reference, or an edge and a feature, in memory."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class EdgeField:
 
     def values(self, graph: Surroundings, edges: np.ndarray) -> list[np.ndarray]:
         """Components of directed edges (E,): (E, K) at M = 0, else (2E, K)."""
+        parts = [self._values(graph, part) for part in in_turn(edges, len(self.references.distance))]
+        halves = [[np.split(x, 2) for x in order] for order in zip(*(part[1:] for part in parts))]
+        around = [np.concatenate([x[k] for k in (0, 1) for x in order]) for order in halves]
+        return [np.concatenate([part[0] for part in parts]), *around]
+
+    def _values(self, graph: Surroundings, edges: np.ndarray) -> list[np.ndarray]:
         seen = graph.environments(edges, self.references.likeness)
         kernels = edge_kernels(seen, self.references.environments, len(self.weights) - 1)
         n, (scalar, pseudoscalar) = self.n_natural, kernels[0]
@@ -71,6 +81,10 @@ class PairRegression:
 
     def values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
         """Directed edges -> layout (E, S, K)."""
+        width = len(self.linear) * self.linear[0].shape[0]
+        return np.concatenate([self._values(graph, part, n_slots) for part in in_turn(edges, width)])
+
+    def _values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
         orders = len(self.linear) - 1
         features = pair_features(graph, edges, orders, self.many_body is not None)
         parts = [x @ self.linear[m] for m, x in enumerate(features)]
@@ -147,13 +161,23 @@ def atom_columns(mask: np.ndarray, n_natural: int) -> list[tuple[int, int, np.nd
 @dataclass(frozen=True)
 class Baseline:
     """`pairs[kind]` and `onsite[species]` regressions; scales of what they leave: `pair_scale[kind]` (K + 5,): rms, envelope,
-    range; `onsite_scale[species]` ((l_max+1)^2, K), all in eV."""
+    range; `onsite_scale[species]` ((l_max+1)^2, K), all in eV; and what surroundings they were fitted to."""
 
     space: TargetSpace
     pairs: Mapping[int, PairRegression]
     onsite: Mapping[int, AtomRegression]
     pair_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
     onsite_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
+    domain: Mapping[int, Familiar] = field(default_factory=dict)
+    """By species; none for those whose training set does not say."""
+
+    def novelty(self, oriented: OrientedPairs) -> np.ndarray:
+        """How unfamiliar the surroundings of each atom are (N,), 0 where the domain is not known (`novelty.Familiar`)."""
+        graph, out = Surroundings(self.space, oriented), np.zeros(len(oriented.species))
+        for species, atoms in by_value(oriented.species):
+            if species in self.domain:
+                out[atoms] = self.domain[species].novelty(features(graph, atoms))
+        return out
 
     def values(self, oriented: OrientedPairs) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
@@ -210,6 +234,12 @@ class Baseline:
 
     def _names(self, kind: int) -> str:
         return "-".join(str(self.space.elements[s]) for s in divmod(kind, len(self.space.elements)))
+
+
+def in_turn(edges: np.ndarray, width: int) -> list[np.ndarray]:
+    """The edges in parts whose rows of so many numbers fit into memory."""
+    step = max(AT_ONCE // max(width, 1), 1)
+    return [edges[start : start + step] for start in range(0, max(len(edges), 1), step)]
 
 
 def by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:

@@ -1,6 +1,7 @@
 """Fits the closed-form part of stage 1 (`baseline`) to training samples, and says what it predicts of each unseen."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -21,6 +22,7 @@ from harmose.closed_form.baseline import (
     pair_scales,
 )
 from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, edge_kernels
+from harmose.closed_form.novelty import Familiar, familiar, features
 from harmose.closed_form.ridge import Fit, cholesky, ridge
 from harmose.closed_form.surroundings import (
     N_GAUSSIANS,
@@ -39,6 +41,12 @@ REFERENCE_EDGES = 1200
 """At most so many for a kind of pair."""
 REFERENCE_ATOMS = 600
 """At most so many for a species."""
+MOST_PAIRS = 20_000
+"""Pairs of one kind that are fitted, drawn from all."""
+COMPARED = 10**7
+"""Edges times references, at most: where there are many edges, references are fewer."""
+FEWEST_ATOMS = 30
+"""Atoms have no many-body terms of their own where `COMPARED` leaves fewer references."""
 RIDGES = (1e-12, 1e-10, 1e-8, 1e-6)
 """Candidates for pairs alone, relative to the size of the features."""
 JITTER = 1e-10
@@ -87,7 +95,16 @@ def fit_baseline(training: Training, many_body: bool = True, seed: int = 0) -> t
             onsite[species], left_out = fit.run(many_body, generator)
             unseen.onsite[signature][rows] = torch.as_tensor(left_out)
     scales = _fit_scales(training, unseen)
-    return Baseline(space, pairs, onsite, *scales), unseen
+    return Baseline(space, pairs, onsite, *scales, _familiar(graph, training)), unseen
+
+
+def _familiar(graph: Surroundings, training: Training) -> dict[int, Familiar]:
+    """The surroundings of each species."""
+    found = {}
+    for species, atoms in by_value(training.oriented.species):
+        statistics = familiar(features(graph, atoms), training.atom_sample[atoms])
+        found |= {} if statistics is None else {species: statistics}
+    return found
 
 
 class _PairFit:
@@ -108,6 +125,24 @@ class _PairFit:
         self.orders = layout.degree.max()
 
     def run(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
+        """The fit, and its predictions of each sample without having seen it; of pairs that were not drawn, with it."""
+        if self.n_pairs <= MOST_PAIRS:
+            fit, left_out = self._fit(many_body, generator)
+            return fit, self._one_direction(left_out)
+        drawn = np.sort(generator.permutation(self.n_pairs)[:MOST_PAIRS])
+        rows = np.concatenate([drawn, drawn + self.n_pairs]) if self.symmetric else drawn
+        fit, left_out = self._only(rows)._fit(many_body, generator)
+        found = fit.values(self.graph, self.edges, self.layout.n_slots)
+        found[rows] = left_out
+        return fit, self._one_direction(found)
+
+    def _only(self, rows: np.ndarray) -> "_PairFit":
+        """The same fit to some of its edges."""
+        other = copy.copy(self)
+        other.edges, other.targets, other.sample = self.edges[rows], self.targets[rows], self.sample[rows]
+        return other
+
+    def _fit(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
         linear = pair_features(self.graph, self.edges, self.orders, many_body)
         left_out, weights, fields = np.zeros_like(self.targets), {}, {}
         kernel = _EdgeKernel(self.graph, self.edges, self.orders, generator) if many_body else None
@@ -140,7 +175,7 @@ class _PairFit:
             else:
                 left_out[:, 2 * m - 1], left_out[:, 2 * m] = np.split(found, 2)
         field = EdgeField(kernel.references, fields, n) if kernel is not None else None
-        return PairRegression(weights, field), self._one_direction(left_out)
+        return PairRegression(weights, field), left_out
 
     def _one_direction(self, left_out: np.ndarray) -> np.ndarray:
         if not self.symmetric:
@@ -154,7 +189,8 @@ class _EdgeKernel:
     """Kernels between all edges of a fit and the references among them."""
 
     def __init__(self, graph: Surroundings, edges: np.ndarray, orders: int, generator: np.random.Generator):
-        chosen = np.sort(generator.permutation(len(edges))[:REFERENCE_EDGES])
+        n = min(REFERENCE_EDGES, max(COMPARED // len(edges), 1))
+        chosen = np.sort(generator.permutation(len(edges))[:n])
         self.chosen, self.n_edges = chosen, len(edges)
         triangles = graph.triangles.of(edges[chosen])
         self.references = References(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, OF_PAIRS)
@@ -215,11 +251,11 @@ class _AtomFit:
             x, neighbours = (
                 self._linear_features(degree) if parity > 0 else (np.zeros((len(self.atoms), 2 * degree + 1, 0)), [])
             )
-            gram = np.sum([term.gram(degree, parity) for term in terms.values()], axis=0)
             y = self.targets[:, rows][..., cols] - left_out[:, rows][..., cols]
             sample = np.repeat(self.sample, 2 * degree + 1)
-            chosen = _rows_of(self.references, 2 * degree + 1)
-            blocks = gram, gram[chosen]
+            blocks = self._blocks(terms, degree, parity)
+            if blocks is None and not x.shape[-1]:
+                continue
             fit, w, v, best = _regress(
                 x.reshape(len(sample), -1), blocks, y.reshape(len(sample), -1), sample, variances
             )
@@ -247,9 +283,18 @@ class _AtomFit:
         empty = np.zeros((len(self.atoms), 2 * degree + 1, 0))
         return np.concatenate(parts, -1) if parts else empty, neighbours
 
+    def _blocks(self, terms: "Mapping[int, _AtomKernel]", degree: int, parity: int):
+        if not terms:
+            return None
+        gram = np.sum([term.gram(degree, parity) for term in terms.values()], axis=0)
+        return gram, gram[_rows_of(self.references, 2 * degree + 1)]
+
     def _many_body_terms(self, generator: np.random.Generator) -> "dict[int, _AtomKernel]":
-        self.references = np.sort(generator.permutation(len(self.atoms))[:REFERENCE_ATOMS])
         around = shared(self.graph, neighbourhood(self.graph, self.atoms))
+        n = COMPARED * len(self.atoms) // max(len(around.edges) ** 2, 1)
+        if n < min(FEWEST_ATOMS, len(self.atoms)):
+            return {}
+        self.references = np.sort(generator.permutation(len(self.atoms))[: min(n, REFERENCE_ATOMS)])
         species = self.graph.pairs.neighbour_species[around.edges]
         orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_natural))
         return {b: _AtomKernel(self.graph, around[rows], self.references, orders) for b, rows in by_value(species)}

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 
+AT_ONCE = 2 * 10**7
+"""Numbers of the matrices of samples that are left out together."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -52,9 +55,17 @@ def _solve(x, y, sample, gram, moment, penalty) -> tuple[np.ndarray, np.ndarray]
     _, first, count = np.unique(sample, return_index=True, return_counts=True)
     for size in np.unique(count):  # samples with equally many rows together
         rows = first[count == size][:, None] + np.arange(size)
-        v = leverage[rows]
-        left_out[rows] = y[rows] - np.linalg.solve(np.eye(size) - v @ v.mT + 1e-12 * np.eye(size), residual[rows])
+        for part in np.array_split(rows, -(-rows.size * min(size, x.shape[1]) // AT_ONCE)):
+            left_out[part] = y[part] - _unseen(leverage[part], residual[part])
     return weights, left_out
+
+
+def _unseen(v: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """`(1 - V V^T)^-1 r`, or the same in features (Woodbury) where samples have more rows than there are."""
+    size, n_features = v.shape[1:]
+    if size <= n_features:
+        return np.linalg.solve((1 + 1e-12) * np.eye(size) - v @ v.mT, residual)
+    return residual + v @ np.linalg.solve((1 + 1e-12) * np.eye(n_features) - v.mT @ v, v.mT @ residual)
 
 
 def cholesky(matrix: np.ndarray) -> np.ndarray:

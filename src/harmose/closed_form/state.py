@@ -1,6 +1,7 @@
 """A baseline as flat tensors for a checkpoint, and back."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from harmose.closed_form.baseline import AtomRegression, Baseline, EdgeField, PairRegression, References
 from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, Likeness
+from harmose.closed_form.novelty import Familiar
 from harmose.closed_form.triangles import Triangles
 from harmose.errors import ModelError
 from harmose.targets import TargetSpace
@@ -28,6 +30,8 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
             out |= _field_state(f"onsite.{species}.field_{n}", field)
     out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}
     out |= {f"onsite.{k}.scale": v for k, v in baseline.onsite_scale.items()}
+    for species, known in baseline.domain.items():
+        out |= {f"onsite.{species}.domain.{f.name}": getattr(known, f.name) for f in fields(Familiar)}
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
 
@@ -58,8 +62,9 @@ def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
             {k: _atom(n, parts) for k, parts in table["onsite"].items()},
             {k: parts["scale"][""] for k, parts in table["pair"].items()},
             {k: parts["scale"][""] for k, parts in table["onsite"].items()},
+            {k: Familiar(**parts["domain"]) for k, parts in table["onsite"].items() if "domain" in parts},
         )
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelError(f"checkpoint: the baseline is not complete ({error})") from None
 
 

@@ -36,6 +36,8 @@ class Surroundings:
         self.pairs: DirectedPairs = directed_pairs(oriented)
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
+        radii = np.array([space.basis.radii[z] for z in space.elements])
+        self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
         self._wigner: dict[int, np.ndarray] = {}
 
     @cached_property

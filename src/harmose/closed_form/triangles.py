@@ -31,6 +31,9 @@ EXPONENTS = np.array(
 CELL = 0.5
 """Angstrom: spacing and width of `cells`."""
 
+AT_ONCE = 20_000
+"""Triangles whose functions are in memory together."""
+
 Functions = Callable[[np.ndarray], np.ndarray]
 """Side lengths (T, 3) -> values (T, Q)."""
 
@@ -129,17 +132,18 @@ def moments(triangles: Triangles, n_edges: int, n_species: int, functions: Funct
 
     `moments[m, e, (s, q)] = sum_k f_q(sides) (rho/2)^min(m, 2) e^{i m phi}`; triangles sorted by edge.
     """
-    values = functions(triangles.sides)
+    width = functions(triangles.sides[:0]).shape[1]
     rho = np.abs(triangles.axis)
     phase = np.where(rho > 1e-12, triangles.axis / np.maximum(rho, 1e-12), 1.0)
-    out = np.zeros((orders + 1, n_edges, n_species, values.shape[1]), dtype=complex)
+    out = np.zeros((orders + 1, n_edges, n_species, width), dtype=complex)
     for third in range(n_species):
-        chosen = np.flatnonzero(triangles.third == third)
-        if not len(chosen):
-            continue
-        row = triangles.edge[chosen]
-        first = np.flatnonzero(np.diff(row, prepend=-1))
-        for m in range(orders + 1):
-            factor = (rho[chosen] / 2) ** min(m, 2) * phase[chosen] ** m
-            out[m, row[first], third] = np.add.reduceat(values[chosen] * factor[:, None], first)
-    return out.reshape(orders + 1, n_edges, n_species * values.shape[1])
+        mine = np.flatnonzero(triangles.third == third)
+        for start in range(0, len(mine), AT_ONCE):
+            chosen = mine[start : start + AT_ONCE]
+            values, row = functions(triangles.sides[chosen]), triangles.edge[chosen]
+            first = np.flatnonzero(np.diff(row, prepend=-1))
+            for m in range(orders + 1):
+                factor = (rho[chosen] / 2) ** min(m, 2) * phase[chosen] ** m
+                # added: the triangles of an edge may lie on both sides of a cut
+                out[m, row[first], third] += np.add.reduceat(values * factor[:, None], first)
+    return out.reshape(orders + 1, n_edges, n_species * width)

@@ -1,0 +1,78 @@
+"""How far an atom's surroundings are from those of the training set: the question before every prediction.
+
+    c[b, n, l, m] = sum over neighbours j of species b of  g_n(r_ij) f(r_ij) Y(l, m)(r_ij)        x = |c|  over m
+
+with Gaussians g_n in the distance that fall with it; the signed sum at l = 0. The novelty of an atom is the length of
+`x - mean` in units of the training set's spread along each principal axis (Mahalanobis, 1936, with a floor under the
+spread), divided by the largest that an atom of a training sample had which the statistics had not seen. Up to 1 an atom
+is as familiar as those; `LIMIT` and more is another matter. A model can err at familiar atoms, and be right at new ones:
+this measures surroundings, not errors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmose.closed_form.surroundings import Surroundings, neighbourhood, turned_back
+
+LIMIT = 2.0
+"""Novelty from which a prediction is outside the training domain."""
+SPACING = 0.5
+"""Angstrom between the Gaussians, and their width."""
+DEGREES = 4
+FALL = 3.0
+"""Angstrom over which a neighbour counts less by e."""
+FLOOR = 1e-3
+"""Of the largest spread: axes along which training atoms vary less are not trusted to be that stiff."""
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What training atoms of one species look like: mean (F,), whitening (F, F) whose rows' lengths add up, scale."""
+
+    mean: np.ndarray
+    whiten: np.ndarray
+    scale: np.ndarray
+    """(1,): distance of the most unusual training atom when its sample is left out."""
+
+    def novelty(self, x: np.ndarray) -> np.ndarray:
+        """Of atoms with these features (N, F): (N,)."""
+        return _distance(x, self.mean, self.whiten) / self.scale
+
+
+def features(graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
+    """The x of this module's equation, for atoms (N,): (N, F)."""
+    around = neighbourhood(graph, atoms)
+    distance = graph.pairs.distance[around.edges]
+    centres = 0.5 + SPACING * np.arange(20)
+    cut = (1 + np.cos(np.pi * distance / graph.reach[around.edges])) / 2 * np.exp(-distance / FALL)
+    radial = np.exp(-(((distance[:, None] - centres) / SPACING) ** 2) / 2) * cut[:, None]
+    species, parts = graph.pairs.neighbour_species[around.edges], []
+    for degree in range(DEGREES):
+        angular = turned_back(graph, around.edges, degree, 1)[0]  # (E, 2l+1)
+        for b in range(graph.n_species):
+            density = around.gather(angular[:, :, None] * (radial * (species == b)[:, None])[:, None])
+            parts.append(density[:, 0] if degree == 0 else np.linalg.norm(density, axis=1))
+    return np.concatenate(parts, 1)
+
+
+def familiar(x: np.ndarray, sample: np.ndarray) -> Familiar | None:
+    """The statistics of training atoms (N, F) of these samples (N,); None for too few samples to leave some out."""
+    names = np.unique(sample)
+    if len(names) < 2:
+        return None
+    fold = np.searchsorted(names, sample) % min(FOLDS, len(names))
+    largest = max(float(_distance(x[fold == k], *_statistics(x[fold != k])).max()) for k in np.unique(fold))
+    return Familiar(*_statistics(x), np.array([max(largest, 1e-9)]))
+
+
+def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = x.mean(0)
+    spread, axes = np.linalg.eigh(np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
+    floor = max(FLOOR * float(spread.max(initial=0.0)), 1e-12)
+    return mean, axes / np.sqrt(np.maximum(spread, 0) + floor)
+
+
+def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
+    return np.linalg.norm((x - mean) @ whiten, axis=1)

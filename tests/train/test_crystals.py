@@ -1,0 +1,165 @@
+"""Training on crystals: cells smaller than the orbitals' reach, of mixed sizes; the Fermi level of a prediction is zero."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+
+from harmose.basis import BasisSet
+from harmose.checkpoint import Model, load
+from harmose.cli import main
+from harmose.config import load_config
+from harmose.data.store import Store, new_store
+from harmose.errors import MatrixError, OutsideDomain
+from harmose.fermi import SPACING
+from harmose.physics.kmesh import mesh_size
+from harmose.physics.states import mesh_fermi_level
+from harmose.radial_basis import basis, overlap
+from harmose.sample import Sample
+from harmose.train.engine import train
+
+VALENCE = {"H": 1, "Li": 3}
+
+
+@pytest.fixture(scope="session")
+def chain_basis() -> BasisSet:
+    known = basis("sto-3g", ["H", "Li"]).basis
+    return BasisSet(known.name, known.shells, {1: 2.2, 3: 2.6})
+
+
+def chain(seed: int, symbols: str = "HLi", displacement: float = 0.05) -> Atoms:
+    """A zigzag chain along x, its atoms moved at random."""
+    n = len(Atoms(symbols))
+    straight = np.stack([1.9 * np.arange(n), 0.4 * (-1.0) ** np.arange(n), np.zeros(n)], 1)
+    moved = straight + displacement * np.random.default_rng(seed).normal(size=(n, 3))
+    return Atoms(symbols, moved, cell=np.diag([1.9 * n, 12, 12]), pbc=(True, False, False))
+
+
+def labelled(name: str, atoms: Atoms, shells: BasisSet) -> Sample:
+    """Extended Hueckel: `H = 1.75 S (e_i + e_j) / 2` with one energy for each atom, which knows its neighbours."""
+    s = overlap(atoms, shells)
+    pairs, where = s.pairs, s.keys
+    size = np.abs(s.values[0])
+    strength = np.add.reduceat(size, s.offsets[:-1])[len(atoms) :]
+    onsite = np.where(atoms.numbers == 1, -13.6, -5.4).astype(float)
+    for end in (0, 1):
+        np.add.at(onsite, pairs[:, end], -0.2 * strength)
+    factor = np.where(np.arange(len(where)) < len(atoms), 1.0, 1.75) * onsite[where[:, :2]].mean(1)
+    h = s.with_values(s.values * np.repeat(factor, np.diff(s.offsets)))
+    n = float(sum(VALENCE[a] for a in atoms.get_chemical_symbols()))
+    level = mesh_fermi_level(h, s, mesh_size(atoms, SPACING), n)
+    return Sample(name, atoms, shells, h, s, n_electrons=n, fermi_level=level)
+
+
+@pytest.fixture(scope="session")
+def crystals(tmp_path_factory, chain_basis) -> Path:
+    path = tmp_path_factory.mktemp("crystals") / "store"
+    structures = [chain(seed, ("HLi", "HLiHLi", "H2", "LiHLi")[seed % 4]) for seed in range(16)]
+    with new_store(path, chain_basis, metadata={"code": "model", "valence": VALENCE}) as store:
+        for k, atoms in enumerate(structures):
+            store.append(labelled(f"c{k}", atoms, chain_basis))
+        store.set_splits({"train": [f"c{k}" for k in range(12)], "val": [f"c{k}" for k in range(12, 16)]})
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, crystals) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    small = {"encoder": {"channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4, "pseudoscalars": 2,
+                         "hidden": 8, "radial": 8, "blocks": 1},
+             "refiner": {"heads": 2, "channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4,
+                         "pseudoscalars": 2, "hidden": 8, "layers": 1, "turns": 2}}  # fmt: skip
+    phases = {name: {"steps": 10, "batch_size": 3} for name in ("stage1", "stage2")} | {"joint": {"share": 0.0}}
+    settings = {"model": small, "phases": phases, "accelerator": "cpu", "tensorboard": False, "gauge": "solved"}
+    (folder / "c.yaml").write_text(yaml.safe_dump(settings))
+    return train(load_config(folder / "c.yaml", [f"data={crystals}", f"out={folder / 'model'}"]))
+
+
+@pytest.fixture(scope="session")
+def model(trained) -> Model:
+    return load(trained)
+
+
+def test_a_model_of_crystals_says_so(model):
+    assert model.card.periodic
+    assert model.card.gauge == "solved"
+
+
+@pytest.mark.parametrize("stage", ["stage1", "full"])
+def test_the_fermi_level_of_a_prediction_is_zero(model, stage):
+    atoms = chain(14, "H")
+    h = model.predict(atoms, stage=stage)
+    assert np.abs(h.pairs[:, 2:]).max() > 1  # the second image and further ones
+    level = mesh_fermi_level(h, overlap(atoms, h.basis), mesh_size(atoms, SPACING), 1.0)
+    assert abs(level) < 1e-9
+
+
+def test_it_has_learned_what_neighbours_do(model, crystals):
+    with Store.open(crystals) as store:
+        for name in store.splits["val"]:
+            sample = model.card.target.sample(store[name])
+            error = np.abs(model.predict(sample.structure).values - sample.hamiltonian.values).mean()
+            assert error < 0.1 * np.abs(sample.hamiltonian.values - sample.hamiltonian.values.mean()).mean()
+
+
+def test_a_cell_twice_as_large_has_the_same_blocks(model):
+    atoms = chain(3, "HLi")
+    single, double = model.predict(atoms), model.predict(atoms.repeat((2, 1, 1)))
+    shift = None
+    for i, j, cell in ((0, 0, 1), (0, 1, 0), (0, 1, -1), (1, 1, 1)):
+        inside = double.block(i, j + 2 * (cell % 2), (cell // 2, 0, 0))
+        difference = inside - single.block(i, j, (cell, 0, 0))
+        s = overlap(atoms, single.basis).block(i, j, (cell, 0, 0))
+        # other k-points give another Fermi level: blocks are the same but for c S, with one c
+        c = float((difference * s).sum() / (s * s).sum())
+        np.testing.assert_allclose(difference, c * s, atol=1e-4)
+        shift = c if shift is None else shift
+        assert c == pytest.approx(shift, abs=2e-4 / np.abs(s).max())
+
+
+def test_other_surroundings_are_warned_of(model):
+    far = chain(0, "HLi", 0.0)
+    model.predict(far)
+    far.positions[:, 1] *= 2.5
+    with pytest.warns(OutsideDomain, match="outside the training domain: the surroundings of 2 of 2 atoms"):
+        model.predict(far)
+
+
+def test_the_command_line_warns_in_one_line(trained, tmp_path, capsys):
+    far = chain(0, "HLi", 0.0)
+    far.positions[:, 1] *= 2.5
+    far.write(tmp_path / "far.xyz")
+    assert main(["bands", str(trained), str(tmp_path / "far.xyz"), "--path", "GX", "--points", "5"]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "outside the training domain" in line]
+    assert len(warned) == 1
+    assert warned[0].startswith("harmose: warning: outside")
+
+
+def test_evaluation_compares_in_the_gauge_of_the_model(trained, crystals, capsys):
+    assert main(["evaluate", str(trained), str(crystals), "--rotations", "1", "--max-samples", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "meV" in out
+    assert "Band energies" in out
+
+
+def test_labels_without_a_fermi_level_are_refused(trained, crystals, chain_basis, tmp_path, capsys):
+    with new_store(tmp_path / "bare", chain_basis, metadata={"code": "model"}) as store:
+        store.append(replace(labelled("bare", chain(0), chain_basis), fermi_level=None))
+    assert main(["evaluate", str(trained), str(tmp_path / "bare")]) == 2
+    assert "sample bare: expected S and a Fermi level, which the gauge fermi needs" in capsys.readouterr().err
+
+
+def test_learning_in_the_fermi_gauge_itself(crystals, chain_basis):
+    from harmose.data.dataset import Target, measure, target_space
+
+    sample = labelled("c", chain(1), chain_basis)
+    space = target_space(chain_basis)
+    target = measure(space, [sample], Target(fermi=True)).target
+    np.testing.assert_allclose(
+        target.values, sample.hamiltonian.values - sample.fermi_level * sample.overlap.values, atol=1e-12
+    )
+    with pytest.raises(MatrixError, match="got no Fermi level"):
+        measure(space, [replace(sample, fermi_level=None)], Target(fermi=True))
