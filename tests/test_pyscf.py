@@ -14,6 +14,7 @@ import harmose.pyscf as bridge
 from harmose.blocks import BlockMatrix
 from harmose.errors import LabellingError, ModelError
 from harmose.io import pyscf as io
+from harmose.spin import Spin
 
 SETTINGS = io.PySCFSettings("pbe", "def2-svp", grid_level=1)
 
@@ -159,3 +160,43 @@ def test_a_molecule_outside_the_card_costs_no_reference_scf(water):
     settings = io.PySCFSettings("pbe", "sto-3g", grid_level=0, max_cycle=1)  # the reference would fail
     with pytest.raises(ModelError, match="expected a molecule in basis def2-svp"):
         bridge.compare_scf(Unasked(), water, settings)
+
+
+class Spinful:
+    """A model of another spin kind whose prediction is the converged Fock matrix."""
+
+    def __init__(self, settings: io.PySCFSettings, elements: tuple[int, ...]):
+        basis = io.basis_set(settings.basis, elements)
+        self.settings, self.card = (
+            settings,
+            SimpleNamespace(basis=basis, spin=settings.spin, settings=settings.to_dict()),
+        )
+
+    def predict(self, atoms: Atoms) -> BlockMatrix:
+        mol = io.molecule(atoms, self.settings.basis, self.settings.spin)
+        mf = io.mean_field(mol, self.settings).run(conv_tol=1e-12)
+        return io.to_blocks(mf.get_fock(), io.layout(atoms, self.card.basis, self.settings.spin))
+
+
+SPINFUL = {
+    "collinear": (Atoms("O2", [[0, 0, 0], [0, 0.1, 1.2]], info={"spin": 2}), "sto-3g"),
+    "spinor": (Atoms("TeH2", [[0, 0, 0], [0, 1.1, 1.2], [0, -1.2, 1.1]]), "crenbl"),
+}
+
+
+@pytest.mark.parametrize("spin", SPINFUL)
+def test_scf_of_every_spin_kind_starts_from_a_prediction(spin):
+    atoms, basis = SPINFUL[spin]
+    settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
+    result = bridge.compare_scf(Spinful(settings, tuple(set(atoms.numbers.tolist()))), atoms)
+    assert result.cycles_predicted <= 2 < result.cycles_minao
+    assert result.energy_difference < 1e-8
+
+
+def test_a_mean_field_of_another_spin_kind_is_refused():
+    model = Spinful(io.PySCFSettings("pbe", "crenbl", spin=Spin.SPINOR), (1, 52))
+    with pytest.raises(ModelError, match="expected a generalized mean field for a model of spin spinor, got RKS"):
+        bridge.start(dft.RKS(io.molecule(SPINFUL["spinor"][0], "crenbl")), model)
+    model = Spinful(io.PySCFSettings("pbe", "sto-3g", spin=Spin.COLLINEAR), (8,))
+    with pytest.raises(ModelError, match="expected an unrestricted mean field for a model of spin collinear, got RKS"):
+        bridge.start(dft.RKS(molecule_of("O", basis="sto-3g")), model)

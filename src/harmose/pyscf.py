@@ -11,12 +11,14 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from pyscf import gto, scf
+from scipy.linalg import block_diag, eigh
 
 from harmose.basis import BasisSet
 from harmose.blocks import BlockMatrix
 from harmose.errors import LabellingError, ModelError
 from harmose.io.pyscf import PySCFSettings, from_blocks, has_basis, mean_field, molecule
 from harmose.physics.density import density_from_dense
+from harmose.spin import Spin
 
 
 class Predictor(Protocol):
@@ -32,26 +34,54 @@ def start(mf: Any, model: Predictor) -> Any:
     """`mf` (PySCF's RKS or UKS, not yet run) with the predicted density as its guess; `mf.kernel()` starts from it.
 
     H is predicted for `mf.mol` and diagonalized with the molecule's own overlap; D = 2 C_occ C_occ^T, half of it for
-    each spin of a UKS. Only the way to the converged result changes. Raises `ModelError` for a molecule outside the
-    model's card (elements, basis, open shell).
+    each spin of a UKS. A collinear model starts UKS, one of spinors GKS (`mf.with_soc = True`). Only the way to the converged
+    result changes. Raises `ModelError` for a molecule outside the model's card (elements, basis, open shell), and for a
+    mean field of another spin kind.
     """
-    if isinstance(mf, scf.ghf.GHF):
-        raise ModelError(f"expected a restricted or unrestricted mean field, got {type(mf).__name__}")
+    spin = Spin(getattr(model.card, "spin", Spin.NONE))
+    _check_mean_field(mf, spin)
     _check_molecule(mf.mol, model.card.basis)
-    _check_closed_shell(mf.mol)
+    if spin is not Spin.COLLINEAR:
+        _check_closed_shell(mf.mol)
     density = predicted_density(mf.mol, model.predict(structure(mf.mol)))
-    unrestricted = isinstance(mf, scf.uhf.UHF)
-    mf.init_guess = np.array([density / 2, density / 2]) if unrestricted else density
+    both = spin is Spin.NONE and isinstance(mf, scf.uhf.UHF)
+    mf.init_guess = np.array([density / 2, density / 2]) if both else density
     return mf
 
 
+def _check_mean_field(mf: Any, spin: Spin) -> None:
+    generalized, unrestricted = isinstance(mf, scf.ghf.GHF), isinstance(mf, scf.uhf.UHF)
+    fits = {Spin.NONE: not generalized, Spin.COLLINEAR: unrestricted, Spin.SPINOR: generalized}
+    wanted = {
+        Spin.NONE: "a restricted or unrestricted",
+        Spin.COLLINEAR: "an unrestricted",
+        Spin.SPINOR: "a generalized",
+    }
+    if not fits[spin]:
+        raise ModelError(f"expected {wanted[spin]} mean field for a model of spin {spin}, got {type(mf).__name__}")
+
+
 def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
-    """D (n, n) in PySCF's order of a closed shell with the Hamiltonian `h`, from the molecule's own overlap."""
-    return density_from_dense(matrix(h, mol), mol.intor_symmetric("int1e_ovlp"), mol.nelectron)
+    """D in PySCF's order for the Hamiltonian `h`, from the molecule's own overlap.
+
+    Closed shell (n, n); collinear (2, n, n) with `mol.nelec` up and down; spinor (2n, 2n), complex.
+    """
+    fock, s = matrix(h, mol), mol.intor_symmetric("int1e_ovlp")
+    if h.spin is Spin.NONE:
+        return density_from_dense(fock, s, mol.nelectron)
+    if h.spin is Spin.COLLINEAR:
+        return np.stack([_filled(one, s, n) for one, n in zip(fock, mol.nelec, strict=True)])
+    return _filled(fock, block_diag(s, s), mol.nelectron)
+
+
+def _filled(fock: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
+    """The density of the n lowest orbitals, one electron in each."""
+    c = eigh(fock, s)[1][:, :n]
+    return c @ c.conj().T
 
 
 def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:
-    """The operator as PySCF's matrix (n, n), collinear (2, n, n), for `mol`: its orbital order; eV -> Hartree.
+    """The operator as PySCF's matrix for `mol`: its orbital order; eV -> Hartree. (n, n), collinear (2, n, n), spinor (2n, 2n).
 
     `energy=False` for operators without units (S, D). Raises `ModelError` when the molecule has other atoms or another
     basis set than the operator.
@@ -64,11 +94,13 @@ def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:
 
 
 def structure(mol: gto.Mole) -> Atoms:
-    """The molecule's atoms and positions (angstrom); its charge in `info`."""
+    """The molecule's atoms and positions (angstrom); its charge and unpaired electrons in `info`."""
     numbers = [gto.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
     atoms = Atoms(numbers, mol.atom_coords(unit="angstrom"))
     if mol.charge:
         atoms.info["charge"] = int(mol.charge)
+    if mol.spin:
+        atoms.info["spin"] = int(mol.spin)
     return atoms
 
 
@@ -97,7 +129,7 @@ def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None =
     cycles are those that a user of PySCF sees. Raises `LabellingError` when one does not converge.
     """
     settings = settings if settings is not None else model_settings(model)
-    mol = molecule(atoms, settings.basis)
+    mol = molecule(atoms, settings.basis, settings.spin)
     started = start(mean_field(mol, settings), model)  # first: a molecule outside the card costs no SCF
     reference = _converged(mean_field(mol, settings), atoms, "the minao guess")
     predicted = _converged(started, atoms, "the prediction")

@@ -18,7 +18,7 @@ from harmose.cli.options import (
     progress,
     terminal,
 )
-from harmose.errors import ConfigError, FormatError, ModelError
+from harmose.errors import ConfigError, FormatError, MatrixError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -213,7 +213,12 @@ def orbitals(
     sample = _source_sample(source, target)
     dft = None if reference is None else _same_structure(reference, sample)
     console = terminal()
-    console.print(_orbital_table(_orbitals(sample), None if dft is None else _orbitals(dft), all_levels))
+    if dft is not None and dft.spin is not sample.spin:
+        raise MatrixError(f"{reference}: expected spin {sample.spin}, got {dft.spin}")
+    found = _orbitals(sample)
+    others = [None] * len(found) if dft is None else _orbitals(dft)
+    for one, other, title in zip(found, others, ("spin up", "spin down") if len(found) > 1 else ("",)):
+        console.print(_orbital_table(one, other, all_levels, "2" if sample.spin.value == "none" else "1", title))
 
 
 def _source_sample(source: str, target: str) -> "Sample":
@@ -240,19 +245,22 @@ def _same_structure(path: Path, sample: "Sample") -> "Sample":
         raise FormatError(f"{path}: none of its {len(store)} samples has the structure of {sample.name!r}")
 
 
-def _orbitals(sample: "Sample") -> "MolecularOrbitals":
-    from harmose.errors import MatrixError
-    from harmose.physics.eigen import molecular_orbitals
+def _orbitals(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":
+    from harmose.physics.eigen import spin_orbitals
 
     if sample.n_electrons is None:
         raise MatrixError(f"sample {sample.name}: the number of electrons is not known")
-    return molecular_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
+    return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
 
 
-def _orbital_table(found: "MolecularOrbitals", dft: "MolecularOrbitals | None", all_levels: bool):
+def _orbital_table(
+    found: "MolecularOrbitals", dft: "MolecularOrbitals | None", all_levels: bool, full: str, title: str
+):
+    """`full`: electrons of an occupied orbital."""
     from rich.table import Table
 
-    table = Table("orbital", "electrons", "energy (eV)", *([] if dft is None else ["DFT (eV)", "difference (meV)"]))
+    more = [] if dft is None else ["DFT (eV)", "difference (meV)"]
+    table = Table("orbital", "electrons", "energy (eV)", *more, title=title or None)
     for column in table.columns[1:]:
         column.justify = "right"
 
@@ -267,7 +275,7 @@ def _orbital_table(found: "MolecularOrbitals", dft: "MolecularOrbitals | None", 
     for k, energy in enumerate(found.energies.tolist()):
         if all_levels or k in near:
             other = None if dft is None or k >= len(dft.energies) else float(dft.energies[k])
-            row(f"{k + 1}{names.get(k, '')}", "2" if k < found.n_occupied else "0", energy, other)
+            row(f"{k + 1}{names.get(k, '')}", full if k < found.n_occupied else "0", energy, other)
     table.add_section()
     row("gap", "", found.gap, None if dft is None else dft.gap)
     return table
