@@ -193,7 +193,9 @@ class Model:
         values = to_matrix(space, restored, joined.graph, joined.oriented)
         matrices = joined.split(values, graphs)
         if self.card.gauge == "solved":
-            electrons = [n_electrons(self.card.settings, self.card.basis, atoms) for atoms in structures]
+            electrons = [
+                n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms) for atoms in structures
+            ]
             return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
         if not self.card.needs_prior:
             return matrices

@@ -6,15 +6,17 @@ from typing import Any
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from harmose.basis import BasisSet
 from harmose.blocks import BlockMatrix
 from harmose.errors import ModelError
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.states import mesh_fermi_level
 from harmose.radial_basis import overlap
 from harmose.sample import Sample, in_fermi_gauge
+from harmose.spin import Spin
 
 SPACING = 0.35
-"""1/angstrom between k-points: graphene's level is within 3 meV of that of a mesh twice as dense."""
+"""1/angstrom between k-points."""
 
 
 def at_own_fermi_level(h: BlockMatrix, atoms: Atoms, n_electrons: float) -> BlockMatrix:
@@ -23,12 +25,19 @@ def at_own_fermi_level(h: BlockMatrix, atoms: Atoms, n_electrons: float) -> Bloc
     `BasisError` for a basis set whose radial functions are not known (`radial_basis.overlap`).
     """
     s = overlap(atoms, h.basis)
-    mesh = mesh_size(atoms, SPACING) if atoms.pbc.any() else (1, 1, 1)
-    level = mesh_fermi_level(h, s, mesh, n_electrons)
+    level = mesh_fermi_level(h, s, level_mesh(atoms), n_electrons)
     return in_fermi_gauge(Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=level)).hamiltonian
 
 
-def n_electrons(settings: Mapping[str, Any], basis, atoms: Atoms) -> float:
+def level_mesh(atoms: Atoms) -> tuple[int, int, int]:
+    """k-points for the level: `mesh_size`, and 3 in place of 2, so that graphene's K is among them in cells up to 7x7."""
+    if not atoms.pbc.any():
+        return 1, 1, 1
+    a, b, c = (3 if n == 2 else n for n in mesh_size(atoms, SPACING))
+    return a, b, c
+
+
+def n_electrons(settings: Mapping[str, Any], basis: BasisSet, spin: Spin, atoms: Atoms) -> float:
     """Of the cell, as labels with these `settings` count them: their `valence` by element, or PySCF's; else `ModelError`."""
     valence = settings.get("valence")
     symbols = [chemical_symbols[z] for z in atoms.numbers.tolist()]
@@ -37,7 +46,7 @@ def n_electrons(settings: Mapping[str, Any], basis, atoms: Atoms) -> float:
     if settings.get("code") == "pyscf":
         from harmose.io.pyscf import molecule
 
-        return float(molecule(atoms, basis.name).nelectron)
+        return float(molecule(atoms, basis.name, spin).nelectron)
     raise ModelError(
         "the Fermi level of a prediction needs the labels' valence electrons, which their settings do not say"
     )
