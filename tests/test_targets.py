@@ -9,7 +9,9 @@ from ase.build import molecule
 from harmose.basis import BasisSet, Shell
 from harmose.batch import collate, graph_batch
 from harmose.blocks import empty_matrix
+from harmose.data.dataset import target_space
 from harmose.errors import BasisError
+from harmose.files import read
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin
@@ -129,3 +131,18 @@ def test_collated_batches_renumber_atoms_and_keep_groups_together():
     for k in range(len(SPACE.groups)):
         part = whole.pair_slice(k)
         torch.testing.assert_close(whole.distance[part], torch.cat([p.distance[p.pair_slice(k)] for p in parts]))
+
+
+def test_spin_orbit_coupling_of_an_atom_is_a_scalar(shared_data):
+    """L . S of platinum in SIESTA's dimer has J = 0: handedness and order of spin and orbitals are the same."""
+    sample = read(shared_data / "dft-outputs" / "siesta-Pt2-soc")
+    space = target_space(sample.basis, Spin.SPINOR)
+    layout = space.onsite_layout(0)
+    coefficients = to_coefficients(space, sample.hamiltonian, space.orient(build_graph(sample.structure, sample.basis)))
+    onsite = coefficients.onsite[0].numpy()
+    channels = np.repeat([0, 1], [1, 3])
+    n = sample.basis.n_orbitals(78)
+    vector = np.abs(layout.table).dot(np.repeat(channels, n * n)).reshape(layout.mask.shape) > 0
+    total, scalar = (np.square(onsite[:, rows][:, vector[rows]]).sum() for rows in (slice(None), slice(0, 1)))
+    assert total > 100
+    assert scalar / total > 0.998
