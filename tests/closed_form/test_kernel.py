@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from harmose.closed_form.kernel import DAMPING, OF_PAIRS, ORDERS, POWER, Environments, edge_kernels, environments
+from harmose.closed_form.kernel import (
+    DAMPING,
+    OF_PAIRS,
+    ORDERS,
+    POWER,
+    Compared,
+    Environments,
+    edge_kernels,
+    environments,
+)
 from harmose.closed_form.triangles import Triangles
 
 EDGES, THIRD = 5, 4
@@ -32,7 +41,7 @@ def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> T
 def test_it_is_the_integral_over_turns_and_mirror_images():
     (one, r), (other, s) = scene(0), scene(1)
     a, b = seen(one, r), seen(other, s)
-    kernels = edge_kernels(a, b, 3)
+    kernels = edge_kernels(a, Compared(b), 3)
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     images = {m: [seen(changed(one, -x, m), r).doublets for x in angles] for m in (False, True)}
     weights = (
@@ -57,8 +66,8 @@ def test_it_is_the_integral_over_turns_and_mirror_images():
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_turning_an_edge_turns_its_rows(order):
     (one, r), (other, s) = scene(0), scene(1)
-    kernel = edge_kernels(seen(one, r), seen(other, s), order)[order]
-    turned = edge_kernels(seen(changed(one, 0.7), r), seen(other, s), order)[order]
+    kernel = edge_kernels(seen(one, r), Compared(seen(other, s)), order)[order]
+    turned = edge_kernels(seen(changed(one, 0.7), r), Compared(seen(other, s)), order)[order]
     cos, sin = np.cos(0.7 * order), np.sin(0.7 * order)
     even, odd = np.split(kernel, 2)
     np.testing.assert_allclose(turned, np.concatenate([cos * even - sin * odd, sin * even + cos * odd]), atol=1e-13)
@@ -66,8 +75,8 @@ def test_turning_an_edge_turns_its_rows(order):
 
 def test_a_mirror_image_turns_odd_halves_and_pseudoscalars_over():
     (one, r), (other, s) = scene(0), scene(1)
-    kernels = edge_kernels(seen(one, r), seen(other, s), 2)
-    mirrored = edge_kernels(seen(changed(one, mirror=True), r), seen(other, s), 2)
+    kernels = edge_kernels(seen(one, r), Compared(seen(other, s)), 2)
+    mirrored = edge_kernels(seen(changed(one, mirror=True), r), Compared(seen(other, s)), 2)
     np.testing.assert_allclose(mirrored[0][0], kernels[0][0], atol=1e-13)
     np.testing.assert_allclose(mirrored[0][1], -kernels[0][1], atol=1e-13)
     np.testing.assert_allclose(mirrored[2][:EDGES], kernels[2][:EDGES], atol=1e-13)
@@ -76,7 +85,7 @@ def test_a_mirror_image_turns_odd_halves_and_pseudoscalars_over():
 
 def test_it_is_a_positive_symmetric_kernel():
     a = seen(*scene(0))
-    for k, kernel in enumerate(edge_kernels(a, a, 4)):
+    for k, kernel in enumerate(edge_kernels(a, Compared(a), 4)):
         for matrix in kernel if k == 0 else [kernel]:
             np.testing.assert_allclose(matrix, matrix.T, atol=1e-13)
             assert np.linalg.eigvalsh(matrix).min() > -1e-12
@@ -85,4 +94,4 @@ def test_it_is_a_positive_symmetric_kernel():
 def test_without_third_atoms_there_is_no_likeness():
     empty = Triangles(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), np.zeros(0, complex))
     alone = seen(empty, np.array([1.0, 2.0]))
-    assert not np.any(edge_kernels(alone, seen(*scene(0)), 2)[0])
+    assert not np.any(edge_kernels(alone, Compared(seen(*scene(0))), 2)[0])

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from harmose.closed_form.kernel import Environments, Likeness, edge_kernels, environments
+from harmose.closed_form.kernel import Compared, Likeness, edge_kernels, environments
 from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
     Neighbourhood,
@@ -44,8 +44,8 @@ class References:
     likeness: Likeness
 
     @cached_property
-    def environments(self) -> Environments:
-        return environments(self.triangles, self.distance, self.n_species, self.likeness)
+    def compared(self) -> Compared:
+        return Compared(environments(self.triangles, self.distance, self.n_species, self.likeness))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class EdgeField:
 
     def _values(self, graph: Surroundings, edges: np.ndarray) -> list[np.ndarray]:
         seen = graph.environments(edges, self.references.likeness)
-        kernels = edge_kernels(seen, self.references.environments, len(self.weights) - 1)
+        kernels = edge_kernels(seen, self.references.compared, len(self.weights) - 1)
         n, (scalar, pseudoscalar) = self.n_natural, kernels[0]
         axial = [scalar @ self.weights[0][:, :n], pseudoscalar @ self.weights[0][:, n:]]
         return [np.concatenate(axial, 1), *(kernels[m] @ self.weights[m] for m in range(1, len(kernels)))]

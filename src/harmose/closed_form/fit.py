@@ -39,8 +39,8 @@ from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
 REFERENCE_EDGES = 1200
 """At most so many for a kind of pair."""
-REFERENCE_ATOMS = 600
-"""At most so many for a species."""
+REFERENCE_COMPONENTS = 2700
+"""At most so many components (2l + 1 for each atom) of the largest degree for a species: the time goes as their square."""
 MOST_PAIRS = 20_000
 """Pairs of one kind that are fitted, drawn from all."""
 COMPARED = 10**7
@@ -194,7 +194,7 @@ class _EdgeKernel:
         self.chosen, self.n_edges = chosen, len(edges)
         triangles = graph.triangles.of(edges[chosen])
         self.references = References(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, OF_PAIRS)
-        self.kernels = edge_kernels(graph.environments(edges, OF_PAIRS), self.references.environments, orders)
+        self.kernels = edge_kernels(graph.environments(edges, OF_PAIRS), self.references.compared, orders)
 
     def blocks(self, order: int, pseudo: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, references) and (references, references) of one order."""
@@ -291,12 +291,13 @@ class _AtomFit:
 
     def _many_body_terms(self, generator: np.random.Generator) -> "dict[int, _AtomKernel]":
         around = shared(self.graph, neighbourhood(self.graph, self.atoms))
-        n = COMPARED * len(self.atoms) // max(len(around.edges) ** 2, 1)
+        n = 3 * COMPARED * len(self.atoms) // max(len(around.edges) ** 2, 1)
         if n < min(FEWEST_ATOMS, len(self.atoms)):
             return {}
-        self.references = np.sort(generator.permutation(len(self.atoms))[: min(n, REFERENCE_ATOMS)])
-        species = self.graph.pairs.neighbour_species[around.edges]
         orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_natural))
+        n = min(n, REFERENCE_COMPONENTS // (2 * orders + 1))
+        self.references = np.sort(generator.permutation(len(self.atoms))[:n])
+        species = self.graph.pairs.neighbour_species[around.edges]
         return {b: _AtomKernel(self.graph, around[rows], self.references, orders) for b, rows in by_value(species)}
 
 
@@ -315,7 +316,7 @@ class _AtomKernel:
         self.chosen = Neighbourhood(chosen.edges, place[chosen.rows], chosen.shares, len(references))
         triangles = graph.triangles.of(chosen.edges)
         self.references = References(triangles, graph.pairs.distance[chosen.edges], graph.n_species, OF_ATOMS)
-        self.kernels = edge_kernels(graph.environments(around.edges, OF_ATOMS), self.references.environments, orders)
+        self.kernels = edge_kernels(graph.environments(around.edges, OF_ATOMS), self.references.compared, orders)
 
     def size(self, order: int) -> int:
         return len(self.chosen.edges) * (1 if order == 0 else 2)

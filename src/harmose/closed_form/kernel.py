@@ -26,8 +26,11 @@ ORDERS = 4
 DAMPING = 0.5
 """w_m = DAMPING^m: less weight for detail in the azimuth."""
 POWER = 4
+"""A power of two."""
 AT_ONCE = 4 * 10**6
 """Numbers of k(a) in memory."""
+NEGLIGIBLE = 1e-10
+"""Of the largest combination of cells among reference edges; smaller ones are rounding."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +72,56 @@ def environments(triangles: Triangles, distance: np.ndarray, n_species: int, lik
     return Environments(doublets * scale[..., None], distance, likeness)
 
 
-def edge_kernels(a: Environments, b: Environments, orders: int) -> list[np.ndarray]:
+class Compared:
+    """Reference edges, made ready for `edge_kernels`: in the few combinations of cells in which they differ.
+
+    What another edge has beside these has no overlap with any of them.
+    """
+
+    def __init__(self, references: Environments) -> None:
+        self.distance = references.distance
+        parts = np.concatenate([np.real(references.doublets), np.imag(references.doublets)], 1)  # (m, 2R, Q)
+        _, size, basis = np.linalg.svd(parts, full_matrices=False)
+        rank = max(int((size > NEGLIGIBLE * max(size.max(initial=0.0), 1e-300)).sum(1).max(initial=0)), 1)
+        self.basis = np.ascontiguousarray(basis[:, :rank].swapaxes(1, 2))  # (m, Q, r)
+        self.table = np.ascontiguousarray((parts @ self.basis).swapaxes(1, 2))  # (m, r, 2R)
+
+
+def edge_kernels(a: Environments, b: Compared, orders: int) -> list[np.ndarray]:
     """`K_M` for M = 0 ... orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise
     (2A, 2B), between the even halves of doublets, followed by the odd ones.
     """
     n_a, n_b, likeness = len(a.distance), len(b.distance), a.likeness
     angles = 2 * np.pi * np.arange(POWER * ORDERS + orders + 1) / (POWER * ORDERS + orders + 1)
-    m = np.arange(ORDERS + 1)[:, None]
-    real, imaginary = np.cos(m * angles), -np.sin(m * angles)
-    back = np.exp(-1j * angles[:, None] * np.arange(orders + 1)) / len(angles)
-    straight, mirrored = (np.empty((orders + 1, n_a, n_b), dtype=complex) for _ in range(2))
+    m, back = np.arange(ORDERS + 1), np.arange(orders + 1)[:, None] * angles
+    there = np.concatenate([np.cos(angles[:, None] * m), -np.sin(angles[:, None] * m)], 1)  # (angles, 2m)
+    back = np.concatenate([np.cos(back), -np.sin(back)]) / len(angles)
+    straight, mirrored = (np.empty((2, orders + 1, n_a, n_b)) for _ in range(2))
     step = max(AT_ONCE // max(n_b * len(angles), 1), 1)
     for start in range(0, n_a, step):
         part = a[start : start + step]
         alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * likeness.spread**2))
         alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / likeness.reach)
-        for out, other in ((straight, b.doublets.conj()), (mirrored, b.doublets)):
-            overlap = np.moveaxis(part.doublets @ other.swapaxes(1, 2), 0, -1)  # (A, B, m)
-            powers = (np.real(overlap) @ real + np.imag(overlap) @ imaginary) ** POWER
-            out[:, start : start + step] = np.moveaxis(powers @ back, -1, 0) * alike
-    return [_real(straight[k], mirrored[k], k) for k in range(orders + 1)]
+        halves = np.concatenate([np.real(part.doublets), np.imag(part.doublets)], 1) @ b.basis
+        products = (halves @ b.table).reshape(ORDERS + 1, 2, len(part.distance), 2, n_b)
+        (rr, ri), (ir, ii) = ((products[:, k, :, 0], products[:, k, :, 1]) for k in (0, 1))
+        for out, overlap in ((straight, (rr + ii, ir - ri)), (mirrored, (rr - ii, ir + ri))):
+            k = there @ np.concatenate(overlap).reshape(2 * (ORDERS + 1), -1)
+            power = (back @ _power(k)).reshape(2, orders + 1, len(part.distance), n_b)
+            np.multiply(power, alike, out=out[:, :, start : start + step])
+    return [_real(straight[:, k], mirrored[:, k], k) for k in range(orders + 1)]
+
+
+def _power(k: np.ndarray) -> np.ndarray:
+    """k^POWER in place, by squaring: many times as fast as `**`."""
+    for _ in range(POWER.bit_length() - 1):
+        k *= k
+    return k
 
 
 def _real(straight: np.ndarray, mirrored: np.ndarray, order: int) -> np.ndarray:
     """The complex map `y = K c + K' c*` on even and odd halves, averaged over both mirror images."""
     plus, minus = (straight + mirrored) / 2, (straight - mirrored) / 2
     if order == 0:
-        return np.stack([plus.real, minus.real])
-    return np.block([[plus.real, -minus.imag], [plus.imag, minus.real]])
+        return np.stack([plus[0], minus[0]])
+    return np.block([[plus[0], -minus[1]], [plus[1], minus[0]]])
