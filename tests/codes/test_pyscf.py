@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from harmose.codes.pyscf import calculate
+from harmose.data.checks import check
 from harmose.data.dataset import Target, measure, target_space
 from harmose.data.store import Store
 from harmose.errors import LabellingError, MatrixError
@@ -29,6 +30,11 @@ def labelled(atoms: Atoms, settings: PySCFSettings):
     return calculate(atoms, settings, basis, atoms.get_chemical_formula())
 
 
+def levels(sample) -> np.ndarray:
+    assert sample.orbital_energies is not None
+    return sample.orbital_energies
+
+
 @pytest.fixture(scope="module")
 def h2te():
     return labelled(H2TE, HEAVY)
@@ -36,18 +42,28 @@ def h2te():
 
 def test_the_splitting_of_xenon_is_that_of_the_dirac_equation():
     """5p levels of four-component Dirac-Fock: -0.4926 and -0.4398 Hartree (Desclaux, At. Data Nucl. Data Tables 12, 311)."""
-    levels = labelled(Atoms("Xe"), HEAVY).orbital_energies[12:18] / HARTREE
-    np.testing.assert_allclose(levels, [-0.4926] * 2 + [-0.4398] * 4, atol=2e-3)
+    xenon = levels(labelled(Atoms("Xe"), HEAVY))[12:18] / HARTREE
+    np.testing.assert_allclose(xenon, [-0.4926] * 2 + [-0.4398] * 4, atol=2e-3)
 
 
 def test_spinor_labels_are_kramers_pairs_and_solve_their_own_equation(h2te):
     assert h2te.hamiltonian.spin is h2te.spin is h2te.prior.spin is Spin.SPINOR
     assert h2te.overlap.spin is Spin.NONE
-    levels = h2te.orbital_energies / HARTREE
-    np.testing.assert_allclose(levels[::2], levels[1::2], atol=1e-8)
+    pairs = levels(h2te) / HARTREE
+    np.testing.assert_allclose(pairs[::2], pairs[1::2], atol=1e-8)
     np.testing.assert_allclose(eigenvalues(h2te.hamiltonian, h2te.overlap)[0], h2te.orbital_energies, atol=1e-9)
     assert np.abs(magnetic_part(h2te.hamiltonian.values)).max() < 1e-6
     assert from_blocks(h2te.hamiltonian).shape == (80, 80)
+
+
+def test_a_store_of_spinors_is_checked(h2te, tmp_path):
+    wrong = replace(h2te, name="wrong", orbital_energies=h2te.orbital_energies + 0.1)
+    with Store.create(tmp_path / "store", h2te.basis, Spin.SPINOR) as store:
+        store.append(h2te)
+        store.append(wrong)
+        problems = check(store)
+    assert {problem.sample for problem in problems} == {"wrong"}
+    assert any("the orbital energies of (H, S) differ from the stored ones by 0.1 eV" in p.text for p in problems)
 
 
 def test_spin_turns_with_the_molecule(h2te):
@@ -91,13 +107,11 @@ def test_another_spin_is_named(h2te):
 def test_open_shells_are_two_real_matrices():
     oxygen = labelled(Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": 2}), OPEN)
     assert oxygen.hamiltonian.values.dtype == np.float64
-    assert oxygen.orbital_energies.shape == (2, 10)
-    up, down = oxygen.orbital_energies
+    assert levels(oxygen).shape == (2, 10)
+    up, down = levels(oxygen)
     assert up[8] < down[7]  # nine up electrons and seven down
     assert down[7] > up[7]
-    np.testing.assert_allclose(
-        eigenvalues(oxygen.hamiltonian, oxygen.overlap)[:, 0], oxygen.orbital_energies, atol=1e-9
-    )
+    np.testing.assert_allclose(eigenvalues(oxygen.hamiltonian, oxygen.overlap)[:, 0], levels(oxygen), atol=1e-9)
 
 
 def test_a_closed_shell_has_equal_spins():
@@ -121,7 +135,7 @@ def test_what_a_spin_kind_cannot_take(atoms, settings, text):
 
 def test_unknown_spin_kinds():
     with pytest.raises(LabellingError, match="spin: expected one of none, collinear, spinor, got 'up'"):
-        PySCFSettings(spin="up")
+        PySCFSettings(spin="up")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_store_has_one_spin_kind(tmp_path):
