@@ -89,6 +89,20 @@ def test_a_sample_tells_how_it_was_made(scratch):
 
 
 @needs_cp2k
+@pytest.mark.parametrize("z", [(0.2, 0.0), (0.1, -0.1)])
+def test_a_layer_may_lie_anywhere_in_its_vacuum(scratch, z):
+    """CP2K wraps atoms along the vacuum, too: those on both sides of one half, or at it, stay together."""
+    low = CHAIN.copy()
+    low.positions[:, 2] = z
+    half = low.copy()
+    half.positions[:, 2] += 4.25  # half the cell, which is a whole number of grid points
+    a, b = calculate(low, FAST), calculate(half, FAST)
+    np.testing.assert_array_equal(a.hamiltonian.keys, b.hamiltonian.keys)
+    assert np.abs(a.hamiltonian.values - b.hamiltonian.values).max() < 1e-4
+    assert np.abs(a.overlap.values - b.overlap.values).max() < 1e-8
+
+
+@needs_cp2k
 def test_structures_are_stored_once_by_several_processes(tmp_path, scratch, capsys):
     write(tmp_path / "chains.xyz", chains(3))
     command = ["label", str(tmp_path / "chains.xyz"), str(tmp_path / "store"), *FAST_OPTIONS, "--workers", "2"]

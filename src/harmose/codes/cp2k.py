@@ -68,7 +68,8 @@ def calculate(atoms: Atoms, settings: CP2KSettings, basis: BasisSet, name: str) 
             more = f" in {settings.max_cycle} cycles" if "not converged" in reason else ""
             raise LabellingError(f"{formula}: {reason}{more}")
         try:
-            sample = sample_of(read_output(out), atoms, basis, settings.max_dropped)
+            # input_file has every direction periodic, vacuum or not
+            sample = sample_of(read_output(out), atoms, basis, settings.max_dropped, repeated=(True, True, True))
         except HarmoseError as error:  # the folder will be gone
             raise type(error)(f"{formula}: {str(error).replace(f'{folder}/', '')}") from None
     told = {**settings.to_dict(), "k_mesh_used": list(mesh_of(atoms, settings)), **_origin(atoms)}

@@ -4,7 +4,7 @@ CP2K's matrices are in Hartree, their orbitals in our order and sign, and their 
 (docs/conventions.md). `harmose.io.cp2k_input` writes inputs that give such runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -53,13 +53,23 @@ def read_cp2k(path: Path, basis: BasisSet | None = None, max_dropped: float = 1e
     return sample_of(output, structure_of(output), basis, max_dropped)
 
 
-def sample_of(output: Output, structure: Atoms, basis: BasisSet | None = None, max_dropped: float = 1e-6) -> Sample:
-    """The sample of a run whose atoms are `structure`; arguments and errors as of `read_cp2k`."""
+def sample_of(
+    output: Output,
+    structure: Atoms,
+    basis: BasisSet | None = None,
+    max_dropped: float = 1e-6,
+    repeated: Sequence[bool] | None = None,
+) -> Sample:
+    """The sample of a run whose atoms are `structure`; arguments and errors as of `read_cp2k`.
+
+    `repeated`: directions in which the run is periodic, where there are more of them than in `structure` (vacuum).
+    """
     own = own_basis(output)
     basis = own if basis is None else basis
     check_shells(basis, own.shells, str(output.path))
     files, layout = matrix_files(output), zeros(structure, basis)
-    run = _Run(output, files, structure, layout, _cells_off(output, files, structure, layout))
+    off = _cells_off(output, files, structure, layout, structure.pbc if repeated is None else np.array(repeated))
+    run = _Run(output, files, structure, layout, off)
     h, dropped_h = _operator("KS", run)
     s, dropped_s = _operator("S", run)
     dropped_h.check(max_dropped, str(output.path))
@@ -201,15 +211,17 @@ def _shifted(elements: Elements, off: np.ndarray, layout: BlockMatrix) -> Elemen
     return replace(elements, cells=cells)
 
 
-def _cells_off(output: Output, files: Mapping, structure: Atoms, layout: BlockMatrix) -> np.ndarray:
+def _cells_off(
+    output: Output, files: Mapping, structure: Atoms, layout: BlockMatrix, repeated: np.ndarray
+) -> np.ndarray:
     """What is added to CP2K's R of the block (i, j) for positions as they are, n_i - n_j: (N, N, 3).
 
-    n (N, 3) are the lattice vectors that CP2K takes off the positions. Where an atom lies at one half, rounding noise has
-    decided about n; S tells how: it is large where atoms are near.
+    n (N, 3) are the lattice vectors that CP2K takes off the positions in `repeated` directions. Where an atom lies at one
+    half, rounding noise has decided about n; S tells how: it is large where atoms are near.
     """
-    if not structure.pbc.any():
+    if not repeated.any():
         return np.zeros((len(structure), len(structure), 3), np.int64)
-    fractional = np.where(structure.pbc, structure.cell.scaled_positions(structure.positions), 0.0)
+    fractional = np.where(repeated, structure.cell.scaled_positions(structure.positions), 0.0)
     wrap = np.floor(np.abs(fractional) + 0.5).astype(np.int64) * np.sign(fractional).astype(np.int64)
     off = wrap[:, None] - wrap[None]
     unsure = np.abs(np.abs(fractional) % 1 - 0.5) < TIE
