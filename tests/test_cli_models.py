@@ -1,7 +1,7 @@
 """The commands that use a model, with one that knows the matrices of `water_sample` up to an error that is set."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +15,7 @@ from harmose.cli.models import split_names
 from harmose.data.dataset import Target
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
-from harmose.files import read
+from harmose.files import read, write
 from harmose.io.pyscf import layout, molecule, to_blocks
 from harmose.spin import Spin
 from harmose.units import MICRO_HARTREE
@@ -134,6 +134,32 @@ def test_predict_many_structures_into_a_store(tmp_path, water_atoms, capsys):
         assert store.metadata["kind"] == "prediction"
     assert main(["data", "check", str(tmp_path / "new")]) == 0
     assert main(["orbitals", str(tmp_path / "new"), "new-1"]) == 0
+
+
+def test_predict_takes_the_overlap_from_a_source(tmp_path, water_atoms, water_store, capsys):
+    """S of another origin is told by its values; a structure that is not there is one line."""
+    with Store.open(water_store) as store:
+        known = store["water-0"]
+    scaled = known.overlap.with_values(known.overlap.values * 1.5)
+    with Store.create(tmp_path / "other", known.basis) as store:
+        store.append(replace(known, overlap=scaled), check=False)
+    write_structures(tmp_path / "known.extxyz", known.structure)
+    write_structures(tmp_path / "new.xyz", water_atoms(40))
+    taken = ["--overlap", str(tmp_path / "other")]
+    assert main(["predict", "knowing", str(tmp_path / "known.extxyz"), "--out", str(tmp_path / "a.npz"), *taken]) == 0
+    np.testing.assert_array_equal(read(tmp_path / "a.npz").overlap.values, scaled.values)
+    assert main(["predict", "knowing", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "b.npz"), *taken]) == 2
+    assert "none of its 1 samples has the structure of 'new-0'" in capsys.readouterr().err
+
+
+def test_orbitals_of_anything_that_can_be_read(tmp_path, water_store, capsys):
+    with Store.open(water_store) as store:
+        known = store["water-0"]
+    write(tmp_path / "run", replace(known, n_electrons=None), format="deeph")
+    assert main(["orbitals", str(tmp_path / "run"), "run"]) == 2
+    assert "the number of electrons is not known; give --electrons" in capsys.readouterr().err
+    assert main(["orbitals", str(tmp_path / "run"), "run", "--electrons", "10", "--reference", str(water_store)]) == 0
+    assert "5 (HOMO)" in capsys.readouterr().out
 
 
 def test_a_failed_prediction_leaves_nothing(tmp_path, water_atoms, monkeypatch, capsys):

@@ -1,8 +1,10 @@
 """The Fermi level of a predicted H: its own bands, filled with the electrons of the cell."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
@@ -35,6 +37,25 @@ def level_mesh(atoms: Atoms) -> tuple[int, int, int]:
         return 1, 1, 1
     a, b, c = (3 if n == 2 else n for n in mesh_size(atoms, SPACING))
     return a, b, c
+
+
+def valence_of(samples: Iterable[Sample], elements: Iterable[int]) -> dict[str, float] | None:
+    """Electrons of an atom of each element, from the samples' numbers of electrons: sum_z N[s, z] v[z] = n[s].
+
+    None where the samples do not tell: numbers that are not known, elements that only occur together in one ratio, charges.
+    """
+    elements = list(elements)
+    counted = [
+        ([np.count_nonzero(sample.structure.numbers == z) for z in elements], sample.n_electrons)
+        for sample in islice(samples, 1000)
+    ]
+    if not counted or any(n is None for _, n in counted):
+        return None
+    atoms, electrons = (np.array(column, dtype=np.float64) for column in zip(*counted))
+    valence, _, rank, _ = np.linalg.lstsq(atoms, electrons)
+    if rank < len(elements) or np.abs(atoms @ valence - electrons).max() > 1e-6:
+        return None
+    return {chemical_symbols[z]: round(v, 6) for z, v in zip(elements, valence.tolist())}
 
 
 def n_electrons(settings: Mapping[str, Any], basis: BasisSet, spin: Spin, atoms: Atoms) -> float:

@@ -53,6 +53,15 @@ def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
     return two_centre_overlap(atoms, basis if isinstance(basis, RadialBasis) else _known(basis, atoms))
 
 
+def is_known(basis: BasisSet) -> bool:
+    """Whether `overlap` has the radial functions of a sample's or model's basis set by its name."""
+    try:
+        radial_basis(_pyscf_name(basis.name), basis.elements)
+    except BasisError:
+        return False
+    return True
+
+
 def _known(basis: BasisSet, atoms: Atoms) -> RadialBasis:
     """The functions of a basis set that PySCF has under its name."""
     if not isinstance(basis, BasisSet):

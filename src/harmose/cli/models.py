@@ -151,9 +151,17 @@ def predict(
     model: ModelArgument,
     structure: StructureArgument,
     out: Annotated[Path, typer.Option(help="A new .npz file (one structure), or a new store under any other name.")],
+    overlap: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Take S from what holds the same structures.  [default: PySCF's and CP2K's "
+            "basis sets: computed; others: no S]",
+        ),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Predict the Hamiltonian of a structure, or of many into a store."""
+    """Predict the Hamiltonian of a structure, or of many into a store; with the overlap, for basis sets of PySCF and CP2K."""
     from harmose.checkpoint import load
     from harmose.data.store import new_store
     from harmose.files import write
@@ -167,7 +175,7 @@ def predict(
     console = terminal()
     atoms_by_name = {f"{structure.stem}-{k}": atoms for k, atoms in enumerate(found)}
     names = progress(atoms_by_name, "predicting", len(found), console)
-    samples = (_predicted(loaded, model, atoms_by_name[name], name) for name in names)
+    samples = (_predicted(loaded, model, atoms_by_name[name], name, overlap) for name in names)
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
             (sample,) = samples
@@ -180,38 +188,51 @@ def predict(
     console.print(f"{out}: {len(found)} predicted", markup=False, soft_wrap=True)
 
 
-def _predicted(model: Any, name: str, atoms: "Atoms", label: str) -> "Sample":
-    """The prediction as a sample, with the exact overlap."""
-    from harmose.io.pyscf import molecule, overlap
+def _predicted(model: Any, name: str, atoms: "Atoms", label: str, source: Path | None = None) -> "Sample":
+    """The prediction as a sample; S from `source`, or exact where the basis set's radial functions are known, or none."""
+    from harmose.cli.pairs import electrons_of, same_structure
+    from harmose.radial_basis import is_known, overlap
     from harmose.sample import Sample
 
+    other = None if source is None else same_structure(source, atoms, label)
     with about(atoms.info["source"]):
         h = model.predict(atoms)
+        own = overlap(atoms, h.basis) if other is None and is_known(h.basis) else None
         return Sample(
             name=label,
             structure=atoms,
             basis=h.basis,
             hamiltonian=h,
-            overlap=overlap(atoms, h.basis.name, h.basis, h.spin),
+            overlap=own if other is None else other.overlap,
             spin=h.spin,
-            n_electrons=float(molecule(atoms, h.basis.name, h.spin).nelectron),
+            n_electrons=electrons_of(model.card, atoms),
             provenance={"kind": "prediction", "model": name},
         )
 
 
 def orbitals(
     source: Annotated[
-        str, typer.Argument(metavar="MODEL|STORE", help="A model, or a store of DFT samples or predictions.")
+        str, typer.Argument(metavar="MODEL|SOURCE", help="A model; or a store, a .npz, the folder of DFT calculations.")
     ],
     target: Annotated[str, typer.Argument(metavar="STRUCTURE|SAMPLE", help="A structure file, or a sample's name.")],
     reference: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="DFT to compare with: a store that has the same structure.")
+        Path | None, typer.Option(metavar="SOURCE", help="DFT to compare with: anything that holds the same structure.")
+    ] = None,
+    electrons: Annotated[
+        float | None, typer.Option(help="Electrons that the calculation treats, where they are not known.")
     ] = None,
     all_levels: Annotated[bool, typer.Option("--all", help="All levels instead of those near the gap.")] = False,
 ) -> None:
     """Orbital energies, HOMO, LUMO and gap of a prediction or a stored sample, beside DFT when there is a reference."""
-    sample = _source_sample(source, target)
-    dft = None if reference is None else _same_structure(reference, sample)
+    from harmose.cli.pairs import same_structure
+
+    sample = _source_sample(source, target, reference)
+    dft = None if reference is None else same_structure(reference, sample.structure, sample.name)
+    if electrons is not None:
+        sample = replace(sample, n_electrons=electrons)
+        dft = None if dft is None else replace(dft, n_electrons=electrons)
+    elif sample.n_electrons is None and dft is not None:
+        sample = replace(sample, n_electrons=dft.n_electrons)
     console = terminal()
     if dft is not None and dft.spin is not sample.spin:
         raise MatrixError(f"{reference}: expected spin {sample.spin}, got {dft.spin}")
@@ -221,35 +242,26 @@ def orbitals(
         console.print(_orbital_table(one, other, all_levels, "2" if sample.spin.value == "none" else "1", title))
 
 
-def _source_sample(source: str, target: str) -> "Sample":
-    if (Path(source) / "data.mdb").is_file():
-        from harmose.data.store import Store
-
-        with Store.open(source) as store:
-            return store[target]
+def _source_sample(source: str, target: str, reference: Path | None) -> "Sample":
     from harmose.checkpoint import load
+    from harmose.cli.pairs import is_model
+    from harmose.files import read
 
+    if not is_model(source):
+        return read(source, target)
     atoms = one_structure(Path(target))
-    return _predicted(load(source), source, atoms, Path(target).stem)
-
-
-def _same_structure(path: Path, sample: "Sample") -> "Sample":
-    from harmose.data.checks import fingerprint
-    from harmose.data.store import Store
-
-    wanted = fingerprint(sample.structure)
-    with Store.open(path) as store:
-        for candidate in store:
-            if fingerprint(candidate.structure) == wanted:
-                return candidate
-        raise FormatError(f"{path}: none of its {len(store)} samples has the structure of {sample.name!r}")
+    return _predicted(load(source), source, atoms, Path(target).stem, reference)
 
 
 def _orbitals(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":
     from harmose.physics.eigen import spin_orbitals
 
     if sample.n_electrons is None:
-        raise MatrixError(f"sample {sample.name}: the number of electrons is not known")
+        raise MatrixError(f"sample {sample.name}: the number of electrons is not known; give --electrons")
+    if sample.overlap is None:
+        raise MatrixError(
+            f"sample {sample.name}: expected the overlap S, which its basis set's name does not give, got none"
+        )
     return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
 
 

@@ -48,14 +48,19 @@ def samples_of(source: str, target: str | None, reference: Path | None) -> Pair:
 
     if target is None:
         sample = read(source)
-    elif (Path(source) / "card.json").is_file() or not Path(source).exists():
+    elif is_model(source):
         return _predicted(source, Path(target), reference)
     else:
         sample = read(source, target)
-    other = None if reference is None else _same_structure(reference, sample.structure, sample.name)
+    other = None if reference is None else same_structure(reference, sample.structure, sample.name)
     if sample.overlap is None and other is not None:
         sample = replace(sample, overlap=other.overlap)
     return Pair(sample, other)
+
+
+def is_model(source: str) -> bool:
+    """Whether a source is a training's folder, or, where nothing has that name here, perhaps a shipped model."""
+    return (Path(source) / "card.json").is_file() or not Path(source).exists()
 
 
 def fermi_level(sample: "Sample", pair: Pair, mesh: Any, electrons: float | None) -> dict[str, float | None]:
@@ -82,33 +87,36 @@ def _predicted(name: str, path: Path, reference: Path | None) -> Pair:
     from harmose.sample import Sample
 
     atoms = one_structure(path)
-    other = None if reference is None else _same_structure(reference, atoms, str(path))
+    other = None if reference is None else same_structure(reference, atoms, str(path))
     model = load(name)
     with about(atoms.info["source"]):
         h = model.predict(atoms)
         known = other is not None and other.overlap is not None
         s = other.overlap if known else overlap(atoms, h.basis)  # type: ignore[union-attr]
-        n = _electrons(model.card, atoms)
+        n = electrons_of(model.card, atoms)
     provenance = {"kind": "prediction", "model": name}
     return Pair(Sample(path.stem, atoms, h.basis, h, s, spin=h.spin, n_electrons=n, provenance=provenance), other)
 
 
-def _electrons(card: Any, atoms: "Atoms") -> float | None:
+def electrons_of(card: Any, atoms: "Atoms") -> float | None:
     """Of the cell, as the labels say (their `valence` by element) or as PySCF counts them; None where neither does."""
     from ase.data import chemical_symbols
 
     valence = card.settings.get("valence")
     if isinstance(valence, Mapping) and all(chemical_symbols[z] in valence for z in set(atoms.numbers.tolist())):
         return float(sum(valence[chemical_symbols[z]] for z in atoms.numbers.tolist()))
-    if card.settings.get("code") == "pyscf":
+    if card.settings.get("code", "pyscf") == "pyscf":
         from harmose.io.pyscf import molecule
+        from harmose.radial_basis import is_known
 
+        if not is_known(card.basis):
+            return None
         return float(molecule(atoms, card.basis.name, card.spin).nelectron)
     return None
 
 
-def _same_structure(path: Path, atoms: "Atoms", name: str) -> "Sample":
-    """The sample of a source that has this structure."""
+def same_structure(path: Path, atoms: "Atoms", name: str) -> "Sample":
+    """The sample of a source (anything that `harmose.read` reads) that has this structure."""
     from harmose.data.checks import fingerprint
     from harmose.files import open_source
 

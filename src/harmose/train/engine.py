@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,10 @@ from harmose.checkpoint import Card, Model, save
 from harmose.data.dataset import Reference, Target, TrainingBatch, fitted_baseline, load_dataset, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError
+from harmose.fermi import n_electrons, valence_of
 from harmose.nn.model import TwoStage
+from harmose.radial_basis import overlap
+from harmose.sample import Sample
 from harmose.targets import Coefficients
 from harmose.train.folder import open_folder
 from harmose.train.log import Log
@@ -66,6 +69,8 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
         torch.set_num_threads(config.threads)
     with Store.open(config.data) as store:
         _check_splits(store, config)
+        if config.gauge == "solved":
+            _check_solvable(store[store.splits[config.train_split][0]], store)
         position = open_folder(config)
         if position is None:
             console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
@@ -82,6 +87,12 @@ def _check_splits(store: Store, config: "TrainConfig") -> None:
         if not store.splits.get(name):
             known = ", ".join(store.splits) or "none"
             raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
+
+
+def _check_solvable(sample: Sample, store: Store) -> None:
+    """Now, not after the training: a prediction's Fermi level needs S and the number of electrons."""
+    n_electrons(store.metadata, store.basis, store.spin, sample.structure)
+    overlap(sample.structure, store.basis)
 
 
 class Training:
@@ -308,7 +319,7 @@ class Training:
             needs_prior=self.dataset.target.prior,
             gauge=self.config.gauge,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
-            settings=self.store.metadata,
+            settings={**self._valence(), **self.store.metadata},
             training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
             n_train=len(self.dataset),
             n_parameters=sum(p.numel() for p in self.average.parameters()),
@@ -317,6 +328,13 @@ class Training:
             harmose=_version(),
             metrics={f"mae_val_{stage}": value for stage, value in metrics.items()},
         )
+
+    def _valence(self) -> dict[str, Any]:
+        """Electrons of an atom of each element, where labels tell: predictions need them, and only PySCF can be asked later."""
+        if self.store.metadata.get("code") == "pyscf":
+            return {}
+        found = valence_of((self.store[name] for name in self.dataset.names), self.store.basis.elements)
+        return {} if found is None else {"valence": found}
 
 
 def _version() -> str:
