@@ -67,7 +67,7 @@ def test_overrides_reach_keys_within_keys(tmp_path):
         ("time_limit=soon", "time_limit: expected a quantity like 20min, 90s or 1h, got 'soon'"),
         ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
         ("threads=many", "threads: input should be a valid integer"),
-        ("gauge=vacuum", "gauge: input should be 'none' or 'fermi', got 'vacuum'"),
+        ("gauge=vacuum", "gauge: input should be 'none', 'fermi' or 'solved', got 'vacuum'"),
         ("prior=H1", "prior: input should be 'none' or 'H0', got 'H1'"),
         ("model.encoder.channels=wide", "model.encoder.channels: input should be a valid integer"),
         ("model.encoder.channels=0", "model: expected channels above 0, got 0"),

@@ -13,7 +13,7 @@ from harmose.checkpoint import Model, load
 from harmose.cli import main
 from harmose.config import load_config
 from harmose.data.store import Store, new_store
-from harmose.errors import MatrixError, OutsideDomain
+from harmose.errors import BasisError, MatrixError, ModelError, OutsideDomain
 from harmose.fermi import level_mesh
 from harmose.physics.states import mesh_fermi_level
 from harmose.radial_basis import basis, overlap
@@ -162,3 +162,21 @@ def test_learning_in_the_fermi_gauge_itself(crystals, chain_basis):
     )
     with pytest.raises(MatrixError, match="got no Fermi level"):
         measure(space, [replace(sample, fermi_level=None)], Target(fermi=True))
+
+
+def test_what_a_fermi_level_needs_is_asked_for_before_training(crystals, chain_basis, tmp_path):
+    unknown = BasisSet("numerical", chain_basis.shells, chain_basis.radii)
+    for shells, metadata, error, words in (
+        (chain_basis, {"code": "model"}, ModelError, "the labels' valence electrons"),
+        (unknown, {"valence": VALENCE}, BasisError, "basis numerical: expected one whose radial functions PySCF has"),
+    ):
+        path = tmp_path / shells.name
+        sample = labelled("a", chain(0), chain_basis)
+        moved = {name: replace(getattr(sample, name), basis=shells) for name in ("hamiltonian", "overlap")}
+        with new_store(path, shells, metadata=metadata) as store:
+            for name in ("train", "val"):
+                store.append(replace(sample, name=name, basis=shells, **moved))
+            store.set_splits({"train": ["train"], "val": ["val"]})
+        (tmp_path / "c.yaml").write_text("gauge: solved\n")
+        with pytest.raises(error, match=words):
+            train(load_config(tmp_path / "c.yaml", [f"data={path}", f"out={tmp_path / 'out'}", "time_limit=1min"]))
