@@ -24,7 +24,6 @@ from harmose.errors import FormatError, ModelError
 from harmose.fermi import n_electrons, valence_of
 from harmose.nn.model import TwoStage
 from harmose.radial_basis import overlap
-from harmose.sample import Sample
 from harmose.targets import Coefficients
 from harmose.train.folder import open_folder
 from harmose.train.log import Log
@@ -70,7 +69,7 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
     with Store.open(config.data) as store:
         _check_splits(store, config)
         if config.gauge == "solved":
-            _check_solvable(store[store.splits[config.train_split][0]], store)
+            _check_solvable(store, store.splits[config.train_split])
         position = open_folder(config)
         if position is None:
             console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
@@ -89,10 +88,22 @@ def _check_splits(store: Store, config: "TrainConfig") -> None:
             raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
 
 
-def _check_solvable(sample: Sample, store: Store) -> None:
+def _check_solvable(store: Store, names: Sequence[str]) -> None:
     """Now, not after the training: a prediction's Fermi level needs S and the number of electrons."""
-    n_electrons(store.metadata, store.basis, store.spin, sample.structure)
-    overlap(sample.structure, store.basis)
+    structure = store[names[0]].structure
+    n_electrons(_label_settings(store, names), store.basis, store.spin, structure)
+    overlap(structure, store.basis)
+
+
+def _label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
+    """The store's metadata and, where labels tell, the electrons of each element's atom (`valence`).
+
+    Predictions of crystals need the latter; PySCF's can be asked of PySCF.
+    """
+    if "valence" in store.metadata or store.metadata.get("code") == "pyscf":
+        return store.metadata
+    found = valence_of((store[name] for name in names), store.basis.elements)
+    return {**store.metadata, **({} if found is None else {"valence": found})}
 
 
 class Training:
@@ -319,7 +330,7 @@ class Training:
             needs_prior=self.dataset.target.prior,
             gauge=self.config.gauge,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
-            settings={**self._valence(), **self.store.metadata},
+            settings=_label_settings(self.store, self.dataset.names),
             training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
             n_train=len(self.dataset),
             n_parameters=sum(p.numel() for p in self.average.parameters()),
@@ -328,13 +339,6 @@ class Training:
             harmose=_version(),
             metrics={f"mae_val_{stage}": value for stage, value in metrics.items()},
         )
-
-    def _valence(self) -> dict[str, Any]:
-        """Electrons of an atom of each element, where labels tell: predictions need them, and only PySCF can be asked later."""
-        if self.store.metadata.get("code") == "pyscf":
-            return {}
-        found = valence_of((self.store[name] for name in self.dataset.names), self.store.basis.elements)
-        return {} if found is None else {"valence": found}
 
 
 def _version() -> str:
