@@ -1,5 +1,7 @@
 """Splitting and merging stores."""
 
+from dataclasses import replace
+
 import pytest
 
 from harmose.data.curation import merge, split
@@ -31,6 +33,15 @@ def test_groups_stay_together(water_store):
                 assert owner[f"water-{k}"] == owner[f"water-{k + 1}"]
         with pytest.raises(FormatError, match="sample 'water-0' has no 'molecule' in its provenance"):
             split(store, SHARES, 0, by="molecule")
+
+
+def test_without_groups_those_of_one_formula_stay_together(tmp_path, water_store):
+    with Store.open(water_store) as store, Store.create(tmp_path / "converted", store.basis) as converted:
+        for sample in store:
+            converted.append(replace(sample, provenance={}))
+        assert {k: len(v) for k, v in split(converted, SHARES, 0, by="group").items()} == {
+            "train": len(store), "val": 0, "test": 0
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("shares", [{}, {"train": 1.5}, {"train": -0.1}, {"train": 0.8, "val": 0.4}])

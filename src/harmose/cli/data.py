@@ -87,7 +87,7 @@ def check(store: StoreArgument) -> None:
         for problem in problems:
             console.print(f"{problem.sample}: {problem.text}", style="red", markup=False, soft_wrap=True)
         for name, reason in opened.failures.items():
-            console.print(f"{name}: kept out by labelling: {reason}", style="yellow", markup=False, soft_wrap=True)
+            console.print(f"{name}: kept out of the store: {reason}", style="yellow", markup=False, soft_wrap=True)
         bad = len({problem.sample for problem in problems})
         console.print(f"{len(opened)} samples checked, {bad or 'none'} of them bad")
     if problems:
@@ -106,7 +106,9 @@ def split(
     val: Annotated[float, typer.Option(help="Share of the validation samples.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the test samples.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
-    by: Annotated[str | None, typer.Option(help="Keep samples together that share this entry (`group`).")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Keep samples together that share this entry (`group`; else their formula).")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Split a store at random into train, val and test, and note it in the store."""

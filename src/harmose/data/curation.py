@@ -15,8 +15,9 @@ BATCH = 64
 def split(store: Store, fractions: Mapping[str, float], seed: int, by: str | None = None) -> dict[str, list[str]]:
     """Random splits: names of the samples of each split, in the store's order; nothing is written.
 
-    `fractions` gives each split's share; what they leave below 1 belongs to no split. With `by` ("group"), samples that
-    share this entry of their provenance stay together, so that shares are met only as well as the groups allow. Raises
+    `fractions` gives each split's share; what they leave below 1 belongs to no split. With `by`, samples that
+    share this entry of their provenance stay together ("group": where there is none, those of one formula), so that shares
+    are met only as well as the groups allow. Raises
     `ConfigError` for impossible shares and `FormatError` for a sample without the entry.
     """
     if not fractions or any(not 0 <= share <= 1 for share in fractions.values()) or sum(fractions.values()) > 1 + 1e-9:
@@ -41,6 +42,8 @@ def _group(store: Store, name: str, by: str | None) -> str:
     if by is None:
         return name
     provenance = store.provenance(name)
+    if by == "group" and by not in provenance:  # what other programs have labelled
+        return store[name].structure.get_chemical_formula()
     if by not in provenance:
         raise FormatError(f"{store.path}: sample {name!r} has no {by!r} in its provenance")
     return str(provenance[by])
