@@ -68,7 +68,12 @@ def in_terminal(renderable, width: int = 100) -> str:
 def test_terminal_table_has_every_metric_of_both_stages(evaluation):
     text = in_terminal(terminal_table(evaluation, "uEh"))
     for metric in METRICS:
-        lacking = metric.name in ("bands", "ghost_states", "spin_orbit", "spin_orbit_relative")  # no crystal, no spinors
+        lacking = metric.name in (
+            "bands",
+            "ghost_states",
+            "spin_orbit",
+            "spin_orbit_relative",
+        )  # no crystal, no spinors
         assert (metric.title in text) != lacking
     for stage in (evaluation.stage1, evaluation.full):
         assert f"{stage.mae / MICRO_HARTREE:.3g}" in text.replace(",", "")

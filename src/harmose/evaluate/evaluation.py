@@ -36,7 +36,12 @@ METRICS = (
     Metric("gap", "HOMO–LUMO gap", True, "mean absolute error of the gap"),
     Metric("wavefunction", "Wavefunction similarity", False, "mean |cosine| of the occupied orbitals' coefficients"),
     Metric("spin_orbit", "Spin-orbit shifts", True, "mean absolute error of what the coupling adds to occupied levels"),
-    Metric("spin_orbit_relative", "… relative to their size", False, "the error of the spin-orbit shifts divided by their mean size"),
+    Metric(
+        "spin_orbit_relative",
+        "… relative to their size",
+        False,
+        "the error of the spin-orbit shifts divided by their mean size",
+    ),
     Metric("bands", "Band energies", True, "mean absolute error of bands near the Fermi level, after aligning"),
     Metric(
         "ghost_states", "Ghost states", False, "predicted states that DFT does not have, over all k-points and samples"

@@ -150,7 +150,9 @@ def check_molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> None:
         kind = "restricted" if spin is Spin.NONE else "time-reversal symmetric"
         raise LabellingError(f"{formula}: {kind} Kohn-Sham wants an even number of electrons, got {n_electrons}")
     if spin is Spin.SPINOR and not any(_has_spin_orbit(basis, int(z)) for z in set(atoms.numbers.tolist())):
-        raise LabellingError(f"{formula}: basis {basis} has no spin-orbit potential for any of its elements (crenbl has)")
+        raise LabellingError(
+            f"{formula}: basis {basis} has no spin-orbit potential for any of its elements (crenbl has)"
+        )
 
 
 def charge(atoms: Atoms) -> int:

@@ -32,7 +32,9 @@ def dense_density(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> np.ndar
     if h.spin is not Spin.NONE:
         raise MatrixError(f"density matrix: expected a closed shell (spin none), got spin {h.spin}")
     if h.pairs[:, 2:].any():
-        raise MatrixError("density matrix: expected a molecule, got blocks between periodic images (see `crystal_density`)")
+        raise MatrixError(
+            "density matrix: expected a molecule, got blocks between periodic images (see `crystal_density`)"
+        )
     if s.n_orbitals != h.n_orbitals or not np.array_equal(s.numbers, h.numbers):
         sizes = f"{h.n_orbitals} and {s.n_orbitals} orbitals"
         raise MatrixError(f"density matrix: expected H and S of the same atoms, got {sizes}")
