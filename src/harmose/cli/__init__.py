@@ -82,18 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = typer.main.get_command(app)
+    doubts: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", OutsideDomain)
-        warnings.showwarning = _one_line(warnings.showwarning)
-        return _guarded(lambda: command.main(args=given, prog_name="harmose", standalone_mode=False))
+        warnings.showwarning = _kept(doubts, warnings.showwarning)
+        code = _guarded(lambda: command.main(args=given, prog_name="harmose", standalone_mode=False))
+    for doubt in doubts if code in (0, 1) else ():  # a refusal says all that counts in its one line
+        print(f"harmose: warning: {doubt}", file=sys.stderr)
+    return code
 
 
-def _one_line(others: Callable[..., None]) -> Callable[..., None]:
-    """What shows warnings: those of harmose as one line each."""
+def _kept(doubts: list[str], others: Callable[..., None]) -> Callable[..., None]:
+    """What shows warnings: harmose's own are kept, to be said of what came out in the end."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, OutsideDomain):
-            print(f"harmose: warning: {message}", file=sys.stderr)
+            doubts.append(str(message))
         else:
             others(message, category, *where)
 
