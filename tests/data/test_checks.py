@@ -45,6 +45,24 @@ def test_pyscf_overlaps_pass_for_all_degrees(tmp_path):
         assert check(store) == []
 
 
+def test_other_orbitals_under_the_same_shells_are_found(tmp_path, water_store):
+    """Oxygen's two s orbitals mixed: the same matrices in other orbitals, which energies do not show."""
+    with Store.open(water_store) as store:
+        one, two = store["water-0"], store["water-1"]
+    change = np.eye(two.hamiltonian.n_orbitals)
+    assert two.basis.degrees(8)[:2] == (0, 0)
+    change[0, 1] = 0.3
+    turned = {
+        name: block_values(change @ getattr(two, name).dense() @ change.T, getattr(two, name))
+        for name in ("hamiltonian", "overlap")
+    }
+    with Store.create(tmp_path / "s", one.basis) as store:
+        store.append(one)
+        store.append(replace(two, prior=None, **turned), check=False)
+        (only,) = texts(store)["water-1"]
+        assert only.startswith("other orbitals of O than in 'water-0': their on-site S differs by up to 0.")
+
+
 @pytest.mark.parametrize("l", [1, 2, 3])
 @pytest.mark.parametrize("what", ["order", "sign"])
 def test_orbitals_in_a_wrong_order_are_found_though_the_energies_agree(tmp_path, l, what):

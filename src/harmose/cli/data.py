@@ -75,7 +75,7 @@ def check(store: StoreArgument) -> None:
 
     Looked for: damaged records, matrices that are not Hermitian or not finite, S that is not positive definite,
     H equal to H0, calculations that did not converge, the same structure twice, orbital energies that do not
-    belong to H and S, orbitals in a wrong order.
+    belong to H and S, orbitals in a wrong order, or other orbitals of an element than in earlier samples.
     """
     from harmose.data.checks import check_each
     from harmose.data.store import Store

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from harmose.blocks import BlockMatrix
 from harmose.data.store import Store
@@ -25,6 +26,10 @@ OVERLAP_TOLERANCE = 1e-3
 """Elements of S that must vanish by rotation about the bond may reach this; integration grids of NAO codes need it."""
 
 
+ONSITE_TOLERANCE = 1e-2
+"""Elements of an atom's own block of S, which no neighbour changes; integration grids of NAO codes do by 1e-3."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is wrong with a sample."""
@@ -37,8 +42,9 @@ def check(store: Store) -> list[Problem]:
     """Everything in a store that must not be trained on, in the store's order.
 
     Looked for: records that cannot be read; whatever `check_sample` refuses; calculations that did not converge; the
-    same structure twice (up to a rigid motion); orbital energies that are not those of (H, S); and orbitals in a wrong
-    order or with a wrong sign: in the frame of the bond, S must not couple different m.
+    same structure twice (up to a rigid motion); orbital energies that are not those of (H, S); orbitals in a wrong
+    order or with a wrong sign: in the frame of the bond, S must not couple different m; and elements whose orbitals are
+    not those of earlier samples, although their shells have the same l: the on-site block of S is the basis set's alone.
     """
     return [problem for problems in check_each(store) for problem in problems]
 
@@ -46,6 +52,7 @@ def check(store: Store) -> list[Problem]:
 def check_each(store: Store) -> Iterator[list[Problem]]:
     """`check`, one sample after the other."""
     seen: dict[str, str] = {}
+    onsite: dict[int, tuple[str, np.ndarray]] = {}
     for name in store.names():
         try:
             sample = store[name]
@@ -56,6 +63,7 @@ def check_each(store: Store) -> Iterator[list[Problem]]:
         first = seen.setdefault(fingerprint(sample.structure), name)
         if first != name:
             texts.append(f"the same structure as {first!r}")
+        texts += _other_orbitals(sample, onsite)
         yield [Problem(name, text) for text in texts]
 
 
@@ -70,6 +78,23 @@ def _problems(sample: Sample) -> list[str]:
     if sample.overlap is not None:
         found += _wrong_order(sample.structure, sample.overlap) + _wrong_energies(sample)
     return found
+
+
+def _other_orbitals(sample: Sample, onsite: dict[int, tuple[str, np.ndarray]]) -> list[str]:
+    """`onsite` holds S of an atom with itself, by atomic number, and the sample that it is of; new elements are added."""
+    overlap, others, worst, like = sample.overlap, [], 0.0, ""
+    if overlap is None:
+        return []
+    for z, atom in zip(*np.unique(sample.structure.numbers, return_index=True)):
+        block = np.asarray(overlap.block(int(atom), int(atom)))
+        first, known = onsite.setdefault(int(z), (sample.name, block))
+        difference = float(np.abs(block - known).max())
+        if not difference <= ONSITE_TOLERANCE:
+            others.append(chemical_symbols[z])
+            worst, like = max((worst, like), (difference, first))
+    if not others:
+        return []
+    return [f"other orbitals of {', '.join(others)} than in {like!r}: their on-site S differs by up to {worst:.3g}"]
 
 
 def _wrong_energies(sample: Sample) -> list[str]:
