@@ -19,6 +19,7 @@ section { padding: 18px 20px; margin: 16px 0; }
 .tile { padding: 14px 16px; }
 .name, .change { color: var(--faint); font-size: 13px; }
 .value { font-size: 28px; font-weight: 650; letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
+.value.long { font-size: 21px; line-height: 37px; }
 .unit { font-size: 14px; font-weight: 400; color: var(--faint); margin-left: 6px; }
 .better { color: var(--good); font-weight: 600; }
 .worse { color: var(--bad); font-weight: 600; }

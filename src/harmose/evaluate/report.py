@@ -136,8 +136,9 @@ def _summary(evaluation: Evaluation, unit: str) -> str:
         change = f"stage 1: {row.stage1}" if evaluation.has_second_stage else ""
         if change and row.reduction:
             change += f" · {_coloured(row.reduction)}"
+        long = " long" if len(row.full) > 11 else ""
         tiles.append(
-            f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{row.full}'
+            f'<div class="tile"><div class="name">{escape(name)}</div><div class="value{long}">{row.full}'
             f'<span class="unit">{in_unit.rstrip(")")}</span></div><div class="change">{change}</div></div>'
         )
     return f'<div class="tiles">{"".join(tiles)}</div>'

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from harmose.errors import ConfigError
 from harmose.units import ERROR_UNITS
@@ -73,7 +73,10 @@ def log_ticks(axis: Axis) -> None:
     steps = (1, 2, 5) if decades < 2.2 else (1, 3) if decades < 3.5 else (1,)
     every = max(1, round(decades / 8))
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1, every)
-    axis.set_major_locator(FixedLocator([s * 10.0**p for p in powers for s in steps if low <= s * 10.0**p <= high]))
+    ticks = [s * 10.0**p for p in powers for s in steps if low <= s * 10.0**p <= high]
+    if len(ticks) < 3:  # so little of a decade is as good as linear
+        ticks = [x for x in MaxNLocator(4).tick_values(low, high) if low <= x <= high]
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
     axis.set_minor_locator(NullLocator())
 
