@@ -260,7 +260,7 @@ def _orbitals(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":
         raise MatrixError(f"sample {sample.name}: the number of electrons is not known; give --electrons")
     if sample.overlap is None:
         raise MatrixError(
-            f"sample {sample.name}: expected the overlap S, which its basis set's name does not give, got none"
+            f"sample {sample.name}: expected the overlap S (its basis set's name does not give it; a --reference does), got none"
         )
     return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
 
