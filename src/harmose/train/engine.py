@@ -313,6 +313,10 @@ class Training:
         metrics = {stage: self.validation.mae(self._predict(stage)) for stage in ("stage1", "full")}
         save(Model(self.average, self.dataset.baseline, self._card(metrics)), self.config.out)
         remove_state(self.config.out)
+        if not self.position.step:
+            self.log.say(
+                "no time was left for the networks: this is the closed-form part alone; a longer time_limit helps"
+            )
         one, two = (metrics[s] / MICRO_HARTREE for s in ("stage1", "full"))
         self.log.say(
             f"validation, {len(self.validation.names)} samples: H MAE {one:.2f} uEh in stage 1, {two:.2f} uEh in full "
