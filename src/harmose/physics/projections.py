@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from ase.data import chemical_symbols
 
-from harmose.basis import LETTERS
+from harmose.basis import LETTERS, Shell
 from harmose.blocks import BlockMatrix
 from harmose.errors import ConfigError
 from harmose.spin import Spin
@@ -32,19 +32,18 @@ def by_atom(operator: BlockMatrix) -> Groups:
 
 def by_shell(operator: BlockMatrix) -> Groups:
     """One group for each shell of each element: "C 2s", "C 3p"."""
-    basis = operator.basis
-    labels = {
-        z: [f"{chemical_symbols[z]} {shell}" for shell in basis.shells[z] for _ in range(shell.size)]
-        for z in basis.elements
-    }
-    return _groups(_per_element(operator, labels))
+    return _by_name_of_shell(operator, str)
 
 
 def by_l(operator: BlockMatrix) -> Groups:
     """One group for each angular momentum of each element: "C s", "C p"."""
+    return _by_name_of_shell(operator, lambda shell: LETTERS[shell.l])
+
+
+def _by_name_of_shell(operator: BlockMatrix, name: Callable[[Shell], str]) -> Groups:
     basis = operator.basis
     labels = {
-        z: [f"{chemical_symbols[z]} {LETTERS[shell.l]}" for shell in basis.shells[z] for _ in range(shell.size)]
+        z: [f"{chemical_symbols[z]} {name(shell)}" for shell in basis.shells[z] for _ in range(shell.size)]
         for z in basis.elements
     }
     return _groups(_per_element(operator, labels))
