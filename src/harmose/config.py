@@ -46,13 +46,16 @@ class TrainConfig(BaseModel):
     data: Path
     out: Path
     time_limit: Seconds | None = None
+    clock: Literal["wall", "cpu"] = "wall"
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(gt=0)] | None = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     prior: Literal["none", "H0"] = "none"
     gauge: Literal["none", "fermi", "solved"] = "none"
     many_body: bool = True
+    closed_form: Path | None = None
     train_split: str = "train"
+    train_samples: Annotated[int, Field(gt=0)] | None = None
     val_split: str = "val"
     validations: Annotated[int, Field(gt=0)] = 20
     validation_samples: Annotated[int, Field(gt=0)] = 100
@@ -109,7 +112,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         value = text
     # "data=2024" is a path and "time_limit=60" a number: pydantic decides; only what must be text stays text.
-    if key in ("data", "out", "train_split", "val_split"):
+    if key in ("data", "out", "train_split", "val_split") or (key == "closed_form" and value is not None):
         value = text
     *parents, last = key.split(".")
     for parent in parents:
@@ -181,8 +184,9 @@ def _check_sense(config: TrainConfig, where: str) -> None:
             raise ConfigError(f"{where}: phases.{name}.clip: expected a number above 0, or null, got {phase.clip}")
     for part in (config.model.encoder, config.model.refiner):
         for f in fields(part):
-            if not getattr(part, f.name) > 0:
-                raise ConfigError(f"{where}: model: expected {f.name} above 0, got {getattr(part, f.name)}")
+            value = getattr(part, f.name)
+            if type(value) is int and not value > 0:
+                raise ConfigError(f"{where}: model: expected {f.name} above 0, got {value}")
 
 
 _LEAST = {"share": 0, "steps": 0, "epochs": 0, "warmup": 0, "batch_size": 1, "weight_decay": 0, "patience": 1}

@@ -198,7 +198,8 @@ def test_the_terminal_shows_phase_and_error(small_config):
     text = io.StringIO()
     out = train(small_config(), Console(file=text, width=200))
     lines = text.getvalue().splitlines()
-    assert lines[0].startswith("6 training samples, 2 for validation, ")
+    assert lines[0].startswith("closed-form part fitted to 6 samples in ")
+    assert lines[1].startswith("6 training samples, 2 for validation, ")
     assert sum(line.startswith(("stage1", "stage2", "joint")) for line in lines) == 6
     assert lines[-1].startswith("validation, 2 samples: H MAE")
     again = io.StringIO()

@@ -1,7 +1,7 @@
 """Fits the closed-form part of stage 1 (`baseline`) to training samples, and says what it predicts of each unseen."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -70,14 +70,23 @@ class Training:
     atom_sample: np.ndarray
 
 
-def fit_baseline(training: Training, many_body: bool = True, seed: int = 0) -> tuple[Baseline, Coefficients]:
+def _quiet(_: float) -> None:
+    pass
+
+
+def fit_baseline(
+    training: Training, many_body: bool = True, seed: int = 0, advance: Callable[[float], None] = _quiet
+) -> tuple[Baseline, Coefficients]:
     """The fit in closed form, and its predictions in eV of each training sample by a fit to all the others.
 
-    Without `many_body` only functions of the pair's distance and the mean of on-site scalars are fitted.
+    Without `many_body` only functions of the pair's distance and the mean of on-site scalars are fitted. `advance` is told
+    which fraction of the coefficients is done.
     """
     oriented, space = training.oriented, training.space
     graph, generator = Surroundings(space, oriented), np.random.default_rng(seed)
-    pairs, onsite = {}, {}
+    pairs, onsite, done = {}, {}, 0
+    both = (training.coefficients.pairs, training.coefficients.onsite)
+    total = max(sum(x.numel() for part in both for x in part.values()), 1)
     unseen = Coefficients(
         {g: torch.zeros_like(x) for g, x in training.coefficients.pairs.items()},
         {s: torch.zeros_like(x) for s, x in training.coefficients.onsite.items()},
@@ -88,12 +97,16 @@ def fit_baseline(training: Training, many_body: bool = True, seed: int = 0) -> t
             fit = _PairFit(graph, training, kind, space.pair_layout(group), members[rows], targets)
             pairs[kind], left_out = fit.run(many_body, generator)
             unseen.pairs[group][rows] = torch.as_tensor(left_out)
+            done += targets.size
+            advance(done / total)
     for signature, atoms in oriented.atoms.items():
         for species, rows in by_value(oriented.species[atoms]):
             targets = training.coefficients.onsite[signature].numpy()[rows]
             fit = _AtomFit(graph, training, signature, atoms[rows], targets)
             onsite[species], left_out = fit.run(many_body, generator)
             unseen.onsite[signature][rows] = torch.as_tensor(left_out)
+            done += targets.size
+            advance(done / total)
     scales = _fit_scales(training, unseen)
     return Baseline(space, pairs, onsite, *scales, _familiar(graph, training)), unseen
 

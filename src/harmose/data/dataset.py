@@ -347,14 +347,22 @@ Advance = Callable[[int], None]
 """Told how many samples have been dealt with since it was last called."""
 
 
-def _quiet(_: int) -> None:
+def _quiet(_: float) -> None:
     pass
 
 
 def fitted_baseline(
-    store: Store, names: Sequence[str], target: Target, many_body: bool = True, advance: Advance = _quiet
+    store: Store,
+    names: Sequence[str],
+    target: Target,
+    many_body: bool = True,
+    advance: Advance = _quiet,
+    fitting: Callable[[float], None] = _quiet,
 ) -> tuple[Baseline, Coefficients]:
-    """The closed-form part of stage 1, fitted to the samples `names`, and what it says of each without having seen it."""
+    """The closed-form part of stage 1, fitted to the samples `names`, and what it says of each without having seen it.
+
+    `advance` is told of samples read, then `fitting` of the fraction that is fitted.
+    """
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
     space, samples = target_space(store.basis, store.spin), []
@@ -364,7 +372,7 @@ def fitted_baseline(
     measured = measure(space, samples, target)
     joined = measured.joined
     training = Training(space, joined.oriented, measured.coefficients, joined.pair_sample, joined.atom_sample)
-    return fit_baseline(training, many_body)
+    return fit_baseline(training, many_body, advance=fitting)
 
 
 def load_dataset(

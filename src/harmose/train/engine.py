@@ -18,29 +18,29 @@ from rich.console import Console
 
 from harmose.batch import GraphBatch
 from harmose.checkpoint import Card, Model, save
-from harmose.data.dataset import Reference, Target, TrainingBatch, fitted_baseline, load_dataset, target_space
+from harmose.data.dataset import Reference, Target, TrainingBatch, load_dataset, target_space
 from harmose.data.store import Store
-from harmose.errors import FormatError, ModelError
+from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.fermi import n_electrons, valence_of
 from harmose.nn.model import TwoStage
 from harmose.radial_basis import overlap
 from harmose.targets import Coefficients
+from harmose.train.closed_form import prepare_closed_form
 from harmose.train.folder import open_folder
 from harmose.train.log import Log
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
 from harmose.train.state import (
+    BASELINE,
     Parts,
     Position,
     read_baseline,
     read_networks,
     read_rest,
     remove_state,
-    write_baseline,
     write_state,
 )
 from harmose.train.step import PhaseLoss, Stepper
 from harmose.train.stop import StopRequest
-from harmose.units import MICRO_HARTREE
 
 if TYPE_CHECKING:
     from harmose.config import TrainConfig
@@ -57,12 +57,12 @@ LOG_ROWS = 100
 def train(config: "TrainConfig", console: Console | None = None, begin: float | None = None) -> Path:
     """Train as configured and return the folder with the model; goes on with an unfinished training found there.
 
-    Ends within `time_limit`, all work since `begin` (of `time.monotonic`; default: now) included. SIGINT and SIGTERM end
+    Ends within `time_limit`, all work since `begin` (of `time.monotonic`; default: now) included; with `clock: cpu` that is
+    processor time of this process, with `closed_form` it begins when that part is there. SIGINT and SIGTERM end
     it after the step in flight, to be resumed, with `KeyboardInterrupt`. Raises `ConfigError` when `out` holds something
     else, or the training of another configuration; `ModelError` when the loss stays NaN; errors of the data, which name
     the sample.
     """
-    begin = time.monotonic() if begin is None else begin
     console = console or Console(quiet=True)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -74,7 +74,8 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
         if position is None:
             console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
             return config.out
-        with Log(config.out, console, position.step, config.tensorboard) as log:
+        crystals = bool(store[_training_names(store, config)[0]].structure.pbc.any())
+        with Log(config.out, console, position.step, config.tensorboard, "meV" if crystals else "uEh") as log:
             training = Training(config, store, log, position, begin)
             with StopRequest() as training.stop:
                 training.run()
@@ -86,6 +87,15 @@ def _check_splits(store: Store, config: "TrainConfig") -> None:
         if not store.splits.get(name):
             known = ", ".join(store.splits) or "none"
             raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
+    _training_names(store, config)
+
+
+def _training_names(store: Store, config: "TrainConfig") -> list[str]:
+    """The first `train_samples` of the split."""
+    names, n = store.splits[config.train_split], config.train_samples
+    if n is not None and n > len(names):
+        raise ConfigError(f"train_samples: expected at most the {len(names)} of {config.train_split}, got {n}")
+    return names[:n]
 
 
 def _check_solvable(store: Store, names: Sequence[str]) -> None:
@@ -109,9 +119,11 @@ def _label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
 class Training:
     """Everything that a run holds. `run` goes from `position` to the end."""
 
-    def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float):
+    def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float | None):
         self.config, self.store, self.log, self.position = config, store, log, position
         self.schedule, self.stop = config.phases, StopRequest()
+        self.now = time.process_time if config.clock == "cpu" else time.monotonic
+        self.begin = self.now() if begin is None else 0.0 if config.clock == "cpu" else begin
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self._prepare_data()
         torch.manual_seed(config.seed)
@@ -128,28 +140,25 @@ class Training:
         self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
         self.loss = PhaseLoss(self.network, self.fabric.device, self.schedule.stage1_weight)
         # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
-        self.begin = begin if not position.step else time.monotonic() - position.seconds
+        if position.step:
+            self.begin = self.now() - position.seconds
+        elif config.closed_form is not None:
+            self.begin = self.now()
         self.saved_at = time.monotonic()
         self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
         self.final_cost = 3 * self.validation_cost
 
     def _prepare_data(self) -> None:
-        config, splits = self.config, self.store.splits
-        names, done = splits[config.train_split], 0
+        config, names = self.config, _training_names(self.store, self.config)
         target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            self.log.show("preparing", done / len(names), f"{done} of {len(names)} samples")
-
         if not self.position.step:
-            write_baseline(config.out, *fitted_baseline(self.store, names, target, config.many_body, advance))
+            where, many_body = (config.out, config.closed_form), config.many_body
+            self.log.say(prepare_closed_form(self.store, names, target, many_body, *where, self.log.show))
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
-        baseline, unseen = read_baseline(config.out, target_space(self.store.basis, self.store.spin))
+        baseline, unseen = read_baseline(config.out / BASELINE, target_space(self.store.basis, self.store.spin))
         left_out = unseen if config.many_body else None
         self.dataset = load_dataset(self.store, names, baseline, target, int(config.memory), left_out)
-        chosen = splits[config.val_split][: config.validation_samples]
+        chosen = self.store.splits[config.val_split][: config.validation_samples]
         self.validation = Reference(self.store, chosen, baseline, target)
         self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, target)
 
@@ -192,7 +201,8 @@ class Training:
             if self.stop.requested:
                 self.log.say(f"stopped after step {p.step}; the same command goes on from there")
                 raise KeyboardInterrupt
-        self._validate(name, phase)
+        if p.validated != p.step:
+            self._validate(name, phase)
         self.average.load_state_dict(self.best.state_dict())
         stepper.finish()
         self._show(name, phase, 1.0)
@@ -221,7 +231,7 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.begin
+        return self.now() - self.begin
 
     def _fraction(self, n_steps: int | None) -> float:
         """How much of the phase is over: by steps, by time, or by whichever is further."""
@@ -279,6 +289,7 @@ class Training:
         predict = self._predict("stage1" if name == "stage1" else "full")
         found = {"mae_train": self.seen.mae(predict), "mae_val": self.validation.mae(predict)}
         better = found["mae_val"] < p.best
+        p.validated = p.step
         p.best, p.since_best = (found["mae_val"], 0) if better else (p.best, p.since_best + 1)
         p.ended = phase.patience is not None and p.since_best >= phase.patience
         if better:
@@ -292,14 +303,14 @@ class Training:
         spent = self.seconds - p.phase_start
         speed = p.phase_step * min(phase.batch_size, len(self.dataset)) / max(spent, 1e-9)
         left = spent * (1 - fraction) / max(fraction, 1e-9)
-        mae = f"  MAE {p.best / MICRO_HARTREE:.2f} uEh" if math.isfinite(p.best) else ""
+        mae = f"  MAE {self.log.error(p.best)} {self.log.unit}" if math.isfinite(p.best) else ""
         loss = f"loss {p.losses[-1]:.2f}" if p.losses else ""
         self.log.show(name, fraction, f"{loss}{mae}  {speed:.0f} samples/s  {left / 60:.1f} min left")
 
     def _timed(self, work) -> float:
-        start = time.monotonic()
+        start = self.now()
         work()
-        return time.monotonic() - start
+        return self.now() - start
 
     def _say_sizes(self) -> None:
         n = sum(p.numel() for p in self.network.parameters())
@@ -317,10 +328,10 @@ class Training:
             self.log.say(
                 "no time was left for the networks: this is the closed-form part alone; a longer time_limit helps"
             )
-        one, two = (metrics[s] / MICRO_HARTREE for s in ("stage1", "full"))
+        one, two = (f"{self.log.error(metrics[s])} {self.log.unit}" for s in ("stage1", "full"))
         self.log.say(
-            f"validation, {len(self.validation.names)} samples: H MAE {one:.2f} uEh in stage 1, {two:.2f} uEh in full "
-            f"({100 * (1 - two / one):+.1f} % reduction); {self.position.step} steps, {self.seconds:.0f} s"
+            f"validation, {len(self.validation.names)} samples: H MAE {one} in stage 1, {two} in full "
+            f"({100 * (1 - metrics['full'] / metrics['stage1']):+.1f} % reduction); {self.position.step} steps, {self.seconds:.0f} s"
         )
 
     def _card(self, metrics: dict[str, float]) -> Card:

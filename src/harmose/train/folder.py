@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
 SETTINGS = "config.json"
 
-FREE = {"out", "time_limit", "threads", "overwrite", "tensorboard", "save_every", "memory", "accelerator"}
+FREE = {
+    "out",
+    "time_limit",
+    "threads",
+    "overwrite",
+    "tensorboard",
+    "save_every",
+    "memory",
+    "accelerator",
+    "closed_form",
+}
 """Keys that a resumed run may change."""
 
 

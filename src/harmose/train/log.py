@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from harmose.units import MICRO_HARTREE
+from harmose.units import ERROR_UNITS
 
 METRICS = "metrics.csv"
 COLUMNS: tuple[str, ...] = ("step", "phase", "seconds", "loss", "mae_train", "mae_val", "learning_rate")
@@ -20,11 +20,11 @@ COLUMNS: tuple[str, ...] = ("step", "phase", "seconds", "loss", "mae_train", "ma
 class Log:
     """Rows of `metrics.csv`, the same numbers for TensorBoard, and the progress line. A context manager.
 
-    A resumed run drops the rows after `step`, which it will write again.
+    A resumed run drops the rows after `step`, which it will write again. `unit` is that of errors on the console.
     """
 
-    def __init__(self, folder: Path, console: Console, step: int, tensorboard: bool):
-        self.path, self.console = folder / METRICS, console
+    def __init__(self, folder: Path, console: Console, step: int, tensorboard: bool, unit: str = "uEh"):
+        self.path, self.console, self.unit = folder / METRICS, console, unit
         rows = _rows_until(self.path, step) if step else []
         with open(self.path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -50,6 +50,11 @@ class Log:
             self.task, description=description, completed=min(fraction, 1.0), text=text, refresh=fraction >= 1
         )
 
+    def error(self, energy: float) -> str:
+        """An energy in eV as a number of `unit`."""
+        size = energy / ERROR_UNITS[self.unit]
+        return f"{size:.2f}" if size >= 1 else f"{size:.4f}"
+
     def say(self, text: str) -> None:
         """A line that stays."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -63,10 +68,10 @@ class Log:
                 if row.get(name) is not None:
                     self.board.add_scalar(f"{row['phase']}/{name}", row[name], row["step"])
         if row.get("mae_val") is not None:
-            errors = ", ".join(f"{n} {row[f'mae_{n}'] / MICRO_HARTREE:.2f}" for n in ("train", "val"))
+            errors = ", ".join(f"{n} {self.error(row[f'mae_{n}'])}" for n in ("train", "val"))
             self.say(
                 f"{row['phase']:6} step {row['step']:7} {row['seconds']:7.0f} s   loss {row['loss']:9.3f}   "
-                f"MAE (uEh) {errors}   rate {row['learning_rate']:.1e}"
+                f"MAE ({self.unit}) {errors}   rate {row['learning_rate']:.1e}"
             )
 
 

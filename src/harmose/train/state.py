@@ -36,6 +36,8 @@ class Position:
     """How long the phase may take."""
     validations: int = 0
     """In this phase."""
+    validated: int = -1
+    """The step after which the last one was."""
     validating: float = 0.0
     """Seconds that they took."""
     best: float = float("inf")
@@ -80,24 +82,24 @@ def read_position(path: Path) -> Position:
         raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
 
 
-def write_baseline(path: Path, baseline: Baseline, unseen: Coefficients) -> None:
+def write_baseline(file: Path, baseline: Baseline, unseen: Coefficients) -> None:
     """The baseline, which does not change while the network trains, and its predictions of samples it has not seen."""
     tensors = {f"baseline.{k}": v for k, v in to_state(baseline).items()}
     tensors |= {f"pairs.{a}_{b}": x for (a, b), x in unseen.pairs.items()}
     tensors |= {f"onsite.{s}": x for s, x in unseen.onsite.items()}
-    write_tensors(path / BASELINE, tensors)
+    write_tensors(file, tensors)
 
 
-def read_baseline(path: Path, space: TargetSpace) -> tuple[Baseline, Coefficients]:
+def read_baseline(file: Path, space: TargetSpace) -> tuple[Baseline, Coefficients]:
     """What `write_baseline` wrote."""
-    tensors = _tensors(path / BASELINE)
+    tensors = _tensors(file)
     try:
         unseen = Coefficients(
             {(a, b): tensors[f"pairs.{a}_{b}"] for a, b in space.groups},
             {s: tensors[f"onsite.{s}"] for s in range(len(space.signatures))},
         )
     except KeyError as error:
-        raise FormatError(f"{path / BASELINE}: expected the state of a training, got none of {error}") from None
+        raise FormatError(f"{file}: expected the state of a training, got none of {error}") from None
     prefix = "baseline."
     return from_state(space, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}), unseen
 
