@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,7 +146,7 @@ def test_truncated_weights(folder, size):
         ("{", "expected the card of a harmose model"),
         ("[]", "expected the card of a harmose model"),
         ('{"format": "zip", "version": 1}', "got something else \\(format 'zip'\\)"),
-        ('{"format": "harmose-model", "version": 7}', "version 1 or older, got version 7"),
+        ('{"format": "harmose-model", "version": 7}', "version 2 or older, got version 7"),
         ('{"format": "harmose-model", "version": 1}', "the model card is corrupt"),
         ("[" * 100_000, "expected the card of a harmose model"),
     ],
@@ -165,12 +166,31 @@ def test_cards_that_are_none(folder, text, words):
         ({"model": {"encoder": {"channels": 4, "turbo": 1}, "refiner": {}}}, "the model card is corrupt"),
         ({"model": {"encoder": {"channels": 10**9}, "refiner": {}}}, "widths are not positive whole numbers"),
         ({"model": {"encoder": {"channels": "x"}, "refiner": {}}}, "widths are not positive whole numbers"),
+        ({"model": {"encoder": {"channels": True}, "refiner": {}}}, "widths are not positive whole numbers"),
+        ({"model": {"encoder": {}, "refiner": {"symmetry": "some"}}}, "the model card is corrupt .symmetry 'some'"),
+        ({"model": {"encoder": {}, "refiner": {"attention": 1}}}, "attention 1 is no setting of a network"),
     ],
 )
 def test_cards_with_nonsense(folder, changes, words):
     change_card(folder, **changes)
     with pytest.raises(FormatError, match=words):
         load(folder)
+
+
+def test_a_card_of_version_1_has_learned_symmetry(model, tmp_path, water_atoms):
+    refiner = replace(SETTINGS.refiner, symmetry="learned")
+    settings = replace(SETTINGS, refiner=refiner)
+    torch.manual_seed(4)
+    network = TwoStage(model.baseline.space, settings).eval().requires_grad_(False)
+    save(Model(network, model.baseline, replace(model.card, model=settings)), tmp_path / "old")
+    card = json.loads((tmp_path / "old" / CARD).read_text())
+    for key in ("symmetry", "directions", "rotate", "covariant", "baseline", "attention"):
+        del card["model"]["refiner"][key]
+    (tmp_path / "old" / CARD).write_text(json.dumps(card | {"version": 1}))
+    again = load(tmp_path / "old")
+    assert again.card.model.refiner == refiner
+    a, b = (m.predict(water_atoms(20)) for m in (Model(network, model.baseline, model.card), again))
+    np.testing.assert_array_equal(a.values, b.values)
 
 
 def test_weights_of_another_network(folder):

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import build_graph
 from harmose.nn.encoder import EncoderSettings
 from harmose.nn.model import ModelSettings, TwoStage
-from harmose.nn.transformer import RefinerSettings
+from harmose.nn.refiner_settings import RefinerSettings, Symmetry
 from harmose.spin import Spin
 from harmose.structure import check_structure
 from harmose.targets import to_matrix
 
 FORMAT = "harmose-model"
-VERSION = 1
+VERSION = 2
 WEIGHTS, CARD = "model.safetensors", "card.json"
 SHIPPED = Path(__file__).parent / "models"
 
@@ -50,7 +50,15 @@ CONVENTIONS = {
     "targets": "O(3) irreps: off-site in edge frames, on-site in the global frame; closed-form baseline subtracted",
 }
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _name_symmetry(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew one second stage, whose symmetry is learned and which sees everything."""
+    switches = {"symmetry": "learned", "rotate": True, "covariant": True, "baseline": True, "attention": True}
+    model = content["model"]
+    return content | {"model": model | {"refiner": model["refiner"] | switches}}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_symmetry}
 """From a card of version v to one of version v + 1."""
 
 
@@ -140,9 +148,7 @@ def _card(content: dict[str, Any]) -> Card:
         raise ValueError("the basis set does not have the fingerprint that is written beside it")
     model = content["model"]
     settings = ModelSettings(EncoderSettings(**model["encoder"]), RefinerSettings(**model["refiner"]))
-    for part in (settings.encoder, settings.refiner):
-        if not all(isinstance(v, int) and 0 < v <= 10**5 for v in asdict(part).values()):
-            raise ValueError("the network's widths are not positive whole numbers")
+    _check_network(settings)
     l_max = int(content["l_max"])
     spin = Spin(content["spin"])
     if l_max != target_space(basis, spin).l_max:
@@ -151,6 +157,20 @@ def _card(content: dict[str, Any]) -> Card:
         raise ValueError(f"gauge {content['gauge']!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
     return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "l_max": l_max})
+
+
+def _check_network(settings: ModelSettings) -> None:
+    """`ValueError` unless every setting has its type, widths a size that can be meant, and the symmetry mode exists."""
+    usual = ModelSettings()
+    for part, like in ((settings.encoder, usual.encoder), (settings.refiner, usual.refiner)):
+        for name, default in asdict(like).items():
+            value = getattr(part, name)
+            if type(default) is int and not (type(value) is int and 0 < value <= 10**5):
+                raise ValueError("the network's widths are not positive whole numbers")
+            if type(value) is not type(default):
+                raise ValueError(f"{name} {value!r} is no setting of a network")
+    if settings.refiner.symmetry not in get_args(Symmetry):
+        raise ValueError(f"symmetry {settings.refiner.symmetry!r}")
 
 
 @dataclass(frozen=True)

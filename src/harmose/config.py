@@ -187,6 +187,10 @@ def _check_sense(config: TrainConfig, where: str) -> None:
             value = getattr(part, f.name)
             if type(value) is int and not value > 0:
                 raise ConfigError(f"{where}: model: expected {f.name} above 0, got {value}")
+    if config.model.refiner.symmetry == "exact" and not config.model.refiner.rotate:
+        raise ConfigError(
+            f"{where}: model.refiner.rotate: expected true with symmetry exact, which has no frames to turn"
+        )
 
 
 _LEAST = {"share": 0, "steps": 0, "epochs": 0, "warmup": 0, "batch_size": 1, "weight_decay": 0, "patience": 1}

@@ -95,18 +95,6 @@ def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, spac
     torch.testing.assert_close(together.onsite[0][-n:], alone.onsite[0], rtol=1e-9, atol=1e-9)
 
 
-def test_stage2_is_equivariant_but_for_the_turn_about_the_edge(network, predict, e3nn_rotation):
-    """Averaged over more turns, the rotation error of the full model falls: the frames leave only the azimuth to learn."""
-    model, rotation = network(torch.float64), random_rotation(np.random.default_rng(2))
-    d, errors = e3nn_rotation(METHANOL, rotation), []
-    for turns in (1, 4, 16):
-        model.refiner.free.turns = turns
-        h = predict(model, METHANOL).dense()
-        errors.append(np.abs(predict(model, turned(METHANOL, rotation)).dense() - d @ h @ d.T).max())
-    assert errors[0] > 10 * errors[2]
-    assert errors[1] > errors[2]
-
-
 def test_an_untrained_second_stage_corrects_nothing(space, network):
     model = network(torch.float64)
     for parameter in model.refiner.heads.parameters():

@@ -45,8 +45,13 @@ class PairHead(nn.Module):
         """scalars (2, P, n0), pseudoscalars (2, P, p), doublets (M, 2, P, 2, n): one direction, then the other."""
         natural = torch.bmm(edges.scalars, self._both(self.natural, slice(None, len(self.bias)))).sum(0)
         unnatural = torch.bmm(edges.pseudoscalars, self._both(self.unnatural, slice(len(self.bias), None))).sum(0)
-        axial = torch.cat([(natural / 2 + self.bias), unnatural / 2], 1)
+        axial = torch.cat([natural / 2 + self._offset(), unnatural / 2], 1)
         return torch.cat([axial[:, None], self._around(edges.doublets)], 1)
+
+    def _offset(self) -> Tensor:
+        """The bias; of atoms with the same shells only what both directions of an edge agree on."""
+        n = len(self.bias)
+        return (self.bias + self.bias[self.column[:n]] * self.sign[0, :n]) / 2 if self.same else self.bias
 
     def _both(self, weight: Tensor, columns: slice) -> Tensor:
         """Maps of the two directions for m = 0; a reversed pair of like atoms swaps columns and signs."""

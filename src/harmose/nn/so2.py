@@ -34,6 +34,11 @@ class DoubletLinear(nn.Module):
         )
 
 
+def sizes_of_doublets(doublets: Tensor) -> Tensor:
+    """log(1 + |x_m|^2), invariants: (M, E, 2, n) -> (E, M n)."""
+    return torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
+
+
 def into_frames(frames: Tensor, features: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
     """Irreps (E, (l_max+1)^2, C) into edge frames: m = 0 part (E, (l_max+1) C), doublets (M, E, 2, l_max C)."""
     rows = torch.bmm(frames, features)
