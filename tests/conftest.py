@@ -113,7 +113,8 @@ def untrained_model(tmp_path, water_store) -> Path:
     import torch
 
     from harmose.checkpoint import Card, Model, save
-    from harmose.data.dataset import Target, fitted_baseline, target_space
+    from harmose.data.dataset import fitted_baseline
+    from harmose.data.joining import Target, target_space
     from harmose.nn.model import ModelSettings, TwoStage
 
     with Store.open(water_store) as store:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from harmose.checkpoint import CARD, WEIGHTS, Card, Model, load, save
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import Target, fitted_baseline
+from harmose.data.dataset import fitted_baseline
+from harmose.data.joining import Target
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError, StructureError
 from harmose.io.pyscf import PySCFSettings, basis_set

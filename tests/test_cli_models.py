@@ -12,7 +12,7 @@ from harmose import checkpoint
 from harmose.basis import BasisSet
 from harmose.cli import main
 from harmose.cli.models import split_names
-from harmose.data.dataset import Target
+from harmose.data.joining import Target
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.files import read, write

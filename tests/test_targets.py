@@ -9,7 +9,7 @@ from ase.build import molecule
 from harmose.basis import BasisSet, Shell
 from harmose.batch import collate, graph_batch
 from harmose.blocks import empty_matrix
-from harmose.data.dataset import target_space
+from harmose.data.joining import target_space
 from harmose.errors import BasisError
 from harmose.files import read
 from harmose.graph import build_graph

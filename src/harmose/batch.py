@@ -1,14 +1,14 @@
 """`GraphBatch`: the graphs of several structures as the tensors a network reads."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
 from harmose.graph import Graph
 from harmose.so3.layout import edge_frames
-from harmose.targets import OrientedPairs, TargetSpace
+from harmose.targets import Coefficients, OrientedPairs, TargetSpace, map_coefficients
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class GraphBatch:
     pair_counts: tuple[int, ...]
     """Pairs of each group."""
     n_samples: int = 1
+    operators: Mapping[str, Coefficients] = field(default_factory=dict)
+    """Coefficients of other operators of the structures, such as H0 and S, by name."""
 
     @property
     def n_atoms(self) -> int:
@@ -55,7 +57,9 @@ class GraphBatch:
     def to(self, device: torch.device | str) -> "GraphBatch":
         """The same batch on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{n: t.to(device) for n, t in tensors.items() if isinstance(t, Tensor)})
+        operators = {name: map_coefficients(lambda x: x.to(device), c) for name, c in self.operators.items()}
+        moved = {n: t.to(device) for n, t in tensors.items() if isinstance(t, Tensor)}
+        return replace(self, **moved, operators=operators)
 
 
 def graph_batch(
@@ -122,6 +126,10 @@ def collate(batches: Sequence[GraphBatch]) -> GraphBatch:
         atom_counts=atom_counts,
         pair_counts=pair_counts,
         n_samples=sum(b.n_samples for b in batches),
+        operators={
+            name: map_coefficients(lambda *x: torch.cat(x), *(b.operators[name] for b in batches))
+            for name in batches[0].operators
+        },
     )
 
 

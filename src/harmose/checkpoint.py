@@ -25,7 +25,8 @@ from harmose.blocks import BlockMatrix
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.novelty import LIMIT
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import Joined, Target, join, restore, target_space
+from harmose.data.dataset import restore
+from harmose.data.joining import Joined, Target, join, target_space
 from harmose.errors import FormatError, HarmoseError, ModelError, OutsideDomain
 from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import build_graph

@@ -8,7 +8,7 @@ Spin adds irreps and nothing else: a block is that of the spin's real channels (
 orbitals.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -134,6 +134,14 @@ class Coefficients:
 
     pairs: dict[tuple[int, int], Tensor]
     onsite: dict[int, Tensor]
+
+
+def map_coefficients(function: Callable[..., Tensor], *c: Coefficients) -> Coefficients:
+    """A function of tensors, applied to every group and signature."""
+    return Coefficients(
+        {g: function(*(x.pairs[g] for x in c)) for g in c[0].pairs},
+        {s: function(*(x.onsite[s] for x in c)) for s in c[0].onsite},
+    )
 
 
 def _into_frames(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from ase import Atoms
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.fit import Training, fit_baseline
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.dataset import Target, measure
+from harmose.data.joining import Target, measure
 from harmose.errors import ModelError
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation

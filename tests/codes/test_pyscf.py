@@ -9,7 +9,7 @@ from ase.build import molecule
 
 from harmose.codes.pyscf import calculate
 from harmose.data.checks import check
-from harmose.data.dataset import Target, measure, target_space
+from harmose.data.joining import Target, measure, target_space
 from harmose.data.store import Store
 from harmose.errors import LabellingError, MatrixError
 from harmose.io.pyscf import PySCFSettings, basis_set, from_blocks

@@ -11,27 +11,15 @@ from torch import Tensor
 from harmose.basis import BasisSet
 from harmose.batch import collate, graph_batch
 from harmose.blocks import BlockMatrix
-from harmose.data.dataset import (
-    Reference,
-    Target,
-    chunks,
-    fitted_baseline,
-    join,
-    load_dataset,
-    map_coefficients,
-    measure,
-    prepare,
-    restore,
-    sample_graph,
-    target_space,
-)
+from harmose.data.dataset import Reference, chunks, fitted_baseline, load_dataset, prepare, restore
+from harmose.data.joining import Target, join, measure, sample_graph, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError, MatrixError
 from harmose.graph import build_graph
 from harmose.io.pyscf import layout, overlap, to_blocks
 from harmose.io.pyscf import molecule as pyscf_molecule
 from harmose.sample import Sample
-from harmose.targets import to_coefficients, to_matrix
+from harmose.targets import map_coefficients, to_coefficients, to_matrix
 
 
 @pytest.fixture

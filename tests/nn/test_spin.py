@@ -8,7 +8,7 @@ from ase.build import molecule
 from harmose.basis import BasisSet, Shell
 from harmose.batch import graph_batch
 from harmose.blocks import BlockMatrix
-from harmose.data.dataset import target_space
+from harmose.data.joining import target_space
 from harmose.graph import build_graph
 from harmose.nn.encoder import EncoderSettings
 from harmose.nn.model import ModelSettings, TwoStage

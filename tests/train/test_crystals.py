@@ -152,7 +152,7 @@ def test_labels_without_a_fermi_level_are_refused(trained, crystals, chain_basis
 
 
 def test_learning_in_the_fermi_gauge_itself(crystals, chain_basis):
-    from harmose.data.dataset import Target, measure, target_space
+    from harmose.data.joining import Target, measure, target_space
 
     sample = labelled("c", chain(1), chain_basis)
     space = target_space(chain_basis)

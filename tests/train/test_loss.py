@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from harmose.data.dataset import Target, fitted_baseline, load_dataset, map_coefficients
+from harmose.data.dataset import fitted_baseline, load_dataset
+from harmose.data.joining import Target
 from harmose.data.store import Store
+from harmose.targets import map_coefficients
 from harmose.train.loss import block_loss, degree_weights
 from harmose.units import MICRO_HARTREE
 
@@ -42,7 +44,7 @@ def naive(space, predicted, batch) -> float:
 
 
 def test_the_loss_is_its_equation(batch):
-    from harmose.data.dataset import target_space
+    from harmose.data.joining import target_space
 
     batch, basis = batch
     space = target_space(basis)
@@ -56,7 +58,7 @@ def test_the_loss_is_its_equation(batch):
 
 
 def test_a_perfect_prediction_costs_nothing_and_pulls_nowhere(batch):
-    from harmose.data.dataset import target_space
+    from harmose.data.joining import target_space
 
     batch, basis = batch
     weights = degree_weights(target_space(basis))

@@ -14,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 
 from harmose.closed_form.baseline import Baseline
-from harmose.data.dataset import Target, fitted_baseline, target_space
+from harmose.data.dataset import fitted_baseline
+from harmose.data.joining import Target, target_space
 from harmose.data.store import Store
 from harmose.errors import ConfigError
 from harmose.targets import Coefficients

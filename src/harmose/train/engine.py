@@ -18,7 +18,8 @@ from rich.console import Console
 
 from harmose.batch import GraphBatch
 from harmose.checkpoint import Card, Model, save
-from harmose.data.dataset import Reference, Target, TrainingBatch, load_dataset, target_space
+from harmose.data.dataset import Reference, TrainingBatch, load_dataset
+from harmose.data.joining import Target, target_space
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.fermi import n_electrons, valence_of
