@@ -15,6 +15,7 @@ from harmose.checkpoint import load
 from harmose.data.dataset import Reference
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
+from harmose.targets import map_coefficients
 from harmose.train import step
 from harmose.train.engine import Training, train
 from harmose.units import MICRO_HARTREE
@@ -152,13 +153,14 @@ def test_a_phase_that_does_not_help_is_undone(small_config, monkeypatch):
 
 def test_a_loss_that_is_not_finite(small_config, monkeypatch):
     """One bad step is left out; several in a row are an error that names step and samples."""
-    original, calls = step.block_loss, []
+    original, calls = step.physical_errors, []
 
-    def sometimes(weights, predicted, batch):
+    def sometimes(predicted, batch):
         calls.append(batch.names)
-        return original(weights, predicted, batch) * (float("nan") if len(calls) in bad else 1)
+        factor = float("nan") if len(calls) in bad else 1.0
+        return map_coefficients(lambda e: e * factor, original(predicted, batch))
 
-    monkeypatch.setattr(step, "block_loss", sometimes)
+    monkeypatch.setattr(step, "physical_errors", sometimes)
     bad = {3}
     assert np.isfinite([float(row["loss"]) for row in rows(train(small_config("once")))]).all()
     calls.clear()

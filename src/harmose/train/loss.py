@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harmose.batch import GraphBatch
 from harmose.data.dataset import TrainingBatch
-from harmose.targets import Coefficients, TargetSpace
+from harmose.targets import Coefficients, TargetSpace, map_coefficients
 from harmose.units import MICRO_HARTREE
 
 EPSILON = 1e-12
@@ -49,14 +50,50 @@ def degree_weights(space: TargetSpace, device: torch.device | str = "cpu") -> De
 
 def block_loss(weights: DegreeWeights, predicted: Coefficients, batch: TrainingBatch) -> Tensor:
     """The loss of this module's equation, a scalar in micro-Hartree."""
-    total = batch.graph.distance.new_zeros(())
-    for group, x in predicted.pairs.items():
-        if len(x):
-            squares = ((x - batch.targets.pairs[group]) * batch.scales.pairs[group]).square().sum(1)
-            total = total + 2 * ((squares + EPSILON).sqrt() @ weights.pairs[group]).sum()
-    for s, x in predicted.onsite.items():
-        if len(x):
-            squares = ((x - batch.targets.onsite[s]) * batch.scales.onsite[s]).square()
-            norms = (weights.degrees @ squares + EPSILON).sqrt()
+    return norms_of_blocks(weights, physical_errors(predicted, batch), batch.n_elements)
+
+
+def physical_errors(predicted: Coefficients, batch: TrainingBatch) -> Coefficients:
+    """s (x - t): the error of H in eV."""
+    return map_coefficients(lambda x, t, s: (x - t) * s, predicted, batch.targets, batch.scales)
+
+
+def norms_of_blocks(weights: DegreeWeights, errors: Coefficients, n_elements: int) -> Tensor:
+    """The loss of errors in eV."""
+    total = weights.degrees.new_zeros(())
+    for group, e in errors.pairs.items():
+        if len(e):
+            norms = (e.square().sum(1) + EPSILON).sqrt()
+            total = total + 2 * (norms @ weights.pairs[group]).sum()
+    for s, e in errors.onsite.items():
+        if len(e):
+            norms = (weights.degrees @ e.square() + EPSILON).sqrt()
             total = total + (norms * weights.onsite[s]).sum()
-    return total / (batch.n_elements * MICRO_HARTREE)
+    return total / (n_elements * MICRO_HARTREE)
+
+
+def shift_free(errors: Coefficients, batch: GraphBatch) -> Coefficients:
+    """Errors of H less the c S of each sample that lies nearest: blind to H -> H + c S, which means the same.
+
+    c = <S, dH> / <S, S> over all elements, the least squares. It is differentiated through, so that the whole is a
+    projection: neither the loss nor its gradient has a part along S. (Were c held fixed, the gradient would have one, but
+    for the c at which the loss itself is smallest, a weighted median, for which there is no closed form.)
+    """
+    overlap = batch.operators["overlap"]
+    of_pairs = {g: batch.sample[batch.first[batch.pair_slice(k)]] for k, g in enumerate(errors.pairs)}
+    of_atoms = {s: batch.sample[batch.atom_slice(s)] for s in errors.onsite}
+    along = batch.distance.new_zeros(2, batch.n_samples)
+    for g, e in errors.pairs.items():
+        along = along.index_add(1, of_pairs[g], 2 * _products(overlap.pairs[g], e))
+    for s, e in errors.onsite.items():
+        along = along.index_add(1, of_atoms[s], _products(overlap.onsite[s], e))
+    c = along[0] / along[1]
+    return Coefficients(
+        {g: e - c[of_pairs[g]][:, None, None] * overlap.pairs[g] for g, e in errors.pairs.items()},
+        {s: e - c[of_atoms[s]][:, None, None] * overlap.onsite[s] for s, e in errors.onsite.items()},
+    )
+
+
+def _products(s: Tensor, e: Tensor) -> Tensor:
+    """<S, dH> and <S, S> of each block (2, N)."""
+    return torch.stack([(s * e).sum((1, 2)), s.square().sum((1, 2))])

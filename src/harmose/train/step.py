@@ -10,7 +10,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from harmose.data.dataset import TrainingBatch
 from harmose.nn.model import TwoStage, add
-from harmose.train.loss import block_loss, degree_weights
+from harmose.targets import Coefficients
+from harmose.train.assembly import Assembly
+from harmose.train.levels import LevelTable
+from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
+from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals
 from harmose.train.schedule import Phase, PhaseName
 
 BETAS = (0.9, 0.98)
@@ -25,22 +29,46 @@ class Handed:
 
 
 class PhaseLoss(nn.Module):
-    """The loss of a batch in a phase; `stage2` sees stage 1 as given, `joint` adds `stage1_weight` times stage 1's loss."""
+    """The loss of a batch in a phase; `stage2` sees stage 1 as given, `joint` adds `stage1_weight` times stage 1's loss.
 
-    def __init__(self, network: TwoStage, device: torch.device, stage1_weight: float):
+    Norms of blocks, and what `settings` adds; `levels` are those of all training samples where it needs them.
+    """
+
+    def __init__(
+        self,
+        network: TwoStage,
+        device: torch.device,
+        stage1_weight: float,
+        settings: LossSettings | None = None,
+        levels: LevelTable | None = None,
+    ):
         super().__init__()
         self.network, self.stage1_weight = network, stage1_weight
+        self.settings, self.levels = settings or LossSettings(), levels
         self.weights = degree_weights(network.space, device)
+        self.assembly = Assembly(network.space).to(device) if self.settings.on_levels else None
 
     def forward(self, handed: Handed, phase: PhaseName, generator: torch.Generator) -> Tensor:
         batch = handed.batch
         with torch.set_grad_enabled(phase != "stage2"):
             first = self.network.stage1(batch.graph)
         if phase == "stage1":
-            return block_loss(self.weights, first[0], batch)
+            return self.loss(first[0], batch)
         full = add(first[0], self.network.stage2(batch.graph, first, generator))
-        loss = block_loss(self.weights, full, batch)
-        return loss if phase == "stage2" else loss + self.stage1_weight * block_loss(self.weights, first[0], batch)
+        loss = self.loss(full, batch)
+        return loss if phase == "stage2" else loss + self.stage1_weight * self.loss(first[0], batch)
+
+    def loss(self, predicted: Coefficients, batch: TrainingBatch) -> Tensor:
+        """Of a prediction, in micro-Hartree."""
+        errors = physical_errors(predicted, batch)
+        if self.settings.shift_blind:
+            errors = shift_free(errors, batch.graph)
+        loss = norms_of_blocks(self.weights, errors, batch.n_elements)
+        if self.assembly is None or self.levels is None:
+            return loss
+        levels = self.levels(batch.names).to(batch.graph.distance.device)
+        m = between_orbitals(self.assembly(errors, batch.graph, levels.kpoints), levels)
+        return loss + sum(weight * LOSSES[name](m, levels) for name, weight in self.settings.weights.items())
 
 
 class Stepper:

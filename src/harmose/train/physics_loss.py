@@ -1,0 +1,97 @@
+"""Losses that know what H is for, from the error of H between the reference orbitals.
+
+With all reference orbitals C (`C^dagger S C = 1`, energies e) of a sample, at one k-point or for one spin,
+
+    M = C^dagger dH C
+
+is the error of H in an orthonormal basis. Three losses of it, all in micro-Hartree, and each the mean over samples:
+
+    overlap metric   sqrt( mean over p, q of |M_pq|^2 )              the norm of L^-1 dH L^-dagger for any L L^dagger = S
+    occupied         sqrt( mean over p occupied, any q, of |M_pq|^2, with weights 1 / (1 + |e_p - e_q| / E)^2 )
+    eigenvalues      mean over levels p of |e'_p - e_p|,             e' = eigenvalues of diag(e) + M, those of the prediction
+
+To first order a state p gains M_qp / (e_p - e_q) of state q and the energy M_pp, so that *occupied* weighs what changes the
+density and the occupied energies; core and far empty states, which hardly mix in, count less (E = 1 Rydberg). Comparing H
+between reference orbitals is the idea of WALoss (Li et al., Enhancing the scalability and applicability of Kohn-Sham
+Hamiltonians for molecular systems, ICLR 2025). The sums are over whole levels: rotating degenerate
+orbitals into each other changes none of them. `eigenvalues` is a sum of one function for all levels that are degenerate in
+the reference, and smooth where they meet, since reference levels within `levels.DEGENERATE` stand at their mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harmose.train.levels import Levels
+from harmose.units import MICRO_HARTREE, RYDBERG
+
+EPSILON = 1e-12
+"""eV^2 under each root."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the loss has besides the norms of blocks (`loss.block_loss`): weights of the losses of this module.
+
+    With `shift_blind` H and H + c S are the same to all of it.
+    """
+
+    shift_blind: bool = False
+    overlap_metric: float = 0.0
+    occupied: float = 0.0
+    eigenvalues: float = 0.0
+
+    @property
+    def on_levels(self) -> bool:
+        """Whether reference levels are needed."""
+        return bool(self.overlap_metric or self.occupied or self.eigenvalues)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Those that are on, by name."""
+        weights = {name: getattr(self, name) for name in LOSSES}
+        return {name: weight for name, weight in weights.items() if weight}
+
+
+def between_orbitals(error: Tensor, levels: Levels) -> Tensor:
+    """M = C^dagger dH C (B, O, m, m) of dense errors (B, O, s n, s n) in eV."""
+    c = levels.coefficients
+    return c.mH @ error.to(c.dtype) @ c
+
+
+def overlap_metric(m: Tensor, levels: Levels) -> Tensor:
+    """Root mean square of M, in micro-Hartree."""
+    return _root_mean_square(m, levels.exists[..., :, None] * levels.exists[..., None, :])
+
+
+def occupied(m: Tensor, levels: Levels) -> Tensor:
+    """Root mean square of the occupied rows of M, weighted as in the module's equation, in micro-Hartree."""
+    e = levels.energies
+    weight = (1 + (e[..., :, None] - e[..., None, :]).abs() / RYDBERG) ** -2
+    return _root_mean_square(m, weight.to(levels.exists) * levels.occupied[..., :, None] * levels.exists[..., None, :])
+
+
+def eigenvalues(m: Tensor, levels: Levels) -> Tensor:
+    """Mean absolute error of the counted energies, in micro-Hartree. NaN where M is not finite."""
+    if not m.isfinite().all():
+        return m.real.sum() * torch.nan
+    # in float64: rounding levels of -500 eV to float32 would cost 1e-5 eV
+    predicted = torch.linalg.eigvalsh(torch.diag_embed(levels.energies.double()) + m.to(_double(m)))
+    errors = ((predicted - levels.energies).square() + EPSILON).sqrt()
+    share = levels.counted / levels.counted.sum((1, 2), keepdim=True)
+    return (errors.to(share.dtype) * share).sum((1, 2)).mean() / MICRO_HARTREE
+
+
+LOSSES = {"overlap_metric": overlap_metric, "occupied": occupied, "eigenvalues": eigenvalues}
+
+
+def _root_mean_square(m: Tensor, weight: Tensor) -> Tensor:
+    squares = m.real.square() + m.imag.square() if m.is_complex() else m.square()
+    mean = (squares * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+    return (mean + EPSILON).sqrt().mean() / MICRO_HARTREE
+
+
+def _double(m: Tensor) -> torch.dtype:
+    return torch.complex128 if m.is_complex() else torch.float64
