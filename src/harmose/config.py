@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harmose.data.dataset import MEMORY
 from harmose.errors import ConfigError
 from harmose.nn.model import ModelSettings
+from harmose.train.physics_loss import LossSettings
 from harmose.train.schedule import Schedule
 
 SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -63,6 +64,7 @@ class TrainConfig(BaseModel):
     save_every: Seconds = 60.0
     overwrite: bool = False
     tensorboard: bool = True
+    loss: LossSettings = field(default_factory=LossSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     phases: Schedule = field(default_factory=Schedule)
 
@@ -77,7 +79,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     for override in overrides:
         _override(content, override)
     _check_keys(content, TrainConfig, str(path), "")
-    groups = {"model": asdict(ModelSettings()), "phases": asdict(Schedule())}
+    groups = {"loss": asdict(LossSettings()), "model": asdict(ModelSettings()), "phases": asdict(Schedule())}
     try:
         config = TrainConfig.model_validate(_merged(groups, content))
     except ValidationError as error:
@@ -182,6 +184,9 @@ def _check_sense(config: TrainConfig, where: str) -> None:
             raise ConfigError(f"{where}: phases.{name}: expected learning_rate above 0 and ema_decay from 0 to 1")
         if phase.clip is not None and not phase.clip > 0:
             raise ConfigError(f"{where}: phases.{name}.clip: expected a number above 0, or null, got {phase.clip}")
+    for key, value in config.loss.weights.items():
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{where}: loss.{key}: expected a number from 0, got {value}")
     for part in (config.model.encoder, config.model.refiner):
         for f in fields(part):
             value = getattr(part, f.name)

@@ -28,6 +28,7 @@ from harmose.radial_basis import overlap
 from harmose.targets import Coefficients
 from harmose.train.closed_form import prepare_closed_form
 from harmose.train.folder import open_folder
+from harmose.train.levels import LevelTable
 from harmose.train.log import Log
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
 from harmose.train.state import (
@@ -139,7 +140,8 @@ class Training:
         for module in (self.average, self.best):
             module.eval().requires_grad_(False)
         self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
-        self.loss = PhaseLoss(self.network, self.fabric.device, self.schedule.stage1_weight)
+        levels = self._levels() if config.loss.on_levels else None
+        self.loss = PhaseLoss(self.network, self.fabric.device, self.schedule.stage1_weight, config.loss, levels)
         # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
         if position.step:
             self.begin = self.now() - position.seconds
@@ -152,16 +154,29 @@ class Training:
     def _prepare_data(self) -> None:
         config, names = self.config, _training_names(self.store, self.config)
         target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
+        operators = ("overlap",) if config.loss.shift_blind else ()
         if not self.position.step:
             where, many_body = (config.out, config.closed_form), config.many_body
             self.log.say(prepare_closed_form(self.store, names, target, many_body, *where, self.log.show))
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
         baseline, unseen = read_baseline(config.out / BASELINE, target_space(self.store.basis, self.store.spin))
         left_out = unseen if config.many_body else None
-        self.dataset = load_dataset(self.store, names, baseline, target, int(config.memory), left_out)
+        reads = replace(target, operators=operators)
+        self.dataset = load_dataset(self.store, names, baseline, reads, int(config.memory), left_out)
         chosen = self.store.splits[config.val_split][: config.validation_samples]
         self.validation = Reference(self.store, chosen, baseline, target)
         self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, target)
+
+    def _levels(self) -> LevelTable:
+        """Of all training samples."""
+        names, done = self.dataset.names, 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            self.log.show("orbitals", done / len(names), f"{done} of {len(names)} samples")
+
+        return LevelTable(self.store, names, self.dataset.baseline.space, self.dataset.target, advance)
 
     def run(self) -> None:
         """All phases, the final validation, the model."""
