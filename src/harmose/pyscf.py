@@ -1,9 +1,11 @@
 """Between harmose's models and PySCF: converged DFT that starts from a prediction.
 
-`start(mf, model)` gives a mean-field object the predicted density as its guess; `matrix` brings any operator into
-PySCF's order and units; `compare_scf` counts the cycles that a prediction saves.
+`start(mf, model)` gives a mean-field object the predicted density as its guess, `run(mf, model)` converges it too; `matrix`
+brings any operator into PySCF's order and units; `compare_scf` and `compare_guesses` count the cycles that a prediction saves.
 """
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,9 +17,10 @@ from scipy.linalg import block_diag, eigh
 
 from harmose.basis import BasisSet
 from harmose.blocks import BlockMatrix
-from harmose.errors import LabellingError, ModelError
+from harmose.errors import LabellingError, MatrixError, ModelError, OutsideDomain
 from harmose.io.pyscf import PySCFSettings, from_blocks, has_basis, mean_field, molecule
 from harmose.physics.density import density_from_dense
+from harmose.scf_guard import Guard, refusal
 from harmose.spin import Spin
 
 
@@ -30,6 +33,13 @@ class Predictor(Protocol):
     def predict(self, atoms: Atoms) -> BlockMatrix: ...
 
 
+SAME_ENERGY = 1e-8
+"""Hartree: total energies closer than this are those of one state."""
+
+GUESSES = ("minao", "atom", "huckel", "mod_huckel", "sap", "vsap", "1e")
+"""PySCF's own guesses; `vsap` is for Kohn-Sham, closed shells only."""
+
+
 def start(mf: Any, model: Predictor) -> Any:
     """`mf` (PySCF's RKS or UKS, not yet run) with the predicted density as its guess; `mf.kernel()` starts from it.
 
@@ -37,16 +47,60 @@ def start(mf: Any, model: Predictor) -> Any:
     each spin of a UKS. A collinear model starts UKS, one of spinors GKS (`mf.with_soc = True`). Only the way to the converged
     result changes. Raises `ModelError` for a molecule outside the model's card (elements, basis, open shell), and for a
     mean field of another spin kind.
+
+    A guard (`harmose.scf_guard`) sits in PySCF's hook before the first cycle, not here: there the Fock matrix of the guess is
+    at hand, so that a good guess costs nothing more. A density that the guard refuses is replaced by that of the guess which `mf`
+    had before, with a warning (`OutsideDomain`): the cycles are then that guess's own, and one Fock build is lost. The same
+    for an H that is not finite. The second-order solver (`mf.newton()`) has no such hook and takes the density as it is.
     """
     spin = Spin(getattr(model.card, "spin", Spin.NONE))
     _check_mean_field(mf, spin)
     _check_molecule(mf.mol, model.card.basis)
     if spin is not Spin.COLLINEAR:
         _check_closed_shell(mf.mol)
-    density = predicted_density(mf.mol, model.predict(structure(mf.mol)))
-    both = spin is Spin.NONE and isinstance(mf, scf.uhf.UHF)
-    mf.init_guess = np.array([density / 2, density / 2]) if both else density
+    fallback = _own_guess(mf)
+    mf.init_guess = fallback
+    try:
+        density = predicted_density(mf.mol, model.predict(structure(mf.mol)))
+    except (MatrixError, ValueError, np.linalg.LinAlgError) as error:  # SciPy's refusal of what is not finite
+        warnings.warn(refusal(str(error), fallback), OutsideDomain, stacklevel=2)
+        return mf
+    if spin is Spin.NONE and isinstance(mf, (scf.uhf.UHF, scf.rohf.ROHF)):
+        density = np.array([density / 2, density / 2])
+    mf.init_guess, mf.pre_kernel = density, Guard(density.copy(), fallback)
+    mf._keys = mf._keys | {"pre_kernel"}  # else PySCF complains about the overwritten method
     return mf
+
+
+def _own_guess(mf: Any) -> Any:
+    """The guess that `mf` had before any prediction."""
+    hook = getattr(mf, "pre_kernel", None)
+    return hook.fallback if isinstance(hook, Guard) else mf.init_guess
+
+
+def run(mf: Any, model: Predictor) -> Any:
+    """`mf`, converged from the prediction, or from its own guess where that is the better way.
+
+    `start` and `mf.kernel()`, and two checks of the end. Unless it is the ground state, what converged may lie above it: the
+    predicted density is that of a determinant, so its energy bounds the ground state's from above, and an SCF that ends
+    higher than where it began has gone astray. Then, and when it does not converge, `mf` is run again from its own guess;
+    the lower of two converged states stays. (Whether a state that passes is the lowest, only PySCF's `mf.stability()` can tell.)
+    """
+    start(mf, model).kernel()
+    if not from_prediction(mf) or (mf.converged and mf.e_tot <= mf.pre_kernel.energy + SAME_ENERGY):
+        return mf
+    first = (mf.e_tot, mf.make_rdm1()) if mf.converged else None
+    mf.init_guess = mf.pre_kernel.fallback
+    mf.kernel()
+    if first is not None and not (mf.converged and mf.e_tot <= first[0] + SAME_ENERGY):
+        mf.kernel(dm0=first[1])
+    return mf
+
+
+def from_prediction(mf: Any) -> bool:
+    """Whether the predicted density is (still) the guess of `mf`: false once the guard has refused it."""
+    hook = getattr(mf, "pre_kernel", None)
+    return isinstance(hook, Guard) and isinstance(mf.init_guess, np.ndarray) and mf.init_guess is not hook.fallback
 
 
 def _check_mean_field(mf: Any, spin: Spin) -> None:
@@ -105,6 +159,22 @@ def structure(mol: gto.Mole) -> Atoms:
 
 
 @dataclass(frozen=True)
+class ScfRun:
+    """Self-consistency from one guess: PySCF's cycles, energy in Hartree; `refused`: the guard has put minao in its place."""
+
+    guess: str
+    cycles: int
+    converged: bool
+    energy: float
+    refused: bool = False
+
+    @property
+    def fock_builds(self) -> int:
+        """The guess's own, one for each cycle, PySCF's last check, and the refused guess's."""
+        return self.cycles + 1 + self.converged + self.refused
+
+
+@dataclass(frozen=True)
 class ScfComparison:
     """Self-consistency from PySCF's own guess and from a prediction; energies in Hartree."""
 
@@ -129,24 +199,65 @@ def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None =
     cycles are those that a user of PySCF sees. Raises `LabellingError` when one does not converge.
     """
     settings = settings if settings is not None else model_settings(model)
+    predicted, minao = compare_guesses(model, atoms, ("minao",), settings)
+    for run in (minao, predicted):
+        if not run.converged:
+            guess = "the prediction" if run is predicted else "the minao guess"
+            where = f"{atoms.get_chemical_formula()}: not converged from {guess} in {settings.max_cycle} cycles"
+            raise LabellingError(where)
+    return ScfComparison(minao.cycles, predicted.cycles, minao.energy, predicted.energy)
+
+
+def compare_guesses(
+    model: Predictor,
+    atoms: Atoms,
+    guesses: Iterable[str] = GUESSES,
+    settings: PySCFSettings | None = None,
+    damping: float | None = None,
+) -> list[ScfRun]:
+    """Converge `atoms` from the prediction, which is the first of the list, and from PySCF's `guesses`, where they exist.
+
+    `damping`: without DIIS, F <- (1 - damping) F + damping F_last; 0 is the plain iteration, which diverges for most molecules
+    wherever it starts: its response is too strong. None: PySCF's DIIS. Without `settings`: `model_settings`. What
+    does not converge in `settings.max_cycle` cycles is told by `converged`, not raised.
+    """
+    settings = settings if settings is not None else model_settings(model)
     mol = molecule(atoms, settings.basis, settings.spin)
-    started = start(mean_field(mol, settings), model)  # first: a molecule outside the card costs no SCF
-    reference = _converged(mean_field(mol, settings), atoms, "the minao guess")
-    predicted = _converged(started, atoms, "the prediction")
-    return ScfComparison(reference.cycles, predicted.cycles, float(reference.e_tot), float(predicted.e_tot))
+
+    def fresh() -> Any:
+        mf = mean_field(mol, settings)
+        if damping is not None:  # PySCF damps until the cycle in which its DIIS starts
+            mf.diis, mf.damp, mf.diis_start_cycle = None, damping, settings.max_cycle + 2
+        return mf
+
+    mf = start(fresh(), model)  # first: a molecule outside the card costs no SCF
+    mf.kernel()
+    refused = isinstance(getattr(mf, "pre_kernel", None), Guard) and not from_prediction(mf)
+    runs = [ScfRun("prediction", mf.cycles, bool(mf.converged), float(mf.e_tot), refused)]
+    for guess in guesses:
+        mf = fresh()
+        if not _exists(mf, guess):
+            continue
+        mf.init_guess = guess
+        mf.kernel()
+        runs.append(ScfRun(guess, mf.cycles, bool(mf.converged), float(mf.e_tot)))
+    return runs
+
+
+def _exists(mf: Any, guess: str) -> bool:
+    """Whether PySCF has the guess for this method and these elements."""
+    if not hasattr(mf, f"init_guess_by_{guess}"):
+        return False
+    try:
+        return bool(np.isfinite(mf.get_init_guess(mf.mol, guess)).all())
+    except (NotImplementedError, KeyError, ValueError, RuntimeError, AttributeError):
+        return False
 
 
 def model_settings(model: Predictor) -> PySCFSettings:
     """The settings that the model's labels were made with (`card.settings`), at PySCF's own convergence."""
     known = {k: v for k, v in model.card.settings.items() if k in PySCFSettings.__dataclass_fields__}
     return PySCFSettings(**{**known, "convergence": 1e-9, "convergence_gradient": None})
-
-
-def _converged(mf: Any, atoms: Atoms, guess: str) -> Any:
-    mf.kernel()
-    if not mf.converged:
-        raise LabellingError(f"{atoms.get_chemical_formula()}: not converged from {guess} in {mf.max_cycle} cycles")
-    return mf
 
 
 def _check_molecule(mol: gto.Mole, basis: BasisSet) -> None:
