@@ -190,16 +190,6 @@ def test_orbitals_beside_dft(tmp_path, water_store, water_atoms, capsys):
     assert [name for name in cells(capsys.readouterr().out) if name[0].isdigit()][-1].startswith("7")
 
 
-def test_scf_counts_cycles(tmp_path, water_atoms, capsys):
-    write_structures(tmp_path / "new.xyz", water_atoms(40))
-    assert main(["scf", "knowing", str(tmp_path / "new.xyz")]) == 0
-    out = capsys.readouterr().out
-    rows = cells(out)
-    saved = int(rows["minao"][0]) - int(rows["prediction"][0])
-    assert f"{saved} cycles saved" in out
-    assert float(rows["minao"][1]) == pytest.approx(float(rows["prediction"][1]), abs=1e-8)
-
-
 def test_a_real_model_goes_all_the_way(tmp_path, untrained_model, water_store, water_atoms, capsys):
     write_structures(tmp_path / "new.xyz", water_atoms(40))
     model, new = str(untrained_model), str(tmp_path / "new.xyz")

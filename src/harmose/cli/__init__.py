@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from harmose.cli import convert, data, models, periodic, work
+from harmose.cli import convert, data, models, periodic, scf, work
 from harmose.cli.options import examples
 from harmose.errors import HarmoseError, OutsideDomain
 
@@ -64,7 +64,9 @@ app.command(
         "harmose dos runs/graphene new.cif --reference graphene --out dos.png",
     )
 )(periodic.dos)
-app.command(epilog=examples("harmose scf runs/water new.xyz"))(models.scf)
+app.command(
+    epilog=examples("harmose scf runs/water new.xyz", "harmose scf runs/water new.xyz --guesses all --no-diis")
+)(scf.scf)
 app.command(epilog=examples("harmose version"))(work.version)
 
 # Typer has brought its own copy of click since 0.25: take the class from it, whichever it is.

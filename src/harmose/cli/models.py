@@ -1,4 +1,4 @@
-"""Commands that use a model: evaluate, predict, orbitals, scf."""
+"""Commands that use a model: evaluate, predict, orbitals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -291,26 +291,3 @@ def _orbital_table(
     table.add_section()
     row("gap", "", found.gap, None if dft is None else dft.gap)
     return table
-
-
-def scf(
-    model: ModelArgument,
-    structure: StructureArgument,
-    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-9,
-) -> None:
-    """Converge PySCF from its own guess and from the prediction; say how many cycles are saved."""
-    from rich.table import Table
-
-    from harmose.checkpoint import load
-    from harmose.pyscf import compare_scf, model_settings
-
-    atoms = one_structure(structure)
-    loaded = load(model)
-    with about(atoms.info["source"]):
-        result = compare_scf(loaded, atoms, replace(model_settings(loaded), convergence=convergence))
-    table = Table("guess", "SCF cycles", "energy (Ha)")
-    table.add_row("minao", str(result.cycles_minao), f"{result.energy_minao:.10f}")
-    table.add_row("prediction", str(result.cycles_predicted), f"{result.energy_predicted:.10f}")
-    console = terminal()
-    console.print(table)
-    console.print(f"{result.cycles_saved} cycles saved; the energies differ by {result.energy_difference:.1e} Ha")

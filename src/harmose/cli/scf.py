@@ -1,0 +1,75 @@
+"""The command scf: PySCF from its own guesses and from a prediction."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harmose.cli.options import ModelArgument, StructureArgument, about, one_structure, terminal
+from harmose.errors import ConfigError, LabellingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harmose.pyscf import ScfRun
+
+
+def scf(
+    model: ModelArgument,
+    structure: StructureArgument,
+    guesses: Annotated[
+        str, typer.Option(help="PySCF's guesses to compare with, by commas; `all` of minao, atom, huckel, ..., 1e.")
+    ] = "minao",
+    no_diis: Annotated[bool, typer.Option("--no-diis", help="Damped iteration instead of PySCF's DIIS.")] = False,
+    damping: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Of --no-diis: weight of the last F; 0 diverges for most molecules.")
+    ] = 0.5,
+    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-9,
+    max_cycle: Annotated[int, typer.Option(min=1, help="Cycles before a start counts as not converged.")] = 100,
+) -> None:
+    """Converge PySCF from its own guesses and from the prediction; say how many cycles are saved."""
+    from harmose.checkpoint import load
+    from harmose.pyscf import compare_guesses, model_settings
+
+    names = _names(guesses)
+    atoms = one_structure(structure)
+    loaded = load(model)
+    with about(atoms.info["source"]):
+        settings = replace(model_settings(loaded), convergence=convergence, max_cycle=max_cycle)
+        runs = compare_guesses(loaded, atoms, names, settings, damping if no_diis else None)
+        if not any(run.converged for run in runs):
+            raise LabellingError(f"not converged from any guess in {max_cycle} cycles")
+    console = terminal()
+    console.print(_table(runs))
+    console.print(_summary(runs))
+
+
+def _names(guesses: str) -> list[str]:
+    from harmose.pyscf import GUESSES
+
+    names = list(GUESSES) if guesses == "all" else [name.strip() for name in guesses.split(",") if name.strip()]
+    for name in names:
+        if name not in GUESSES:
+            raise ConfigError(f"--guesses: expected names among {', '.join(GUESSES)}, got {name!r}")
+    return ["minao", *(name for name in names if name != "minao")]
+
+
+def _table(runs: "Sequence[ScfRun]"):
+    from rich.table import Table
+
+    prediction, *others = runs
+    table = Table("guess", "SCF cycles", "energy (Ha)")
+    table.columns[1].justify = "right"
+    for run in (*others, prediction):
+        cycles = str(run.cycles) if run.converged else f"not in {run.cycles}"
+        name = f"{run.guess} (refused: minao)" if run.refused else run.guess
+        table.add_row(name, cycles, f"{run.energy:.10f}" if run.converged else "")
+    return table
+
+
+def _summary(runs: "Sequence[ScfRun]") -> str:
+    prediction, minao = runs[:2]
+    if not (prediction.converged and minao.converged):
+        return ""
+    saved, energies = minao.cycles - prediction.cycles, [run.energy for run in runs if run.converged]
+    return f"{saved} cycles saved; the energies differ by {max(energies) - min(energies):.1e} Ha"
