@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 
     signs: Tensor
 
-    def __init__(self, settings: EncoderSettings, n_species: int, l_max: int) -> None:
+    def __init__(self, settings: EncoderSettings, n_species: int, l_max: int, inputs: bool = False) -> None:
         super().__init__()
         s, self.l_max, self.n_species, self.settings = settings, l_max, n_species, settings
         self.features = RadialFeatures(s.radial)
@@ -134,20 +134,35 @@ class Encoder(nn.Module):
         self.density = nn.Linear(s.scalars, (l_max + 1) * s.channels)
         self.rescale = Rescale(s.channels)
         self.radial = nn.Linear(s.scalars, s.blocks * (s.scalars + l_max * s.doublets))
-        self.blocks = nn.ModuleList(EdgeBlock(s, n_species**2, l_max, first=k == 0) for k in range(s.blocks))
+        self.blocks = nn.ModuleList(
+            EdgeBlock(s, n_species**2, l_max, first=k == 0 and not inputs) for k in range(s.blocks)
+        )
         self.messages = nn.ModuleList(Messages(s, l_max) for _ in range(s.blocks))
         self.mix = nn.ModuleList(IrrepsLinear(l_max, s.channels, s.channels) for _ in range(s.blocks - 1))
         self.register_buffer("signs", torch.as_tensor(reversal_signs(l_max), dtype=torch.float32), persistent=False)
 
-    def forward(self, batch: GraphBatch) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
+    def forward(
+        self, batch: GraphBatch, inputs: tuple[AtomFeatures, EdgeFeatures] | None = None
+    ) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
+        """`inputs`: features that are known from the start, for an encoder made for them (`nn.inputs`)."""
         graph = self.directed(batch)
         scalars, radial = self.pair_features(batch, graph)
-        edges = EdgeFeatures(scalars, scalars[:, :0], scalars.new_zeros(0))
-        atoms = AtomFeatures(self.neighbour_density(scalars, graph, batch.n_atoms), scalars[:0])
+        density = self.neighbour_density(scalars, graph, batch.n_atoms)
+        if inputs is None:
+            edges, atoms = (
+                EdgeFeatures(scalars, scalars[:, :0], scalars.new_zeros(0)),
+                AtomFeatures(density, scalars[:0]),
+            )
+        else:
+            known, read = inputs
+            edges, atoms = (
+                read._replace(scalars=scalars + read.scalars),
+                known._replace(natural=density + known.natural),
+            )
         for k, (block, messages) in enumerate(zip(self.blocks, self.messages, strict=True)):
             edges = block(atoms, edges, radial[k], graph)
             sent = messages(edges, graph, batch.n_atoms)
-            if k == 0:
+            if k == 0 and inputs is None:
                 atoms = AtomFeatures(atoms.natural, torch.zeros_like(sent.unnatural))
             natural = self.mix[k](atoms.natural) if k < len(self.mix) else atoms.natural
             atoms = AtomFeatures(natural + sent.natural, atoms.unnatural + sent.unnatural)

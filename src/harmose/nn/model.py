@@ -8,6 +8,7 @@ from torch import nn
 from harmose.batch import GraphBatch
 from harmose.nn.encoder import DirectedEdges, Encoder, EncoderSettings
 from harmose.nn.heads import Heads
+from harmose.nn.inputs import Inputs, InputSettings
 from harmose.nn.layers import calibrate
 from harmose.nn.so2 import EdgeFeatures
 from harmose.nn.transformer import Refiner, RefinerSettings
@@ -28,11 +29,12 @@ Stage1Output = tuple[Coefficients, EdgeFeatures, DirectedEdges]
 class TwoStage(nn.Module):
     """Graphs -> normalised coefficients of all blocks (`targets.Coefficients`); `baseline` brings them back to eV."""
 
-    def __init__(self, space: TargetSpace, settings: ModelSettings) -> None:
+    def __init__(self, space: TargetSpace, settings: ModelSettings, inputs: InputSettings | None = None) -> None:
         super().__init__()
-        e = settings.encoder
+        e, inputs = settings.encoder, inputs or InputSettings()
         self.space, self.settings = space, settings
-        self.encoder = Encoder(e, len(space.elements), space.l_max)
+        self.inputs = Inputs(space, inputs, e) if inputs.operators else None
+        self.encoder = Encoder(e, len(space.elements), space.l_max, self.inputs is not None)
         self.heads = Heads(space, e.channels, e.unnatural_channels, e.scalars, e.pseudoscalars, e.doublets)
         self.refiner = Refiner(space, settings.refiner, e)
 
@@ -43,7 +45,7 @@ class TwoStage(nn.Module):
 
     def stage1(self, batch: GraphBatch) -> Stage1Output:
         """The baseline H1, and the edge features and directed edges that stage 2 reads."""
-        atoms, edges, graph = self.encoder(batch)
+        atoms, edges, graph = self.encoder(batch, None if self.inputs is None else self.inputs(batch))
         return self.heads(atoms.natural, atoms.unnatural, edges, batch), edges, graph
 
     def stage2(self, batch: GraphBatch, first: Stage1Output, generator: torch.Generator | None = None) -> Coefficients:
@@ -62,7 +64,8 @@ class TwoStage(nn.Module):
             parameter.zero_()
 
     def stage1_parameters(self) -> list[nn.Parameter]:
-        return [*self.encoder.parameters(), *self.heads.parameters()]
+        read = [] if self.inputs is None else list(self.inputs.parameters())
+        return [*read, *self.encoder.parameters(), *self.heads.parameters()]
 
     def stage2_parameters(self) -> list[nn.Parameter]:
         return list(self.refiner.parameters())

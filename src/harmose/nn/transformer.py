@@ -9,17 +9,18 @@ that freedom is the symmetry mode: `exact_map.ExactMap` or `free_map.LearnedMap`
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harmose.batch import GraphBatch
 from harmose.nn.attention import Attention
+from harmose.nn.coefficients import CoefficientReader, end_to_end
 from harmose.nn.encoder import DirectedEdges, EncoderSettings, Messages, of_both_atoms
 from harmose.nn.exact_map import ExactMap
 from harmose.nn.free_map import LearnedMap
 from harmose.nn.heads import Heads
 from harmose.nn.layers import Rescale, Standardize
 from harmose.nn.refiner_settings import RefinerSettings
-from harmose.nn.so2 import DoubletLinear, EdgeFeatures, sizes_of_doublets
+from harmose.nn.so2 import EdgeFeatures, sizes_of_doublets
 from harmose.targets import Coefficients, TargetSpace
 
 __all__ = ["Refiner", "RefinerSettings"]
@@ -81,7 +82,7 @@ class Refiner(nn.Module):
     def _read(self, baseline: Coefficients) -> EdgeFeatures:
         """Stage 1's coefficients of every directed edge as features: all pairs ahead, then all reversed."""
         parts = [reader(baseline.pairs[g]) for g, reader in zip(self.groups, self.coefficients, strict=True)]
-        return _end_to_end([ahead for ahead, _ in parts] + [back for _, back in parts])
+        return end_to_end([ahead for ahead, _ in parts] + [back for _, back in parts])
 
 
 def _widths_seen(settings: RefinerSettings, encoder: EncoderSettings, l_max: int) -> EncoderSettings:
@@ -97,46 +98,3 @@ def _widths_seen(settings: RefinerSettings, encoder: EncoderSettings, l_max: int
     if not s.covariant:
         scalars += pseudoscalars + l_max * doublets
     return EncoderSettings(scalars=scalars, doublets=doublets, pseudoscalars=pseudoscalars)
-
-
-def _end_to_end(parts: list[EdgeFeatures]) -> EdgeFeatures:
-    """Features of the edges of all parts, one part after the other."""
-    scalars, pseudoscalars, doublets = zip(*parts, strict=True)
-    return EdgeFeatures(torch.cat(scalars), torch.cat(pseudoscalars), torch.cat(doublets, 1))
-
-
-class CoefficientReader(nn.Module):
-    """Coefficients (P, S, K) of one group -> edge features of the pairs and of their reversals."""
-
-    column: Tensor
-    sign: Tensor
-
-    def __init__(self, space: TargetSpace, group: tuple[int, int], settings: RefinerSettings) -> None:
-        super().__init__()
-        s, layout = settings, space.pair_layout(group)
-        self.n_natural = layout.n_natural
-        n_unnatural = layout.n_irreps - layout.n_natural
-        self.natural = nn.ModuleList(nn.Linear(layout.n_natural, s.scalars) for _ in range(2))
-        self.unnatural = nn.ModuleList(nn.Linear(n_unnatural, s.pseudoscalars, bias=False) for _ in range(2))
-        self.around = nn.ModuleList(DoubletLinear(space.l_max, layout.n_irreps, s.doublets) for _ in range(2))
-        column, sign = layout.reversal
-        if group[0] == group[1]:
-            self.natural[1], self.unnatural[1], self.around[1] = self.natural[0], self.unnatural[0], self.around[0]
-        else:
-            column = range(layout.n_irreps)
-        self.register_buffer("column", torch.argsort(torch.as_tensor(list(column))), persistent=False)
-        self.register_buffer("sign", torch.as_tensor(sign, dtype=torch.float32), persistent=False)
-
-    def forward(self, coefficients: Tensor) -> tuple[EdgeFeatures, EdgeFeatures]:
-        back = (coefficients * self.sign)[..., self.column]
-        return self._features(coefficients, 0), self._features(back, 1)
-
-    def _features(self, coefficients: Tensor, direction: int) -> EdgeFeatures:
-        n_pairs, n_slots, width = coefficients.shape
-        axial = coefficients[:, 0]
-        around = coefficients[:, 1:].reshape(n_pairs, n_slots // 2, 2, width).transpose(0, 1)
-        return EdgeFeatures(
-            self.natural[direction](axial[:, : self.n_natural]),
-            self.unnatural[direction](axial[:, self.n_natural :]),
-            self.around[direction](around),
-        )
