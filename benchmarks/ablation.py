@@ -25,7 +25,8 @@ from rich.console import Console
 from harmose.checkpoint import Model, load
 from harmose.closed_form.baseline import Baseline
 from harmose.config import TrainConfig, load_config
-from harmose.data.dataset import chunks, target_space
+from harmose.data.dataset import chunks
+from harmose.data.joining import target_space
 from harmose.data.store import Store
 from harmose.errors import ConfigError, HarmoseError, OutsideDomain
 from harmose.evaluate.evaluation import Evaluation

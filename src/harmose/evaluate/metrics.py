@@ -25,6 +25,7 @@ from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals,
 from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
+from harmose.uncertainty.prediction import Uncertainty
 from harmose.units import HARTREE
 
 DEGENERATE = 1e-5 * HARTREE
@@ -38,6 +39,8 @@ class Prediction:
     sample: Sample
     stage1: BlockMatrix
     full: BlockMatrix
+    uncertainty: Uncertainty | None = None
+    """Bounds of the full model's errors, of a model that is calibrated."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,10 @@ def _solved_spins(prediction: Prediction) -> dict[str, tuple[MolecularOrbitals, 
     try:
         dft = spin_orbitals(sample.hamiltonian, s, n)
         occupied = [orbitals.n_occupied for orbitals in dft]
-        stages = {"stage1": prediction.stage1, "full": prediction.full}
-        return {"dft": dft, **{name: spin_orbitals(h, s, n, occupied) for name, h in stages.items()}}
+        solved = {"dft": dft, "full": spin_orbitals(prediction.full, s, n, occupied)}
+        if prediction.stage1 is prediction.full:
+            return {**solved, "stage1": solved["full"]}
+        return {**solved, "stage1": spin_orbitals(prediction.stage1, s, n, occupied)}
     except HarmoseError as error:
         raise MatrixError(f"sample {sample.name}: {error}") from None
 
@@ -216,8 +221,10 @@ def _spectral_errors(prediction: Prediction) -> dict[str, dict[str, float | None
     """By stage the errors of a molecule's orbitals or of a crystal's bands; empty where neither can be compared."""
     stages = {"stage1": prediction.stage1, "full": prediction.full}
     if prediction.sample.structure.pbc.any():
-        found = sample_band_errors(prediction.sample, stages)
-        return {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in found.items()}
+        same = prediction.stage1 is prediction.full
+        found = sample_band_errors(prediction.sample, {"full": prediction.full} if same else stages)
+        errors = {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in found.items()}
+        return {"stage1": errors["full"], **errors} if same and errors else errors
     orbitals = _solved_spins(prediction)
     if orbitals is None:
         return {}
