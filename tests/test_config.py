@@ -35,6 +35,8 @@ def test_water_shows_every_key():
     config = load_config(SHIPPED, ["data=x", "out=y"])
     assert set(shown["model"]["encoder"]) == set(vars(config.model.encoder))
     assert set(shown["model"]["refiner"]) == set(vars(config.model.refiner))
+    assert shown["loss"] == vars(config.loss)
+    assert shown["inputs"] == vars(config.inputs)
 
 
 @pytest.mark.parametrize(

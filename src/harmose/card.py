@@ -11,6 +11,7 @@ from harmose.basis import BasisSet
 from harmose.data.joining import Target, target_space
 from harmose.errors import FormatError, HarmoseError
 from harmose.nn.encoder import EncoderSettings
+from harmose.nn.inputs import InputSettings
 from harmose.nn.model import ModelSettings
 from harmose.nn.refiner_settings import RefinerSettings, Symmetry
 from harmose.spin import Spin
@@ -51,6 +52,8 @@ class Card:
     model: ModelSettings
     l_max: int
     needs_prior: bool = False
+    inputs: InputSettings = field(default_factory=InputSettings)
+    """What stage 1 reads besides the structure."""
     gauge: str = "none"
     """`none`: the zero of energy is that of the labels. Otherwise a prediction's Fermi level is zero: with `fermi` because
     H - E_F S was learned, with `solved` because it is found from the prediction's own bands."""
@@ -96,6 +99,7 @@ class Card:
             "code": self.code,
             "spin": self.spin.value,
             "model": asdict(self.model),
+            "inputs": asdict(self.inputs),
         }
         return json.dumps(content, indent=1, default=dict)
 
@@ -132,8 +136,11 @@ def _card(content: dict[str, Any]) -> Card:
         raise ValueError(f"l_max {l_max} does not belong to the basis set")
     if content.get("gauge", "none") not in GAUGES:
         raise ValueError(f"gauge {content['gauge']!r}")
+    inputs = InputSettings(**content.get("inputs", {}))
+    if not all(type(value) is bool for value in asdict(inputs).values()):
+        raise ValueError(f"inputs {content['inputs']!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
-    return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "l_max": l_max})
+    return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "inputs": inputs, "l_max": l_max})
 
 
 def _check_network(settings: ModelSettings) -> None:

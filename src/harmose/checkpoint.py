@@ -91,7 +91,7 @@ def _folder(name_or_path: str | Path) -> Path:
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
     space = target_space(card.basis, card.spin)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and soon replaced
-        network = TwoStage(space, card.model)
+        network = TwoStage(space, card.model, card.inputs)
     expected = network.state_dict()
     found = _with_prefix(tensors, "network.")
     missing = sorted(set(expected) - set(found))

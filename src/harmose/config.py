@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harmose.data.dataset import MEMORY
 from harmose.errors import ConfigError
+from harmose.nn.inputs import InputSettings
 from harmose.nn.model import ModelSettings
 from harmose.train.physics_loss import LossSettings
 from harmose.train.schedule import Schedule
@@ -64,6 +65,7 @@ class TrainConfig(BaseModel):
     save_every: Seconds = 60.0
     overwrite: bool = False
     tensorboard: bool = True
+    inputs: InputSettings = field(default_factory=InputSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     phases: Schedule = field(default_factory=Schedule)
@@ -79,7 +81,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     for override in overrides:
         _override(content, override)
     _check_keys(content, TrainConfig, str(path), "")
-    groups = {"loss": asdict(LossSettings()), "model": asdict(ModelSettings()), "phases": asdict(Schedule())}
+    groups = {
+        "inputs": asdict(InputSettings()),
+        "loss": asdict(LossSettings()),
+        "model": asdict(ModelSettings()),
+        "phases": asdict(Schedule()),
+    }
     try:
         config = TrainConfig.model_validate(_merged(groups, content))
     except ValidationError as error:

@@ -9,17 +9,17 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from harmose.batch import graph_batch
-from harmose.blocks import BlockMatrix
+from harmose.blocks import BlockMatrix, empty_matrix
 from harmose.card import Card
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.novelty import LIMIT
 from harmose.data.dataset import restore
-from harmose.data.joining import Joined, join
+from harmose.data.joining import Joined, join, joined_batch, with_spin
 from harmose.errors import ModelError, OutsideDomain
 from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import build_graph
 from harmose.nn.model import TwoStage
+from harmose.radial_basis import overlap
 from harmose.structure import check_structure
 from harmose.targets import to_matrix
 
@@ -51,9 +51,9 @@ class Model:
             return []
         space = self.baseline.space
         graphs = [build_graph(atoms, space.basis) for atoms in structures]
-        joined = join(space, graphs)
+        joined, priors = join(space, graphs), self._priors(structures, priors)
         device = next(self.network.parameters()).device
-        batch = graph_batch(space, joined.graph, joined.oriented).to(device)
+        batch = joined_batch(space, joined, self._operators(structures, priors)).to(device)
         with torch.no_grad():
             predicted = self.network(batch, stage)
         try:
@@ -70,9 +70,29 @@ class Model:
             return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
         if not self.card.needs_prior:
             return matrices
-        given = priors if priors is not None else [None] * len(matrices)
-        pairs = zip(matrices, structures, given, strict=True)
-        return [matrix + self._prior(atoms, prior, matrix) for matrix, atoms, prior in pairs]
+        return [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
+
+    def _priors(
+        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None
+    ) -> list[BlockMatrix | None]:
+        """H0 of each structure, given or computed; None where the model neither reads nor adds it."""
+        if not (self.card.needs_prior or self.card.inputs.prior):
+            return [None] * len(structures)
+        given, space = priors if priors is not None else [None] * len(structures), self.baseline.space
+        graphs = [build_graph(atoms, space.basis) for atoms in structures]
+        like = [empty_matrix(space.basis, g.numbers, g.pairs, space.spin) for g in graphs]
+        return [self._prior(*each) for each in zip(structures, given, like, strict=True)]
+
+    def _operators(
+        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
+    ) -> dict[str, list[BlockMatrix]]:
+        """H0 and S of each structure, as far as the network reads them; S is computed."""
+        space, found = self.baseline.space, {}
+        if self.card.inputs.prior:
+            found["prior"] = [prior for prior in priors if prior is not None]
+        if self.card.inputs.overlap:
+            found["overlap"] = [with_spin(overlap(atoms, space.basis), space.spin) for atoms in structures]
+        return found
 
     def _warn(self, joined: Joined) -> None:
         """`OutsideDomain`, one line for each structure with an atom of unfamiliar surroundings."""

@@ -129,7 +129,7 @@ class Training:
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self._prepare_data()
         torch.manual_seed(config.seed)
-        self.network = TwoStage(self.dataset.baseline.space, config.model)
+        self.network = TwoStage(self.dataset.baseline.space, config.model, config.inputs)
         if not position.step:
             self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
             self.network.silence()
@@ -154,7 +154,8 @@ class Training:
     def _prepare_data(self) -> None:
         config, names = self.config, _training_names(self.store, self.config)
         target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
-        operators = ("overlap",) if config.loss.shift_blind else ()
+        inputs = config.inputs.operators
+        operators = tuple(dict.fromkeys((*inputs, *(["overlap"] if config.loss.shift_blind else []))))
         if not self.position.step:
             where, many_body = (config.out, config.closed_form), config.many_body
             self.log.say(prepare_closed_form(self.store, names, target, many_body, *where, self.log.show))
@@ -164,8 +165,8 @@ class Training:
         reads = replace(target, operators=operators)
         self.dataset = load_dataset(self.store, names, baseline, reads, int(config.memory), left_out)
         chosen = self.store.splits[config.val_split][: config.validation_samples]
-        self.validation = Reference(self.store, chosen, baseline, target)
-        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, target)
+        self.validation = Reference(self.store, chosen, baseline, replace(target, operators=inputs))
+        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, reads)
 
     def _levels(self) -> LevelTable:
         """Of all training samples."""
@@ -359,6 +360,7 @@ class Training:
             model=self.config.model,
             l_max=space.l_max,
             needs_prior=self.dataset.target.prior,
+            inputs=self.config.inputs,
             gauge=self.config.gauge,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
             settings=_label_settings(self.store, self.dataset.names),
