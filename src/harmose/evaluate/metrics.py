@@ -25,7 +25,6 @@ from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals,
 from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
-from harmose.uncertainty.prediction import Uncertainty
 from harmose.units import HARTREE
 
 DEGENERATE = 1e-5 * HARTREE
@@ -39,8 +38,6 @@ class Prediction:
     sample: Sample
     stage1: BlockMatrix
     full: BlockMatrix
-    uncertainty: Uncertainty | None = None
-    """Bounds of the full model's errors, of a model that is calibrated."""
 
 
 @dataclass(frozen=True)
