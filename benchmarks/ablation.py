@@ -149,13 +149,14 @@ class Bench:
 
     def _widths(self, whole: Variant, own: Variant) -> list[str]:
         """Widths with which stage 1 has as many parameters as both stages of another variant."""
-        model = self._load(own.name, 0, whole.change).model
-        goal = sum(p.numel() for p in TwoStage(self.space, model).parameters())
+        config = self._load(own.name, 0, whole.change)
+        model, inputs = config.model, config.inputs
+        goal = sum(p.numel() for p in TwoStage(self.space, model, inputs).parameters())
         low, high = 1.0, 8.0
         for _ in range(12):
             factor = (low * high) ** 0.5
             wide = replace(model, encoder=_scaled(model.encoder, factor))
-            n = sum(p.numel() for p in TwoStage(self.space, wide).stage1_parameters())
+            n = sum(p.numel() for p in TwoStage(self.space, wide, inputs).stage1_parameters())
             low, high = (factor, high) if n < goal else (low, factor)
         return [f"model.encoder.{k}={v}" for k, v in asdict(_scaled(model.encoder, low)).items() if k in WIDTHS]
 
