@@ -136,13 +136,14 @@ def table(rows: Sequence[Row], iteration: str) -> str:
     ]
     for guess in dict.fromkeys(row.guess for row in mine):
         of = [row for row in mine if row.guess == guess]
-        done = [row for row in of if row.converged and minao[row.molecule].converged]
+        cycles = [row.cycles for row in of if row.converged]
+        pairs = [(row, minao[row.molecule].cycles) for row in of if row.converged and minao[row.molecule].converged]
         counts = f"{len(of):9d}"
-        if done:
-            cycles = [row.cycles for row in done]
-            share = statistics.mean(row.cycles / minao[row.molecule].cycles for row in done)
-            worst = max(row.cycles + row.refused - minao[row.molecule].cycles for row in done)
-            counts += f"   {statistics.mean(cycles):6.2f} ({min(cycles)} to {max(cycles)})   {share:6.1%}   {worst:+8d}"
+        if cycles:
+            counts += f"   {statistics.mean(cycles):6.2f} ({min(cycles)} to {max(cycles)})"
+        if pairs:
+            share = statistics.mean(row.cycles / n for row, n in pairs)
+            counts += f"   {share:6.1%}   {max(row.cycles + row.refused - n for row, n in pairs):+8d}"
         failed = sum(not row.converged for row in of)
         lines.append(f"{guess:<20} {counts:<60} {failed:14d} {sum(row.refused for row in of):10d}")
     return "\n".join(lines)

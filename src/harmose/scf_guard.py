@@ -21,8 +21,13 @@ from pyscf import scf
 
 from harmose.errors import OutsideDomain
 
-LIMIT = 0.02
-"""Fraction of the electrons that the first step may move. PySCF's minao moves 8 to 10 % of them."""
+LIMIT = 0.005
+"""Fraction of the electrons that the first step may move; PySCF's minao moves 8 to 10 %.
+
+`benchmarks/scf_guard.py`, 90 spoiled starts of five molecules (random errors, Fock matrices of other geometries and of superposed
+atoms, shifted atoms): below 0.5 % none took more cycles than minao, below 2 % none more than one more, and all that
+took two or more moved above 5 %.
+"""
 
 
 @dataclass
