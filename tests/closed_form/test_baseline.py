@@ -8,7 +8,7 @@ from ase import Atoms
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.fit import Training, fit_baseline
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.joining import Target, measure
+from harmose.data.dataset import Target, measure
 from harmose.errors import ModelError
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation
@@ -138,8 +138,8 @@ def test_an_incomplete_state_is_refused(fitted):
 def test_a_state_that_points_at_edges_that_are_not_there(fitted):
     space, baseline, _ = fitted
     state = to_state(baseline)
-    name = next(k for k in state if k.endswith("field.edge"))
-    state[name] = state[name] + 10**6
+    name = next(k for k in state if k.endswith("field.count"))
+    state[name] = state[name] + 1
     with pytest.raises(ModelError, match="not complete"):
         from_state(space, state)
 
@@ -152,6 +152,27 @@ def test_predictions_do_not_depend_on_how_many_edges_are_in_memory(training, fit
         torch.testing.assert_close(parts.pairs[group], x, atol=1e-9, rtol=0)
     for signature, x in whole.onsite.items():
         torch.testing.assert_close(parts.onsite[signature], x, atol=1e-9, rtol=0)
+
+
+def test_fits_do_not_depend_on_how_much_is_in_memory(training, fitted, monkeypatch):
+    whole = fitted[1].values(training.oriented)
+    for name, value in (("fit.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("baseline.AT_ONCE", 20_000)):
+        monkeypatch.setattr(f"harmose.closed_form.{name}", value)
+    parts = fit_baseline(training)[0].values(training.oriented)
+    for group, x in whole.pairs.items():
+        torch.testing.assert_close(parts.pairs[group], x, atol=1e-6, rtol=0)
+    for signature, x in whole.onsite.items():
+        torch.testing.assert_close(parts.onsite[signature], x, atol=1e-6, rtol=0)
+
+
+def test_columns_without_weights_are_not_written(fitted):
+    _, baseline, _ = fitted
+    state = to_state(baseline)
+    kind, fit = next((kind, fit) for kind, fit in baseline.pairs.items() if len(fit.linear) > 1)
+    for name, weights in (("field.weights_1", fit.many_body.weights[1]), ("linear.1", fit.linear[1])):
+        used = np.flatnonzero(weights.any(0))
+        assert 0 < len(used) < weights.shape[1]  # s-s has no component of order 1
+        assert state[f"pair.{kind}.{name}"].shape[1] == len(used)
 
 
 @pytest.mark.parametrize("limits", [{"MOST_PAIRS": 50}, {"COMPARED": 2000}])

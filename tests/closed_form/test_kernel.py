@@ -6,12 +6,12 @@ import pytest
 from harmose.closed_form.kernel import (
     DAMPING,
     OF_PAIRS,
-    ORDERS,
     POWER,
     Compared,
     Environments,
     edge_kernels,
     environments,
+    weighted,
 )
 from harmose.closed_form.triangles import Triangles
 
@@ -41,15 +41,12 @@ def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> T
 def test_it_is_the_integral_over_turns_and_mirror_images():
     (one, r), (other, s) = scene(0), scene(1)
     a, b = seen(one, r), seen(other, s)
-    kernels = edge_kernels(a, Compared(b), 3)
+    kernels = edge_kernels(a, Compared(b), range(4))
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     images = {m: [seen(changed(one, -x, m), r).doublets for x in angles] for m in (False, True)}
-    weights = (
-        np.where(np.arange(ORDERS + 1), 2, 1)[:, None, None] / np.where(np.arange(ORDERS + 1), 2, 1)[:, None, None]
-    )
 
     def overlaps(mirror: bool) -> np.ndarray:
-        return np.array([np.einsum("meq,mfq->ef", x, b.doublets.conj() * weights).real for x in images[mirror]])
+        return np.array([np.einsum("meq,mfq->ef", x, b.doublets) for x in images[mirror]])
 
     lengths = (r[:, None] - s) ** 2 / 2 / OF_PAIRS.spread**2 + (r[:, None] + s - 2.2) / OF_PAIRS.reach
     envelope = np.exp(-lengths)
@@ -66,8 +63,8 @@ def test_it_is_the_integral_over_turns_and_mirror_images():
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_turning_an_edge_turns_its_rows(order):
     (one, r), (other, s) = scene(0), scene(1)
-    kernel = edge_kernels(seen(one, r), Compared(seen(other, s)), order)[order]
-    turned = edge_kernels(seen(changed(one, 0.7), r), Compared(seen(other, s)), order)[order]
+    kernel = edge_kernels(seen(one, r), Compared(seen(other, s)), [order])[0]
+    turned = edge_kernels(seen(changed(one, 0.7), r), Compared(seen(other, s)), [order])[0]
     cos, sin = np.cos(0.7 * order), np.sin(0.7 * order)
     even, odd = np.split(kernel, 2)
     np.testing.assert_allclose(turned, np.concatenate([cos * even - sin * odd, sin * even + cos * odd]), atol=1e-13)
@@ -75,8 +72,8 @@ def test_turning_an_edge_turns_its_rows(order):
 
 def test_a_mirror_image_turns_odd_halves_and_pseudoscalars_over():
     (one, r), (other, s) = scene(0), scene(1)
-    kernels = edge_kernels(seen(one, r), Compared(seen(other, s)), 2)
-    mirrored = edge_kernels(seen(changed(one, mirror=True), r), Compared(seen(other, s)), 2)
+    kernels = edge_kernels(seen(one, r), Compared(seen(other, s)), range(3))
+    mirrored = edge_kernels(seen(changed(one, mirror=True), r), Compared(seen(other, s)), range(3))
     np.testing.assert_allclose(mirrored[0][0], kernels[0][0], atol=1e-13)
     np.testing.assert_allclose(mirrored[0][1], -kernels[0][1], atol=1e-13)
     np.testing.assert_allclose(mirrored[2][:EDGES], kernels[2][:EDGES], atol=1e-13)
@@ -85,7 +82,7 @@ def test_a_mirror_image_turns_odd_halves_and_pseudoscalars_over():
 
 def test_it_is_a_positive_symmetric_kernel():
     a = seen(*scene(0))
-    for k, kernel in enumerate(edge_kernels(a, Compared(a), 4)):
+    for k, kernel in enumerate(edge_kernels(a, Compared(a), range(5))):
         for matrix in kernel if k == 0 else [kernel]:
             np.testing.assert_allclose(matrix, matrix.T, atol=1e-13)
             assert np.linalg.eigvalsh(matrix).min() > -1e-12
@@ -94,4 +91,22 @@ def test_it_is_a_positive_symmetric_kernel():
 def test_without_third_atoms_there_is_no_likeness():
     empty = Triangles(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), np.zeros(0, complex))
     alone = seen(empty, np.array([1.0, 2.0]))
-    assert not np.any(edge_kernels(alone, Compared(seen(*scene(0))), 2)[0])
+    assert not np.any(edge_kernels(alone, Compared(seen(*scene(0))), [0])[0])
+
+
+@pytest.mark.parametrize("at_once", [1, 10**6])
+def test_weighted_sums_are_those_of_the_kernels(at_once, monkeypatch):
+    monkeypatch.setattr("harmose.closed_form.kernel.AT_ONCE", at_once)
+    generator, a, b = np.random.default_rng(2), seen(*scene(0)), Compared(seen(*scene(1)))
+    weights = [generator.normal(size=(EDGES * (2 if m else 1), 7)) for m in range(4)]
+    (scalar, pseudoscalar), *around = edge_kernels(a, b, range(4))
+    expected = [np.concatenate([scalar @ weights[0][:, :3], pseudoscalar @ weights[0][:, 3:]], 1)]
+    expected += [kernel @ w for kernel, w in zip(around, weights[1:], strict=True)]
+    for found, x in zip(weighted(a, b, weights, 3), expected, strict=True):
+        np.testing.assert_allclose(found, x, atol=1e-13)
+
+
+def test_one_order_alone_is_that_of_all_together():
+    a, b = seen(*scene(0)), Compared(seen(*scene(1)))
+    for m, kernel in enumerate(edge_kernels(a, b, range(5))):
+        np.testing.assert_allclose(edge_kernels(a, b, [m])[0], kernel, atol=1e-14)

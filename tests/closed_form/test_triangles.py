@@ -1,11 +1,25 @@
 """Triangles against loops over atoms, and their moments under a turn of the whole molecule."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
 from harmose.basis import BasisSet, Shell
-from harmose.closed_form.triangles import RADIUS, cells, directed_pairs, find_triangles, moments, three_centre
+from harmose.closed_form.surroundings import Surroundings
+from harmose.closed_form.triangles import (
+    ALONG,
+    ASIDE,
+    CELL,
+    GRID,
+    RADIUS,
+    cells,
+    directed_pairs,
+    find_triangles,
+    from_positions,
+    three_centre,
+)
 from harmose.graph import build_graph
 from harmose.so3.wigner import random_rotation
 from harmose.targets import TargetSpace
@@ -13,20 +27,28 @@ from harmose.targets import TargetSpace
 BASIS = BasisSet("s", {1: (Shell(1, 0),), 6: (Shell(1, 0),), 8: (Shell(1, 0),)}, {1: 5.0, 6: 5.0, 8: 5.0})
 
 
-def near_cells(sides):
-    return cells(sides, fade=3.0)
+FADE = 3.0
+
+
+def three_centre_moments(triangles, distance, orders):
+    return three_centre(triangles, distance, 3, orders)
+
+
+def cell_moments(triangles, distance, orders):
+    return cells(triangles, len(distance), 3, FADE, orders)
 
 
 def surroundings(atoms, basis=BASIS):
-    """Directed pairs and triangles of a structure."""
+    """Directed pairs, triangles and frames of a structure."""
     oriented = TargetSpace(basis, 2).orient(build_graph(atoms, basis))
     pairs = directed_pairs(oriented)
-    return pairs, find_triangles(pairs, oriented.wigner(1).numpy())
+    frames = Surroundings(TargetSpace(basis, 2), oriented).wigner(1)
+    return pairs, find_triangles(pairs, np.arange(len(pairs.centre)), frames), frames
 
 
 def test_all_triangles_of_a_molecule():
     atoms = molecule("CH3OH")
-    _, found = surroundings(atoms)
+    _, found, _ = surroundings(atoms)
     n = len(atoms)
     assert len(found.edge) == n * (n - 1) * (n - 2)
     distances = atoms.get_all_distances()
@@ -38,7 +60,7 @@ def test_all_triangles_of_a_molecule():
 
 
 def test_the_axis_coordinate_is_the_height_over_the_edge():
-    _, found = surroundings(molecule("H2O"))
+    _, found, _ = surroundings(molecule("H2O"))
     a, b, c = found.sides.T
     half = (a + b + c) / 2
     height = 2 * np.sqrt(half * (half - a) * (half - b) * (half - c)) / a
@@ -47,55 +69,85 @@ def test_the_axis_coordinate_is_the_height_over_the_edge():
 
 def test_triangles_across_cell_boundaries():
     basis = BasisSet("s", {6: (Shell(1, 0),)}, {6: 0.9})
-    _, found = surroundings(bulk("C", "diamond", a=3.567), basis)
+    _, found, _ = surroundings(bulk("C", "diamond", a=3.567), basis)
     # Two atoms with four neighbours each: 2 * 4 * 3 ordered pairs of bonds, the tetrahedral angle between all.
     assert len(found.edge) == 24
     bond = 3.567 * np.sqrt(3) / 4
     np.testing.assert_allclose(found.sides[:, 2], bond * np.sqrt(8 / 3), atol=1e-9)
 
 
-@pytest.mark.parametrize("functions", [three_centre, near_cells])
-@pytest.mark.parametrize("m", [0, 1, 2, 3])
-def test_moments_do_not_see_a_rotation_but_for_the_azimuth(m, functions):
+@pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
+def test_moments_do_not_see_a_rotation_but_for_the_azimuth(functions):
     atoms, generator = molecule("CH3OH"), np.random.default_rng(0)
     turned = atoms.copy()
     turned.positions = turned.positions @ random_rotation(generator).T
     values = []
     for structure in (atoms, turned):
-        pairs, found = surroundings(structure)
-        values.append(moments(found, len(pairs.centre), 3, functions, 3)[m])
-    np.testing.assert_allclose(np.abs(values[0]), np.abs(values[1]), atol=1e-12)
-    assert np.abs(values[0]).max() > 1e-3
+        pairs, found, _ = surroundings(structure)
+        values.append(functions(found, pairs.distance, 3))
+    np.testing.assert_allclose(values[1][0], values[0][0], atol=1e-12)
+    for m in (1, 2, 3):
+        sizes = [np.hypot(x[2 * m - 1], x[2 * m]) for x in values]
+        np.testing.assert_allclose(sizes[1], sizes[0], atol=1e-12)
+        assert sizes[0].max() > 1e-3
 
 
-def test_triangles_of_some_edges_in_the_order_asked_for():
-    pairs, found = surroundings(molecule("CH3OH"))
+@pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
+def test_triangles_of_some_edges_in_the_order_asked_for(functions):
+    pairs, found, frames = surroundings(molecule("CH3OH"))
     edges = np.array([7, 2, 11])
-    whole = moments(found, len(pairs.centre), 3, near_cells, 1)
-    np.testing.assert_allclose(moments(found.of(edges), 3, 3, near_cells, 1), whole[:, edges], atol=1e-14)
+    some = find_triangles(pairs, edges, frames[edges])
+    whole = functions(found, pairs.distance, 2)
+    np.testing.assert_allclose(functions(some, pairs.distance[edges], 2), whole[:, edges], atol=1e-14)
 
 
 def test_moments_are_sums_over_third_atoms():
     atoms = molecule("CH3OH")
-    pairs, found = surroundings(atoms)
+    atoms.rattle(0.1, seed=0)  # out of its mirror plane
+    pairs, found, _ = surroundings(atoms)
     edge = int(np.flatnonzero((pairs.centre_species == 1) & (pairs.neighbour_species == 2))[0])
-    total = sum(
-        three_centre(found.sides[[t]])[0] * found.axis[t] / 2
-        for t in np.flatnonzero((found.edge == edge) & (found.third == 0))
-    )
-    np.testing.assert_allclose(moments(found, len(pairs.centre), 3, three_centre, 1)[1, edge, :192], total, atol=1e-14)
+    three, grid = np.zeros((3, 192), complex), np.zeros((3, 69), complex)
+    inside = np.abs(GRID[:, None] - GRID) < 3
+    for t in np.flatnonzero((found.edge == edge) & (found.third == 0)):
+        r, s, q = found.sides[t]
+        z = (r**2 + s**2 - q**2) / (2 * r)
+        shapes = [
+            z**p * np.exp(-a * r**2 - b * s**2 - c * q**2)
+            for a, b, c, p in product(ALONG, ASIDE, ASIDE, (0, 1))
+            if b + c > 0
+        ]
+        gaussian = np.exp(-((s - GRID[:, None]) ** 2 + (q - GRID) ** 2) / 2 / CELL**2) * np.exp(-(s + q) / FADE)
+        turns = np.array([1, found.axis[t] / 2, found.axis[t] ** 2 / 4])[:, None]
+        three, grid = three + turns * np.array(shapes), grid + turns * gaussian[inside]
+    for expected, found_moments in (
+        (three, three_centre_moments(found, pairs.distance, 2)[:, edge, :192]),
+        (grid, cell_moments(found, pairs.distance, 2)[:, edge, :69]),
+    ):
+        rows = [x for m, y in enumerate(expected) for x in ([y.real] if m == 0 else [y.real, y.imag])]
+        np.testing.assert_allclose(found_moments, rows, atol=1e-13)
+        assert np.abs(rows).min(0).max() > 1e-3
 
 
-@pytest.mark.parametrize("functions", [three_centre, near_cells])
+@pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
 def test_far_atoms_fade_smoothly(functions):
-    sides = np.array([[1.0, x, x - 1] for x in (RADIUS - 1e-3, RADIUS - 1e-2, RADIUS, RADIUS + 1, RADIUS + 2)])
-    values = np.abs(functions(sides)).max(1)
+    far = np.array([RADIUS - 1e-3, RADIUS - 1e-2, RADIUS, RADIUS + 1, RADIUS + 2])
+    position = np.stack([0 * far, 0 * far, far], 1)
+    triangles = from_positions(np.arange(5), np.zeros(5, int), position, np.ones(5))
+    values = np.abs(functions(triangles, np.ones(5), 1)[0]).max(1)
     assert values[0] < values[1] < 1e-4
     assert not values[2:].any()
 
 
-def test_moments_do_not_depend_on_how_many_triangles_are_in_memory(monkeypatch):
-    pairs, found = surroundings(molecule("CH3OH"))
-    whole = moments(found, len(pairs.centre), 3, three_centre, 2)
+def test_positions_are_what_triangles_are_kept_as():
+    pairs, found, _ = surroundings(molecule("CH3OH"))
+    again = from_positions(found.edge, found.third, found.position, pairs.distance)
+    np.testing.assert_allclose(again.sides, found.sides, atol=1e-13)
+    np.testing.assert_array_equal(again.axis, found.axis)
+
+
+@pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
+def test_moments_do_not_depend_on_how_many_triangles_are_in_memory(functions, monkeypatch):
+    pairs, found, _ = surroundings(molecule("CH3OH"))
+    whole = functions(found, pairs.distance, 2)
     monkeypatch.setattr("harmose.closed_form.triangles.AT_ONCE", 3)
-    np.testing.assert_allclose(moments(found, len(pairs.centre), 3, three_centre, 2), whole, atol=1e-13)
+    np.testing.assert_allclose(functions(found, pairs.distance, 2), whole, atol=1e-13)

@@ -15,37 +15,50 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from harmose.closed_form.kernel import Compared, Likeness, edge_kernels, environments
+from harmose.closed_form.kernel import Compared, Likeness, environments, weighted
 from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
     Neighbourhood,
     Surroundings,
+    axis_turned_back,
     neighbourhood,
     pair_features,
     radial_gaussians,
     shared,
     turned_back,
 )
-from harmose.closed_form.triangles import Triangles
+from harmose.closed_form.triangles import Triangles, from_positions
 from harmose.errors import ModelError
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
-AT_ONCE = 2 * 10**6
-"""Pairs of an edge and a reference, or an edge and a feature, in memory."""
+AT_ONCE = 5 * 10**5
+"""Numbers of features of edges in memory."""
+ENVIRONMENT = 1000
+"""Numbers for each species that a picture of an edge's surroundings takes, about."""
 
 
 @dataclass(frozen=True)
 class References:
-    """Edges of the training set that others are compared with: their triangles (numbered by edge) and lengths (R,)."""
+    """Edges of the training set that others are compared with: lengths (R,), and the atoms around: edge (T,), ascending,
+    third (T,) species, position (T, 3) in the edge's frame, angstrom.
+    """
 
-    triangles: Triangles
     distance: np.ndarray
+    edge: np.ndarray
+    third: np.ndarray
+    position: np.ndarray
     n_species: int
     likeness: Likeness
 
+    @staticmethod
+    def of(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: Likeness) -> "References":
+        """Edges with these triangles."""
+        return References(distance, triangles.edge, triangles.third, triangles.position, n_species, likeness)
+
     @cached_property
     def compared(self) -> Compared:
-        return Compared(environments(self.triangles, self.distance, self.n_species, self.likeness))
+        triangles = from_positions(self.edge, self.third, self.position, self.distance)
+        return Compared(environments(triangles, self.distance, self.n_species, self.likeness))
 
 
 @dataclass(frozen=True)
@@ -57,19 +70,23 @@ class EdgeField:
     n_natural: int
     """Columns of scalars at M = 0; the others are pseudoscalars."""
 
-    def values(self, graph: Surroundings, edges: np.ndarray) -> list[np.ndarray]:
-        """Components of directed edges (E,): (E, K) at M = 0, else (2E, K)."""
-        parts = [self._values(graph, part) for part in in_turn(edges, len(self.references.distance))]
-        halves = [[np.split(x, 2) for x in order] for order in zip(*(part[1:] for part in parts))]
-        around = [np.concatenate([x[k] for k in (0, 1) for x in order]) for order in halves]
-        return [np.concatenate([part[0] for part in parts]), *around]
+    def values(self, graph: Surroundings, edges: np.ndarray) -> np.ndarray:
+        """Directed edges (E,) -> slots (E, 2 M + 1, K)."""
+        out = np.zeros((len(edges), 2 * len(self.weights) - 1, self.weights[0].shape[1]))
+        for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
+            self.add(out[rows], graph, part, graph.triangles(part))
+        return out
 
-    def _values(self, graph: Surroundings, edges: np.ndarray) -> list[np.ndarray]:
-        seen = graph.environments(edges, self.references.likeness)
-        kernels = edge_kernels(seen, self.references.compared, len(self.weights) - 1)
-        n, (scalar, pseudoscalar) = self.n_natural, kernels[0]
-        axial = [scalar @ self.weights[0][:, :n], pseudoscalar @ self.weights[0][:, n:]]
-        return [np.concatenate(axial, 1), *(kernels[m] @ self.weights[m] for m in range(1, len(kernels)))]
+    def add(self, out: np.ndarray, graph: Surroundings, edges: np.ndarray, triangles: Triangles) -> None:
+        """The same, added to `out` (E, slots, K), of few edges with these triangles."""
+        seen = graph.environments(edges, self.references.likeness, triangles)
+        weights = [w for _, w in self._some]
+        for m, found in enumerate(weighted(seen, self.references.compared, weights, self.n_natural)):
+            _add_order(out, m, self._some[m][0], found)
+
+    @cached_property
+    def _some(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return some_columns(self.weights)
 
 
 @dataclass(frozen=True)
@@ -81,21 +98,41 @@ class PairRegression:
 
     def values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
         """Directed edges -> layout (E, S, K)."""
-        width = len(self.linear) * self.linear[0].shape[0]
-        return np.concatenate([self._values(graph, part, n_slots) for part in in_turn(edges, width)])
-
-    def _values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
-        orders = len(self.linear) - 1
-        features = pair_features(graph, edges, orders, self.many_body is not None)
-        parts = [x @ self.linear[m] for m, x in enumerate(features)]
-        if self.many_body is not None:
-            seen = self.many_body.values(graph, edges)
-            parts = [a + b for a, b in zip(parts, seen, strict=True)]
-        out = np.zeros((len(edges), n_slots, parts[0].shape[1]))
-        out[:, 0] = parts[0]
-        for m in range(1, orders + 1):
-            out[:, 2 * m - 1], out[:, 2 * m] = np.split(parts[m], 2)
+        out = np.zeros((len(edges), n_slots, self.linear[0].shape[1]))
+        for part, rows in in_turn(edges, len(self.linear) * len(self.linear[0])):
+            self._add(out[rows], graph, part)
         return out
+
+    def _add(self, out: np.ndarray, graph: Surroundings, edges: np.ndarray) -> None:
+        triangles = graph.triangles(edges) if self.many_body is not None else None
+        features = pair_features(graph, edges, len(self._some) - 1, triangles)
+        for m, (columns, weights) in enumerate(self._some):
+            _add_order(out, m, columns, features[m] @ weights)
+        if self.many_body is not None and triangles is not None:
+            self.many_body.add(out, graph, edges, triangles)
+
+    @cached_property
+    def _some(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return some_columns(self.linear)
+
+
+def some_columns(weights: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each order the columns that are not all zero, and what is in them; up to the last order that has any.
+
+    Irreps of degree L have no component of an order above L. Order 0 keeps all its columns.
+    """
+    columns = [np.flatnonzero(w.any(0)) if m else np.arange(w.shape[1]) for m, w in sorted(weights.items())]
+    last = max(m for m, c in enumerate(columns) if len(c) or m == 0)
+    return [(columns[m], np.ascontiguousarray(weights[m][:, columns[m]])) for m in range(last + 1)]
+
+
+def _add_order(out: np.ndarray, m: int, columns: np.ndarray, values: np.ndarray) -> None:
+    """Components of order M, (E, columns) at M = 0, else (2E, columns), into their slots of (E, slots, K)."""
+    if m == 0:
+        out[:, 0] += values
+        return
+    out[:, 2 * m - 1, columns] += values[: len(out)]
+    out[:, 2 * m, columns] += values[len(out) :]
 
 
 @dataclass(frozen=True)
@@ -128,18 +165,17 @@ class AtomRegression:
         radial = radial_gaussians(graph.pairs.distance[around.edges])
         for (degree, species), weights in self.linear.items():
             if species == neighbour:
-                axial = turned_back(graph, around.edges, degree, 1)[0]
+                axial = axis_turned_back(graph, around.edges, degree)
                 rows = slice(degree**2, (degree + 1) ** 2)
                 out[:, rows, : weights.shape[1]] += around.gather(axial[:, :, None] * (radial @ weights)[:, None])
 
     def _add_many_body(self, out, graph: Surroundings, around: Neighbourhood, many_body: EdgeField, mask) -> None:
         seen = many_body.values(graph, around.edges)
-        halves = [seen[0][:, None], *(np.stack(np.split(x, 2), 1) for x in seen[1:])]
         for degree, parity, columns, place in atom_columns(mask, len(self.mean)):
             back = turned_back(graph, around.edges, degree, parity) * around.shares[:, None]
-            slots = np.concatenate([half[..., place] for half in halves[: degree + 1]], 1)  # (E, 2l+1, columns)
+            slots = seen[:, : 2 * degree + 1, place]
             rows = slice(degree**2, (degree + 1) ** 2)
-            out[:, rows, columns] += around.gather(np.einsum("sem,esk->emk", back, slots))
+            out[:, rows, columns] += around.gather(back.transpose(1, 2, 0) @ slots)
 
 
 def atom_columns(mask: np.ndarray, n_natural: int) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
@@ -236,10 +272,10 @@ class Baseline:
         return "-".join(str(self.space.elements[s]) for s in divmod(kind, len(self.space.elements)))
 
 
-def in_turn(edges: np.ndarray, width: int) -> list[np.ndarray]:
-    """The edges in parts whose rows of so many numbers fit into memory."""
+def in_turn(edges: np.ndarray, width: int) -> Iterable[tuple[np.ndarray, slice]]:
+    """Parts of the edges whose rows of so many numbers fit into memory, and where they are."""
     step = max(AT_ONCE // max(width, 1), 1)
-    return [edges[start : start + step] for start in range(0, max(len(edges), 1), step)]
+    return ((edges[start : start + step], slice(start, start + step)) for start in range(0, len(edges), step))
 
 
 def by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.linalg import solve_triangular
 
 from harmose.closed_form.baseline import (
+    ENVIRONMENT,
     AtomRegression,
     Baseline,
     EdgeField,
@@ -18,16 +19,18 @@ from harmose.closed_form.baseline import (
     References,
     atom_columns,
     by_value,
+    in_turn,
     is_symmetric,
-    pair_scales,
 )
 from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, edge_kernels
 from harmose.closed_form.novelty import Familiar, familiar, features
 from harmose.closed_form.ridge import Fit, cholesky, ridge
+from harmose.closed_form.scales import fit_scales
 from harmose.closed_form.surroundings import (
     N_GAUSSIANS,
     Neighbourhood,
     Surroundings,
+    axis_turned_back,
     neighbourhood,
     pair_features,
     radial_gaussians,
@@ -35,7 +38,7 @@ from harmose.closed_form.surroundings import (
     turned_back,
 )
 from harmose.so3.layout import PairLayout
-from harmose.targets import Coefficients, OrientedPairs, TargetSpace
+from harmose.targets import Coefficients, OrientedPairs, TargetSpace, map_coefficients
 
 REFERENCE_EDGES = 1200
 """At most so many for a kind of pair."""
@@ -49,14 +52,14 @@ FEWEST_ATOMS = 30
 """Atoms have no many-body terms of their own where `COMPARED` leaves fewer references."""
 RIDGES = (1e-12, 1e-10, 1e-8, 1e-6)
 """Candidates for pairs alone, relative to the size of the features."""
+KEPT = 5 * 10**7
+"""Numbers of kernels in memory beyond which each order is computed when it is needed."""
 JITTER = 1e-10
 """Of the kernel between references, against rounding."""
 Variances = tuple[float, float]
 """Of what no regression explains, and of the linear terms together, where the kernel's terms have variance one."""
 CANDIDATES: tuple[Variances, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e3, 1e5, 1e7)))
 """The best for scalars is taken for all orders."""
-SCALE_FLOOR = 1e-6
-"""eV; smaller spreads are rounding of the labels and are not learned."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def fit_baseline(
             unseen.onsite[signature][rows] = torch.as_tensor(left_out)
             done += targets.size
             advance(done / total)
-    scales = _fit_scales(training, unseen)
+    left = map_coefficients(lambda target, found: target - found, training.coefficients, unseen)
+    scales = fit_scales(space, oriented, left)
     return Baseline(space, pairs, onsite, *scales, _familiar(graph, training)), unseen
 
 
@@ -156,7 +160,7 @@ class _PairFit:
         return other
 
     def _fit(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
-        linear = pair_features(self.graph, self.edges, self.orders, many_body)
+        linear = self._linear_features(many_body)
         left_out, weights, fields = np.zeros_like(self.targets), {}, {}
         kernel = _EdgeKernel(self.graph, self.edges, self.orders, generator) if many_body else None
         n, variances = self.layout.n_natural, CANDIDATES
@@ -190,6 +194,17 @@ class _PairFit:
         field = EdgeField(kernel.references, fields, n) if kernel is not None else None
         return PairRegression(weights, field), left_out
 
+    def _linear_features(self, many_body: bool) -> list[np.ndarray]:
+        if not many_body:
+            return pair_features(self.graph, self.edges, self.orders, None)
+        n, out = len(self.edges), []
+        for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
+            found = pair_features(self.graph, part, self.orders, self.graph.triangles(part))
+            out = out or [np.empty((1 if m == 0 else 2, n, x.shape[1])) for m, x in enumerate(found)]
+            for x, y in zip(out, found, strict=True):
+                x[:, rows] = y.reshape(len(x), len(part), -1)
+        return [x.reshape(-1, x.shape[2]) for x in out]
+
     def _one_direction(self, left_out: np.ndarray) -> np.ndarray:
         if not self.symmetric:
             return left_out
@@ -204,17 +219,31 @@ class _EdgeKernel:
     def __init__(self, graph: Surroundings, edges: np.ndarray, orders: int, generator: np.random.Generator):
         n = min(REFERENCE_EDGES, max(COMPARED // len(edges), 1))
         chosen = np.sort(generator.permutation(len(edges))[:n])
-        self.chosen, self.n_edges = chosen, len(edges)
-        triangles = graph.triangles.of(edges[chosen])
-        self.references = References(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, OF_PAIRS)
-        self.kernels = edge_kernels(graph.environments(edges, OF_PAIRS), self.references.compared, orders)
+        self.graph, self.edges, self.chosen = graph, edges, chosen
+        triangles = graph.triangles(edges[chosen])
+        self.references = References.of(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, OF_PAIRS)
+        together = 4 * (orders + 1) * n * len(edges) <= KEPT
+        self.together = [range(orders + 1)] if together else [range(m, m + 1) for m in range(orders + 1)]
+        self.kernels: dict[int, np.ndarray] = {}
 
     def blocks(self, order: int, pseudo: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, references) and (references, references) of one order."""
+        if order not in self.kernels:
+            self.kernels = self._kernels(next(orders for orders in self.together if order in orders))
+        kernel = self.kernels[order]
         if order == 0:
-            return self.kernels[0][pseudo], self.kernels[0][pseudo][self.chosen]
-        both = np.concatenate([self.chosen, self.chosen + self.n_edges])
-        return self.kernels[order], self.kernels[order][both]
+            return kernel[pseudo], kernel[pseudo][self.chosen]
+        return kernel, kernel[np.concatenate([self.chosen, self.chosen + len(self.edges)])]
+
+    def _kernels(self, orders: Sequence[int]) -> dict[int, np.ndarray]:
+        self.kernels.clear()  # before the next ones take their memory
+        n, m = len(self.edges), len(self.chosen)
+        out = {order: np.empty((2, n, (2 if order else 1) * m)) for order in orders}
+        for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
+            seen = self.graph.environments(part, OF_PAIRS, self.graph.triangles(part))
+            for order, kernel in zip(orders, edge_kernels(seen, self.references.compared, orders), strict=True):
+                out[order][:, rows] = kernel.reshape(2, len(part), -1)
+        return {order: kernel.reshape(2 * n, -1) if order else kernel for order, kernel in out.items()}
 
 
 def _regress(
@@ -226,14 +255,17 @@ def _regress(
 ) -> tuple[Fit, np.ndarray, np.ndarray, Variances]:
     """Linear and kernel terms together: the fit, weights of the linear features and of the references, best variances."""
     n_linear = x.shape[1]
-    linear = np.full(n_linear, max((x**2).sum(1).mean(), 1e-300) if n_linear else 1.0)
+    linear = np.full(n_linear, max(np.einsum("nf,nf->", x, x) / len(x), 1e-300) if n_linear else 1.0)
     if blocks is None:
         fit = ridge(x, y, sample, [ridge * linear * len(x) for ridge in RIDGES])
         return fit, fit.weights, np.zeros((0, y.shape[1])), variances[0]
     factor = cholesky(blocks[1] + JITTER * np.eye(len(blocks[1])))
-    whitened = solve_triangular(factor, blocks[0].T, lower=True, check_finite=False).T
+    both = np.empty((len(x), n_linear + len(factor)))
+    both[:, :n_linear] = x
+    for rows in np.array_split(np.arange(len(x)), -(-both.size // KEPT)):
+        both[rows, n_linear:] = solve_triangular(factor, blocks[0][rows].T, lower=True, check_finite=False).T
     penalties = [noise * np.concatenate([linear / size, np.ones(len(factor))]) for noise, size in variances]
-    fit = ridge(np.concatenate([x, whitened], 1), y, sample, penalties)
+    fit = ridge(both, y, sample, penalties)
     weights = solve_triangular(factor, fit.weights[n_linear:], lower=True, trans=1, check_finite=False)
     return fit, fit.weights[:n_linear], weights, variances[fit.best]
 
@@ -289,7 +321,7 @@ class _AtomFit:
         around, parts, neighbours = neighbourhood(self.graph, self.atoms), [], []
         for b in np.unique(self.graph.pairs.neighbour_species[around.edges]).tolist():
             mine = around[np.flatnonzero(self.graph.pairs.neighbour_species[around.edges] == b)]
-            axial = turned_back(self.graph, mine.edges, degree, 1)[0]
+            axial = axis_turned_back(self.graph, mine.edges, degree)
             radial = radial_gaussians(self.graph.pairs.distance[mine.edges])
             parts.append(mine.gather(axial[:, :, None] * radial[:, None]))
             neighbours.append(b)
@@ -327,9 +359,10 @@ class _AtomKernel:
         rows = np.flatnonzero(place[around.rows] >= 0)
         chosen = around[rows]
         self.chosen = Neighbourhood(chosen.edges, place[chosen.rows], chosen.shares, len(references))
-        triangles = graph.triangles.of(chosen.edges)
-        self.references = References(triangles, graph.pairs.distance[chosen.edges], graph.n_species, OF_ATOMS)
-        self.kernels = edge_kernels(graph.environments(around.edges, OF_ATOMS), self.references.compared, orders)
+        triangles = graph.triangles(chosen.edges)
+        self.references = References.of(triangles, graph.pairs.distance[chosen.edges], graph.n_species, OF_ATOMS)
+        seen = graph.environments(around.edges, OF_ATOMS, graph.triangles(around.edges))
+        self.kernels = edge_kernels(seen, self.references.compared, range(orders + 1))
 
     def size(self, order: int) -> int:
         return len(self.chosen.edges) * (1 if order == 0 else 2)
@@ -360,38 +393,3 @@ class _AtomKernel:
 
 def _rows_of(atoms: np.ndarray, size: int) -> np.ndarray:
     return (atoms[:, None] * size + np.arange(size)).ravel()
-
-
-def _fit_scales(training: Training, unseen: Coefficients) -> tuple[dict, dict]:
-    """Of what the fit leaves of samples it has not seen."""
-    oriented, space, target = training.oriented, training.space, training.coefficients
-    distance = np.linalg.norm(oriented.vectors, axis=1)
-    pair_scale, onsite_scale = {}, {}
-    for group, members in oriented.members.items():
-        residual = (target.pairs[group] - unseen.pairs[group]).numpy()
-        for kind, rows in by_value(oriented.kind[members]):
-            pair_scale[kind] = _fit_pair_scale(distance[members[rows]], residual[rows])
-    for signature, atoms in oriented.atoms.items():
-        residual = (target.onsite[signature] - unseen.onsite[signature]).numpy()
-        for species, rows in by_value(oriented.species[atoms]):
-            squares = (residual[rows] ** 2).mean(0)
-            scale = np.ones_like(squares)
-            for l in range(space.l_max + 1):
-                part = slice(l * l, (l + 1) ** 2)
-                scale[part] = np.maximum(np.sqrt(squares[part].sum(0)), SCALE_FLOOR)
-            onsite_scale[species] = scale
-    return pair_scale, onsite_scale
-
-
-def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """rms of each irrep times a quadratic exponential in the distance that follows the trend over all irreps."""
-    size = (residual**2).sum(1)
-    rms = np.maximum(np.sqrt(size.mean(0)), SCALE_FLOOR)
-    low, high = distance.min(), distance.max()
-    x = (distance - low) / max(high - low, 0.5)
-    powers = np.stack([np.ones_like(x), x, x * x], -1)
-    trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
-    envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(x) * np.eye(3), powers.T @ trend)
-    flat = np.concatenate([rms, envelope, [low, high]])
-    relative = np.sqrt((size / pair_scales(flat, distance) ** 2).mean(0))
-    return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])

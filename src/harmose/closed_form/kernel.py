@@ -15,11 +15,12 @@ trigonometric polynomial and the sum over `angles` is exact for it. It is the ke
 Lett. 120, 036002 (2018)), with an edge in place of an atom and O(2) in place of O(3).
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from harmose.closed_form.triangles import Triangles, cells, moments
+from harmose.closed_form.triangles import Triangles, cells
 
 ORDERS = 4
 """Largest m of c_m."""
@@ -27,8 +28,8 @@ DAMPING = 0.5
 """w_m = DAMPING^m: less weight for detail in the azimuth."""
 POWER = 4
 """A power of two."""
-AT_ONCE = 4 * 10**6
-"""Numbers of k(a) in memory."""
+AT_ONCE = 200_000
+"""Numbers of k(a) in memory: few enough for a processor's cache."""
 NEGLIGIBLE = 1e-10
 """Of the largest combination of cells among reference edges; smaller ones are rounding."""
 
@@ -52,7 +53,7 @@ OF_ATOMS = Likeness(fade=2.0, spread=0.5, reach=3.0)
 
 @dataclass(frozen=True)
 class Environments:
-    """What is around edges: doublets (ORDERS + 1, E, Q) complex, normalised; distance (E,) in angstrom."""
+    """What is around edges: doublets (2 ORDERS + 1, E, Q), normalised, rows as in `moments`; distance (E,) in angstrom."""
 
     doublets: np.ndarray
     distance: np.ndarray
@@ -64,52 +65,113 @@ class Environments:
 
 def environments(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: Likeness) -> Environments:
     """Of edges (E,) with these lengths; triangles numbered by them."""
-    doublets = moments(triangles, len(distance), n_species, lambda sides: cells(sides, likeness.fade), ORDERS)
-    weight = DAMPING ** np.arange(ORDERS + 1) * np.where(np.arange(ORDERS + 1), 2, 1)
-    size = np.einsum("m,meq->e", weight, np.abs(doublets) ** 2)
+    doublets = cells(triangles, len(distance), n_species, likeness.fade, ORDERS)
+    order = (np.arange(2 * ORDERS + 1) + 1) // 2
+    doublets *= np.sqrt(DAMPING**order * np.where(order, 2, 1))[:, None, None]
+    size = np.einsum("meq,meq->e", doublets, doublets)
     # An edge whose last neighbour goes away loses this term of its regression smoothly.
-    scale = np.sqrt(weight)[:, None] / np.sqrt(size + 1e-6)
-    return Environments(doublets * scale[..., None], distance, likeness)
+    doublets /= np.sqrt(size + 1e-6)[:, None]
+    return Environments(doublets, distance, likeness)
 
 
 class Compared:
-    """Reference edges, made ready for `edge_kernels`: in the few combinations of cells in which they differ.
+    """Reference edges, made ready for kernels with others: in the few combinations of cells in which they differ.
 
     What another edge has beside these has no overlap with any of them.
     """
 
     def __init__(self, references: Environments) -> None:
         self.distance = references.distance
-        parts = np.concatenate([np.real(references.doublets), np.imag(references.doublets)], 1)  # (m, 2R, Q)
-        _, size, basis = np.linalg.svd(parts, full_matrices=False)
+        scalar, around = _by_order(references.doublets)
+        _, size, basis = np.linalg.svd(np.concatenate([scalar, np.zeros_like(scalar)], 1), full_matrices=False)
+        _, sizes, bases = np.linalg.svd(around, full_matrices=False)
+        size, basis = np.concatenate([size, sizes]), np.concatenate([basis, bases])
         rank = max(int((size > NEGLIGIBLE * max(size.max(initial=0.0), 1e-300)).sum(1).max(initial=0)), 1)
         self.basis = np.ascontiguousarray(basis[:, :rank].swapaxes(1, 2))  # (m, Q, r)
-        self.table = np.ascontiguousarray((parts @ self.basis).swapaxes(1, 2))  # (m, r, 2R)
+        self.scalar = np.ascontiguousarray((scalar[0] @ self.basis[0]).T)  # (r, R)
+        self.around = np.ascontiguousarray((around @ self.basis[1:]).swapaxes(1, 2))  # (m - 1, r, 2R)
+
+    def overlaps(self, a: Environments, out: np.ndarray) -> None:
+        """The Fourier coefficients of k(a), cosines and then sines, straight and mirrored: (2, 2 ORDERS + 1, A, R)."""
+        n_a, n_b = len(a.distance), len(self.distance)
+        scalar, around = _by_order(a.doublets)
+        np.matmul(scalar[0] @ self.basis[0], self.scalar, out=out[0, 0])
+        out[1, 0] = out[0, 0]
+        products = ((around @ self.basis[1:]) @ self.around).reshape(ORDERS, 2, n_a, 2, n_b)
+        (rr, ri), (ir, ii) = ((products[:, k, :, 0], products[:, k, :, 1]) for k in (0, 1))
+        (even, odd), (even_mirrored, odd_mirrored) = ((x[1 : ORDERS + 1], x[ORDERS + 1 :]) for x in out)
+        np.add(rr, ii, out=even)
+        np.subtract(rr, ii, out=even_mirrored)
+        np.subtract(ri, ir, out=odd)
+        np.add(ri, ir, out=odd_mirrored)
+        np.negative(odd_mirrored, out=odd_mirrored)
 
 
-def edge_kernels(a: Environments, b: Compared, orders: int) -> list[np.ndarray]:
-    """`K_M` for M = 0 ... orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise
-    (2A, 2B), between the even halves of doublets, followed by the odd ones.
+def _by_order(doublets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """m = 0 (1, E, Q), and the real parts followed by the imaginary ones of m = 1 ... ORDERS (m, 2E, Q)."""
+    return doublets[:1], doublets[1:].reshape(ORDERS, -1, doublets.shape[2])
+
+
+def edge_kernels(a: Environments, b: Compared, orders: Sequence[int]) -> list[np.ndarray]:
+    """`K_M` of these orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise (2A, 2B),
+    between the even halves of doublets, followed by the odd ones.
     """
-    n_a, n_b, likeness = len(a.distance), len(b.distance), a.likeness
-    angles = 2 * np.pi * np.arange(POWER * ORDERS + orders + 1) / (POWER * ORDERS + orders + 1)
-    m, back = np.arange(ORDERS + 1), np.arange(orders + 1)[:, None] * angles
-    there = np.concatenate([np.cos(angles[:, None] * m), -np.sin(angles[:, None] * m)], 1)  # (angles, 2m)
-    back = np.concatenate([np.cos(back), -np.sin(back)]) / len(angles)
-    straight, mirrored = (np.empty((2, orders + 1, n_a, n_b)) for _ in range(2))
-    step = max(AT_ONCE // max(n_b * len(angles), 1), 1)
-    for start in range(0, n_a, step):
+    n_a, n_b = len(a.distance), len(b.distance)
+    out = [np.empty((2, n_a, 2, n_b) if m else (2, n_a, 1, n_b)) for m in orders]
+    for rows, (plus, minus) in _projections(a, b, orders):
+        for k, m in enumerate(orders):
+            if m == 0:
+                out[k][0, rows, 0], out[k][1, rows, 0] = plus[k, 0], minus[k, 0]
+                continue
+            out[k][:, rows, 0] = plus[k]
+            np.negative(minus[k, 1], out=out[k][0, rows, 1])
+            out[k][1, rows, 1] = minus[k, 0]
+    return [x.reshape(2 * n_a, 2 * n_b) if m else x[:, :, 0] for m, x in zip(orders, out, strict=True)]
+
+
+def weighted(a: Environments, b: Compared, weights: Sequence[np.ndarray], n_scalars: int) -> list[np.ndarray]:
+    """Sums over references, `K_M @ weights[M]` of `edge_kernels`: weights (B, K) at M = 0, else (2B, K) -> (A, K), (2A, K).
+
+    At M = 0 the first `n_scalars` columns are of scalars, the others of pseudoscalars.
+    """
+    n_a, n_b = len(a.distance), len(b.distance)
+    out = [np.empty((n_a, weights[0].shape[1])), *(np.empty((2, n_a, w.shape[1])) for w in weights[1:])]
+    scalars, others = slice(None, n_scalars), slice(n_scalars, None)
+    for rows, (plus, minus) in _projections(a, b, range(len(weights))):
+        out[0][rows, scalars] = plus[0, 0] @ weights[0][:, scalars]
+        out[0][rows, others] = minus[0, 0] @ weights[0][:, others]
+        for m in range(1, len(weights)):
+            out[m][:, rows] = plus[m] @ weights[m][:n_b]
+            odd = minus[m] @ weights[m][n_b:]
+            out[m][0, rows] -= odd[1]
+            out[m][1, rows] += odd[0]
+    return [out[0], *(x.reshape(2 * n_a, -1) for x in out[1:])]
+
+
+def _projections(a: Environments, b: Compared, orders: Sequence[int]) -> Iterator[tuple[slice, np.ndarray]]:
+    """For some of the edges at a time, of the complex maps `y = K c + K' c*` in `K_M` the sum and the difference of K and
+    K', real and imaginary parts: (2, orders, 2, edges, B).
+    """
+    likeness, n_b, n_angles = a.likeness, len(b.distance), POWER * ORDERS + max(orders) + 1
+    angles = 2 * np.pi * np.arange(n_angles) / n_angles
+    m = np.arange(ORDERS + 1)
+    there = np.concatenate([np.cos(angles[:, None] * m), np.sin(angles[:, None] * m[1:])], 1)
+    turns = np.array(orders)[:, None] * angles
+    back = np.stack([np.cos(turns), -np.sin(turns)], 1).reshape(-1, n_angles) / (2 * n_angles)
+    step = max(AT_ONCE // max(n_b * n_angles, 1), 1)
+    space = [np.empty((2, n, min(step, len(a.distance)), n_b)) for n in (len(there.T), n_angles, len(back), len(back))]
+    for start in range(0, len(a.distance), step):
         part = a[start : start + step]
+        n = len(part.distance)
+        overlaps, k, powers, both = [x[:, :, :n].reshape(2, -1, n * n_b) for x in space]
         alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * likeness.spread**2))
         alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / likeness.reach)
-        halves = np.concatenate([np.real(part.doublets), np.imag(part.doublets)], 1) @ b.basis
-        products = (halves @ b.table).reshape(ORDERS + 1, 2, len(part.distance), 2, n_b)
-        (rr, ri), (ir, ii) = ((products[:, k, :, 0], products[:, k, :, 1]) for k in (0, 1))
-        for out, overlap in ((straight, (rr + ii, ir - ri)), (mirrored, (rr - ii, ir + ri))):
-            k = there @ np.concatenate(overlap).reshape(2 * (ORDERS + 1), -1)
-            power = (back @ _power(k)).reshape(2, orders + 1, len(part.distance), n_b)
-            np.multiply(power, alike, out=out[:, :, start : start + step])
-    return [_real(straight[:, k], mirrored[:, k], k) for k in range(orders + 1)]
+        b.overlaps(part, overlaps.reshape(2, -1, n, n_b))
+        np.matmul(back, _power(np.matmul(there, overlaps, out=k)), out=powers)
+        np.add(powers[0], powers[1], out=both[0])
+        np.subtract(powers[0], powers[1], out=both[1])
+        both *= alike.ravel()
+        yield slice(start, start + n), both.reshape(2, len(orders), 2, n, n_b)
 
 
 def _power(k: np.ndarray) -> np.ndarray:
@@ -117,11 +179,3 @@ def _power(k: np.ndarray) -> np.ndarray:
     for _ in range(POWER.bit_length() - 1):
         k *= k
     return k
-
-
-def _real(straight: np.ndarray, mirrored: np.ndarray, order: int) -> np.ndarray:
-    """The complex map `y = K c + K' c*` on even and odd halves, averaged over both mirror images."""
-    plus, minus = (straight + mirrored) / 2, (straight - mirrored) / 2
-    if order == 0:
-        return np.stack([plus[0], minus[0]])
-    return np.block([[plus[0], -minus[1]], [plus[1], minus[0]]])

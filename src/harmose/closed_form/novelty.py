@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmose.closed_form.surroundings import Surroundings, neighbourhood, turned_back
+from harmose.closed_form.surroundings import Surroundings, axis_turned_back, neighbourhood
 
 LIMIT = 2.0
 """Novelty from which a prediction is outside the training domain."""
@@ -29,7 +29,8 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Familiar:
-    """What training atoms of one species look like: mean (F,), whitening (F, F) whose rows' lengths add up, scale."""
+    """What training atoms of one species look like: mean (F,), whitening (F, F) whose rows' lengths add up (float32: most
+    of what a model of many elements takes on disk), scale."""
 
     mean: np.ndarray
     whiten: np.ndarray
@@ -50,7 +51,7 @@ def features(graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
     radial = np.exp(-(((distance[:, None] - centres) / SPACING) ** 2) / 2) * cut[:, None]
     species, parts = graph.pairs.neighbour_species[around.edges], []
     for degree in range(DEGREES):
-        angular = turned_back(graph, around.edges, degree, 1)[0]  # (E, 2l+1)
+        angular = axis_turned_back(graph, around.edges, degree)  # (E, 2l+1)
         for b in range(graph.n_species):
             density = around.gather(angular[:, :, None] * (radial * (species == b)[:, None])[:, None])
             parts.append(density[:, 0] if degree == 0 else np.linalg.norm(density, axis=1))
@@ -71,7 +72,7 @@ def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = x.mean(0)
     spread, axes = np.linalg.eigh(np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
     floor = max(FLOOR * float(spread.max(initial=0.0)), 1e-12)
-    return mean, axes / np.sqrt(np.maximum(spread, 0) + floor)
+    return mean, (axes / np.sqrt(np.maximum(spread, 0) + floor)).astype(np.float32)
 
 
 def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 
-AT_ONCE = 2 * 10**7
+AT_ONCE = 10**7
 """Numbers of the matrices of samples that are left out together."""
 
 
@@ -30,8 +30,6 @@ def ridge(x: np.ndarray, y: np.ndarray, sample: np.ndarray, penalties: Sequence[
 
     Best: the smallest sum of absolute errors of samples left out.
     """
-    order = np.argsort(sample, kind="stable")
-    x, y, sample = x[order], y[order], sample[order]
     gram, moment = x.T @ x, x.T @ y
     best, smallest, number = None, np.inf, 0
     for k, penalty in enumerate(penalties):
@@ -40,23 +38,23 @@ def ridge(x: np.ndarray, y: np.ndarray, sample: np.ndarray, penalties: Sequence[
         if best is None or error < smallest:
             best, smallest, number = (weights, left_out), error, k
     assert best is not None
-    left_out = np.empty_like(best[1])
-    left_out[order] = best[1]
-    return Fit(best[0], left_out, number)
+    return Fit(*best, number)
 
 
 def _solve(x, y, sample, gram, moment, penalty) -> tuple[np.ndarray, np.ndarray]:
-    """Weights, and predictions of samples left out; rows sorted by sample."""
+    """Weights, and predictions of samples left out."""
     scale = 1 / np.sqrt(penalty)
     factor = cholesky(gram * scale * scale[:, None] + np.eye(len(gram)))
     weights = scale[:, None] * cho_solve((factor, True), scale[:, None] * moment, check_finite=False)
-    leverage = solve_triangular(factor, (x * scale).T, lower=True, check_finite=False).T  # H = leverage leverage^T
-    residual, left_out = y - x @ weights, np.empty_like(y)
-    _, first, count = np.unique(sample, return_index=True, return_counts=True)
+    residual, left_out, order = y - x @ weights, np.empty_like(y), np.argsort(sample, kind="stable")
+    _, first, count = np.unique(sample[order], return_index=True, return_counts=True)
     for size in np.unique(count):  # samples with equally many rows together
-        rows = first[count == size][:, None] + np.arange(size)
-        for part in np.array_split(rows, -(-rows.size * min(size, x.shape[1]) // AT_ONCE)):
-            left_out[part] = y[part] - _unseen(leverage[part], residual[part])
+        rows = order[first[count == size][:, None] + np.arange(size)]
+        for part in np.array_split(rows, min(-(-rows.size * max(size, x.shape[1]) // AT_ONCE), len(rows))):
+            scaled = (x[part] * scale).reshape(-1, len(scale))
+            # H = leverage leverage^T
+            leverage = solve_triangular(factor, scaled.T, lower=True, check_finite=False).T.reshape(*part.shape, -1)
+            left_out[part] = y[part] - _unseen(leverage, residual[part])
     return weights, left_out
 
 

@@ -15,17 +15,22 @@ from harmose.closed_form.triangles import Triangles
 from harmose.errors import ModelError
 from harmose.targets import TargetSpace
 
+COLUMNS = ".columns"
+"""Suffix of what says which columns of a matrix are not all zero, and how many it has; only these are written."""
+
 
 def to_state(baseline: Baseline) -> dict[str, Tensor]:
-    """Tensors named by what they are; `from_state` is the inverse, to the last bit."""
+    """Tensors named by what they are, as small as they are exact; `from_state` is the inverse, to rounding."""
     out: dict[str, Any] = {}
     for kind, pair in baseline.pairs.items():
-        out |= {f"pair.{kind}.linear.{m}": w for m, w in pair.linear.items()}
+        for m, w in pair.linear.items():
+            out |= _matrix(f"pair.{kind}.linear.{m}", w)
         if pair.many_body is not None:
             out |= _field_state(f"pair.{kind}.field", pair.many_body)
     for species, atom in baseline.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
-        out |= {f"onsite.{species}.linear.{degree}_{n}": w for (degree, n), w in atom.linear.items()}
+        for (degree, n), w in atom.linear.items():
+            out |= _matrix(f"onsite.{species}.linear.{degree}_{n}", w)
         for n, field in atom.many_body.items():
             out |= _field_state(f"onsite.{species}.field_{n}", field)
     out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}
@@ -35,26 +40,48 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
 
+def _matrix(name: str, full: np.ndarray) -> dict[str, np.ndarray]:
+    columns = np.flatnonzero(full.any(0))
+    if len(columns) == full.shape[1]:
+        return {name: full}
+    return {name: full[:, columns], name + COLUMNS: np.append(columns, full.shape[1]).astype(np.int32)}
+
+
+def _full(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """All tensors, with the columns that were left out."""
+    out = {name: tensor.numpy() for name, tensor in state.items() if not name.endswith(COLUMNS)}
+    for name in [name for name in state if name.endswith(COLUMNS)]:
+        *columns, n = state[name].tolist()
+        part = out[name.removesuffix(COLUMNS)]
+        full = np.zeros((len(part), n))
+        full[:, columns] = part
+        out[name.removesuffix(COLUMNS)] = full
+    return out
+
+
 def _field_state(name: str, field: EdgeField) -> dict[str, Any]:
-    triangles = field.references.triangles
-    return {
-        f"{name}.edge": triangles.edge,
-        f"{name}.third": triangles.third,
-        f"{name}.sides": triangles.sides,
-        f"{name}.axis": np.stack([np.real(triangles.axis), np.imag(triangles.axis)], 1),
-        f"{name}.distance": field.references.distance,
+    known = field.references
+    if known.n_species > np.iinfo(np.uint8).max:
+        raise ModelError(f"expected at most 255 elements, got {known.n_species}")
+    out: dict[str, Any] = {
+        f"{name}.count": np.bincount(known.edge, minlength=len(known.distance)).astype(np.int32),
+        f"{name}.third": known.third.astype(np.uint8),
+        f"{name}.position": known.position,
+        f"{name}.distance": known.distance,
         f"{name}.n_natural": np.array([field.n_natural]),
-        **{f"{name}.weights_{m}": w for m, w in field.weights.items()},
     }
+    for m, w in field.weights.items():
+        out |= _matrix(f"{name}.weights_{m}", w)
+    return out
 
 
 def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
     """`ModelError` for tensors that are not all of a baseline of this space, or do not fit together."""
     table: dict[str, dict[int, dict[str, dict[str, np.ndarray]]]] = {"pair": {}, "onsite": {}}
     try:
-        for name, tensor in state.items():
+        for name, tensor in _full(state).items():
             owner, key, part, *rest = name.split(".")
-            table[owner].setdefault(int(key), {}).setdefault(part, {})[rest[0] if rest else ""] = tensor.numpy()
+            table[owner].setdefault(int(key), {}).setdefault(part, {})[rest[0] if rest else ""] = tensor
         n = len(space.elements)
         return Baseline(
             space,
@@ -87,9 +114,21 @@ def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegres
 
 
 def _field(n_species: int, likeness: Likeness, tensors: dict[str, np.ndarray]) -> EdgeField:
-    distance, edge, axis = tensors["distance"], tensors["edge"], tensors["axis"]
-    if len(edge) and not (edge.min() >= 0 and edge.max() < len(distance)):
-        raise ValueError("a triangle of an edge that is not there")
-    triangles = Triangles(edge, tensors["third"], tensors["sides"], axis[:, 0] + 1j * axis[:, 1])
+    references = _references(n_species, likeness, tensors)
     weights = {m: tensors[f"weights_{m}"] for m in range(sum(k.startswith("weights_") for k in tensors))}
-    return EdgeField(References(triangles, distance, n_species, likeness), weights, int(tensors["n_natural"][0]))
+    return EdgeField(references, weights, int(tensors["n_natural"][0]))
+
+
+def _references(n_species: int, likeness: Likeness, tensors: dict[str, np.ndarray]) -> References:
+    distance = tensors["distance"]
+    if "sides" in tensors:  # as written before positions were
+        edge, axis, sides = tensors["edge"], tensors["axis"], tensors["sides"]
+        if len(edge) and not (edge.min() >= 0 and edge.max() < len(distance)):
+            raise ValueError("a triangle of an edge that is not there")
+        triangles = Triangles(edge, tensors["third"], sides, axis[:, 0] + 1j * axis[:, 1])
+        return References.of(triangles, distance, n_species, likeness)
+    count, third, position = tensors["count"], tensors["third"], tensors["position"]
+    if len(count) != len(distance) or count.sum() != len(position) or len(third) != len(position):
+        raise ValueError("triangles of edges that are not there")
+    edge = np.repeat(np.arange(len(count)), count)
+    return References(distance, edge, third.astype(np.int64), position, n_species, likeness)

@@ -1,7 +1,7 @@
 """What the closed-form fit sees of the edges and atoms of a graph."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from harmose.closed_form.triangles import (
     Triangles,
     directed_pairs,
     find_triangles,
-    moments,
     three_centre,
 )
 from harmose.so3.layout import slot_order
@@ -40,9 +39,9 @@ class Surroundings:
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
         self._wigner: dict[int, np.ndarray] = {}
 
-    @cached_property
-    def triangles(self) -> Triangles:
-        return find_triangles(self.pairs, self.oriented.wigner(1).numpy())
+    def triangles(self, edges: np.ndarray) -> Triangles:
+        """Those on directed pairs (E,), numbered in this order."""
+        return find_triangles(self.pairs, edges, self.wigner(1)[edges])
 
     def wigner(self, degree: int) -> np.ndarray:
         """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
@@ -51,8 +50,9 @@ class Surroundings:
             self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
         return self._wigner[degree]
 
-    def environments(self, edges: np.ndarray, likeness: Likeness) -> Environments:
-        return environments(self.triangles.of(edges), self.pairs.distance[edges], self.n_species, likeness)
+    def environments(self, edges: np.ndarray, likeness: Likeness, triangles: Triangles) -> Environments:
+        """What is around `edges`, which have these triangles."""
+        return environments(triangles, self.pairs.distance[edges], self.n_species, likeness)
 
 
 def radial_gaussians(distance: np.ndarray) -> np.ndarray:
@@ -60,14 +60,18 @@ def radial_gaussians(distance: np.ndarray) -> np.ndarray:
     return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
 
 
-def pair_features(graph: Surroundings, edges: np.ndarray, orders: int, triangles: bool) -> list[np.ndarray]:
-    """For each order M the linear features of directed edges: (E, F) at M = 0, else (2E, F), even halves first."""
-    radial = radial_gaussians(graph.pairs.distance[edges])
-    if not triangles:
+def pair_features(graph: Surroundings, edges: np.ndarray, orders: int, triangles: Triangles | None) -> list[np.ndarray]:
+    """For each order M the linear features of directed edges: (E, F) at M = 0, else (2E, F), even halves first.
+
+    Without `triangles` functions of the distance alone.
+    """
+    distance = graph.pairs.distance[edges]
+    radial = radial_gaussians(distance)
+    if triangles is None:
         return [radial, *[np.zeros((2 * len(edges), 0))] * orders]
-    seen = moments(graph.triangles.of(edges), len(edges), graph.n_species, three_centre, orders)
-    around = [np.concatenate([np.real(x), np.imag(x)]) for x in seen[1:]]
-    return [np.concatenate([np.real(seen[0]), radial], 1), *around]
+    seen = three_centre(triangles, distance, graph.n_species, orders)
+    around = seen[1:].reshape(orders, 2 * len(edges), seen.shape[2])
+    return [np.concatenate([seen[0], radial], 1), *around]
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,12 @@ class Neighbourhood:
         """Sums over each atom's edges: (E, ...) -> (n_atoms, ...)."""
         out = np.zeros((self.n_atoms, *values.shape[1:]))
         if len(self.rows):
-            first = np.flatnonzero(np.diff(self.rows, prepend=-1))
-            out[self.rows[first]] = np.add.reduceat(values, first)
+            out[self.rows[self._first]] = np.add.reduceat(values, self._first)
         return out
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        return np.flatnonzero(np.diff(self.rows, prepend=-1))
 
 
 def neighbourhood(graph: Surroundings, atoms: np.ndarray) -> Neighbourhood:
@@ -113,6 +120,17 @@ def shared(graph: Surroundings, around: Neighbourhood) -> Neighbourhood:
 
 def turned_back(graph: Surroundings, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
     """Rows of D(degree) that bring each slot of an edge's frame into the global frame: (slots, E, 2l+1)."""
-    wigner = graph.wigner(degree)[edges]
-    slots = [slot_order(degree, parity, slot) for slot in range(2 * degree + 1)]
-    return np.stack([sign * wigner[:, degree + order] for order, sign in slots])
+    rows, signs = _slots(degree, parity)
+    return (graph.wigner(degree)[edges][:, rows] * signs[:, None]).swapaxes(0, 1)
+
+
+def axis_turned_back(graph: Surroundings, edges: np.ndarray, degree: int) -> np.ndarray:
+    """The first of them for natural parity: harmonics of the edge's direction, but for a factor (E, 2l+1)."""
+    return graph.wigner(degree)[edges, degree]
+
+
+@lru_cache(maxsize=64)
+def _slots(degree: int, parity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of D(degree) and signs, for each slot."""
+    orders, signs = zip(*(slot_order(degree, parity, slot) for slot in range(2 * degree + 1)))
+    return degree + np.array(orders), np.array(signs, dtype=float)

@@ -3,39 +3,36 @@
 Seen from the frame of the edge, atom k sits at the side lengths (r_ij, r_ik, r_jk), the distance rho from the axis and the
 azimuth phi. Whatever it adds to a component of order m is `f(r_ij, r_ik, r_jk) (rho e^{i phi})^m` with a smooth f: this is
 all that O(3) leaves of a three-body term. Two sets of functions f are here: `three_centre`, the shapes of integrals of an
-atom's potential between Gaussian orbitals, and `cells`, a smeared picture of where the atoms around an edge are.
+atom's potential between Gaussian orbitals, and `cells`, a smeared picture of where the atoms around an edge are. Both are
+products of few functions of r_ik with few of r_jk, so that their sums over the third atoms are small matrix products.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
 
 import numpy as np
 
-from harmose.so3.wigner import half_turn
 from harmose.targets import OrientedPairs
 
 RADIUS = 8.0
 """Angstrom: a third atom further than this from either end of the edge adds nothing."""
 
-EXPONENTS = np.array(
-    [
-        (a, b, c, power)
-        for a, b, c in product((0.0, 0.1, 0.3, 0.8), *2 * [(0.0, 0.1, 0.25, 0.6, 1.4)])
-        for power in (0, 1)
-        if b + c > 0
-    ]
-)
-"""Of `three_centre`: 1 / angstrom^2, spread over those of valence orbitals, and the power of z."""
+ALONG = np.array([0.0, 0.1, 0.3, 0.8])
+"""Exponents of r_ij in `three_centre`, 1 / angstrom^2."""
+ASIDE = np.array([0.0, 0.1, 0.25, 0.6, 1.4])
+"""Those of r_ik and of r_jk: with `ALONG` spread over those of valence orbitals."""
 
 CELL = 0.5
 """Angstrom: spacing and width of `cells`."""
+GRID = np.arange(0.6, 5.0, CELL)
+"""Angstrom: their centres in r_ik and in r_jk."""
 
-AT_ONCE = 20_000
-"""Triangles whose functions are in memory together."""
+AT_ONCE = 5_000
+"""Triangles whose functions are in memory together: few enough for a processor's cache."""
 
-Functions = Callable[[np.ndarray], np.ndarray]
-"""Side lengths (T, 3) -> values (T, Q)."""
+Functions = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Side lengths (3, ...) -> factors (P, ...) and (..., Q): the functions are the P Q products of one of each."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,38 @@ class DirectedPairs:
     vectors: np.ndarray
     distance: np.ndarray
 
+    @cached_property
+    def near(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs shorter than `RADIUS`, sorted by centre; where those of each centre start, and the end."""
+        near = np.flatnonzero(self.distance < RADIUS)
+        near = near[np.argsort(self.centre[near], kind="stable")]
+        count = np.bincount(self.centre[near], minlength=int(self.centre.max(initial=-1)) + 1)
+        return near, np.concatenate([[0], np.cumsum(count)])
+
 
 @dataclass(frozen=True)
 class Triangles:
-    """edge (T,) into `DirectedPairs`; third (T,) species of atom k; sides (T, 3); axis (T,) complex, rho e^{i phi}."""
+    """edge (T,), ascending, into some list of edges; third (T,) species of atom k; sides (T, 3); axis (T,) complex,
+    rho e^{i phi}."""
 
     edge: np.ndarray
     third: np.ndarray
     sides: np.ndarray
     axis: np.ndarray
 
-    def of(self, edges: np.ndarray) -> "Triangles":
-        """Those on `edges` (distinct numbers), which are numbered anew in the order given."""
-        place = np.full(max(edges.max(initial=-1), self.edge.max(initial=-1)) + 1, -1)
-        place[edges] = np.arange(len(edges))
-        rows = place[self.edge]
-        chosen = np.flatnonzero(rows >= 0)
-        chosen = chosen[np.argsort(rows[chosen], kind="stable")]
-        return Triangles(rows[chosen], self.third[chosen], self.sides[chosen], self.axis[chosen])
+    @property
+    def position(self) -> np.ndarray:
+        """Of atom k in the edge's frame (T, 3), angstrom."""
+        return np.stack([np.real(self.axis), np.imag(self.axis), _height(self.sides.T)], 1)
+
+
+def from_positions(edge: np.ndarray, third: np.ndarray, position: np.ndarray, distance: np.ndarray) -> Triangles:
+    """Triangles on edges of these lengths (E,) whose third atoms are at (x, y, z) in their frames (T, 3)."""
+    x, y, z = position.T
+    sides = np.stack(
+        [distance[edge], np.sqrt(x * x + y * y + z * z), np.sqrt(x * x + y * y + (z - distance[edge]) ** 2)]
+    )
+    return Triangles(edge, third, np.ascontiguousarray(sides.T), x + 1j * y)
 
 
 def directed_pairs(oriented: OrientedPairs) -> DirectedPairs:
@@ -77,73 +88,115 @@ def directed_pairs(oriented: OrientedPairs) -> DirectedPairs:
     return DirectedPairs(centre, species[centre], species[neighbour], vectors, np.linalg.norm(vectors, axis=1))
 
 
-def find_triangles(pairs: DirectedPairs, frames: np.ndarray) -> Triangles:
-    """All ordered pairs of edges that leave one atom and end at two different ones, no further apart than `RADIUS`.
+def find_triangles(pairs: DirectedPairs, edges: np.ndarray, frames: np.ndarray) -> Triangles:
+    """Edges that leave the first atom of each of `edges` (E,) and end at a third one, no further than `RADIUS` from both.
 
-    `frames` (P, 3, 3): D(1) into the frame of each pair ahead, in the order (y, z, x).
+    `frames` (E, 3, 3): D(1) into the frame of each of `edges`, in the order (y, z, x). Edges are numbered as given.
     """
-    near = np.flatnonzero(pairs.distance < RADIUS)
-    near = near[np.argsort(pairs.centre[near], kind="stable")]
-    count = np.bincount(pairs.centre[near], minlength=int(pairs.centre.max(initial=-1)) + 1)
-    start = np.concatenate([[0], np.cumsum(count)])
-    repeats = count[pairs.centre]
-    edge = np.repeat(np.arange(len(pairs.centre)), repeats)
-    within = np.arange(len(edge)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    other = near[start[pairs.centre[edge]] + within]
-    opposite = np.linalg.norm(pairs.vectors[other] - pairs.vectors[edge], axis=1)
-    keep = (other != edge) & (opposite < RADIUS) & (opposite > 1e-8)
+    near, start = pairs.near
+    first = start[pairs.centre[edges]]
+    repeats = start[pairs.centre[edges] + 1] - first
+    edge = np.repeat(np.arange(len(edges)), repeats)
+    other = near[np.arange(len(edge)) + np.repeat(first - np.cumsum(repeats) + repeats, repeats)]
+    across = pairs.vectors[other] - pairs.vectors[edges[edge]]
+    opposite = np.sqrt(np.einsum("tk,tk->t", across, across))
+    # the edge itself ends where it ends
+    keep = np.flatnonzero((opposite < RADIUS) & (opposite > 1e-8))
     edge, other, opposite = edge[keep], other[keep], opposite[keep]
-    sides = np.stack([pairs.distance[edge], pairs.distance[other], opposite], 1)
-    frames = np.concatenate([frames, frames * half_turn(1)[:, None]])
-    y, _, x = np.einsum("tab,tb->at", frames[edge], pairs.vectors[other][:, [1, 2, 0]])
+    sides = np.stack([pairs.distance[edges[edge]], pairs.distance[other], opposite], 1)
+    y, x = np.einsum("tab,tb->at", frames[edge][:, ::2], pairs.vectors[other][:, [1, 2, 0]])
     return Triangles(edge, pairs.neighbour_species[other], sides, x + 1j * y)
 
 
-def three_centre(sides: np.ndarray) -> np.ndarray:
-    """`z^p exp(-a r_ij^2 - b r_ik^2 - c r_jk^2)`, z the height of atom k along the edge: (T, 3) -> (T, 192).
+def three_centre(triangles: Triangles, distance: np.ndarray, n_species: int, orders: int) -> np.ndarray:
+    """Moments of `z^p exp(-a r_ij^2 - b r_ik^2 - c r_jk^2)`, z the height of atom k along the edge: (2 orders + 1, E, F).
 
     The product of two Gaussian orbitals on i and j and a Gaussian potential on k integrates to a sum of these times powers
     of rho (Boys' product theorem), so that the potential of the superposed atoms lies in their span, but for its tails.
+    a is in `ALONG`, b and c in `ASIDE` and not both 0, p is 0 or 1: 192 functions for each species of atom k.
     """
-    squares = sides**2
-    z = (squares[:, 0] + squares[:, 1] - squares[:, 2]) / (2 * sides[:, 0])
-    values = np.exp(-squares @ EXPONENTS[:, :3].T)
-    values[:, EXPONENTS[:, 3] == 1] *= z[:, None]
-    return values * _cut(sides)[:, None]
+    seen = moments(triangles, len(distance), n_species, _two_centre, orders)[..., 1:]
+    along = np.exp(-(distance[:, None] ** 2) * ALONG)
+    # the functions come out by a, then b and c, then p
+    out = along[:, None, :, None, None] * seen.swapaxes(-1, -2)[:, :, :, None]
+    return out.reshape(2 * orders + 1, len(distance), -1)
 
 
-def cells(sides: np.ndarray, fade: float) -> np.ndarray:
-    """Gaussians around a grid of (r_ik, r_jk), falling by e over `fade` angstrom: (T, 3) -> (T, Q)."""
-    axis = np.arange(0.6, 5.0, CELL)
-    centres = np.stack([x.ravel() for x in np.meshgrid(axis, axis, indexing="ij")], 1)
-    centres = centres[np.abs(centres[:, 0] - centres[:, 1]) < 3.0]
-    a, b = (np.exp(-((sides[:, 1 + k, None] - centres[:, k]) ** 2) / (2 * CELL**2)) for k in (0, 1))
-    return a * b * (np.exp(-(sides[:, 1] + sides[:, 2]) / fade) * _cut(sides))[:, None]
+def _two_centre(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`z^p` and `exp(-b r_ik^2 - c r_jk^2)`, b = c = 0 first: (2, ...) and (..., 25)."""
+    squares, z = sides**2, _height(sides)
+    b, c = np.exp(-squares[1:, ..., None] * ASIDE)
+    return np.stack([np.ones_like(z), z]) * _cut(sides), _products(b, c)
+
+
+def cells(triangles: Triangles, n_edges: int, n_species: int, fade: float, orders: int) -> np.ndarray:
+    """Moments of Gaussians around a grid of (r_ik, r_jk), falling by e over `fade` angstrom: (2 orders + 1, E, Q)."""
+
+    def gaussians(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        b, c = np.exp(-((sides[1:, ..., None] - GRID) ** 2) / (2 * CELL**2))
+        return (np.exp(-(sides[1] + sides[2]) / fade) * _cut(sides))[None], _products(b, c)
+
+    inside = np.flatnonzero(np.abs(GRID[:, None] - GRID) < 3.0)
+    seen = moments(triangles, n_edges, n_species, gaussians, orders)
+    return seen[..., inside].reshape(2 * orders + 1, n_edges, -1)
+
+
+def _products(b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """All of one each: (..., B), (..., C) -> (..., B C)."""
+    return (b[..., :, None] * c[..., None, :]).reshape(*b.shape[:-1], -1)
+
+
+def _height(sides: np.ndarray) -> np.ndarray:
+    """Of atom k along the edge: (3, ...) -> (...)."""
+    return (sides[0] ** 2 + sides[1] ** 2 - sides[2] ** 2) / (2 * sides[0])
 
 
 def _cut(sides: np.ndarray) -> np.ndarray:
     """1, falling smoothly to 0 where atom k is `RADIUS` away from i or from j."""
-    x = np.clip(5 * sides[:, 1:] / RADIUS - 4, 0, 1)
-    return ((1 + np.cos(np.pi * x)) / 2).prod(1)
+    x = np.clip(5 * sides[1:] / RADIUS - 4, 0, 1)
+    return ((1 + np.cos(np.pi * x)) / 2).prod(0)
 
 
 def moments(triangles: Triangles, n_edges: int, n_species: int, functions: Functions, orders: int) -> np.ndarray:
-    """Sums over the third atoms of each species: complex doublets (orders + 1, n_edges, n_species * Q).
+    """Sums over the third atoms of each species: (2 orders + 1, n_edges, n_species, P, Q).
 
-    `moments[m, e, (s, q)] = sum_k f_q(sides) (rho/2)^min(m, 2) e^{i m phi}`; triangles sorted by edge.
+    Row 0 is m = 0, rows 2m - 1 and 2m are the real and the imaginary part of
+    `sum_k f(sides) (rho/2)^min(m, 2) e^{i m phi}`.
     """
-    width = functions(triangles.sides[:0]).shape[1]
-    rho = np.abs(triangles.axis)
-    phase = np.where(rho > 1e-12, triangles.axis / np.maximum(rho, 1e-12), 1.0)
-    out = np.zeros((orders + 1, n_edges, n_species, width), dtype=complex)
+    n_along, n_aside = (factor.size for factor in functions(np.ones((3, 1))))
+    out = np.zeros((2 * orders + 1, n_edges, n_species, n_along, n_aside))
+    sides = np.ascontiguousarray(triangles.sides.T)
     for third in range(n_species):
         mine = np.flatnonzero(triangles.third == third)
-        for start in range(0, len(mine), AT_ONCE):
-            chosen = mine[start : start + AT_ONCE]
-            values, row = functions(triangles.sides[chosen]), triangles.edge[chosen]
-            first = np.flatnonzero(np.diff(row, prepend=-1))
-            for m in range(orders + 1):
-                factor = (rho[chosen] / 2) ** min(m, 2) * phase[chosen] ** m
-                # added: the triangles of an edge may lie on both sides of a cut
-                out[m, row[first], third] += np.add.reduceat(values * factor[:, None], first)
-    return out.reshape(orders + 1, n_edges, n_species * width)
+        for edges, rows, present in _padded(triangles.edge[mine], n_edges):
+            chosen = mine[rows]
+            along, aside = functions(sides[:, chosen])
+            left = _turns(triangles.axis[chosen], orders)[:, None] * (along * present)
+            left = np.ascontiguousarray(left.reshape(-1, *chosen.shape).swapaxes(0, 1))
+            out[:, edges, third] = (left @ aside).reshape(len(edges), -1, n_along, n_aside).swapaxes(0, 1)
+    return out
+
+
+def _padded(edge: np.ndarray, n_edges: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Edges with about equally many triangles, which triangles each has (E, T), and which of these exist (E, T)."""
+    count = np.bincount(edge, minlength=n_edges)
+    start = np.cumsum(count) - count
+    order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
+    done = 0
+    while done < len(order):
+        width = int(count[order[done]])
+        edges = order[done : done + max(AT_ONCE // width, 1)]
+        present = np.arange(width) < count[edges][:, None]
+        yield edges, np.where(present, start[edges][:, None] + np.arange(width), 0), present
+        done += len(edges)
+
+
+def _turns(axis: np.ndarray, orders: int) -> np.ndarray:
+    """`(rho/2)^min(m, 2) e^{i m phi}`, real and imaginary parts: (...) -> (2 orders + 1, ...)."""
+    rho = np.abs(axis)
+    phase = np.where(rho > 1e-12, axis / np.maximum(rho, 1e-12), 1.0)
+    out, turn = np.ones((2 * orders + 1, *axis.shape)), np.ones_like(axis)
+    for m in range(1, orders + 1):
+        turn = turn * (axis / 2 if m < 3 else phase)
+        out[2 * m - 1], out[2 * m] = np.real(turn), np.imag(turn)
+    return out
