@@ -53,37 +53,31 @@ class ExactMap(FreeMap):
     def forward(self, edges: EdgeFeatures, kind: Tensor, generator: torch.Generator | None = None) -> EdgeFeatures:
         """`generator` is not needed: nothing is drawn."""
         edges = self.scaled(edges)
-        x = edges.doublets
-        powers = self._powers(x)
-        # (orders, E, 1, n) against (orders, E, K, 1)
-        real, imaginary = (h[:, :, None] for h in x.index_select(0, self.place).unbind(2))
-        cos, sin = (h[..., None] for h in powers.unbind(2))
-        z_even, z_odd = (_edge_first(z) for z in (cos * real + sin * imaginary, cos * imaginary - sin * real))
-        invariants = self.standardize(torch.cat([sizes_of_doublets(x), z_even], 1), kind)
+        x = _complex(edges.doublets)
+        powers = self._powers(edges.doublets)[..., None]
+        z = x.index_select(0, self.place)[:, :, None] * powers.conj()
+        z_even, z_odd = torch.view_as_real(z).permute(4, 1, 0, 2, 3).flatten(2)
+        invariants = self.standardize(torch.cat([sizes_of_doublets(edges.doublets), z_even], 1), kind)
         a = self.even(torch.cat([edges.scalars, invariants], 1))
         b = self.odd(torch.cat([edges.pseudoscalars, z_odd], 1))
-        images = self.hidden(torch.cat([a + b, a - b]), kind.repeat(2))
-        straight, mirrored = images.chunk(2)
+        straight, mirrored = self.hidden(torch.cat([a + b, a - b]), kind.repeat(2)).chunk(2)
         scalars, y_even, g_even = self._split(self.write_even((straight + mirrored) / 2))
         pseudoscalars, y_odd, g_odd = self._split(self.write_odd((straight - mirrored) / 2))
-        shape = (len(kind), len(self.place), powers.shape[-1], x.shape[-1])
-        y_even, y_odd = (y.view(shape).transpose(0, 1) for y in (y_even, y_odd))
-        back = torch.stack([cos * y_even - sin * y_odd, sin * y_even + cos * y_odd], 2).sum(3)
-        g_even, g_odd = (g.view(len(kind), self.l_max, x.shape[-1]).transpose(0, 1) for g in (g_even, g_odd))
-        even, odd = x.unbind(2)
-        scaled = torch.stack([even * g_even - odd * g_odd, odd * g_even + even * g_odd], 2)
-        return EdgeFeatures(scalars, pseudoscalars, scaled.index_add(0, self.place, back))
+        y = torch.complex(y_even, y_odd).view(len(kind), *z.shape[:1], *z.shape[2:]).transpose(0, 1)
+        g = torch.complex(g_even, g_odd).view(len(kind), self.l_max, x.shape[2]).transpose(0, 1)
+        out = (x * g).index_add(0, self.place, (y * powers).sum(2))
+        return EdgeFeatures(scalars, pseudoscalars, torch.stack([out.real, out.imag], 2))
 
-    def _powers(self, x: Tensor) -> Tensor:
-        """c_d^(m/d) for d = 1.. and m = d, 2d, ..: (orders, E, 2, K)."""
-        u = self.size(self.direct(x))
-        directions = u * torch.rsqrt(u.square().sum(2, keepdim=True) + SOFT)
+    def _powers(self, doublets: Tensor) -> Tensor:
+        """c_d^(m/d) for d = 1.. and m = d, 2d, ..: complex (orders, E, K)."""
+        u = self.size(self.direct(doublets))
+        directions = _complex(u * torch.rsqrt(u.square().sum(2, keepdim=True) + SOFT))
         powers = []
         for d in range(1, self.l_max + 1):
             c = power = directions[d - 1]
             for _ in range(d, self.l_max + 1, d):
                 powers.append(power)
-                power = _times(power, c)
+                power = power * c
         return torch.stack(powers)
 
     def _split(self, written: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,11 +86,6 @@ class ExactMap(FreeMap):
         return first, turned, scaled
 
 
-def _edge_first(z: Tensor) -> Tensor:
-    """(orders, E, K, n) -> (E, orders K n)."""
-    return z.transpose(0, 1).flatten(1)
-
-
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """Product of complex numbers (E, 2, K)."""
-    return torch.stack([a[:, 0] * b[:, 0] - a[:, 1] * b[:, 1], a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0]], 1)
+def _complex(doublets: Tensor) -> Tensor:
+    """(M, E, 2, n) -> x_m, complex (M, E, n)."""
+    return torch.complex(doublets[:, :, 0], doublets[:, :, 1])
