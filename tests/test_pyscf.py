@@ -12,7 +12,7 @@ from pyscf import dft, gto, scf
 
 import harmose.pyscf as bridge
 from harmose.blocks import BlockMatrix
-from harmose.errors import LabellingError, ModelError
+from harmose.errors import LabellingError, ModelError, OutsideDomain
 from harmose.io import pyscf as io
 from harmose.spin import Spin
 
@@ -191,6 +191,21 @@ def test_scf_of_every_spin_kind_starts_from_a_prediction(spin):
     result = bridge.compare_scf(Spinful(settings, tuple(set(atoms.numbers.tolist()))), atoms)
     assert result.cycles_predicted <= 2 < result.cycles_minao
     assert result.energy_difference < 1e-8
+
+
+@pytest.mark.parametrize("spin", SPINFUL)
+def test_poor_predictions_of_every_spin_kind_are_refused(spin):
+    atoms, basis = SPINFUL[spin]
+    settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
+    model = Spinful(settings, tuple(set(atoms.numbers.tolist())))
+    right = model.predict(atoms)
+    model.predict = lambda _: right.with_values(-right.values)
+    with pytest.warns(OutsideDomain, match="it starts from minao"):
+        poor, minao = bridge.compare_guesses(model, atoms, ("minao",))
+    assert poor.refused
+    assert poor.cycles == minao.cycles
+    assert poor.fock_builds == minao.fock_builds + 1
+    assert abs(poor.energy - minao.energy) < 1e-9
 
 
 def test_a_mean_field_of_another_spin_kind_is_refused():

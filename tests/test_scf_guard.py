@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from pyscf import dft
+from pyscf import dft, scf
 from scipy.linalg import eigh
 
 import harmose.pyscf as bridge
@@ -99,6 +99,24 @@ def test_hostile_predictions_cost_one_fock_build(case, kind, water, own):
     assert abs(mf.e_tot - plain.e_tot) < 1e-10
     assert mf.cycles == plain.cycles
     assert len(builds) <= plain.cycles + 3  # its own: the guess's, one for each cycle, the last check
+
+
+def density_fitted(mol):
+    return dft.RKS(mol).density_fit()
+
+
+@pytest.mark.parametrize("kind", [scf.RHF, scf.UHF, scf.ROHF, dft.ROKS, density_fitted])
+def test_every_mean_field_falls_back_to_its_own_guess(kind, water, own):
+    plain, mf = kind(own.mol), kind(own.mol)
+    for each in (plain, mf):
+        if hasattr(each, "grids"):
+            each.grids.level = 0
+    plain.kernel()
+    with pytest.warns(OutsideDomain, match="starts from minao"):
+        bridge.run(mf, Answers(-own.get_fock(), water))
+    assert mf.converged
+    assert mf.cycles == plain.cycles
+    assert abs(mf.e_tot - plain.e_tot) < 1e-10
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, -1e3])
