@@ -117,13 +117,13 @@ def test_a_training_ends_in_time(small_config, water_store):
 
 
 def test_slow_validations_leave_the_time_to_training(small_config, monkeypatch):
-    mae = Reference.mae
+    errors = Reference.errors
 
     def slow(self, predict):
         time.sleep(0.1)
-        return mae(self, predict)
+        return errors(self, predict)
 
-    monkeypatch.setattr(Reference, "mae", slow)
+    monkeypatch.setattr(Reference, "errors", slow)
     only = ["phases.stage1.steps=null", "phases.stage1.share=1", "phases.stage2.steps=0", "phases.joint.steps=0"]
     log = rows(train(small_config("run", *only, "time_limit=8s", "validations=1000")))
     spent = float(log[-1]["seconds"]) - float(log[0]["seconds"])
@@ -132,7 +132,7 @@ def test_slow_validations_leave_the_time_to_training(small_config, monkeypatch):
 
 def test_patience_ends_a_phase(small_config, monkeypatch):
     errors = iter([3.0, 2.0, 4.0, 5.0])
-    monkeypatch.setattr("harmose.data.dataset.Reference.mae", lambda *_: next(errors, 9.0))
+    monkeypatch.setattr("harmose.data.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
     only = ["phases.stage1.steps=20", "phases.stage2.steps=0", "phases.joint.steps=0", "validations=20"]
     out = train(small_config("run", *only, "phases.stage1.patience=2"))
     measured = [row for row in rows(out) if row["mae_val"]]
@@ -144,11 +144,31 @@ def test_patience_ends_a_phase(small_config, monkeypatch):
 def test_a_phase_that_does_not_help_is_undone(small_config, monkeypatch):
     """Without a validation that betters the one at its beginning, the weights from before the phase are shipped."""
     errors = iter([1.0, 1.0, 1.0])
-    monkeypatch.setattr("harmose.data.dataset.Reference.mae", lambda *_: next(errors, 9.0))
-    out = train(small_config("run", "phases.stage1.steps=5", "phases.stage2.steps=0", "phases.joint.steps=0"))
+    monkeypatch.setattr("harmose.data.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
+    assert _is_silent(train(small_config("run", *ONE_PHASE)))
+
+
+ONE_PHASE = ("phases.stage1.steps=5", "phases.stage2.steps=0", "phases.joint.steps=0")
+
+
+def _is_silent(out) -> bool:
     heads = {k: v for k, v in load_file(out / "model.safetensors").items() if k.startswith("network.heads")}
     assert heads
-    assert not any(v.any() for v in heads.values())  # as silent as they began
+    return not any(v.any() for v in heads.values())  # as they began
+
+
+@pytest.mark.parametrize(("after", "kept"), [([1.0, 1.0, 0.6], False), ([0.8, 0.9, 0.7], True)])
+def test_few_samples_must_agree_on_a_phase(small_config, monkeypatch, after, kept):
+    """A lower mean that one of three samples makes is chance; one that all make is not."""
+    calls = []
+
+    def errors(self, predict):
+        predict(self.parts[0].batch)
+        calls.append(self)
+        return np.array([0.95, 1.0, 1.05]) if len(calls) <= 3 else np.array(after)
+
+    monkeypatch.setattr("harmose.data.dataset.Reference.errors", errors)
+    assert _is_silent(train(small_config("run", *ONE_PHASE))) is not kept
 
 
 def test_a_loss_that_is_not_finite(small_config, monkeypatch):

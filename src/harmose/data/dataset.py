@@ -301,8 +301,12 @@ class Reference:
         self.closed_form = [(baseline.values(o), baseline.scales(o)) for o in (p.joined.oriented for p in self.parts)]
 
     def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
-        """Mean over samples of mean |H_predicted - H_DFT| in eV; `predict` gives normalised coefficients."""
-        return float(np.concatenate([self._errors(k, predict) for k in range(len(self.parts))]).mean())
+        """Mean over samples of `errors`, in eV."""
+        return float(self.errors(predict).mean())
+
+    def errors(self, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
+        """mean |H_predicted - H_DFT| of each sample in eV (n,); `predict` gives normalised coefficients."""
+        return np.concatenate([self._errors(k, predict) for k in range(len(self.parts))])
 
     def _errors(self, k: int, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
         part, (values, scales) = self.parts[k], self.closed_form[k]

@@ -40,8 +40,10 @@ class Position:
     """The step after which the last one was."""
     validating: float = 0.0
     """Seconds that they took."""
+    before: list[float] = field(default_factory=list)
+    """Errors in eV of each validation sample when the phase began."""
     best: float = float("inf")
-    """Lowest MAE of this phase in eV."""
+    """Lowest MAE of this phase in eV, of weights that are better than those it began with."""
     since_best: int = 0
     ended: bool = False
     losses: list[float] = field(default_factory=list)
