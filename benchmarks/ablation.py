@@ -103,9 +103,15 @@ class Remembered:
     """A closed-form part that works out each graph once: runs on one set share it, and ask for the same graphs."""
 
     def __init__(self, baseline: Baseline, memory: dict[bytes, Any]):
-        self.baseline, self.memory, self.space = baseline, memory, baseline.space
+        self.baseline, self.memory = baseline, memory
 
-    def values(self, oriented: OrientedPairs) -> Coefficients:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.baseline, name)
+
+    def values(self, oriented: OrientedPairs, *more: Any, **others: Any) -> Coefficients:
+        """From memory where they depend on the graph alone."""
+        if more or any(x is not None for x in others.values()):
+            return self.baseline.values(oriented, *more, **others)
         return self._once("values", oriented)
 
     def scales(self, oriented: OrientedPairs) -> Coefficients:
