@@ -19,13 +19,13 @@ ONE_STEP = ["phases.stage1.steps=1", "phases.stage2.steps=0", "phases.joint.step
 @pytest.fixture
 def fits(monkeypatch):
     """The numbers of samples of the fits that were made."""
-    made, original = [], closed_form.fitted_baseline
+    made, original = [], closed_form.fit
 
-    def watched(store, names, *rest):
-        made.append(len(names))
-        return original(store, names, *rest)
+    def watched(space, measured, *rest):
+        made.append(len(measured.names))
+        return original(space, measured, *rest)
 
-    monkeypatch.setattr(closed_form, "fitted_baseline", watched)
+    monkeypatch.setattr(closed_form, "fit", watched)
     return made
 
 
@@ -73,13 +73,13 @@ def test_bad_folders_and_files(small_config, tmp_path):
 
 
 def test_the_limit_is_for_the_networks_when_the_fit_is_kept(small_config, tmp_path, monkeypatch):
-    original = closed_form.fitted_baseline
+    original = closed_form.fit
 
     def slow(*arguments):
         time.sleep(3)
         return original(*arguments)
 
-    monkeypatch.setattr(closed_form, "fitted_baseline", slow)
+    monkeypatch.setattr(closed_form, "fit", slow)
     timed = ["phases.stage1.share=1", "phases.stage1.steps=null", *ONE_STEP[1:], "time_limit=2s"]
     none = train(small_config("none", *timed))
     some = train(small_config("some", *timed, f"closed_form={tmp_path / 'fits'}"))

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmose.batch import GraphBatch, collate
+from harmose.batch import GraphBatch
+from harmose.blocks import BlockMatrix
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.fit import Training, fit_baseline
-from harmose.data.joining import Measured, Target, element_sums, measure, n_elements, target_space
+from harmose.data.joining import Joined, Measured, Target, element_sums, measure, n_elements, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.sample import Sample
@@ -147,30 +148,12 @@ def prepare(measured: Measured, baseline: Baseline, values: Coefficients | None 
 def restore(baseline: Baseline, oriented: OrientedPairs, predicted: Coefficients) -> Coefficients:
     """A network's outputs in eV, float64: `predicted * scales + values`."""
     values, scales = baseline.values(oriented), baseline.scales(oriented)
-    return map_coefficients(_restored, predicted, values, scales)
+    return map_coefficients(restored_values, predicted, values, scales)
 
 
-def _restored(predicted: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+def restored_values(predicted: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+    """`restore` of one group's tensors."""
     return predicted.double().cpu() * scales + values
-
-
-def concatenate(parts: Sequence[Prepared]) -> Prepared:
-    """One after the other."""
-    if len(parts) == 1:
-        return parts[0]
-
-    def cat(coefficients: list[Coefficients]) -> Coefficients:
-        return map_coefficients(lambda *x: torch.cat(x), *coefficients)
-
-    return Prepared(
-        tuple(name for p in parts for name in p.names),
-        collate([p.graph for p in parts]),
-        cat([p.targets for p in parts]),
-        cat([p.scales for p in parts]),
-        np.concatenate([p.pair_counts for p in parts]),
-        np.concatenate([p.atom_counts for p in parts]),
-        np.concatenate([p.n_elements for p in parts]),
-    )
 
 
 class Dataset:
@@ -249,34 +232,19 @@ def load_dataset(
     unseen: Coefficients | None = None,
     measured: Measured | None = None,
 ) -> Dataset:
-    """The samples `names`, normalised by `baseline`; the first ones, up to `memory` bytes, prepared now and kept.
+    """The samples `names`, normalised by `baseline`; the first ones, up to `memory` bytes, are kept.
 
     A regression that has seen a sample leaves less of it than of a new one. With `unseen`, its predictions of the samples
     without them (`fit`), the network learns what it will meet; all samples are kept then. `measured`: the same samples,
     where they have been measured already.
     """
-    if measured is None and unseen is not None:
-        measured = measured_samples(store, names, target)
-    if measured is None:
-        ready = _ready(store, names, baseline, target, memory)
-    else:
-        ready = prepare(measured, baseline, unseen)
-        if unseen is None and ready.n_bytes > memory:
-            sizes = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
-            kept = int((sizes <= memory).sum())
-            ready = ready.first(kept) if kept else None
+    measured = measured_samples(store, names, target) if measured is None else measured
+    ready = prepare(measured, baseline, unseen)
+    if unseen is None and ready.n_bytes > memory:
+        sizes = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
+        kept = int((sizes <= memory).sum())
+        ready = ready.first(kept) if kept else None
     return Dataset(store, names, baseline, target, ready)
-
-
-def _ready(store: Store, names: Sequence[str], baseline: Baseline, target: Target, memory: int) -> Prepared | None:
-    """The first samples, up to `memory` bytes; no more of the others than one part is read."""
-    parts: list[Prepared] = []
-    for samples in chunks(store, names):
-        part = prepare(measure(baseline.space, samples, target), baseline)
-        if part.n_bytes + sum(p.n_bytes for p in parts) > memory:
-            break
-        parts.append(part)
-    return concatenate(parts) if parts else None
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
@@ -292,12 +260,27 @@ def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
         yield samples
 
 
-class Reference:
-    """Samples whose DFT matrix a network is compared with: `mae(network)` over all elements of the full matrices."""
+def best_shift(joined: Joined, matrix: BlockMatrix, difference: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """c of each sample (n,) for which `difference - c s` is smallest, over all elements of its matrix."""
+    along, size = (element_sums(joined, matrix, np.real(s.conj() * x).sum(0)) for x in (difference, s))
+    return along / size
 
-    def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, target: Target):
-        self.baseline, self.names = baseline, list(names)
-        self.parts = [measure(baseline.space, samples, target) for samples in chunks(store, names)]
+
+class Reference:
+    """Samples whose DFT matrix a network is compared with: `mae(network)` over all elements of the full matrices.
+
+    With `shift_blind` after the c S has been added to each prediction that brings it nearest (least squares).
+    """
+
+    def __init__(
+        self, store: Store, names: Sequence[str], baseline: Baseline, target: Target, shift_blind: bool = False
+    ):
+        self.baseline, self.names, self.parts, self.overlaps = baseline, list(names), [], []
+        for samples in chunks(store, names):
+            part = measure(baseline.space, samples, target)
+            overlaps = [target.operator(sample, "overlap") for sample in samples] if shift_blind else None
+            self.parts.append(part)
+            self.overlaps.append(None if overlaps is None else part.joined.values(overlaps))
         self.closed_form = [(baseline.values(o), baseline.scales(o)) for o in (p.joined.oriented for p in self.parts)]
 
     def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
@@ -311,7 +294,10 @@ class Reference:
     def _errors(self, k: int, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
         part, (values, scales) = self.parts[k], self.closed_form[k]
         space, joined = self.baseline.space, part.joined
-        restored = map_coefficients(_restored, predict(part.batch), values, scales)
+        restored = map_coefficients(restored_values, predict(part.batch), values, scales)
         predicted = to_matrix(space, restored, joined.graph, joined.oriented)
-        error = absolute(predicted.values - part.target.values).sum(0)
+        difference, s = predicted.values - part.target.values, self.overlaps[k]
+        if s is not None:
+            difference = difference - joined.of_values(best_shift(joined, predicted, difference, s), predicted) * s
+        error = absolute(difference).sum(0)
         return element_sums(joined, predicted, error) / n_elements(joined, predicted)

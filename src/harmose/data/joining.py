@@ -55,6 +55,10 @@ class Joined:
         """The joined operator."""
         return BlockMatrix(space.basis, self.graph.numbers, self.graph.pairs, values, space.spin)
 
+    def of_values(self, of_samples: np.ndarray, matrix: BlockMatrix) -> np.ndarray:
+        """Something of each sample, for each value of the joined matrix (size,)."""
+        return np.repeat(of_samples[np.concatenate([self.atom_sample, self.pair_sample])], np.diff(matrix.offsets))
+
     def split(self, matrix: BlockMatrix, graphs: Sequence[Graph]) -> list[BlockMatrix]:
         """The inverse of `values`: the joined operator's blocks of each structure."""
         n_atoms, n_pairs = (np.cumsum([0, *sizes]) for sizes in zip(*((g.n_atoms, g.n_pairs) for g in graphs)))

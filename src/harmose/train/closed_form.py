@@ -9,16 +9,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 
-from harmose.closed_form.baseline import Baseline
-from harmose.data.dataset import fitted_baseline
-from harmose.data.joining import Target, target_space
+from harmose.data.dataset import fit, measured_samples
+from harmose.data.joining import Measured, Target, target_space
 from harmose.data.store import Store
 from harmose.errors import ConfigError
-from harmose.targets import Coefficients
 from harmose.train.state import BASELINE, read_baseline, write_baseline
 
 Show = Callable[[str, float, str], None]
@@ -30,29 +28,33 @@ SOURCES = ("closed_form", "so3", "basis.py", "graph.py", "structure.py", "target
 
 def prepare_closed_form(
     store: Store, names: Sequence[str], target: Target, many_body: bool, out: Path, kept: Path | None, show: Show
-) -> str:
+) -> tuple[str, Measured | None]:
     """Leave the fit to the samples `names` in the folder of a training; where it came from and how long it took, as text.
 
-    It is taken from the folder `kept` where that has it, else fitted and put there. Raises `ConfigError` when `kept` is no
-    folder and cannot become one.
+    With it the samples as they were measured for the fit, if there was one. It is taken from the folder `kept` where that
+    has it, else fitted and put there. Raises `ConfigError` when `kept` is no folder and cannot become one.
     """
     begin = time.monotonic()
     file = None if kept is None else _folder(kept) / f"{digest(store, names, target, many_body)}.safetensors"
     if file is not None and file.exists():
         read_baseline(file, target_space(store.basis, store.spin))  # a damaged one is named before it is copied
         shutil.copyfile(file, out / BASELINE)
-        return f"closed-form part taken from {file}"
-    write_baseline(out / BASELINE, *_fit(store, names, target, many_body, show))
+        return f"closed-form part taken from {file}", None
+    measured = _measured(store, names, target, show)
+    space = target_space(store.basis, store.spin)
+    fitted = fit(space, measured, many_body, lambda fraction: show("closed form", fraction, ""))
+    write_baseline(out / BASELINE, *fitted)
     text = f"closed-form part fitted to {len(names)} samples in {time.monotonic() - begin:.1f} s"
     if file is None:
-        return text
-    write_baseline(file, *read_baseline(out / BASELINE, target_space(store.basis, store.spin)))
-    return f"{text}, kept in {file}"
+        return text, measured
+    write_baseline(file, *fitted)
+    return f"{text}, kept in {file}", measured
 
 
 def digest(store: Store, names: Sequence[str], target: Target, many_body: bool) -> str:
     """Of the samples' records in their order, the basis set, what is learned, and the sources of the fit."""
-    about = [store.basis.fingerprint, store.spin.value, asdict(target), many_body, len(names)]
+    learned = asdict(replace(target, operators=()))  # what is read besides does not enter a fit
+    about = [store.basis.fingerprint, store.spin.value, learned, many_body, len(names)]
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in names:
         found.update(hashlib.sha256(store.record(name)).digest())
@@ -71,9 +73,7 @@ def _folder(kept: Path) -> Path:
     return kept
 
 
-def _fit(
-    store: Store, names: Sequence[str], target: Target, many_body: bool, show: Show
-) -> tuple[Baseline, Coefficients]:
+def _measured(store: Store, names: Sequence[str], target: Target, show: Show) -> Measured:
     done = 0
 
     def read(n: int) -> None:
@@ -81,4 +81,4 @@ def _fit(
         done += n
         show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
-    return fitted_baseline(store, names, target, many_body, read, lambda fraction: show("closed form", fraction, ""))
+    return measured_samples(store, names, target, read)

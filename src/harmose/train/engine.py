@@ -155,18 +155,19 @@ class Training:
         config, names = self.config, _training_names(self.store, self.config)
         target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
         inputs = config.inputs.operators
-        operators = tuple(dict.fromkeys((*inputs, *(["overlap"] if config.loss.shift_blind else []))))
+        blind, measured = config.loss.shift_blind, None
+        reads = replace(target, operators=tuple(dict.fromkeys((*inputs, *(["overlap"] if blind else [])))))
         if not self.position.step:
             where, many_body = (config.out, config.closed_form), config.many_body
-            self.log.say(prepare_closed_form(self.store, names, target, many_body, *where, self.log.show))
+            text, measured = prepare_closed_form(self.store, names, reads, many_body, *where, self.log.show)
+            self.log.say(text)
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
         baseline, unseen = read_baseline(config.out / BASELINE, target_space(self.store.basis, self.store.spin))
         left_out = unseen if config.many_body else None
-        reads = replace(target, operators=operators)
-        self.dataset = load_dataset(self.store, names, baseline, reads, int(config.memory), left_out)
+        self.dataset = load_dataset(self.store, names, baseline, reads, int(config.memory), left_out, measured)
         chosen = self.store.splits[config.val_split][: config.validation_samples]
-        self.validation = Reference(self.store, chosen, baseline, replace(target, operators=inputs))
-        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, reads)
+        self.validation = Reference(self.store, chosen, baseline, reads, blind)
+        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, reads, blind)
 
     def _levels(self) -> LevelTable:
         """Of all training samples."""
@@ -301,17 +302,11 @@ class Training:
         return max(int(expected / LOG_ROWS), 1)
 
     def _validate(self, name: PhaseName, phase: Phase) -> dict[str, float]:
-        """Errors of the averaged weights in eV; the best weights of the phase are noted.
-
-        A few samples choose badly: weights count as better than those that the phase began with where the mean of the
-        samples' differences exceeds its standard error.
-        """
+        """Errors of the averaged weights in eV; the best weights of the phase are noted."""
         p, begin = self.position, self.seconds
         predict = self._predict("stage1" if name == "stage1" else "full")
-        errors = self.validation.errors(predict)
-        found = {"mae_train": self.seen.mae(predict), "mae_val": float(errors.mean())}
-        better = found["mae_val"] < p.best and (not p.before or clearly_positive(np.array(p.before) - errors))
-        p.before = p.before or errors.tolist()
+        found = {"mae_train": self.seen.mae(predict), "mae_val": self.validation.mae(predict)}
+        better = found["mae_val"] < p.best
         p.validated = p.step
         p.best, p.since_best = (found["mae_val"], 0) if better else (p.best, p.since_best + 1)
         p.ended = phase.patience is not None and p.since_best >= phase.patience
@@ -378,11 +373,6 @@ class Training:
             harmose=_version(),
             metrics={f"mae_val_{stage}": value for stage, value in metrics.items()},
         )
-
-
-def clearly_positive(x: np.ndarray) -> bool:
-    """Whether the mean exceeds its standard error, which one number does not tell."""
-    return bool(x.mean() > (x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else 0.0))
 
 
 def _version() -> str:
