@@ -302,11 +302,17 @@ class Training:
         return max(int(expected / LOG_ROWS), 1)
 
     def _validate(self, name: PhaseName, phase: Phase) -> dict[str, float]:
-        """Errors of the averaged weights in eV; the best weights of the phase are noted."""
+        """Errors of the averaged weights in eV; the best weights of the phase are noted.
+
+        A few samples choose badly: weights count as better than those that the phase began with where the mean of the
+        samples' differences exceeds its standard error.
+        """
         p, begin = self.position, self.seconds
         predict = self._predict("stage1" if name == "stage1" else "full")
-        found = {"mae_train": self.seen.mae(predict), "mae_val": self.validation.mae(predict)}
-        better = found["mae_val"] < p.best
+        errors = self.validation.errors(predict)
+        found = {"mae_train": self.seen.mae(predict), "mae_val": float(errors.mean())}
+        better = found["mae_val"] < p.best and (not p.before or clearly_positive(np.array(p.before) - errors))
+        p.before = p.before or errors.tolist()
         p.validated = p.step
         p.best, p.since_best = (found["mae_val"], 0) if better else (p.best, p.since_best + 1)
         p.ended = phase.patience is not None and p.since_best >= phase.patience
@@ -373,6 +379,11 @@ class Training:
             harmose=_version(),
             metrics={f"mae_val_{stage}": value for stage, value in metrics.items()},
         )
+
+
+def clearly_positive(x: np.ndarray) -> bool:
+    """Whether the mean exceeds its standard error, which one number does not tell."""
+    return bool(x.mean() > (x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else 0.0))
 
 
 def _version() -> str:
