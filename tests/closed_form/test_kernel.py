@@ -5,10 +5,11 @@ import pytest
 
 from harmose.closed_form.kernel import (
     DAMPING,
+    DIVERSE_PAIRS,
     OF_PAIRS,
-    POWER,
     Compared,
     Environments,
+    Likeness,
     edge_kernels,
     environments,
     weighted,
@@ -29,8 +30,8 @@ def scene(seed: int) -> tuple[Triangles, np.ndarray]:
     return Triangles(edge, generator.integers(0, 2, EDGES * THIRD), sides, axis), length
 
 
-def seen(triangles: Triangles, length: np.ndarray) -> Environments:
-    return environments(triangles, length, 2, OF_PAIRS)
+def seen(triangles: Triangles, length: np.ndarray, likeness: Likeness = OF_PAIRS) -> Environments:
+    return environments(triangles, length, 2, likeness)
 
 
 def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> Triangles:
@@ -38,9 +39,10 @@ def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> T
     return Triangles(triangles.edge, triangles.third, triangles.sides, axis * np.exp(1j * angle))
 
 
-def test_it_is_the_integral_over_turns_and_mirror_images():
+@pytest.mark.parametrize("likeness", [OF_PAIRS, DIVERSE_PAIRS])
+def test_it_is_the_integral_over_turns_and_mirror_images(likeness):
     (one, r), (other, s) = scene(0), scene(1)
-    a, b = seen(one, r), seen(other, s)
+    a, b = seen(one, r, likeness), seen(other, s, likeness)
     kernels = edge_kernels(a, Compared(b), range(4))
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     images = {m: [seen(changed(one, -x, m), r).doublets for x in angles] for m in (False, True)}
@@ -51,9 +53,10 @@ def test_it_is_the_integral_over_turns_and_mirror_images():
     lengths = (r[:, None] - s) ** 2 / 2 / OF_PAIRS.spread**2 + (r[:, None] + s - 2.2) / OF_PAIRS.reach
     envelope = np.exp(-lengths)
     straight = [
-        (overlaps(False) ** POWER * np.exp(1j * k * angles)[:, None, None]).mean(0) * envelope for k in range(4)
+        (overlaps(False) ** likeness.power * np.exp(1j * k * angles)[:, None, None]).mean(0) * envelope
+        for k in range(4)
     ]
-    mirrored = [(overlaps(True) ** POWER).mean(0) * envelope]
+    mirrored = [(overlaps(True) ** likeness.power).mean(0) * envelope]
     np.testing.assert_allclose(kernels[0][0], (straight[0] + mirrored[0]).real / 2, atol=1e-10)
     np.testing.assert_allclose(kernels[0][1], (straight[0] - mirrored[0]).real / 2, atol=1e-10)
     assert np.abs(straight[3]).max() > 1e-4

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from harmose.closed_form.electronic import atom_terms, pair_terms
 from harmose.closed_form.kernel import Compared, Likeness, environments, weighted
 from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
@@ -28,6 +29,7 @@ from harmose.closed_form.surroundings import (
     turned_back,
 )
 from harmose.closed_form.triangles import Triangles, from_positions
+from harmose.electrons import Electrons
 from harmose.errors import ModelError
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
@@ -91,10 +93,11 @@ class EdgeField:
 
 @dataclass(frozen=True)
 class PairRegression:
-    """Of one kind of pair: `linear[M]` (F, K); `many_body` None for pairs alone."""
+    """Of one kind of pair: `linear[M]` (F, K); `many_body` None for pairs alone; `electronic[M]` (F', K) where H0 is read."""
 
     linear: Mapping[int, np.ndarray]
     many_body: EdgeField | None = None
+    electronic: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
         """Directed edges -> layout (E, S, K)."""
@@ -110,6 +113,10 @@ class PairRegression:
             _add_order(out, m, columns, features[m] @ weights)
         if self.many_body is not None and triangles is not None:
             self.many_body.add(out, graph, edges, triangles)
+        if self.electronic:
+            terms = pair_terms(graph, known_electrons(graph), edges, len(self.electronic) - 1)
+            for m, weights in self.electronic.items():
+                _add_order(out, m, np.arange(out.shape[2]), terms[m] @ weights)
 
     @cached_property
     def _some(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -138,17 +145,22 @@ def _add_order(out: np.ndarray, m: int, columns: np.ndarray, values: np.ndarray)
 @dataclass(frozen=True)
 class AtomRegression:
     """Of one species: `mean` (K_natural,) of its scalars; `linear[degree, neighbour]` (N_GAUSSIANS, K_natural);
-    `many_body[neighbour]` with a column for every row and column of the layout that exists (`atom_columns`).
+    `many_body[neighbour]` with a column for every row and column of the layout that exists (`atom_columns`);
+    `electronic[degree]` (F', K_natural) where H0 is read.
     """
 
     mean: np.ndarray
     linear: Mapping[tuple[int, int], np.ndarray]
     many_body: Mapping[int, EdgeField]
+    electronic: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def values(self, graph: Surroundings, atoms: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Atoms -> layout (N, (l_max+1)^2, K)."""
         out = np.zeros((len(atoms), *mask.shape))
         out[:, 0, : len(self.mean)] = self.mean
+        for degree, weights in self.electronic.items():
+            terms = atom_terms(graph, known_electrons(graph), atoms, degree)
+            out[:, degree**2 : (degree + 1) ** 2, : len(self.mean)] += terms @ weights
         if not self.linear and not self.many_body:
             return out
         around = neighbourhood(graph, atoms)
@@ -176,6 +188,13 @@ class AtomRegression:
             slots = seen[:, : 2 * degree + 1, place]
             rows = slice(degree**2, (degree + 1) ** 2)
             out[:, rows, columns] += around.gather(back.transpose(1, 2, 0) @ slots)
+
+
+def known_electrons(graph: Surroundings) -> Electrons:
+    """`ModelError` where they are not known."""
+    if graph.electrons is None:
+        raise ModelError("the closed-form part reads the electrons of H0: expected H0 and S, got none")
+    return graph.electrons
 
 
 def atom_columns(mask: np.ndarray, n_natural: int) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
@@ -215,9 +234,14 @@ class Baseline:
                 out[atoms] = self.domain[species].novelty(features(graph, atoms))
         return out
 
-    def values(self, oriented: OrientedPairs) -> Coefficients:
+    @property
+    def reads_electrons(self) -> bool:
+        """Whether `values` needs to know what the electrons of H0 do."""
+        return any(fit.electronic for fit in self.pairs.values())
+
+    def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
-        graph = Surroundings(self.space, oriented)
+        graph = Surroundings(self.space, oriented, electrons)
         pairs, onsite = {}, {}
         for group, members in oriented.members.items():
             layout = self.space.pair_layout(group)

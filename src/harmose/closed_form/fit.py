@@ -22,7 +22,8 @@ from harmose.closed_form.baseline import (
     in_turn,
     is_symmetric,
 )
-from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, edge_kernels
+from harmose.closed_form.electronic import atom_terms, pair_terms, scaled
+from harmose.closed_form.kernel import DIVERSE_ATOMS, DIVERSE_PAIRS, OF_ATOMS, OF_PAIRS, Likeness, edge_kernels
 from harmose.closed_form.novelty import Familiar, familiar, features
 from harmose.closed_form.ridge import Fit, cholesky, ridge
 from harmose.closed_form.scales import fit_scales
@@ -37,6 +38,7 @@ from harmose.closed_form.surroundings import (
     shared,
     turned_back,
 )
+from harmose.electrons import Electrons
 from harmose.so3.layout import PairLayout
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace, map_coefficients
 
@@ -60,17 +62,29 @@ Variances = tuple[float, float]
 """Of what no regression explains, and of the linear terms together, where the kernel's terms have variance one."""
 CANDIDATES: tuple[Variances, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e3, 1e5, 1e7)))
 """The best for scalars is taken for all orders."""
+DIVERSE_CANDIDATES: tuple[Variances, ...] = tuple(product((1e-4, 1e-3, 1e-2, 1e-1), (1e-1, 1e1, 1e3)))
+"""For many molecules, of which no two are alike."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """All training samples as one graph: `pair_sample` (P,) and `atom_sample` (N,) say whose each pair and atom is."""
+    """All training samples as one graph: `pair_sample` (P,) and `atom_sample` (N,) say whose each pair and atom is.
+
+    Samples that are left out together have one number. Of `diverse` ones, many molecules, less is to be had by likeness and
+    more is noise. `electrons` where H0 is read.
+    """
 
     space: TargetSpace
     oriented: OrientedPairs
     coefficients: Coefficients
     pair_sample: np.ndarray
     atom_sample: np.ndarray
+    diverse: bool = False
+    electrons: Electrons | None = None
+
+    @property
+    def candidates(self) -> "tuple[Variances, ...]":
+        return DIVERSE_CANDIDATES if self.diverse else CANDIDATES
 
 
 def _quiet(_: float) -> None:
@@ -86,7 +100,7 @@ def fit_baseline(
     which fraction of the coefficients is done.
     """
     oriented, space = training.oriented, training.space
-    graph, generator = Surroundings(space, oriented), np.random.default_rng(seed)
+    graph, generator = Surroundings(space, oriented, training.electrons), np.random.default_rng(seed)
     pairs, onsite, done = {}, {}, 0
     both = (training.coefficients.pairs, training.coefficients.onsite)
     total = max(sum(x.numel() for part in both for x in part.values()), 1)
@@ -132,6 +146,7 @@ class _PairFit:
     ):
         self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
         self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
+        self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else OF_PAIRS
         self.symmetric = is_symmetric(kind, len(training.space.elements))
         if self.symmetric:
             column, sign = layout.reversal
@@ -160,22 +175,24 @@ class _PairFit:
         return other
 
     def _fit(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
-        linear = self._linear_features(many_body)
-        left_out, weights, fields = np.zeros_like(self.targets), {}, {}
-        kernel = _EdgeKernel(self.graph, self.edges, self.orders, generator) if many_body else None
-        n, variances = self.layout.n_natural, CANDIDATES
+        linear, electronic = self._linear_features(many_body), self._electronic_features()
+        left_out, weights, fields, terms = np.zeros_like(self.targets), {}, {}, {}
+        kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.likeness, generator) if many_body else None
+        n, variances = self.layout.n_natural, self.candidates
         for m in range(self.orders + 1):
             targets = (
                 self.targets[:, 0] if m == 0 else np.concatenate([self.targets[:, 2 * m - 1], self.targets[:, 2 * m]])
             )
             parts = (slice(0, n), slice(n, None)) if m == 0 else (slice(None),)
             weights[m] = np.zeros((linear[m].shape[1], targets.shape[1]))
+            extra, scale = scaled(electronic[m])
+            terms[m] = np.zeros((len(scale), targets.shape[1]))
             found = np.zeros_like(targets)
             if kernel is not None:
                 fields[m] = np.zeros((len(kernel.chosen) * (1 if m == 0 else 2), targets.shape[1]))
             for pseudo, columns in enumerate(parts):
                 # A pseudoscalar is no linear function of distances and triangles.
-                x = linear[m] if not pseudo else linear[m][:, :0]
+                x = np.concatenate([linear[m], extra], 1) if not pseudo else linear[m][:, :0]
                 blocks = kernel.blocks(m, pseudo) if kernel is not None else None
                 if not x.shape[1] and blocks is None:
                     continue
@@ -184,7 +201,8 @@ class _PairFit:
                 variances = (best,)
                 found[:, columns] = fit.left_out
                 if not pseudo:
-                    weights[m][:, columns] = w
+                    weights[m][:, columns] = w[: len(weights[m])]
+                    terms[m][:, columns] = w[len(weights[m]) :] / scale[:, None]
                 if kernel is not None:
                     fields[m][:, columns] = v
             if m == 0:
@@ -192,7 +210,13 @@ class _PairFit:
             else:
                 left_out[:, 2 * m - 1], left_out[:, 2 * m] = np.split(found, 2)
         field = EdgeField(kernel.references, fields, n) if kernel is not None else None
-        return PairRegression(weights, field), left_out
+        return PairRegression(weights, field, terms if self.graph.electrons is not None else {}), left_out
+
+    def _electronic_features(self) -> list[np.ndarray]:
+        if self.graph.electrons is not None:
+            return pair_terms(self.graph, self.graph.electrons, self.edges, self.orders)
+        n = len(self.edges)
+        return [np.zeros((n, 0)), *[np.zeros((2 * n, 0))] * self.orders]
 
     def _linear_features(self, many_body: bool) -> list[np.ndarray]:
         if not many_body:
@@ -216,12 +240,19 @@ class _PairFit:
 class _EdgeKernel:
     """Kernels between all edges of a fit and the references among them."""
 
-    def __init__(self, graph: Surroundings, edges: np.ndarray, orders: int, generator: np.random.Generator):
+    def __init__(
+        self,
+        graph: Surroundings,
+        edges: np.ndarray,
+        orders: int,
+        likeness: Likeness,
+        generator: np.random.Generator,
+    ):
         n = min(REFERENCE_EDGES, max(COMPARED // len(edges), 1))
         chosen = np.sort(generator.permutation(len(edges))[:n])
-        self.graph, self.edges, self.chosen = graph, edges, chosen
+        self.graph, self.edges, self.chosen, self.likeness = graph, edges, chosen, likeness
         triangles = graph.triangles(edges[chosen])
-        self.references = References.of(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, OF_PAIRS)
+        self.references = References.of(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, likeness)
         together = 4 * (orders + 1) * n * len(edges) <= KEPT
         self.together = [range(orders + 1)] if together else [range(m, m + 1) for m in range(orders + 1)]
         self.kernels: dict[int, np.ndarray] = {}
@@ -240,7 +271,7 @@ class _EdgeKernel:
         n, m = len(self.edges), len(self.chosen)
         out = {order: np.empty((2, n, (2 if order else 1) * m)) for order in orders}
         for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
-            seen = self.graph.environments(part, OF_PAIRS, self.graph.triangles(part))
+            seen = self.graph.environments(part, self.likeness, self.graph.triangles(part))
             for order, kernel in zip(orders, edge_kernels(seen, self.references.compared, orders), strict=True):
                 out[order][:, rows] = kernel.reshape(2, len(part), -1)
         return {order: kernel.reshape(2 * n, -1) if order else kernel for order, kernel in out.items()}
@@ -276,7 +307,8 @@ class _AtomFit:
     def __init__(self, graph: Surroundings, training: Training, signature: int, atoms: np.ndarray, targets: np.ndarray):
         self.graph, self.atoms, self.targets = graph, atoms, targets
         self.layout = training.space.onsite_layout(signature)
-        self.sample = training.atom_sample[atoms]
+        self.sample, self.candidates = training.atom_sample[atoms], training.candidates
+        self.likeness = DIVERSE_ATOMS if training.diverse else OF_ATOMS
 
     def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
         n = self.layout.n_natural
@@ -285,7 +317,7 @@ class _AtomFit:
         if not many_body:
             left_out[:, 0, :n] = mean
             return AtomRegression(mean, {}, {}), left_out
-        left_out[:, 0, :n], linear, variances = mean, {}, CANDIDATES
+        left_out[:, 0, :n], linear, electronic, variances = mean, {}, {}, self.candidates
         terms = self._many_body_terms(generator)
         columns = atom_columns(self.layout.mask, n)
         width = sum(len(c) for _, _, c, _ in columns)
@@ -296,6 +328,8 @@ class _AtomFit:
             x, neighbours = (
                 self._linear_features(degree) if parity > 0 else (np.zeros((len(self.atoms), 2 * degree + 1, 0)), [])
             )
+            extra, scale, shift = self._electronic_features(degree, parity)
+            x = np.concatenate([x, extra], -1)
             y = self.targets[:, rows][..., cols] - left_out[:, rows][..., cols]
             sample = np.repeat(self.sample, 2 * degree + 1)
             blocks = self._blocks(terms, degree, parity)
@@ -309,12 +343,25 @@ class _AtomFit:
             for k, neighbour in enumerate(neighbours):
                 full = linear.setdefault((degree, neighbour), np.zeros((N_GAUSSIANS, n)))
                 full[:, cols] = w[k * N_GAUSSIANS : (k + 1) * N_GAUSSIANS]
+            if extra.shape[-1]:
+                electronic[degree] = np.zeros((len(scale), n))
+                electronic[degree][:, cols] = w[len(neighbours) * N_GAUSSIANS :] / scale[:, None]
+                if degree == 0:
+                    mean = mean - shift @ electronic[degree]
             for b, term in terms.items():
                 for m, part in term.edge_weights(degree, parity, v).items():
                     weights[b][m][:, place] = part
         n_natural = sum(len(c) for _, parity, c, _ in columns if parity > 0)
         fields = {b: EdgeField(term.references, weights[b], n_natural) for b, term in terms.items()}
-        return AtomRegression(mean, linear, fields), left_out
+        return AtomRegression(mean, linear, fields, electronic), left_out
+
+    def _electronic_features(self, degree: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(N, 2l+1, F) of size one, their scales, and of scalars what is subtracted before (F,), their mean."""
+        if self.graph.electrons is None or parity < 0:
+            return np.zeros((len(self.atoms), 2 * degree + 1, 0)), np.zeros(0), np.zeros(0)
+        terms = atom_terms(self.graph, self.graph.electrons, self.atoms, degree)
+        shift = terms.mean((0, 1)) if degree == 0 else np.zeros(terms.shape[-1])
+        return *scaled(terms - shift), shift
 
     def _linear_features(self, degree: int) -> tuple[np.ndarray, list[int]]:
         """Sums over neighbours of each species of Gaussians in the distance, turned back: (N, 2l+1, F)."""
@@ -343,7 +390,10 @@ class _AtomFit:
         n = min(n, REFERENCE_COMPONENTS // (2 * orders + 1))
         self.references = np.sort(generator.permutation(len(self.atoms))[:n])
         species = self.graph.pairs.neighbour_species[around.edges]
-        return {b: _AtomKernel(self.graph, around[rows], self.references, orders) for b, rows in by_value(species)}
+        return {
+            b: _AtomKernel(self.graph, around[rows], self.references, orders, self.likeness)
+            for b, rows in by_value(species)
+        }
 
 
 class _AtomKernel:
@@ -352,7 +402,9 @@ class _AtomKernel:
     `K(A, A') = sum_{e of A, e' of A'} s_e D_e^T K_M(e, e') D_e' s_e'`, s the edges' shares.
     """
 
-    def __init__(self, graph: Surroundings, around: Neighbourhood, references: np.ndarray, orders: int):
+    def __init__(
+        self, graph: Surroundings, around: Neighbourhood, references: np.ndarray, orders: int, likeness: Likeness
+    ):
         self.graph, self.around = graph, around
         place = np.full(around.n_atoms, -1)
         place[references] = np.arange(len(references))
@@ -360,8 +412,8 @@ class _AtomKernel:
         chosen = around[rows]
         self.chosen = Neighbourhood(chosen.edges, place[chosen.rows], chosen.shares, len(references))
         triangles = graph.triangles(chosen.edges)
-        self.references = References.of(triangles, graph.pairs.distance[chosen.edges], graph.n_species, OF_ATOMS)
-        seen = graph.environments(around.edges, OF_ATOMS, graph.triangles(around.edges))
+        self.references = References.of(triangles, graph.pairs.distance[chosen.edges], graph.n_species, likeness)
+        seen = graph.environments(around.edges, likeness, graph.triangles(around.edges))
         self.kernels = edge_kernels(seen, self.references.compared, range(orders + 1))
 
     def size(self, order: int) -> int:

@@ -7,16 +7,16 @@ another edge they overlap by
 
 and the kernel of a component of order M is the projection of a power of it on that order, over turns and mirror images,
 
-    K_M = s(r) s(r') exp(-(r - r')^2 / 2 spread^2) / 2 pi  int k(a)^POWER e^{-i M a} da
+    K_M = s(r) s(r') exp(-(r - r')^2 / 2 spread^2) / 2 pi  int k(a)^power e^{-i M a} da
 
-A regression with it is a function of bodies up to POWER + 2, covariant under O(2) exactly, since the integrand is a
+A regression with it is a function of bodies up to power + 2, covariant under O(2) exactly, since the integrand is a
 trigonometric polynomial and the sum over `angles` is exact for it. It is the kernel of smooth overlaps of atomic positions
 (Bartok, Kondor and Csanyi, Phys. Rev. B 87, 184115 (2013); covariant: Grisafi, Wilkins, Csanyi and Ceriotti, Phys. Rev.
 Lett. 120, 036002 (2018)), with an edge in place of an atom and O(2) in place of O(3).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,8 +26,6 @@ ORDERS = 4
 """Largest m of c_m."""
 DAMPING = 0.5
 """w_m = DAMPING^m: less weight for detail in the azimuth."""
-POWER = 4
-"""A power of two."""
 AT_ONCE = 200_000
 """Numbers of k(a) in memory: few enough for a processor's cache."""
 NEGLIGIBLE = 1e-10
@@ -37,18 +35,22 @@ NEGLIGIBLE = 1e-10
 @dataclass(frozen=True)
 class Likeness:
     """What makes two edges alike, in angstrom: atoms count less by e with each `fade`, lengths differ by `spread` or less,
-    matrix elements fall by e with each `reach`: s(r) = exp(-(r - 1.1) / reach).
+    matrix elements fall by e with each `reach`: s(r) = exp(-(r - 1.1) / reach). `power` is a power of two.
     """
 
     fade: float
     spread: float
     reach: float
+    power: int = 4
 
 
 OF_PAIRS = Likeness(fade=3.0, spread=1.0, reach=1.0)
 """For the block of an edge."""
 OF_ATOMS = Likeness(fade=2.0, spread=0.5, reach=3.0)
 """For what an edge adds to the block of its first atom."""
+DIVERSE_PAIRS = replace(OF_PAIRS, power=2)
+"""Among many molecules, where edges that are alike in all are rare."""
+DIVERSE_ATOMS = replace(OF_ATOMS, power=2)
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _projections(a: Environments, b: Compared, orders: Sequence[int]) -> Iterato
     """For some of the edges at a time, of the complex maps `y = K c + K' c*` in `K_M` the sum and the difference of K and
     K', real and imaginary parts: (2, orders, 2, edges, B).
     """
-    likeness, n_b, n_angles = a.likeness, len(b.distance), POWER * ORDERS + max(orders) + 1
+    likeness, n_b, n_angles = a.likeness, len(b.distance), a.likeness.power * ORDERS + max(orders) + 1
     angles = 2 * np.pi * np.arange(n_angles) / n_angles
     m = np.arange(ORDERS + 1)
     there = np.concatenate([np.cos(angles[:, None] * m), np.sin(angles[:, None] * m[1:])], 1)
@@ -167,15 +169,15 @@ def _projections(a: Environments, b: Compared, orders: Sequence[int]) -> Iterato
         alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * likeness.spread**2))
         alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / likeness.reach)
         b.overlaps(part, overlaps.reshape(2, -1, n, n_b))
-        np.matmul(back, _power(np.matmul(there, overlaps, out=k)), out=powers)
+        np.matmul(back, _power(np.matmul(there, overlaps, out=k), likeness.power), out=powers)
         np.add(powers[0], powers[1], out=both[0])
         np.subtract(powers[0], powers[1], out=both[1])
         both *= alike.ravel()
         yield slice(start, start + n), both.reshape(2, len(orders), 2, n, n_b)
 
 
-def _power(k: np.ndarray) -> np.ndarray:
-    """k^POWER in place, by squaring: many times as fast as `**`."""
-    for _ in range(POWER.bit_length() - 1):
+def _power(k: np.ndarray, power: int) -> np.ndarray:
+    """k^power in place, by squaring: many times as fast as `**`."""
+    for _ in range(power.bit_length() - 1):
         k *= k
     return k

@@ -1,7 +1,7 @@
 """A baseline as flat tensors for a checkpoint, and back."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,16 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
     for kind, pair in baseline.pairs.items():
         for m, w in pair.linear.items():
             out |= _matrix(f"pair.{kind}.linear.{m}", w)
+        for m, w in pair.electronic.items():
+            out |= _matrix(f"pair.{kind}.electronic.{m}", w)
         if pair.many_body is not None:
             out |= _field_state(f"pair.{kind}.field", pair.many_body)
     for species, atom in baseline.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
         for (degree, n), w in atom.linear.items():
             out |= _matrix(f"onsite.{species}.linear.{degree}_{n}", w)
+        for degree, w in atom.electronic.items():
+            out |= _matrix(f"onsite.{species}.electronic.{degree}", w)
         for n, field in atom.many_body.items():
             out |= _field_state(f"onsite.{species}.field_{n}", field)
     out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}
@@ -69,6 +73,7 @@ def _field_state(name: str, field: EdgeField) -> dict[str, Any]:
         f"{name}.position": known.position,
         f"{name}.distance": known.distance,
         f"{name}.n_natural": np.array([field.n_natural]),
+        f"{name}.power": np.array([known.likeness.power]),
     }
     for m, w in field.weights.items():
         out |= _matrix(f"{name}.weights_{m}", w)
@@ -97,7 +102,7 @@ def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
 
 def _pair(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> PairRegression:
     field = _field(n_species, OF_PAIRS, parts["field"]) if "field" in parts else None
-    return PairRegression({int(m): w for m, w in sorted(parts["linear"].items())}, field)
+    return PairRegression(_by_number(parts["linear"]), field, _by_number(parts.get("electronic", {})))
 
 
 def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegression:
@@ -110,11 +115,18 @@ def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegres
         for p, x in parts.items()
         if p.startswith("field_")
     }
-    return AtomRegression(parts["mean"][""], linear, fields)
+    return AtomRegression(parts["mean"][""], linear, fields, _by_number(parts.get("electronic", {})))
+
+
+def _by_number(parts: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
+    return {m: parts[str(m)] for m in sorted(map(int, parts))}
 
 
 def _field(n_species: int, likeness: Likeness, tensors: dict[str, np.ndarray]) -> EdgeField:
-    references = _references(n_species, likeness, tensors)
+    power = int(tensors["power"][0]) if "power" in tensors else likeness.power
+    if power not in (1, 2, 4, 8):
+        raise ValueError(f"the power {power} of a kernel")
+    references = _references(n_species, replace(likeness, power=power), tensors)
     weights = {m: tensors[f"weights_{m}"] for m in range(sum(k.startswith("weights_") for k in tensors))}
     return EdgeField(references, weights, int(tensors["n_natural"][0]))
 

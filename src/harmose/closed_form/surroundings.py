@@ -13,6 +13,7 @@ from harmose.closed_form.triangles import (
     find_triangles,
     three_centre,
 )
+from harmose.electrons import Electrons
 from harmose.so3.layout import slot_order
 from harmose.so3.wigner import half_turn
 from harmose.targets import OrientedPairs, TargetSpace
@@ -28,16 +29,29 @@ LEAST_SHARE = 1e-3
 
 
 class Surroundings:
-    """Directed pairs, triangles and rotations of one graph, or of many laid end to end."""
+    """Directed pairs, triangles and rotations of one graph, or of many laid end to end; what its electrons do, if known."""
 
-    def __init__(self, space: TargetSpace, oriented: OrientedPairs) -> None:
-        self.oriented = oriented
+    def __init__(self, space: TargetSpace, oriented: OrientedPairs, electrons: Electrons | None = None) -> None:
+        self.space, self.oriented, self.electrons = space, oriented, electrons
         self.pairs: DirectedPairs = directed_pairs(oriented)
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
         radii = np.array([space.basis.radii[z] for z in space.elements])
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
         self._wigner: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def neighbours(self) -> np.ndarray:
+        """The second atom of every directed pair (2P,)."""
+        return np.concatenate([self.oriented.second, self.oriented.first])
+
+    @cached_property
+    def pair_places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every pair: the number of its group among the members of `OrientedPairs`, and its row there (P,), (P,)."""
+        group, place = np.empty(self.n_pairs, dtype=int), np.empty(self.n_pairs, dtype=int)
+        for k, members in enumerate(self.oriented.members.values()):
+            group[members], place[members] = k, np.arange(len(members))
+        return group, place
 
     def triangles(self, edges: np.ndarray) -> Triangles:
         """Those on directed pairs (E,), numbered in this order."""
