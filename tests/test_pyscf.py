@@ -199,7 +199,7 @@ def test_poor_predictions_of_every_spin_kind_are_refused(spin):
     settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
     model = Spinful(settings, tuple(set(atoms.numbers.tolist())))
     right = model.predict(atoms)
-    model.predict = lambda _: right.with_values(-right.values)
+    model.predict = lambda atoms: right.with_values(-right.values)
     with pytest.warns(OutsideDomain, match="it starts from minao"):
         poor, minao = bridge.compare_guesses(model, atoms, ("minao",))
     assert poor.refused
