@@ -19,6 +19,7 @@ from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.fit import Training, fit_baseline
 from harmose.data.joining import Joined, Measured, Target, element_sums, measure, n_elements, target_space
 from harmose.data.store import Store
+from harmose.electrons import Electrons
 from harmose.errors import FormatError
 from harmose.sample import Sample
 from harmose.spin import absolute
@@ -26,6 +27,9 @@ from harmose.targets import Coefficients, OrientedPairs, TargetSpace, map_coeffi
 
 PAIRS_AT_ONCE = 4000
 """Pairs whose blocks are brought into frames together: enough to hide the cost of a call, few enough for the cache."""
+
+DIVERSE = 10
+"""So many formulas make a set of molecules, rather than of geometries of a few."""
 
 MEMORY = 2 * 10**9
 """Bytes of prepared samples that are kept."""
@@ -132,7 +136,7 @@ def _pick_coefficients(c: Coefficients, pairs: list[Tensor], atoms: list[Tensor]
 def prepare(measured: Measured, baseline: Baseline, values: Coefficients | None = None) -> Prepared:
     """Normalised in float64, then rounded to float32; `values` stand in for those of the baseline."""
     joined, oriented = measured.joined, measured.joined.oriented
-    values, scales = values or baseline.values(oriented), baseline.scales(oriented)
+    values, scales = values or baseline.values(oriented, measured.electrons), baseline.scales(oriented)
     targets = map_coefficients(lambda c, v, s: ((c - v) / s).float(), measured.coefficients, values, scales)
     return Prepared(
         measured.names,
@@ -145,9 +149,11 @@ def prepare(measured: Measured, baseline: Baseline, values: Coefficients | None 
     )
 
 
-def restore(baseline: Baseline, oriented: OrientedPairs, predicted: Coefficients) -> Coefficients:
+def restore(
+    baseline: Baseline, oriented: OrientedPairs, predicted: Coefficients, electrons: Electrons | None = None
+) -> Coefficients:
     """A network's outputs in eV, float64: `predicted * scales + values`."""
-    values, scales = baseline.values(oriented), baseline.scales(oriented)
+    values, scales = baseline.values(oriented, electrons), baseline.scales(oriented)
     return map_coefficients(restored_values, predicted, values, scales)
 
 
@@ -203,10 +209,12 @@ def fit(
 ) -> tuple[Baseline, Coefficients]:
     """The closed-form part of stage 1, fitted to these samples, and what it says of each without having seen it.
 
-    `fitting` is told which fraction is done.
+    Geometries of one molecule are left out together where there are many molecules. `fitting` is told which fraction is done.
     """
-    joined = measured.joined
-    training = Training(space, joined.oriented, measured.coefficients, joined.pair_sample, joined.atom_sample)
+    joined, diverse = measured.joined, measured.n_formulas >= DIVERSE
+    owner = measured.groups if diverse else np.arange(joined.n_samples)
+    parts = joined.oriented, measured.coefficients, owner[joined.pair_sample], owner[joined.atom_sample]
+    training = Training(space, *parts, diverse, measured.electrons)
     return fit_baseline(training, many_body, advance=fitting)
 
 
@@ -281,7 +289,9 @@ class Reference:
             overlaps = [target.operator(sample, "overlap") for sample in samples] if shift_blind else None
             self.parts.append(part)
             self.overlaps.append(None if overlaps is None else part.joined.values(overlaps))
-        self.closed_form = [(baseline.values(o), baseline.scales(o)) for o in (p.joined.oriented for p in self.parts)]
+        self.closed_form = [
+            (baseline.values(p.joined.oriented, p.electrons), baseline.scales(p.joined.oriented)) for p in self.parts
+        ]
 
     def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
         """Mean over samples of `errors`, in eV."""

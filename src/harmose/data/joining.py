@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from ase import Atoms
 
 from harmose.basis import BasisSet
 from harmose.batch import GraphBatch, graph_batch
 from harmose.blocks import BlockMatrix
+from harmose.electrons import Electrons, State, charges_and_potentials, electronic_state
 from harmose.errors import FormatError, MatrixError
 from harmose.graph import Graph, build_graph
 from harmose.sample import Sample, in_fermi_gauge
@@ -83,15 +85,17 @@ def join(space: TargetSpace, graphs: Sequence[Graph]) -> Joined:
     return Joined(graph, space.orient(graph), atoms, np.repeat(number, [g.n_pairs for g in graphs]), len(graphs))
 
 
-OPERATORS = ("prior", "overlap")
-"""What may be read of a sample besides H, in this order: H0 and S."""
+OPERATORS = ("prior", "overlap", "density")
+"""What may be read of a sample besides H, in this order: H0, S, and the density matrix of H0 (`harmose.electrons`)."""
+CORE = 0.1
+"""Where more of a molecule's electrons than this share are hidden in cores, its charges cannot be counted."""
 
 
 @dataclass(frozen=True)
 class Target:
     """What is learned of a sample: H, in the gauge in which its Fermi level is zero with `fermi`; less H0 with `prior`.
 
-    `operators` are those among `OPERATORS` that the network or the loss reads besides.
+    `operators` are those among `OPERATORS` that the network or the loss reads besides; the density also the closed form.
     """
 
     prior: bool = False
@@ -109,13 +113,44 @@ class Target:
             return h
         return h - self.operator(sample, "prior")
 
+    @property
+    def reads_electrons(self) -> bool:
+        """Whether what the electrons of H0 do is to be known."""
+        return "density" in self.operators
+
+    def state(self, sample: Sample) -> State:
+        """What the electrons of the sample's H0 do; `FormatError` where H0, S or their number are not known."""
+        n = sample.n_electrons
+        if n is None:
+            raise FormatError(
+                f"sample {sample.name}: expected the number of electrons, for the density of H0, got none"
+            )
+        prior, overlap = self.operator(sample, "prior"), self.operator(sample, "overlap")
+        return molecule_state(sample.structure, prior, overlap, n, f"sample {sample.name}")
+
     def operator(self, sample: Sample, name: str) -> BlockMatrix:
-        """H0 ("prior") or S ("overlap") of a sample, as an operator of H's spin; `FormatError` where it has none."""
+        """H0 ("prior"), S ("overlap") or the density of H0 ("density") of a sample, as an operator of H's spin;
+        `FormatError` where it has none."""
+        if name == "density":
+            return self.state(sample).density
         found = sample.prior if name == "prior" else sample.overlap
         if found is None:
             what = {"prior": "a prior H0", "overlap": "an overlap S"}[name]
             raise FormatError(f"sample {sample.name}: expected {what}, which the configuration asks for, got none")
         return with_spin(found, sample.spin)
+
+
+def molecule_state(atoms: Atoms, prior: BlockMatrix, overlap: BlockMatrix, n_electrons: float, where: str) -> State:
+    """`electronic_state` of a molecule of closed shells whose electrons are all in its basis set; `FormatError` else."""
+    if atoms.pbc.any() or prior.spin is not Spin.NONE:
+        kind = f"pbc {atoms.pbc.tolist()}" if atoms.pbc.any() else f"spin {prior.spin}"
+        raise FormatError(f"{where}: expected a molecule without spin, for the density of H0, got {kind}")
+    if abs(atoms.numbers.sum() - n_electrons) > CORE * atoms.numbers.sum():
+        raise FormatError(
+            f"{where}: expected all {atoms.numbers.sum()} electrons, for the density of H0, got {n_electrons:g}: the others "
+            f"are in effective core potentials"
+        )
+    return electronic_state(prior, overlap, atoms.positions, n_electrons)
 
 
 def with_spin(operator: BlockMatrix, spin: Spin) -> BlockMatrix:
@@ -151,27 +186,62 @@ def sample_graph(sample: Sample, space: TargetSpace) -> Graph:
 
 @dataclass(frozen=True)
 class Measured:
-    """Samples before normalisation: `coefficients` of the target in eV, float64, and the target itself."""
+    """Samples before normalisation: `coefficients` of the target in eV, float64, and the target itself.
+
+    `groups` (n,): samples of one molecule share a number; `electrons` where the target reads them.
+    """
 
     names: tuple[str, ...]
     joined: Joined
     batch: GraphBatch
     coefficients: Coefficients
     target: BlockMatrix
+    groups: np.ndarray
+    electrons: Electrons | None = None
+
+    @property
+    def n_formulas(self) -> int:
+        """How many sums of atoms the samples have."""
+        species = self.joined.oriented.species
+        counts = np.zeros((self.joined.n_samples, species.max(initial=-1) + 1), dtype=int)
+        np.add.at(counts, (self.joined.atom_sample, species), 1)
+        return len(np.unique(counts, axis=0))
 
 
 def measure(space: TargetSpace, samples: Sequence[Sample], target: Target) -> Measured:
     """Graphs and coefficients of some samples at once."""
     joined = join(space, [sample_graph(sample, space) for sample in samples])
     matrix = joined.matrix(space, joined.values([target.of(sample) for sample in samples]))
-    operators = {name: [target.operator(sample, name) for sample in samples] for name in target.operators}
+    states = [target.state(sample) for sample in samples] if target.reads_electrons else None
+    operators = {
+        name: [target.operator(sample, name) for sample in samples] for name in target.operators if name != "density"
+    }
+    electrons = None
+    if states is not None:
+        operators["density"] = [state.density for state in states]
+        electrons = joined_electrons(space, joined, states, [target.operator(sample, "prior") for sample in samples])
+    groups = [str(sample.provenance.get("group", sample.name)) for sample in samples]
     return Measured(
         tuple(sample.name for sample in samples),
         joined,
         joined_batch(space, joined, operators),
         to_coefficients(space, matrix, joined.oriented),
         matrix,
+        np.unique(groups, return_inverse=True)[1],
+        electrons,
     )
+
+
+def joined_electrons(
+    space: TargetSpace, joined: Joined, states: Sequence[State], priors: Sequence[BlockMatrix]
+) -> Electrons:
+    """What the closed form reads of the electrons of H0."""
+
+    def coefficients(operators: Sequence[BlockMatrix]) -> Coefficients:
+        return to_coefficients(space, joined.matrix(space, joined.values(operators)), joined.oriented)
+
+    density = coefficients([state.density for state in states])
+    return Electrons(density, coefficients(priors), *charges_and_potentials(states))
 
 
 def joined_batch(

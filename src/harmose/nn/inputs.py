@@ -19,15 +19,17 @@ from harmose.targets import Coefficients, TargetSpace
 
 @dataclass(frozen=True)
 class InputSettings:
-    """What stage 1 reads besides the structure: H0 (`prior`), S (`overlap`)."""
+    """What stage 1 reads besides the structure: H0 (`prior`), S (`overlap`), the density matrix of H0 with self-consistent
+    charges (`density`, `harmose.electrons`), which then also the closed form reads."""
 
     prior: bool = False
     overlap: bool = False
+    density: bool = False
 
     @property
     def operators(self) -> tuple[str, ...]:
         """Names of those that are read, as in `GraphBatch.operators`."""
-        return tuple(name for name in ("prior", "overlap") if getattr(self, name))
+        return tuple(name for name in ("prior", "overlap", "density") if getattr(self, name))
 
 
 class Inputs(nn.Module):

@@ -22,7 +22,7 @@ from harmose.train.state import BASELINE, read_baseline, write_baseline
 Show = Callable[[str, float, str], None]
 """The live line: what is being done, how much of it is over, more about it."""
 
-SOURCES = ("closed_form", "so3", "basis.py", "graph.py", "structure.py", "targets.py")
+SOURCES = ("closed_form", "so3", "basis.py", "electrons.py", "graph.py", "structure.py", "targets.py")
 """What decides the numbers of a fit to given samples."""
 
 
@@ -53,7 +53,8 @@ def prepare_closed_form(
 
 def digest(store: Store, names: Sequence[str], target: Target, many_body: bool) -> str:
     """Of the samples' records in their order, the basis set, what is learned, and the sources of the fit."""
-    learned = asdict(replace(target, operators=()))  # what is read besides does not enter a fit
+    # Of what is read besides only the electrons of H0 enter a fit.
+    learned = asdict(replace(target, operators=())) | {"electrons": target.reads_electrons}
     about = [store.basis.fingerprint, store.spin.value, learned, many_body, len(names)]
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in names:
