@@ -13,10 +13,14 @@ from harmose.nn.inputs import InputSettings
 from harmose.train.engine import train
 
 
-def test_a_model_that_reads_h0_and_s(small_config, water_store, water_atoms):
-    model = load(train(small_config("run", "prior=H0", "inputs.prior=true", "inputs.overlap=true")))
-    assert model.card.inputs == InputSettings(prior=True, overlap=True)
+@pytest.mark.parametrize("density", [False, True])
+def test_a_model_that_reads_h0_s_and_the_density_of_h0(small_config, water_store, water_atoms, density):
+    switches = ["inputs.prior=true", "inputs.overlap=true", f"inputs.density={density}"]
+    model = load(train(small_config("run", "prior=H0", *switches)))
+    assert model.card.inputs == InputSettings(prior=True, overlap=True, density=density)
     assert any(name.startswith("inputs.readers.overlap") for name in model.network.state_dict())
+    assert any(name.startswith("inputs.readers.density") for name in model.network.state_dict()) == density
+    assert model.baseline.reads_electrons == density
     with Store.open(water_store) as store:
         sample = store["water-6"]
     assert sample.prior is not None
@@ -58,6 +62,7 @@ def test_what_a_store_lacks_is_named(small_config, tmp_path, water_sample, water
     for key, lacking in (
         ("inputs.prior=true", "a prior H0"),
         ("inputs.overlap=true", "an overlap S"),
+        ("inputs.density=true", "the number of electrons"),
         ("loss.shift_blind=true", "an overlap S"),
         ("loss.occupied=1", "an overlap S"),
     ):
