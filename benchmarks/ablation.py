@@ -134,6 +134,7 @@ class Bench:
     def __init__(self, plan: Plan, data: DataSet, store: Path, out: Path, limit: str):
         self.plan, self.data, self.out, self.limit, self.path = plan, data, out, limit, store
         self.memory: dict[str, dict[bytes, Any]] = {}
+        self.widths: dict[str, list[str]] = {}
         with Store.open(store) as opened:
             self.space = target_space(opened.basis, opened.spin)
             self.names, self.n_val = _unseen(opened, data, self._load("any", 0).val_split)
@@ -144,7 +145,9 @@ class Bench:
         """How a variant is trained."""
         changes = [*variant.change]
         if variant.widen:
-            changes += self._widths(self.plan.variants[variant.widen], variant)
+            if variant.name not in self.widths:
+                self.widths[variant.name] = self._widths(self.plan.variants[variant.widen], variant)
+            changes += self.widths[variant.name]
         return self._load(variant.name, seed, changes)
 
     def _load(self, name: str, seed: int, changes: Sequence[str] = ()) -> TrainConfig:

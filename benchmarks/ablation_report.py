@@ -138,7 +138,7 @@ def _section(
 def _cell(x: Sequence[float], text: Callable[[float], str]) -> str:
     if not x:
         return ""
-    spread = f" ± {text(float(np.std(x, ddof=1)))}" if len(x) > 1 else ""
+    spread = f" ± {np.std(x, ddof=1):.2g}" if len(x) > 1 else ""
     return text(float(np.mean(x))) + spread
 
 
@@ -180,9 +180,8 @@ def _panel(
         axes.barh(row, mean, 0.62, color=colour, alpha=0.9 if variant == reference else 0.6)
         axes.errorbar(mean, row, xerr=spread or None, color=DFT, linewidth=1, capsize=2.5)
         axes.plot(x, [row] * len(x), "o", color=DFT, markersize=2.2, alpha=0.7, mew=0)
-        axes.annotate(
-            f" {number(mean) if mean else '0'}", (max([*x, mean + spread]), row), va="center", fontsize=7, color=DFT
-        )
+        axes.annotate(number(mean) if mean else "0", (max([*x, mean + spread]), row), (5, 0), va="center",
+                      textcoords="offset points", fontsize=7, color=DFT)  # fmt: skip
     if reference in found:
         axes.axvline(float(np.mean(list(found[reference].values()))), color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_ylim(len(variants) - 0.4, -0.6)
