@@ -69,6 +69,9 @@ class Card:
     harmose: str = ""
     """Version of the package that trained it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What the bounds of errors were fitted to: `samples`, how many of them are independent (`groups`), `highest_level`, the
+    `left_out` training samples among them; empty for a model without."""
 
     @property
     def elements(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Trained models on disk: `model.safetensors` (weights, baseline) and `card.json` (what the model is and is for).
+"""Trained models on disk: `model.safetensors` (weights, baseline, calibration) and `card.json` (what the model is and is for).
 
 Loading reads numbers and text; it never runs code.
 """
@@ -19,6 +19,8 @@ from harmose.data.joining import target_space
 from harmose.errors import FormatError, ModelError
 from harmose.model import Model
 from harmose.nn.model import TwoStage
+from harmose.uncertainty.state import from_state as calibration_from_state
+from harmose.uncertainty.state import to_state as calibration_to_state
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 SHIPPED = Path(__file__).parent / "models"
@@ -30,6 +32,8 @@ def save(model: Model, path: str | Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in model.network.state_dict().items()}
     tensors |= {f"baseline.{k}": v for k, v in to_state(model.baseline).items()}
+    if model.calibration is not None:
+        tensors |= {f"calibration.{k}": v for k, v in calibration_to_state(model.calibration).items()}
     write_tensors(path / WEIGHTS, tensors)
     _replace(path / CARD, lambda hidden: hidden.write_text(model.card.to_json(), encoding="utf-8"))
 
@@ -60,7 +64,7 @@ def load(name_or_path: str | Path) -> Model:
     Raises `FormatError` for a folder that holds no model or a damaged one, `ModelError` when there is no such folder or
     name, or when the weights do not belong to the card.
     """
-    path = _folder(name_or_path)
+    path = located(name_or_path)
     try:
         card = Card.from_json((path / CARD).read_text(encoding="utf-8"), str(path / CARD))
         tensors = load_file(path / WEIGHTS)
@@ -75,7 +79,8 @@ def load(name_or_path: str | Path) -> Model:
     return _assemble(card, tensors, path)
 
 
-def _folder(name_or_path: str | Path) -> Path:
+def located(name_or_path: str | Path) -> Path:
+    """The folder of a model, given as such or by the name of a shipped one."""
     for path in (Path(name_or_path), SHIPPED / str(name_or_path)):
         if path.is_dir():
             return path
@@ -105,7 +110,8 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
             raise ModelError(f"{path}: expected {name} of shape {want} by the card, got {got}")
     network.load_state_dict(found)
     baseline = from_state(space, _with_prefix(tensors, "baseline."))
-    return Model(network.eval().requires_grad_(False), baseline, card)
+    calibration = calibration_from_state(_with_prefix(tensors, "calibration."))
+    return Model(network.eval().requires_grad_(False), baseline, card, calibration)
 
 
 def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -237,8 +237,11 @@ def training(out: Path, settings: DemoSettings) -> TrainConfig:
 
 def _predictions(model: Model, samples: Sequence[Sample]) -> list[Prediction]:
     structures = [sample.structure for sample in samples]
-    stages = (model.predict_many(structures, stage=stage) for stage in ("stage1", "full"))
-    return list(map(Prediction, samples, *stages))
+    stages, overlaps = model.predict_stages(structures), [sample.overlap for sample in samples]
+    bounds = [None] * len(samples)
+    if model.is_calibrated:
+        bounds = model.uncertainty_many(structures, overlaps=overlaps, predicted=stages["full"])
+    return list(map(Prediction, samples, stages["stage1"], stages["full"], bounds))
 
 
 def _orbital_table(predicted: MolecularOrbitals, dft: MolecularOrbitals) -> Table:

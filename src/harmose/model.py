@@ -9,19 +9,27 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from harmose.batch import GraphBatch
 from harmose.blocks import BlockMatrix, empty_matrix
 from harmose.card import Card
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.novelty import LIMIT
-from harmose.data.dataset import restore
-from harmose.data.joining import Joined, join, joined_batch, with_spin
+from harmose.data.dataset import restored_values
+from harmose.data.joining import Joined, join, joined_batch, joined_electrons, molecule_state, with_spin
+from harmose.electrons import Electrons, State
 from harmose.errors import ModelError, OutsideDomain
 from harmose.fermi import at_own_fermi_level, n_electrons
-from harmose.graph import build_graph
-from harmose.nn.model import TwoStage
-from harmose.radial_basis import overlap
+from harmose.graph import Graph, build_graph
+from harmose.nn.model import TwoStage, add
+from harmose.radial_basis import is_known, overlap
 from harmose.structure import check_structure
-from harmose.targets import to_matrix
+from harmose.targets import map_coefficients, to_matrix
+from harmose.uncertainty.calibration import Calibration
+from harmose.uncertainty.orbitals import Levels, levels
+from harmose.uncertainty.prediction import Uncertainty, expected_error
+from harmose.uncertainty.traits import Traits, block_traits
+
+STAGES = ("stage1", "full")
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,13 @@ class Model:
     network: TwoStage
     baseline: Baseline
     card: Card
+    calibration: Calibration | None = None
+    """Of its errors; None for a model of an older version."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether predictions have bounds of their errors (`uncertainty`)."""
+        return self.calibration is not None and self.calibration.highest is not None
 
     def predict(self, atoms: Atoms, prior: BlockMatrix | None = None, stage: str = "full") -> BlockMatrix:
         """H in eV. `stage` is "full" or "stage1"; a model that needs H0 computes it with PySCF unless it is given.
@@ -43,40 +58,138 @@ class Model:
         self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None = None, stage: str = "full"
     ) -> list[BlockMatrix]:
         """`predict` for several structures in one pass of the network."""
-        if stage not in ("full", "stage1"):
-            raise ModelError(f"stage: expected full or stage1, got {stage!r}")
+        return self.predict_stages(structures, priors, (stage,))[stage]
+
+    def predict_stages(
+        self,
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None] | None = None,
+        stages: Sequence[str] = STAGES,
+    ) -> dict[str, list[BlockMatrix]]:
+        """`predict_many` of several stages in one pass: by stage, one H in eV for each structure."""
+        if not set(stages) <= set(STAGES):
+            raise ModelError(f"stage: expected full or stage1, got {next(s for s in stages if s not in STAGES)!r}")
+        if not structures:
+            return {stage: [] for stage in stages}
         for atoms in structures:
             self._check(atoms)
-        if not structures:
-            return []
-        space = self.baseline.space
-        graphs = [build_graph(atoms, space.basis) for atoms in structures]
-        joined, priors = join(space, graphs), self._priors(structures, priors)
-        device = next(self.network.parameters()).device
-        batch = joined_batch(space, joined, self._operators(structures, priors)).to(device)
+        priors = self._priors(structures, priors)
+        graphs, joined, batch, electrons = self._joined(structures, priors)
         with torch.no_grad():
-            predicted = self.network(batch, stage)
+            first = self.network.stage1(batch)
+            found = {"stage1": first[0]}
+            if "full" in stages:
+                found["full"] = add(first[0], self.network.stage2(batch, first))
         try:
-            restored = restore(self.baseline, joined.oriented, predicted)
+            values, scales = self.baseline.values(joined.oriented, electrons), self.baseline.scales(joined.oriented)
+            restored = {stage: map_coefficients(restored_values, found[stage], values, scales) for stage in stages}
             self._warn(joined)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
-        values = to_matrix(space, restored, joined.graph, joined.oriented)
-        matrices = joined.split(values, graphs)
+        matrices = {
+            stage: joined.split(to_matrix(self.baseline.space, c, joined.graph, joined.oriented), graphs)
+            for stage, c in restored.items()
+        }
+        given = priors if self.card.needs_prior else [None] * len(structures)
+        return {stage: self.completed(each, structures, given) for stage, each in matrices.items()}
+
+    def completed(
+        self, matrices: Sequence[BlockMatrix], structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
+    ) -> list[BlockMatrix]:
+        """What was learned of each structure as its H: with H0, or moved to its own Fermi level, as the card says."""
         if self.card.gauge == "solved":
-            electrons = [
-                n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms) for atoms in structures
-            ]
+            electrons = [self._n_electrons(atoms) for atoms in structures]
             return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
-        if not self.card.needs_prior:
-            return matrices
         return [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
+
+    def uncertainty(
+        self,
+        atoms: Atoms,
+        prior: BlockMatrix | None = None,
+        overlap: BlockMatrix | None = None,
+        level: float | None = None,
+    ) -> Uncertainty:
+        """A prediction with bounds of its errors, at level 0.9 unless another is asked (or the model supports less).
+
+        `overlap`: S for the bounds of orbital energies; computed where the basis set's radial functions are known.
+        Raises `ModelError` for a model without calibration, for a level that it does not support, and as `predict`.
+        """
+        return self.uncertainty_many([atoms], [prior], [overlap], level)[0]
+
+    def uncertainty_many(
+        self,
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None] | None = None,
+        overlaps: Sequence[BlockMatrix | None] | None = None,
+        level: float | None = None,
+        predicted: Sequence[BlockMatrix] | None = None,
+    ) -> list[Uncertainty]:
+        """`uncertainty` for several structures; `predicted`: their H where they have been predicted already."""
+        calibration = self._calibration()
+        level = calibration.level(level)
+        predicted = self.predict_many(structures, priors) if predicted is None else predicted
+        overlaps = [None] * len(structures) if overlaps is None else overlaps
+        found = []
+        for h, atoms, s, traits in zip(predicted, structures, overlaps, self._traits(structures, priors), strict=True):
+            levels = self._levels(h, atoms, s, calibration.spreads(traits))
+            found.append(Uncertainty(h, level, traits, calibration, levels))
+        return found
+
+    def expected_errors(self, structures: Sequence[Atoms]) -> list[float]:
+        """What the mean absolute error of each structure's H is expected to be, in eV, without predicting it: for ranking many."""
+        calibration, space = self._calibration(), self.baseline.space
+        return [
+            expected_error(empty_matrix(space.basis, g.numbers, g.pairs, space.spin), calibration, traits)
+            for g, traits in zip((build_graph(atoms, space.basis) for atoms in structures), self._traits(structures))
+        ]
+
+    def _calibration(self) -> Calibration:
+        if self.calibration is None:
+            raise ModelError("uncertainty: the model was not calibrated: `harmose calibrate MODEL STORE` does it")
+        return self.calibration
+
+    def _traits(self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None = None) -> list[Traits]:
+        if not structures:
+            return []
+        for atoms in structures:
+            self._check(atoms)
+        reads = self.card.inputs.prior or self.card.inputs.density
+        _, joined, batch, _ = self._joined(
+            structures, self._priors(structures, priors) if reads else [None] * len(structures)
+        )
+        return block_traits(self.baseline, self.network, self._calibration().rigidity, joined, batch).split(joined)
+
+    def _levels(self, h: BlockMatrix, atoms: Atoms, s: BlockMatrix | None, spreads: np.ndarray) -> Levels | None:
+        if s is None and not is_known(h.basis):
+            return None
+        try:
+            electrons = None if atoms.pbc.any() else self._n_electrons(atoms)
+        except ModelError:  # of a molecule whose labels do not say
+            return None
+        return levels(h, overlap(atoms, h.basis) if s is None else s, spreads, electrons)
+
+    def _n_electrons(self, atoms: Atoms) -> float:
+        return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
+
+    def _joined(
+        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
+    ) -> tuple[list[Graph], Joined, GraphBatch, Electrons | None]:
+        space = self.baseline.space
+        graphs = [build_graph(atoms, space.basis) for atoms in structures]
+        joined = join(space, graphs)
+        device = next(self.network.parameters()).device
+        operators, electrons = self._operators(structures, priors), None
+        if self.card.inputs.density:
+            states = self._states(structures, priors)
+            operators["density"] = [state.density for state in states]
+            electrons = joined_electrons(space, joined, states, [prior for prior in priors if prior is not None])
+        return graphs, joined, joined_batch(space, joined, operators).to(device), electrons
 
     def _priors(
         self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None
     ) -> list[BlockMatrix | None]:
         """H0 of each structure, given or computed; None where the model neither reads nor adds it."""
-        if not (self.card.needs_prior or self.card.inputs.prior):
+        if not (self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density):
             return [None] * len(structures)
         given, space = priors if priors is not None else [None] * len(structures), self.baseline.space
         graphs = [build_graph(atoms, space.basis) for atoms in structures]
@@ -86,13 +199,21 @@ class Model:
     def _operators(
         self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
     ) -> dict[str, list[BlockMatrix]]:
-        """H0 and S of each structure, as far as the network reads them; S is computed."""
+        """H0 and S of each structure, as far as the network reads them itself; S is computed."""
         space, found = self.baseline.space, {}
         if self.card.inputs.prior:
             found["prior"] = [prior for prior in priors if prior is not None]
         if self.card.inputs.overlap:
             found["overlap"] = [with_spin(overlap(atoms, space.basis), space.spin) for atoms in structures]
         return found
+
+    def _states(self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]) -> list[State]:
+        """What the electrons of each H0 do: all of them are in the basis set (`joining.molecule_state`)."""
+        known = [(atoms, prior) for atoms, prior in zip(structures, priors, strict=True) if prior is not None]
+        return [
+            molecule_state(atoms, prior, overlap(atoms, prior.basis), _all_electrons(atoms), str(atoms.symbols))
+            for atoms, prior in known
+        ]
 
     def _warn(self, joined: Joined) -> None:
         """`OutsideDomain`, one line for each structure with an atom of unfamiliar surroundings."""
@@ -102,7 +223,7 @@ class Model:
         for k in range(joined.n_samples):
             mine = novelty[joined.atom_sample == k]
             if mine.max(initial=0.0) > LIMIT:
-                warnings.warn(_outside(mine), OutsideDomain, stacklevel=4)
+                warnings.warn(_outside(mine), OutsideDomain, stacklevel=5)
 
     def _check(self, atoms: Atoms) -> None:
         check_structure(atoms)
@@ -135,6 +256,10 @@ class Model:
         if prior.spin is not like.spin:
             raise ModelError(f"expected a prior of spin {like.spin}, as the model's, got {prior.spin}")
         return like.with_values(prior.values)
+
+
+def _all_electrons(atoms: Atoms) -> float:
+    return float(atoms.numbers.sum()) - float(atoms.info.get("charge", 0))
 
 
 def _outside(novelty: np.ndarray) -> str:

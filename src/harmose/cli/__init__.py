@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from harmose.cli import convert, data, models, periodic, scf, work
+from harmose.cli import convert, data, models, periodic, scf, trust, work
 from harmose.cli.options import examples
 from harmose.errors import HarmoseError, OutsideDomain
 
@@ -45,6 +45,8 @@ app.command(epilog=examples("harmose evaluate runs/water water --split val --out
     models.evaluate
 )
 app.command(epilog=examples("harmose predict runs/water new.xyz --out new.npz"))(models.predict)
+app.command(epilog=examples("harmose calibrate runs/water water --split val"))(trust.calibrate)
+app.command(epilog=examples("harmose rank runs/water pool.xyz --first 100 --out next.xyz"))(trust.rank)
 app.command(
     epilog=examples(
         "harmose orbitals runs/water new.xyz",

@@ -18,6 +18,7 @@ from harmose.cli.options import (
     progress,
     terminal,
 )
+from harmose.cli.trust import bounds_line, bounds_of
 from harmose.errors import ConfigError, FormatError, MatrixError, ModelError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from harmose.evaluate.metrics import Prediction, RotationError
     from harmose.physics.eigen import MolecularOrbitals
     from harmose.sample import Sample
+    from harmose.uncertainty.prediction import Uncertainty
 
 ROTATED_SAMPLES = 4
 """How many samples of an evaluation are turned for the rotation error."""
@@ -87,8 +89,17 @@ def _predictions(model: Any, store: "Store", names: "Sequence[str]") -> "Iterato
         structures, priors = [sample.structure for sample in samples], [sample.prior for sample in samples]
         with about(store.path):
             samples = [model.card.target.sample(sample) for sample in samples]
-            stages = [model.predict_many(structures, priors, stage) for stage in ("stage1", "full")]
-        yield from map(Prediction, samples, *stages)
+            stages = model.predict_stages(structures, priors)
+            bounds = _uncertainties(model, samples, priors, stages["full"])
+        yield from map(Prediction, samples, stages["stage1"], stages["full"], bounds)
+
+
+def _uncertainties(model: Any, samples: "Sequence[Sample]", priors: "Sequence[Any]", predicted: "Sequence[Any]"):
+    """Bounds of the full model's errors; None for each sample where the model has none."""
+    if not model.is_calibrated:
+        return [None] * len(samples)
+    structures, overlaps = [sample.structure for sample in samples], [sample.overlap for sample in samples]
+    return model.uncertainty_many(structures, priors, overlaps, predicted=predicted)
 
 
 def _rotation_errors(model: Any, predictions: "list[Prediction]", rotations: int) -> "dict[str, RotationError]":
@@ -161,10 +172,13 @@ def predict(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Predict the Hamiltonian of a structure, or of many into a store; with the overlap, for basis sets of PySCF and CP2K."""
+    """Predict the Hamiltonian of a structure, or of many into a store; with the overlap, for basis sets of PySCF and CP2K.
+
+    Prints gap, HOMO and LUMO with what their errors stay below; a .npz holds such bounds for every block and level.
+    """
     from harmose.checkpoint import load
     from harmose.data.store import new_store
-    from harmose.files import write
+    from harmose.io.npz import write_npz
     from harmose.io.structures import read_structures
 
     check_output(out, force)
@@ -179,13 +193,23 @@ def predict(
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
             (sample,) = samples
-            write(hidden, sample)
+            bounds = bounds_of(loaded, sample)
+            write_npz(hidden, sample, {} if bounds is None else bounds.arrays())
+            if bounds is not None:
+                console.print(bounds_line(bounds), markup=False, soft_wrap=True)
         else:
             settings = {**loaded.card.settings, "kind": "prediction", "model": model}
             with new_store(hidden, loaded.card.basis, loaded.card.spin, settings) as store:
                 for sample in samples:
-                    store.append(sample, check=False)
+                    bounds = bounds_of(loaded, sample)
+                    store.append(sample if bounds is None else _with_bounds(sample, bounds), check=False)
+                    if bounds is not None:
+                        console.print(f"{sample.name}: {bounds_line(bounds)}", markup=False, soft_wrap=True)
     console.print(f"{out}: {len(found)} predicted", markup=False, soft_wrap=True)
+
+
+def _with_bounds(sample: "Sample", bounds: "Uncertainty") -> "Sample":
+    return replace(sample, provenance={**sample.provenance, "uncertainty": bounds.summary()})
 
 
 def _predicted(model: Any, name: str, atoms: "Atoms", label: str, source: Path | None = None) -> "Sample":

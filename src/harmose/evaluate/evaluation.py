@@ -122,6 +122,24 @@ class StageMetrics:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """How often errors stayed within the bounds that predictions state: `level` is the one stated, `shares[quantity]` are
+    observed at each of `levels`, `counts[quantity]` blocks or levels were compared; `n_outside` of the `n_samples` were
+    outside the training domain."""
+
+    level: float
+    levels: tuple[float, ...]
+    shares: Mapping[str, tuple[float, ...]]
+    counts: Mapping[str, int]
+    n_samples: int
+    n_outside: int
+
+    def at_level(self, quantity: str) -> float:
+        """The observed share at the stated level, or the next higher that was counted."""
+        return next(s for level, s in zip(self.levels, self.shares[quantity]) if level >= self.level - 1e-9)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Metrics of stage 1 and of the full model on one test set, with the errors of each type of block and each sample.
 
@@ -137,6 +155,8 @@ class Evaluation:
     samples: tuple[EvaluatedSample, ...]
     challenging_samples: tuple[str, ...]
     challenging_block: str
+    coverage: Coverage | None = None
+    """Of the full model's stated bounds; None for a model without."""
 
     @property
     def has_second_stage(self) -> bool:
@@ -178,6 +198,7 @@ class Evaluation:
                 samples=tuple(_sample(sample) for sample in data["samples"]),
                 challenging_samples=tuple(map(str, data["challenging_samples"])),
                 challenging_block=str(data["challenging_block"]),
+                coverage=_coverage(data.get("coverage")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"evaluation: expected what Evaluation.to_dict writes, got {error!r}") from None
@@ -219,6 +240,17 @@ def _block(data: Mapping[str, Any]) -> BlockErrors:
     return BlockErrors(
         *pair, bool(data["onsite"]), int(data["n_elements"]), *map(_finite, (data["stage1"], data["full"]))
     )
+
+
+def _coverage(data: Mapping[str, Any] | None) -> Coverage | None:
+    if data is None:
+        return None
+    levels = tuple(map(_finite, data["levels"]))
+    shares = {str(name): tuple(map(_finite, row)) for name, row in data["shares"].items()}
+    counts = {name: int(data["counts"][name]) for name in shares}
+    if any(len(row) != len(levels) for row in shares.values()):
+        raise ValueError("expected a share for each level")
+    return Coverage(_finite(data["level"]), levels, shares, counts, int(data["n_samples"]), int(data["n_outside"]))
 
 
 def _sample(data: Mapping[str, Any]) -> EvaluatedSample:

@@ -19,12 +19,14 @@ from harmose.blocks import BlockMatrix
 from harmose.errors import HarmoseError, MatrixError
 from harmose.evaluate.band_metrics import sample_band_errors
 from harmose.evaluate.block_errors import block_errors, block_sums, total
+from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import BlockErrors, EvaluatedSample, Evaluation, SampleErrors, StageMetrics
 from harmose.evaluate.spin_orbit import spin_orbit_shifts
 from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals, spin_orbitals
 from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
+from harmose.uncertainty.prediction import Uncertainty
 from harmose.units import HARTREE
 
 DEGENERATE = 1e-5 * HARTREE
@@ -38,6 +40,8 @@ class Prediction:
     sample: Sample
     stage1: BlockMatrix
     full: BlockMatrix
+    uncertainty: Uncertainty | None = None
+    """Bounds of the full model's errors, of a model that is calibrated."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ def evaluate(
     Raises `MatrixError` that names the sample for a prediction of other blocks or with values that are not finite, and
     for an S that is not positive definite; also when there is no sample, or `reference` lacks one.
     """
-    samples, counts, sums = [], [], {}
+    samples, counts, sums, coverage = [], [], {}, CoverageCounter()
     for prediction in predictions:
         _check(prediction)
+        coverage.add(prediction)
         h, error = prediction.sample.hamiltonian, _absolute_errors(prediction)
         sums = total([sums, block_sums(h, error)])
         counts.append(h.spin.n_components * int(_weights(h).sum()))
@@ -94,6 +99,7 @@ def evaluate(
         samples=tuple(samples),
         challenging_samples=tuple(samples[k].name for k in worst),
         challenging_block=worst_block.label,
+        coverage=coverage.result(),
     )
 
 

@@ -20,8 +20,9 @@ from rich.text import Text
 
 from harmose.basis import BasisSet
 from harmose.errors import FormatError
-from harmose.evaluate import band_plots, heat_map, plots
-from harmose.evaluate.evaluation import METRICS, BlockErrors, EvaluatedSample, Evaluation, Metric
+from harmose.evaluate import band_plots, heat_map, plots, trust_plots
+from harmose.evaluate.coverage import TITLES
+from harmose.evaluate.evaluation import METRICS, BlockErrors, Coverage, EvaluatedSample, Evaluation, Metric
 from harmose.evaluate.metrics import Prediction
 from harmose.evaluate.page import CSS
 from harmose.evaluate.style import data_uri, energy_unit, number
@@ -59,7 +60,17 @@ def terminal_table(evaluation: Evaluation, unit: str = "uEh") -> Group:
     names = ", ".join(evaluation.challenging_samples[:3])
     more = len(evaluation.challenging_samples) - 3
     worst = f"challenging samples: {names}" + (f" and {more} more" if more > 0 else "")
-    return Group(table, Text(f"challenging block: {evaluation.challenging_block}\n{worst}", style="dim"))
+    notes = [f"challenging block: {evaluation.challenging_block}", worst]
+    if evaluation.coverage is not None:
+        notes.append(coverage_line(evaluation.coverage))
+    return Group(table, Text("\n".join(notes), style="dim"))
+
+
+def coverage_line(coverage: Coverage) -> str:
+    """How often errors stay within the stated bounds, in words."""
+    shares = ", ".join(f"{TITLES[name]} {100 * coverage.at_level(name):.1f} %" for name in coverage.shares)
+    outside = f"; {coverage.n_outside} of {coverage.n_samples} samples outside the training domain"
+    return f"within the stated {100 * coverage.level:g} % bounds: {shares}" + (outside if coverage.n_outside else "")
 
 
 def table_rows(evaluation: Evaluation, unit: str) -> list[Row]:
@@ -99,6 +110,7 @@ def write_report(
         _accuracy_section(evaluation, predictions, unit),
         _block_section(evaluation, unit),
         _sample_section(evaluation, unit),
+        _trust_section(evaluation, predictions, unit),
         _card_section(card),
     ]
     # language and viewport for screen readers and telephones; the policy keeps the page from loading anything
@@ -214,6 +226,27 @@ def _sample_section(evaluation: Evaluation, unit: str) -> str:
     by_error = sorted(evaluation.samples, key=lambda sample: -sample.full.mae)[:20]
     table = _details(f"The {len(by_error)} worst samples", _sample_table(evaluation, by_error, unit))
     return _section("Errors by sample", _gallery(figures) + table)
+
+
+def _trust_section(evaluation: Evaluation, predictions: Sequence[Prediction], unit: str) -> str:
+    """Stated against observed coverage, and bounds against errors."""
+    coverage = evaluation.coverage
+    if coverage is None:
+        return ""
+    head = ["within its bound", "compared", *(f"{100 * level:g} %" for level in coverage.levels)]
+    rows = [
+        [escape(TITLES[name]), f"{coverage.counts[name]:,}", *(f"{100 * share:.1f} %" for share in shares)]
+        for name, shares in coverage.shares.items()
+    ]
+    figures = [
+        (trust_plots.reliability(coverage), "observed coverage over stated level"),
+        (trust_plots.bounds_and_errors(predictions, unit), "errors of blocks over their bounds"),
+    ]
+    note = (
+        "Shares of the errors that stay within the bound of the level, each sample counting alike; predictions state "
+    )
+    note += f"{100 * coverage.level:g} %. {coverage.n_outside} of {coverage.n_samples} samples are outside the training domain."
+    return _section("Stated uncertainty", _table(head, rows) + _gallery(figures) + f"<p>{note}</p>")
 
 
 def _card_section(card: Any) -> str:

@@ -13,11 +13,13 @@
 | n_electrons, fermi_level, energy | () | where known; eV |
 | orbital_energies | (n,) | where known; eV |
 | provenance | () | JSON text |
+| level, block_bounds, orbital_bounds, novelty | (), (B,), (n,), (N,) | of predictions: what errors stay below, eV; not read back |
 """
 
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,15 @@ OPERATORS = ("hamiltonian", "overlap", "prior")
 NUMBERS = ("n_electrons", "fermi_level", "energy")
 
 
-def write_npz(path: str | Path, sample: Sample) -> None:
-    """Write a sample; the file appears complete or not at all. `FormatError` when `path` exists."""
+def write_npz(path: str | Path, sample: Sample, more: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write a sample, and `more` arrays; the file appears complete or not at all. `FormatError` when `path` exists."""
     path = Path(path)
     if path.exists():
         raise FormatError(f"{path}: expected a new path, got one that exists")
     hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with hidden.open("xb") as file:
-            np.savez_compressed(file, allow_pickle=False, **_arrays(sample))
+            np.savez_compressed(file, allow_pickle=False, **{**(more or {}), **_arrays(sample)})
         os.rename(hidden, path)
     finally:
         hidden.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from harmose.batch import GraphBatch
-from harmose.nn.encoder import DirectedEdges, Encoder, EncoderSettings
+from harmose.nn.encoder import AtomFeatures, DirectedEdges, Encoder, EncoderSettings
 from harmose.nn.heads import Heads
 from harmose.nn.inputs import Inputs, InputSettings
 from harmose.nn.layers import calibrate
@@ -43,9 +43,13 @@ class TwoStage(nn.Module):
         first = self.stage1(batch)
         return first[0] if stage == "stage1" else add(first[0], self.stage2(batch, first))
 
+    def encode(self, batch: GraphBatch) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
+        """Covariant features of atoms and directed edges."""
+        return self.encoder(batch, None if self.inputs is None else self.inputs(batch))
+
     def stage1(self, batch: GraphBatch) -> Stage1Output:
         """The baseline H1, and the edge features and directed edges that stage 2 reads."""
-        atoms, edges, graph = self.encoder(batch, None if self.inputs is None else self.inputs(batch))
+        atoms, edges, graph = self.encode(batch)
         return self.heads(atoms.natural, atoms.unnatural, edges, batch), edges, graph
 
     def stage2(self, batch: GraphBatch, first: Stage1Output, generator: torch.Generator | None = None) -> Coefficients:

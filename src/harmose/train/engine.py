@@ -28,6 +28,7 @@ from harmose.radial_basis import overlap
 from harmose.targets import Coefficients
 from harmose.train.closed_form import prepare_closed_form
 from harmose.train.folder import open_folder
+from harmose.train.held_out import MOST_TRAINING, calibrated
 from harmose.train.levels import LevelTable
 from harmose.train.log import Log
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from harmose.config import TrainConfig
 
 CALIBRATION_SAMPLES = 100
+BATCH_CALIBRATED = 20
+"""Training samples at once, when the bounds of errors are fitted."""
 BAD_STEPS = 5
 """So many steps in a row without a finite gradient end a training."""
 VALIDATING = 0.05
@@ -149,7 +152,7 @@ class Training:
             self.begin = self.now()
         self.saved_at = time.monotonic()
         self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
-        self.final_cost = 3 * self.validation_cost
+        self.final_cost = 8 * self.validation_cost
 
     def _prepare_data(self) -> None:
         config, names = self.config, _training_names(self.store, self.config)
@@ -163,7 +166,7 @@ class Training:
             self.log.say(text)
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
         baseline, unseen = read_baseline(config.out / BASELINE, target_space(self.store.basis, self.store.spin))
-        left_out = unseen if config.many_body else None
+        self.left_out = left_out = unseen if config.many_body else None
         self.dataset = load_dataset(self.store, names, baseline, reads, int(config.memory), left_out, measured)
         chosen = self.store.splits[config.val_split][: config.validation_samples]
         self.validation = Reference(self.store, chosen, baseline, reads, blind)
@@ -346,7 +349,7 @@ class Training:
 
     def _finish(self) -> None:
         metrics = {stage: self.validation.mae(self._predict(stage)) for stage in ("stage1", "full")}
-        save(Model(self.average, self.dataset.baseline, self._card(metrics)), self.config.out)
+        save(self._calibrated(Model(self.average, self.dataset.baseline, self._card(metrics))), self.config.out)
         remove_state(self.config.out)
         if not self.position.step:
             self.log.say(
@@ -357,6 +360,15 @@ class Training:
             f"validation, {len(self.validation.names)} samples: H MAE {one} in stage 1, {two} in full "
             f"({100 * (1 - metrics['full'] / metrics['stage1']):+.1f} % reduction); {self.position.step} steps, {self.seconds:.0f} s"
         )
+
+    def _calibrated(self, model: Model) -> Model:
+        """With bounds of its errors, from the validation samples."""
+        self.log.show("calibrating", 0.0, f"{len(self.validation.names)} samples")
+        n = min(len(self.dataset), MOST_TRAINING)
+        parts = np.array_split(np.arange(n), -(-n // BATCH_CALIBRATED))
+        batches = (self.dataset.batch(part).graph for part in parts)
+        known = self.dataset.names, batches, self.left_out, self.dataset.target
+        return calibrated(model, self.store, self.validation, *known)
 
     def _card(self, metrics: dict[str, float]) -> Card:
         digests = sorted(hashlib.blake2b(self.store.record(n), digest_size=32).digest() for n in self.dataset.names)

@@ -1,0 +1,74 @@
+"""Figures of stated uncertainties: is a bound kept as often as it says, and is it large where the error is?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from harmose.evaluate.coverage import TITLES, block_errors
+from harmose.evaluate.evaluation import Coverage
+from harmose.evaluate.metrics import Prediction
+from harmose.evaluate.style import FAINT, FULL, STAGE1, dress, energy_unit, legend, log_ticks, new_figure
+
+COLOURS = {
+    "blocks": FULL,
+    "occupied": STAGE1,
+    "homo": "#2f9e6e",
+    "lumo": "#b0549c",
+    "gap": "#1f2933",
+    "gamma": STAGE1,
+}
+"""Empty levels are in the table alone."""
+
+MOST = 8000
+"""Points of a scatter plot; more hide each other."""
+
+
+def reliability(coverage: Coverage) -> Figure:
+    """Observed over stated coverage; points above the diagonal are bounds that are wider than need be."""
+    figure = new_figure(5.2, 4.4)
+    axes = dress(figure.add_subplot(), "stated level", "observed share", "Coverage")
+    low = min([0.45, *(min(shares) for name, shares in coverage.shares.items() if name in COLOURS)]) - 0.03
+    axes.plot([low, 1], [low, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+    for name, shares in coverage.shares.items():
+        if name in COLOURS:
+            style = {"color": COLOURS[name], "label": TITLES[name], "markersize": 4.5, "linewidth": 1.4}
+            axes.plot(coverage.levels, shares, "o-", **style)
+    axes.set(xlim=(0.47, 1.01), ylim=(max(low, 0), 1.01))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f} %"))
+    legend(axes, loc="lower right")
+    return figure
+
+
+def bounds_and_errors(predictions: Sequence[Prediction], unit: str) -> Figure | None:
+    """Error of every block over its stated bound, on logarithmic axes; None without bounds."""
+    known = [(p, p.uncertainty) for p in predictions if p.uncertainty is not None]
+    if not known:
+        return None
+    size, label = energy_unit(unit)
+    bound = np.concatenate([u.blocks for _, u in known]) / size
+    error = np.concatenate([block_errors(p.full, p.sample.hamiltonian) for p, _ in known]) / size
+    outside = np.concatenate([np.full(len(u.blocks), u.outside) for _, u in known])
+    shown = np.isfinite(bound) & (bound > 0) & (error > 0)
+    chosen = np.flatnonzero(shown)
+    if len(chosen) > MOST:
+        chosen = np.random.default_rng(0).permutation(chosen)[:MOST]
+    if not len(chosen):
+        return None
+    figure = new_figure(5.2, 4.4)
+    axes = dress(figure.add_subplot(), f"stated bound ({label})", f"error ({label})", "Blocks of H")
+    axes.set(xscale="log", yscale="log")
+    for mine, colour, title in ((~outside, FULL, "blocks"), (outside, STAGE1, "outside the training domain")):
+        rows = chosen[mine[chosen]]
+        if len(rows):
+            axes.plot(bound[rows], error[rows], "o", color=colour, markersize=2.5, alpha=0.35, mew=0, label=title)
+    ends = np.array([bound[chosen].min() / 1.5, bound[chosen].max() * 1.5])
+    axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label="error = bound")
+    top = max(float(error[chosen].max()) * 1.5, ends[1])
+    axes.set(xlim=ends, ylim=(max(float(np.quantile(error[chosen], 0.01)) / 1.5, top / 1e7), top))
+    for axis in (axes.xaxis, axes.yaxis):
+        log_ticks(axis)
+    legend(axes, loc="lower right")
+    return figure
