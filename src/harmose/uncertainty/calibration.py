@@ -5,7 +5,7 @@ The spread of a block and the bound of its mean |dH| at level a are
     sigma = size * max(novelty, u0)^p * max(rigidity, v0)^q * exp(t * distance)         bound = f(kind, a) * sigma
 
 p, q >= 0 and t by least squares of log(error / size) within kinds of block; f by `conformal`, kind by kind. The bound of
-an orbital's energy is f(kind, a) s_n^g, with s_n of `orbitals` in eV and 0 <= g <= 1 found likewise for each kind: errors
+an orbital's energy is f(kind, a) s_n^g, with s_n of `orbitals` in eV and g >= 0 found likewise for each kind: errors
 of the blocks of a structure add up more or less coherently.
 """
 
@@ -24,7 +24,7 @@ from harmose.uncertainty.traits import Traits, concatenate
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 USUAL = 0.9
 STEEPEST = 2.0
-"""Bound of p and q: what is far outside has no data, and a large power of it no meaning."""
+"""Bound of p, q and g: what is far outside has no data, and a large power of it no meaning."""
 LOWEST = 0.05
 """Quantile of novelty and rigidity among the samples of the calibration below which they do not shrink a bound."""
 SMALLEST = 1e-9
@@ -136,7 +136,7 @@ def fit_orbitals(calibration: Calibration, compared: Sequence[tuple[str, Compare
         group, error = _repeated([(name, e) for name, e, _ in mine])
         spread = np.maximum(_repeated([(name, s) for name, _, s in mine])[1], SMALLEST)
         y, x = np.log(np.maximum(error, SMALLEST)), np.log(spread)[:, None]
-        (power,) = _slopes(y, x, np.zeros(len(y), dtype=int), group, [0.0], [1.0])
+        (power,) = _slopes(y, x, np.zeros(len(y), dtype=int), group, [0.0], [STEEPEST])
         rows.append(conformal.bounds(error / spread**power, group, calibration.levels))
         powers.append(power)
     return replace(calibration, orbitals=np.array(rows), orbital_powers=np.array(powers))
