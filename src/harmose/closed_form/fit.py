@@ -46,6 +46,8 @@ REFERENCE_EDGES = 1200
 """At most so many for a kind of pair."""
 REFERENCE_COMPONENTS = 2700
 """At most so many components (2l + 1 for each atom) of the largest degree for a species: the time goes as their square."""
+DIVERSE_SHARE = 4
+"""Of many molecules so many times fewer do as well: likeness says less there."""
 MOST_PAIRS = 20_000
 """Pairs of one kind that are fitted, drawn from all."""
 COMPARED = 10**7
@@ -248,7 +250,8 @@ class _EdgeKernel:
         likeness: Likeness,
         generator: np.random.Generator,
     ):
-        n = min(REFERENCE_EDGES, max(COMPARED // len(edges), 1))
+        most = REFERENCE_EDGES // (DIVERSE_SHARE if likeness == DIVERSE_PAIRS else 1)
+        n = min(most, max(COMPARED // len(edges), 1))
         chosen = np.sort(generator.permutation(len(edges))[:n])
         self.graph, self.edges, self.chosen, self.likeness = graph, edges, chosen, likeness
         triangles = graph.triangles(edges[chosen])
@@ -387,7 +390,8 @@ class _AtomFit:
         if n < min(FEWEST_ATOMS, len(self.atoms)):
             return {}
         orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_natural))
-        n = min(n, REFERENCE_COMPONENTS // (2 * orders + 1))
+        most = REFERENCE_COMPONENTS // (DIVERSE_SHARE if self.likeness == DIVERSE_ATOMS else 1)
+        n = min(n, most // (2 * orders + 1))
         self.references = np.sort(generator.permutation(len(self.atoms))[:n])
         species = self.graph.pairs.neighbour_species[around.edges]
         return {
