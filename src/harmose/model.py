@@ -20,7 +20,7 @@ from harmose.electrons import Electrons, State
 from harmose.errors import ModelError, OutsideDomain
 from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import Graph, build_graph
-from harmose.nn.model import TwoStage, add
+from harmose.nn.model import Stage1Output, TwoStage, add
 from harmose.radial_basis import is_known, overlap
 from harmose.structure import check_structure
 from harmose.targets import map_coefficients, to_matrix
@@ -83,7 +83,7 @@ class Model:
         try:
             values, scales = self.baseline.values(joined.oriented, electrons), self.baseline.scales(joined.oriented)
             restored = {stage: map_coefficients(restored_values, found[stage], values, scales) for stage in stages}
-            self._warn(joined)
+            self._warn(joined, first)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
         matrices = {
@@ -215,15 +215,20 @@ class Model:
             for atoms, prior in known
         ]
 
-    def _warn(self, joined: Joined) -> None:
-        """`OutsideDomain`, one line for each structure with an atom of unfamiliar surroundings."""
-        novelty = self.baseline.novelty(joined.oriented)
-        if novelty.max(initial=0.0) <= LIMIT:
+    def _warn(self, joined: Joined, first: Stage1Output) -> None:
+        """`OutsideDomain`, one line for each structure with an atom or a pair unlike those of the training set."""
+        novelty, rigidity = self.baseline.novelty(joined.oriented), np.zeros(len(joined.pair_sample))
+        limit = np.inf
+        if self.calibration is not None:
+            _, edges, graph = first
+            rigidity[joined.oriented.pair_order] = self.calibration.rigidity.of_pairs(edges.scalars, graph.kind)
+            limit = self.calibration.rigidity_limit
+        if novelty.max(initial=0.0) <= LIMIT and rigidity.max(initial=0.0) <= limit:
             return
         for k in range(joined.n_samples):
-            mine = novelty[joined.atom_sample == k]
-            if mine.max(initial=0.0) > LIMIT:
-                warnings.warn(_outside(mine), OutsideDomain, stacklevel=5)
+            atoms, pairs = novelty[joined.atom_sample == k], rigidity[joined.pair_sample == k]
+            if atoms.max(initial=0.0) > LIMIT or pairs.max(initial=0.0) > limit:
+                warnings.warn(_outside(atoms, pairs, limit), OutsideDomain, stacklevel=5)
 
     def _check(self, atoms: Atoms) -> None:
         check_structure(atoms)
@@ -262,9 +267,13 @@ def _all_electrons(atoms: Atoms) -> float:
     return float(atoms.numbers.sum()) - float(atoms.info.get("charge", 0))
 
 
-def _outside(novelty: np.ndarray) -> str:
-    return (
-        f"outside the training domain: the surroundings of {(novelty > LIMIT).sum()} of {len(novelty)} atoms are up to "
-        f"{novelty.max():.1f} times as far from those of the training set as any that it held out (most: atom "
-        f"{novelty.argmax()}); expect larger errors"
-    )
+def _outside(novelty: np.ndarray, rigidity: np.ndarray, limit: float) -> str:
+    parts = []
+    if novelty.max(initial=0.0) > LIMIT:
+        parts.append(
+            f"the surroundings of {(novelty > LIMIT).sum()} of {len(novelty)} atoms are up to {novelty.max():.1f} times as "
+            f"far from those of the training set as any that it held out (most: atom {novelty.argmax()})"
+        )
+    if rigidity.max(initial=0.0) > limit:
+        parts.append(f"the network extrapolates for {(rigidity > limit).sum()} of {len(rigidity)} pairs of atoms")
+    return f"outside the training domain: {'; '.join(parts)}; expect larger errors"

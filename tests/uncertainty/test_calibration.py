@@ -56,6 +56,20 @@ def test_bounds_grow_with_novelty():
     assert (found.block_bounds(far, 0.9) > 10 * found.block_bounds(traits, 0.9)).all()
 
 
+def test_beyond_the_calibration_bounds_grow_in_proportion_and_are_outside():
+    """Errors of these samples do not depend on rigidity at all; what lies a hundred times beyond is another matter."""
+    samples = [
+        replace(x, error=x.traits.size * np.exp(np.random.default_rng(k).normal(size=30)))
+        for k, x in enumerate(held(60))
+    ]
+    found = fit_blocks(samples, RIGIDITY)
+    traits = replace(held(1, seed=2)[0].traits, rigidity=np.full(30, found.most[1]))
+    far = replace(traits, rigidity=100 * traits.rigidity)
+    np.testing.assert_allclose(found.block_bounds(far, 0.9), 100 * found.block_bounds(traits, 0.9))
+    assert found.outside(far)
+    assert not found.outside(replace(traits, atom_novelty=np.ones(3)))
+
+
 def test_few_groups_support_few_levels():
     found = fit_blocks(held(5), RIGIDITY)
     assert found.highest == 0.8

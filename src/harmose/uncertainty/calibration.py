@@ -4,9 +4,10 @@ The spread of a block and the bound of its mean |dH| at level a are
 
     sigma = size * max(novelty, u0)^p * max(rigidity, v0)^q * exp(t * distance)         bound = f(kind, a) * sigma
 
+and beyond the largest novelty u1 and rigidity v1 of the calibration, where nothing is known, with powers of one at least.
 p, q >= 0 and t by least squares of log(error / size) within kinds of block; f by `conformal`, kind by kind. The bound of
-an orbital's energy is f(kind, a) s_n^g, with s_n of `orbitals` in eV and g >= 0 found likewise for each kind: errors
-of the blocks of a structure add up more or less coherently.
+an orbital's energy is f(kind, a) s_n^g, with s_n of `orbitals` in eV and g >= 0 found likewise for each kind: errors of
+the blocks of a structure add up more or less coherently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from harmose.closed_form.novelty import LIMIT
 from harmose.errors import ModelError
 from harmose.uncertainty import conformal
 from harmose.uncertainty.orbitals import KINDS
@@ -33,13 +35,14 @@ SMALLEST = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """`powers` p, q, t; `least` u0, v0; factors f at `levels` (Q,): `factors` (C + 1, Q) of the kinds of block `kinds` (C,)
+    """`powers` p, q, t; `least` u0, v0; `most` u1, v1; factors f at `levels` (Q,): `factors` (C + 1, Q) of the kinds of block `kinds` (C,)
     and, last, of any other; `orbitals` (len(KINDS), Q), inf where there was nothing to compare; `orbital_powers` g (len(KINDS),);
     `typical` (C + 1,): mean error over sigma of each kind, and of all."""
 
     rigidity: Rigidity
     powers: np.ndarray
     least: np.ndarray
+    most: np.ndarray
     kinds: np.ndarray
     factors: np.ndarray
     orbitals: np.ndarray
@@ -51,7 +54,20 @@ class Calibration:
 
     def spreads(self, traits: Traits) -> np.ndarray:
         """sigma of every block in eV (B,)."""
-        return np.exp(_logarithms(traits, self.least) @ self.powers) * traits.size
+        sigma = np.exp(_logarithms(traits, self.least) @ self.powers) * traits.size
+        for x, largest, power in zip((traits.novelty, traits.rigidity), self.most, self.powers):
+            sigma = sigma * np.maximum(x / largest, 1.0) ** max(1.0 - power, 0.0)
+        return sigma
+
+    @property
+    def rigidity_limit(self) -> float:
+        """Rigidity from which a prediction is outside: an edge of the training set has one at most."""
+        return max(LIMIT * float(self.most[1]), 1.0)
+
+    def outside(self, traits: Traits) -> bool:
+        """Whether an atom's surroundings, or what the network makes of an edge, are unlike those of the training set."""
+        novelty, rigidity = traits.atom_novelty.max(initial=0.0), traits.rigidity.max(initial=0.0)
+        return bool(novelty > LIMIT or rigidity > self.rigidity_limit)
 
     def block_bounds(self, traits: Traits, level: float) -> np.ndarray:
         """Of the mean |dH| of every block in eV (B,)."""
@@ -112,6 +128,7 @@ def fit_blocks(held: Sequence[Held], rigidity: Rigidity) -> Calibration:
     traits = concatenate([x.traits for x in held])
     group, error = _repeated([(x.group, x.error) for x in held])
     least = np.maximum(np.quantile([traits.novelty, traits.rigidity], LOWEST, axis=1), 1e-6)
+    most = np.maximum([traits.novelty.max(), traits.rigidity.max()], 1e-6)
     powers = _powers(traits, error, group, least)
     sigma = np.exp(_logarithms(traits, least) @ powers) * traits.size
     levels, scores = np.array(LEVELS), error / np.maximum(sigma, SMALLEST)
@@ -121,7 +138,7 @@ def fit_blocks(held: Sequence[Held], rigidity: Rigidity) -> Calibration:
     mean = _mean(scores, group)
     typical = [_mean(scores[mine], group[mine], mean) for mine in (traits.kind == k for k in kinds)]
     arrays = np.array([*factors, other]), none, powers_of_none, np.array([*typical, mean])
-    return Calibration(rigidity, powers, least, kinds, *arrays, len(np.unique(group)))
+    return Calibration(rigidity, powers, least, most, kinds, *arrays, len(np.unique(group)))
 
 
 Compared = Mapping[str, tuple[np.ndarray, np.ndarray]]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from harmose.blocks import BlockMatrix
-from harmose.closed_form.novelty import LIMIT
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.orbitals import KINDS, Levels
 from harmose.uncertainty.traits import Traits
@@ -50,12 +49,13 @@ class Uncertainty:
 
     @property
     def novelty(self) -> np.ndarray:
-        """Of every atom (N,): 1 is the most unusual that training held out, `LIMIT` and more is outside."""
+        """Of every atom (N,): 1 is the most unusual that training held out, 2 and more is outside."""
         return self.traits.atom_novelty
 
     @property
     def outside(self) -> bool:
-        return bool(self.novelty.max(initial=0.0) > LIMIT)
+        """Whether the structure is unlike those of the training set: then bounds are extrapolated."""
+        return self.calibration.outside(self.traits)
 
     @cached_property
     def expected_error(self) -> float:

@@ -33,9 +33,16 @@ class Rigidity:
 
     def of(self, network: TwoStage, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
         """v of the atoms (N,) and of the pairs (P,) of a batch, in its order; of a pair the rms of both directions."""
-        edges, kind, atoms, species = _invariants(network, batch)
-        ahead, back = np.split(_lengths(self.edges, edges, kind) ** 2, 2)
-        return _lengths(self.atoms, atoms, species), np.sqrt((ahead + back) / 2)
+        batch = batch.to(next(network.parameters()).device)
+        with torch.no_grad():
+            atoms, edges, graph = network.encode(batch)
+        y, species = _with_one(atoms.natural[:, 0]), batch.species.cpu().numpy()
+        return _lengths(self.atoms, y, species), self.of_pairs(edges.scalars, graph.kind)
+
+    def of_pairs(self, scalars: torch.Tensor, kind: torch.Tensor) -> np.ndarray:
+        """v of the pairs (P,), from the scalars and kinds of both directions (2P, F), (2P,)."""
+        ahead, back = np.split(_lengths(self.edges, _with_one(scalars), kind.cpu().numpy()) ** 2, 2)
+        return np.sqrt((ahead + back) / 2)
 
 
 def fit_rigidity(network: TwoStage, batches: Iterable[GraphBatch]) -> Rigidity:
@@ -43,10 +50,14 @@ def fit_rigidity(network: TwoStage, batches: Iterable[GraphBatch]) -> Rigidity:
     edges: dict[int, np.ndarray] = {}
     atoms: dict[int, np.ndarray] = {}
     for batch in batches:
-        x, kind, y, species = _invariants(network, batch)
-        for table, rows, key in ((edges, x, kind), (atoms, y, species)):
-            for k, chosen in by_value(key):
-                table[k] = table.get(k, 0) + rows[chosen].T @ rows[chosen]
+        batch = batch.to(next(network.parameters()).device)
+        with torch.no_grad():
+            features, scalars, graph = network.encode(batch)
+        seen = (edges, scalars.scalars, graph.kind), (atoms, features.natural[:, 0], batch.species)
+        for table, rows, key in seen:
+            x = _with_one(rows)
+            for k, chosen in by_value(key.cpu().numpy()):
+                table[k] = table.get(k, 0) + x[chosen].T @ x[chosen]
     return Rigidity(*({k: _whitening(moment) for k, moment in table.items()} for table in (edges, atoms)))
 
 
@@ -63,15 +74,6 @@ def _lengths(table: Mapping[int, np.ndarray], rows: np.ndarray, keys: np.ndarray
         if k in table:
             out[chosen] = np.linalg.norm(rows[chosen] @ table[k], axis=1)
     return out
-
-
-def _invariants(network: TwoStage, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Scalars of directed edges (2P, F + 1) and their kinds (2P,), of atoms (N, C + 1) and their species (N,)."""
-    batch = batch.to(next(network.parameters()).device)
-    with torch.no_grad():
-        atoms, edges, graph = network.encode(batch)
-    x, y = (_with_one(scalars) for scalars in (edges.scalars, atoms.natural[:, 0]))
-    return x, graph.kind.cpu().numpy(), y, batch.species.cpu().numpy()
 
 
 def _with_one(scalars: torch.Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.orbitals import KINDS
 from harmose.uncertainty.rigidity import Rigidity
 
-ARRAYS = ("powers", "least", "kinds", "factors", "orbitals", "orbital_powers", "typical", "levels")
+ARRAYS = ("powers", "least", "most", "kinds", "factors", "orbitals", "orbital_powers", "typical", "levels")
 
 
 def to_state(calibration: Calibration) -> dict[str, Tensor]:
@@ -48,7 +48,13 @@ def _check(c: Calibration) -> None:
     n = len(c.levels)
     if not len(c.kinds):
         raise ValueError("expected kinds of block, got none")
-    expected = {"powers": (3,), "least": (2,), "factors": (len(c.kinds) + 1, n), "orbitals": (len(KINDS), n)}
+    expected = {
+        "powers": (3,),
+        "least": (2,),
+        "most": (2,),
+        "factors": (len(c.kinds) + 1, n),
+        "orbitals": (len(KINDS), n),
+    }
     expected |= {"orbital_powers": (len(KINDS),), "typical": (len(c.kinds) + 1,)}
     for name, shape in expected.items():
         found = getattr(c, name)
