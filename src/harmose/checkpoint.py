@@ -99,6 +99,8 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
         network = TwoStage(space, card.model, card.inputs)
     expected = network.state_dict()
     found = _with_prefix(tensors, "network.")
+    # Second stages of before had no units of their own: ones.
+    found = {k: v for k, v in expected.items() if k.startswith("refiner.sizes.")} | found
     missing = sorted(set(expected) - set(found))
     if missing:
         raise ModelError(f"{path}: the weights lack {missing[0]} and {len(missing) - 1} more that the card asks for")

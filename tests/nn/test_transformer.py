@@ -17,7 +17,7 @@ from harmose.nn.free_map import LearnedMap
 from harmose.nn.model import ModelSettings, TwoStage
 from harmose.nn.refiner_settings import RefinerSettings
 from harmose.so3.wigner import random_rotation
-from harmose.targets import TargetSpace, to_matrix
+from harmose.targets import Coefficients, TargetSpace, to_matrix
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, P, D), 8: (S, P, D), 14: (S, P)}, {1: 3.1, 6: 2.2, 8: 3.1, 14: 2.2})
@@ -104,6 +104,36 @@ def test_inversion(exact, name):
         z1, z2 = atoms.numbers[[i, j]]
         expected = signs[z1][:, None] * h.block(i, j, (a, b, c)) * signs[z2]
         assert relative_error(image.block(i, j, (-a, -b, -c)), expected) < 20 * tolerance
+
+
+def residual_of(network: TwoStage, atoms: Atoms, size: float) -> Coefficients:
+    """Coefficients of one size, with a zero wherever there is no component."""
+    batch = batch_of(atoms)
+    with torch.no_grad():
+        c = network.stage2(batch, network.stage1(batch))
+    return Coefficients(*({k: size * x.sign() for k, x in part.items()} for part in (c.pairs, c.onsite)))
+
+
+def test_stage2_answers_in_units_of_what_stage1_leaves():
+    network, plain, bent = random_network(), random_network(), ETHANOL.copy()
+    bent.rattle(0.1, seed=1)  # no component is zero by symmetry
+    network.refiner.sizes.fit(residual_of(network, bent, 1e-3))
+    ratio = correction(network, bent).values / correction(plain, bent).values
+    np.testing.assert_allclose(ratio, 1e-3, rtol=1e-8)
+
+
+def test_units_of_like_atoms_do_not_depend_on_their_order():
+    """Residuals that differ between a pair and its reversal, as the few pairs of a small batch give."""
+    network, order = random_network(), np.random.default_rng(1).permutation(len(ETHANOL))
+    residual = residual_of(network, ETHANOL, 1.0)
+    torch.manual_seed(0)
+    for x in residual.pairs.values():
+        x.mul_(torch.rand(x.shape[-1], dtype=x.dtype))
+    network.refiner.sizes.fit(residual)
+    h, permuted = (correction(network, a) for a in (ETHANOL, ETHANOL[order]))
+    place = np.argsort(order)
+    for i, j in h.pairs[:, :2]:
+        assert relative_error(permuted.block(place[i], place[j]), h.block(i, j)) < 1e-11
 
 
 @pytest.mark.parametrize("name", ["ethanol", "benzene, planar"])

@@ -53,9 +53,14 @@ class TwoStage(nn.Module):
         return self.heads(atoms.natural, atoms.unnatural, edges, batch), edges, graph
 
     def stage2(self, batch: GraphBatch, first: Stage1Output, generator: torch.Generator | None = None) -> Coefficients:
-        """The correction dH. In training mode each edge's frame is turned at random (`generator`)."""
+        """The correction dH. With symmetry `learned`, `generator` draws the turns of the frames in training mode."""
         baseline, edges, graph = first
         return self.refiner(batch, edges, graph, baseline, generator)
+
+    @torch.no_grad()
+    def expect(self, batch: GraphBatch, targets: Coefficients) -> None:
+        """Let stage 2 answer in units of what stage 1 leaves of these targets; before it has learned anything."""
+        self.refiner.sizes.fit(add(targets, self.stage1(batch)[0], -1.0))
 
     def calibrate(self, batch: GraphBatch) -> None:
         """Take the scales of the features from a batch of the training set, once before training."""
@@ -75,6 +80,9 @@ class TwoStage(nn.Module):
         return list(self.refiner.parameters())
 
 
-def add(a: Coefficients, b: Coefficients) -> Coefficients:
-    """Coefficient by coefficient."""
-    return Coefficients({g: a.pairs[g] + b.pairs[g] for g in a.pairs}, {s: a.onsite[s] + b.onsite[s] for s in a.onsite})
+def add(a: Coefficients, b: Coefficients, factor: float = 1.0) -> Coefficients:
+    """a + factor b, coefficient by coefficient."""
+    return Coefficients(
+        {g: a.pairs[g] + factor * b.pairs[g] for g in a.pairs},
+        {s: a.onsite[s] + factor * b.onsite[s] for s in a.onsite},
+    )

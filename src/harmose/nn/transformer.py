@@ -20,6 +20,7 @@ from harmose.nn.free_map import LearnedMap
 from harmose.nn.heads import Heads
 from harmose.nn.layers import Rescale, Standardize
 from harmose.nn.refiner_settings import RefinerSettings
+from harmose.nn.sizes import Sizes
 from harmose.nn.so2 import EdgeFeatures, sizes_of_doublets
 from harmose.targets import Coefficients, TargetSpace
 
@@ -45,6 +46,7 @@ class Refiner(nn.Module):
         self.free = kind_of_map(s, l_max, n_kinds, scalars, pseudoscalars, doublets)
         self.messages = Messages(s.messages, l_max)
         self.heads = Heads(space, s.channels, s.unnatural_channels, s.scalars, s.pseudoscalars, s.doublets, gain=0.0)
+        self.sizes = Sizes(space)
 
     def forward(
         self,
@@ -66,7 +68,12 @@ class Refiner(nn.Module):
         )
         refined = self.free(gathered, graph.kind, generator)
         atoms = self.messages(refined, graph, batch.n_atoms)
-        return self.heads(atoms.natural, atoms.unnatural, refined, batch)
+        return self.sizes(self.heads(atoms.natural, atoms.unnatural, refined, batch))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not learned anything yet, so that it corrects nothing."""
+        return not any(bool(parameter.any()) for parameter in self.heads.parameters())
 
     def _seen(self, edges: EdgeFeatures, baseline: Coefficients) -> EdgeFeatures:
         """Stage 1's edge features and coefficients, as far as the settings let them through."""

@@ -203,6 +203,8 @@ class Training:
         if p.phase_step:
             read_rest(self.config.out, parts)
         else:
+            if name != "stage1" and self.network.refiner.is_silent:
+                self._expect()
             self._validate(name, phase)  # what the phase must better
         for batch in self._batches(phase):
             fraction = self._fraction(n_steps)
@@ -227,6 +229,13 @@ class Training:
         self.average.load_state_dict(self.best.state_dict())
         stepper.finish()
         self._show(name, phase, 1.0)
+
+    def _expect(self) -> None:
+        """Stage 2 begins: what stage 1 leaves says in which units."""
+        batch = self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).to(self.fabric.device)
+        self.network.expect(batch.graph, batch.targets)
+        for module in (self.average, self.best):
+            module.refiner.sizes.load_state_dict(self.network.refiner.sizes.state_dict())
 
     def _set_time(self, name: PhaseName) -> None:
         """How long a phase that begins may take: its share of what the final validation and a reserve leave."""
