@@ -5,6 +5,7 @@
     b = harmose.bands(sample.hamiltonian, sample.overlap, "GMKG", sample.structure)   # of a crystal
     model = harmose.load("runs/water")                   # a training's folder, or the name of a shipped model
     h = model.predict(atoms)                             # BlockMatrix
+    u = model.uncertainty(atoms)                         # with bounds of its errors: u.blocks, u.gap, u.outside
     mf = harmose.pyscf.start(mf, model)                  # PySCF, started from the prediction
 
 The names below are imported when they are first used, so that `import harmose` costs nothing.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from harmose.radial_basis import overlap as overlap
     from harmose.sample import Sample as Sample
     from harmose.spin import Spin as Spin
+    from harmose.uncertainty.prediction import Uncertainty as Uncertainty
 
     __version__: str
 
@@ -53,6 +55,7 @@ _WHERE = {
     "Spin": "harmose.spin",
     "Store": "harmose.data.store",
     "HarmoseError": "harmose.errors",
+    "Uncertainty": "harmose.uncertainty.prediction",
 }
 
 __all__ = [
@@ -72,6 +75,7 @@ __all__ = [
     "Shell",
     "Spin",
     "Store",
+    "Uncertainty",
     "HarmoseError",
     "pyscf",
     "__version__",

@@ -27,18 +27,16 @@ def stated(predictions):
         n, one = len(error), np.ones(len(error))
         traits = Traits(np.zeros(n, dtype=int), size, one, one, 0 * one, np.full(3, 2.5 if missed else 0.5))
         factors, orbitals = np.ones((2, len(LEVELS))), np.full((len(KINDS), len(LEVELS)), 100.0)
-        arrays = (
-            np.zeros(3),
-            np.ones(2),
-            np.full(2, 10.0),
-            np.zeros(1),
-            factors,
-            orbitals,
-            np.zeros(len(KINDS)),
-            np.ones(2),
-        )
+        shape = {"powers": np.zeros(3), "least": np.ones(2), "most": np.full(2, 10.0), "kinds": np.zeros(1)}
+        of_orbitals = {
+            "orbitals": orbitals,
+            "orbital_powers": np.zeros(len(KINDS)),
+            "orbital_most": np.full(len(KINDS), 1e3),
+        }
+        typical = {"factors": factors, "typical": np.ones(2), "n_groups": 100}
+        calibration = Calibration(Rigidity({}, {}), **shape, **of_orbitals, **typical)
         found = levels(prediction.full, prediction.sample.overlap, size, 10)
-        return Uncertainty(prediction.full, 0.9, traits, Calibration(Rigidity({}, {}), *arrays, 100), found)
+        return Uncertainty(prediction.full, 0.9, traits, calibration, found)
 
     return [replace(p, uncertainty=bounds(p, int(k == 3))) for k, p in enumerate(predictions(4))]
 

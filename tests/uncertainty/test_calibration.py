@@ -105,6 +105,9 @@ def test_orbital_energies():
     kept = (error <= found.orbital_bounds("occupied", spread, 0.9)).mean()
     assert 0.85 < kept < 0.95
     assert np.isinf(found.orbital_bounds("gap", np.ones(1), 0.9))
+    largest = spread.max()
+    far = found.orbital_bounds("occupied", np.array([largest, 100 * largest]), 0.9)
+    assert far[1] == pytest.approx(100 * far[0])
 
 
 def test_round_trip():

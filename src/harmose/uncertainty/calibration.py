@@ -4,7 +4,7 @@ The spread of a block and the bound of its mean |dH| at level a are
 
     sigma = size * max(novelty, u0)^p * max(rigidity, v0)^q * exp(t * distance)         bound = f(kind, a) * sigma
 
-and beyond the largest novelty u1 and rigidity v1 of the calibration, where nothing is known, with powers of one at least.
+and beyond the largest novelty u1, rigidity v1 (and s_n) of the calibration, where nothing is known, with powers of one at least.
 p, q >= 0 and t by least squares of log(error / size) within kinds of block; f by `conformal`, kind by kind. The bound of
 an orbital's energy is f(kind, a) s_n^g, with s_n of `orbitals` in eV and g >= 0 found likewise for each kind: errors of
 the blocks of a structure add up more or less coherently.
@@ -47,6 +47,7 @@ class Calibration:
     factors: np.ndarray
     orbitals: np.ndarray
     orbital_powers: np.ndarray
+    orbital_most: np.ndarray
     typical: np.ndarray
     n_groups: int
     """Samples that are independent of each other, by which levels the factors can state."""
@@ -85,7 +86,9 @@ class Calibration:
     def orbital_bounds(self, kind: str, spreads: np.ndarray, level: float) -> np.ndarray:
         """In eV, of energies of one of `orbitals.KINDS` with these spreads; inf where the calibration could not compare any."""
         k = KINDS.index(kind)
-        return self.orbitals[k, self._column(level)] * np.maximum(spreads, SMALLEST) ** self.orbital_powers[k]
+        power, spreads = self.orbital_powers[k], np.maximum(spreads, SMALLEST)
+        beyond = np.maximum(spreads / self.orbital_most[k], 1.0) ** max(1.0 - power, 0.0)
+        return self.orbitals[k, self._column(level)] * spreads**power * beyond
 
     @property
     def supported(self) -> np.ndarray:
@@ -134,10 +137,10 @@ def fit_blocks(held: Sequence[Held], rigidity: Rigidity) -> Calibration:
     levels, scores = np.array(LEVELS), error / np.maximum(sigma, SMALLEST)
     kinds, other = np.unique(traits.kind), conformal.bounds(scores, group, levels)
     factors = [_factors(scores[mine], group[mine], levels, other) for mine in (traits.kind == k for k in kinds)]
-    none, powers_of_none = np.full((len(KINDS), len(levels)), np.inf), np.ones(len(KINDS))
+    none, ones = np.full((len(KINDS), len(levels)), np.inf), np.ones(len(KINDS))
     mean = _mean(scores, group)
     typical = [_mean(scores[mine], group[mine], mean) for mine in (traits.kind == k for k in kinds)]
-    arrays = np.array([*factors, other]), none, powers_of_none, np.array([*typical, mean])
+    arrays = np.array([*factors, other]), none, ones, ones, np.array([*typical, mean])
     return Calibration(rigidity, powers, least, most, kinds, *arrays, len(np.unique(group)))
 
 
@@ -147,7 +150,7 @@ Compared = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 def fit_orbitals(calibration: Calibration, compared: Sequence[tuple[str, Compared]]) -> Calibration:
     """With factors of orbital energies, from the groups and the errors and spreads of samples not seen."""
-    rows, powers = [], []
+    rows, powers, most = [], [], []
     for kind in KINDS:
         mine = [(group, *x[kind]) for group, x in compared if kind in x]
         group, error = _repeated([(name, e) for name, e, _ in mine])
@@ -156,7 +159,9 @@ def fit_orbitals(calibration: Calibration, compared: Sequence[tuple[str, Compare
         (power,) = _slopes(y, x, np.zeros(len(y), dtype=int), group, [0.0], [STEEPEST])
         rows.append(conformal.bounds(error / spread**power, group, calibration.levels))
         powers.append(power)
-    return replace(calibration, orbitals=np.array(rows), orbital_powers=np.array(powers))
+        most.append(spread.max(initial=SMALLEST))
+    arrays = {"orbitals": rows, "orbital_powers": powers, "orbital_most": most}
+    return replace(calibration, **{name: np.array(x) for name, x in arrays.items()})
 
 
 def _repeated(parts: Sequence[tuple[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,18 @@ from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.orbitals import KINDS
 from harmose.uncertainty.rigidity import Rigidity
 
-ARRAYS = ("powers", "least", "most", "kinds", "factors", "orbitals", "orbital_powers", "typical", "levels")
+ARRAYS = (
+    "powers",
+    "least",
+    "most",
+    "kinds",
+    "factors",
+    "orbitals",
+    "orbital_powers",
+    "orbital_most",
+    "typical",
+    "levels",
+)
 
 
 def to_state(calibration: Calibration) -> dict[str, Tensor]:
@@ -55,7 +66,7 @@ def _check(c: Calibration) -> None:
         "factors": (len(c.kinds) + 1, n),
         "orbitals": (len(KINDS), n),
     }
-    expected |= {"orbital_powers": (len(KINDS),), "typical": (len(c.kinds) + 1,)}
+    expected |= {"orbital_powers": (len(KINDS),), "orbital_most": (len(KINDS),), "typical": (len(c.kinds) + 1,)}
     for name, shape in expected.items():
         found = getattr(c, name)
         if found.shape != shape:
