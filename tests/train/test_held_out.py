@@ -7,15 +7,12 @@ import pytest
 
 from harmose.checkpoint import load, save
 from harmose.cli import main
-from harmose.closed_form.fit import Training, fit_baseline
-from harmose.data.dataset import Reference, chunks, measured_samples
-from harmose.data.joining import Target, measure
 from harmose.data.store import Store
 from harmose.errors import ModelError
 from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.metrics import Prediction
 from harmose.files import read
-from harmose.train.held_out import calibrated, calibrated_on, graphs_of
+from harmose.train.held_out import calibrated_on
 
 
 @pytest.fixture
@@ -96,20 +93,13 @@ def test_without_calibration_one_line(untrained_model, water_atoms):
 
 
 def test_few_samples_are_joined_by_training_samples_left_out(untrained_model, many_waters):
-    known = load(untrained_model)
     with Store.open(many_waters) as store:
-        names, target = store.splits["train"], Target()
-        part = measured_samples(store, names, target)
-        joined, space = part.joined, known.baseline.space
-        training = Training(space, joined.oriented, part.coefficients, joined.pair_sample, joined.atom_sample)
-        baseline, left_out = fit_baseline(training)
-        reference = Reference(store, store.splits["val"][:1], baseline, target)
-        batches = (graphs_of(measure(space, samples, target)) for samples in chunks(store, names))
-        fitted = type(known)(known.network, baseline, known.card)
-        found = calibrated(fitted, store, reference, names, batches, left_out)
+        names, few = store.splits["train"], store.splits["val"][:1]
+        alone = calibrated_on(load(untrained_model), store, names, few)
+        found = calibrated_on(load(untrained_model), store, names, few, refit=True)
+    assert (alone.calibration.n_groups, alone.calibration.highest) == (1, 0.5)
     assert found.card.calibration["left_out_training_samples"] == 15
-    assert found.card.calibration["groups"] == 16
-    assert found.calibration.highest == 0.9
+    assert (found.calibration.n_groups, found.calibration.highest) == (16, 0.9)
 
 
 def test_commands(model, many_waters, water_atoms, tmp_path, capsys):

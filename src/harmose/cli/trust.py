@@ -20,6 +20,9 @@ def calibrate(
     model: ModelArgument,
     store: StoreArgument,
     split: Annotated[str, typer.Option(help="Samples that the model has not seen; those of `train` it has.")] = "val",
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Few samples: add those of training, each by a fit to the others.")
+    ] = False,
 ) -> None:
     """Fit the bounds of a trained model's errors to held-out samples. A training does this at its end."""
     from harmose.checkpoint import load, located, save
@@ -33,7 +36,7 @@ def calibrate(
         training = opened.splits.get("train")
         if not training:
             raise FormatError(f"{store}: expected the split train, which tells what the model has seen, got none")
-        found = calibrated_on(loaded, opened, training, split_names(opened, split))
+        found = calibrated_on(loaded, opened, training, split_names(opened, split), refit)
     save(found, located(model))
     console, about_it = terminal(), found.card.calibration
     text = f"{about_it['samples']} samples, {about_it['groups']} of them independent"

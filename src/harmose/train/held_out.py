@@ -8,7 +8,7 @@ import torch
 
 from harmose.batch import GraphBatch
 from harmose.blocks import BlockMatrix
-from harmose.data.dataset import Reference, chunks, measured_samples, restored_values
+from harmose.data.dataset import Reference, chunks, fitted_baseline, measured_samples, restored_values
 from harmose.data.joining import Measured, Target, measure
 from harmose.data.store import Store
 from harmose.graph import build_graph
@@ -79,13 +79,19 @@ def calibrated(
     return replace(model, calibration=found, card=replace(model.card, calibration=about))
 
 
-def calibrated_on(model: Model, store: Store, training: Sequence[str], names: Sequence[str]) -> Model:
-    """A trained model, calibrated on the samples `names`; `training`: those that it was trained on."""
+def calibrated_on(
+    model: Model, store: Store, training: Sequence[str], names: Sequence[str], refit: bool = False
+) -> Model:
+    """A trained model, calibrated on the samples `names`; `training`: those that it was trained on.
+
+    Where `names` are few, `refit` fits the closed form once more to learn what it says of each training sample unseen.
+    """
     target = replace(model.card.target, fermi=model.card.gauge == "fermi")
     reference = Reference(store, names, model.baseline, target)
     space = model.baseline.space
     batches = (graphs_of(measure(space, samples, target)) for samples in chunks(store, training[:MOST_TRAINING]))
-    return calibrated(model, store, reference, training, batches)
+    left_out = fitted_baseline(store, training, target)[1] if refit else None
+    return calibrated(model, store, reference, training, batches, left_out, target)
 
 
 def graphs_of(part: Measured) -> GraphBatch:
