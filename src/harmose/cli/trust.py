@@ -39,7 +39,9 @@ def calibrate(
         found = calibrated_on(loaded, opened, training, split_names(opened, split), refit)
     save(found, located(model))
     console, about_it = terminal(), found.card.calibration
-    text = f"{about_it['samples']} samples, {about_it['groups']} of them independent"
+    left_out = about_it["left_out_training_samples"]
+    more = f" and {left_out} of training, left out" if left_out else ""
+    text = f"{about_it['samples']} samples{more}, {about_it['groups']} of them independent"
     console.print(f"{model}: calibrated on {text}: {_highest(about_it)}", markup=False, soft_wrap=True)
 
 
