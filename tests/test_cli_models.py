@@ -215,7 +215,8 @@ def test_train_then_evaluate(tmp_path, water_store, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "model: run"
     assert main(["evaluate", "run", "water", "--out", "report", "--rotations", "1"]) == 0
     printed, page = capsys.readouterr().out, (tmp_path / "report" / "report.html").read_text()
-    assert "stage 1" in printed
+    assert "Hamiltonian MAE" in printed
+    assert "within the stated 80 % bounds" in printed  # two samples held out and six left out: eight
     assert "learning curve" in page
     assert "<title>run on water</title>" in page
     assert main(["train", "config.yaml", "seed=1"]) == 0
