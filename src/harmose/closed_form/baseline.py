@@ -159,7 +159,7 @@ class AtomRegression:
         out = np.zeros((len(atoms), *mask.shape))
         out[:, 0, : len(self.mean)] = self.mean
         for degree, weights in self.electronic.items():
-            terms = atom_terms(graph, known_electrons(graph), atoms, degree)
+            terms, _ = atom_terms(graph, known_electrons(graph), atoms, degree)
             out[:, degree**2 : (degree + 1) ** 2, : len(self.mean)] += terms @ weights
         if not self.linear and not self.many_body:
             return out
@@ -225,6 +225,8 @@ class Baseline:
     onsite_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
     domain: Mapping[int, Familiar] = field(default_factory=dict)
     """By species; none for those whose training set does not say."""
+    mean_density: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """By species, where the electrons of H0 are read."""
 
     def novelty(self, oriented: OrientedPairs) -> np.ndarray:
         """How unfamiliar the surroundings of each atom are (N,), 0 where the domain is not known (`novelty.Familiar`)."""
@@ -241,7 +243,7 @@ class Baseline:
 
     def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
-        graph = Surroundings(self.space, oriented, electrons)
+        graph = Surroundings(self.space, oriented, electrons, self.mean_density)
         pairs, onsite = {}, {}
         for group, members in oriented.members.items():
             layout = self.space.pair_layout(group)

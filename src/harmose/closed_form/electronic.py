@@ -1,13 +1,20 @@
 """Linear terms of the closed-form fit in what the electrons of H0 do (`harmose.electrons`).
 
-Off-site, of a component of order M: those of P and of H0 of the same pair; at M = 0 also charges and potentials of its two
-atoms, falling with the distance. On-site, of an irrep of degree l: those of P and H0 of the same atom, the field-like sums
-of the neighbours' charges, and at l = 0 the atom's own charge and potential.
+Off-site, of a component of order M: those of P and of H0 of the same pair, and of P on its two atoms, seen in the pair's
+frame; at M = 0 also charges and potentials of its two atoms, falling with the distance. On-site, of an irrep of degree l:
+those of P and H0 of the same atom, the field-like sums of the neighbours' charges, those of P's blocks with them, and at
+l = 0 the atom's own charge and potential.
 """
 
 import numpy as np
 
-from harmose.closed_form.surroundings import Surroundings, axis_turned_back, neighbourhood
+from harmose.closed_form.surroundings import (
+    Neighbourhood,
+    Surroundings,
+    axis_turned_back,
+    neighbourhood,
+    turned_back,
+)
 from harmose.electrons import Electrons
 from harmose.targets import Coefficients
 
@@ -17,30 +24,72 @@ FIELD_DECAYS = (0.2, 0.5, 1.0, 2.0)
 """1/angstrom, of what a neighbour's charge does to an atom; beside these r^-(l+1)."""
 
 
+NEARNESS = 3.0
+"""Of terms that fall by e with each angstrom, against the same ones at any distance."""
+BONDS = 0.2
+"""Usual size of the terms of bonds, beside those of size one: there are many, and less is expected of each."""
+
+
+def mean_density(graph: Surroundings, electrons: Electrons) -> dict[int, np.ndarray]:
+    """By species: the mean of P's on-site scalars (K_natural,)."""
+    species, out = graph.oriented.species, {}
+    for signature, atoms in graph.oriented.atoms.items():
+        n = graph.space.onsite_layout(signature).n_natural
+        scalars = electrons.density.onsite[signature].numpy()[:, 0, :n]
+        out |= {int(k): scalars[species[atoms] == k].mean(0) for k in np.unique(species[atoms])}
+    return out
+
+
 def pair_terms(graph: Surroundings, electrons: Electrons, edges: np.ndarray, orders: int) -> list[np.ndarray]:
-    """For each order M: directed edges of one group (E, F) at M = 0, else (2E, F), even halves first."""
-    group, rows = _rows(graph, edges)
-    layout, back = graph.space.pair_layout(group), edges >= graph.n_pairs
-    column, sign = layout.reversal
-    found = []
-    for operator in (electrons.density, electrons.prior):
-        x = operator.pairs[group].numpy()[rows]
-        if back.any():
-            turned = np.empty_like(x[back])
-            turned[..., column] = sign * x[back]
-            x[back] = turned
-        found.append(x)
-    n = layout.n_natural
-    scalars = np.concatenate([x[:, 0, :n] for x in found] + [_of_both_atoms(graph, electrons, edges)], 1)
-    x = np.concatenate(found, -1)
-    return [scalars, *(np.concatenate([x[:, 2 * m - 1], x[:, 2 * m]]) for m in range(1, orders + 1))]
+    """For each order M: directed edges of one kind (E, F) at M = 0, else (2E, F), even halves first."""
+    x = np.concatenate([_along(graph, operator, edges) for operator in (electrons.density, electrons.prior)], -1)
+    natural = np.tile(np.arange(x.shape[-1] // 2) < graph.space.pair_layout(_group(graph, edges)).n_natural, 2)
+    terms = [[x[:, 0, natural], _of_both_atoms(graph, electrons, edges)]]
+    terms += [[np.concatenate([x[:, 2 * m - 1], x[:, 2 * m]])] for m in range(1, orders + 1)]
+    for atoms in (graph.pairs.centre[edges], graph.neighbours[edges]):
+        for m, found in enumerate(_seen_along(graph, electrons.density, edges, atoms, orders)):
+            near = NEARNESS * np.exp(-graph.pairs.distance[edges, None])
+            terms[m] += [found, found * (near if m == 0 else np.tile(near, (2, 1)))]
+    return [np.concatenate(parts, 1) for parts in terms]
 
 
-def _rows(graph: Surroundings, edges: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
-    """The group of some directed edges, and their rows in its coefficients."""
-    pairs = np.where(edges < graph.n_pairs, edges, edges - graph.n_pairs)
-    group, place = graph.pair_places
-    return list(graph.oriented.members)[group[pairs[0]] if len(pairs) else 0], place[pairs]
+def _group(graph: Surroundings, edges: np.ndarray) -> tuple[int, int]:
+    """The group of some directed edges of one kind."""
+    first = edges[0] % graph.n_pairs if len(edges) else 0
+    return list(graph.oriented.members)[graph.pair_places[0][first]]
+
+
+def _along(graph: Surroundings, operator: Coefficients, edges: np.ndarray) -> np.ndarray:
+    """An operator's coefficients of directed edges of one kind, seen in their own direction (E, S, K)."""
+    group, back = _group(graph, edges), edges >= graph.n_pairs
+    x = operator.pairs[group].numpy()[graph.pair_places[1][edges % graph.n_pairs]]
+    if back.any():
+        column, sign = graph.space.pair_layout(group).reversal
+        turned = np.empty_like(x[back])
+        turned[..., column if group[0] == group[1] else slice(None)] = sign * x[back]
+        x[back] = turned
+    return x
+
+
+def _seen_along(
+    graph: Surroundings, operator: Coefficients, edges: np.ndarray, atoms: np.ndarray, orders: int
+) -> list[np.ndarray]:
+    """On-site irreps of the `atoms` (E,), all of one species, in the frames of edges: for each order M as `pair_terms`."""
+    signature = _signature(graph, atoms)
+    layout, species = graph.space.onsite_layout(signature), int(graph.oriented.species[atoms[0]]) if len(atoms) else 0
+    own = operator.onsite[signature].numpy()[graph.atom_places[atoms]]
+    terms: list[list[np.ndarray]] = [[] for _ in range(orders + 1)]
+    for degree in range(graph.space.l_max + 1):
+        columns = np.flatnonzero(layout.mask[degree**2, : layout.n_natural])
+        irreps = own[:, degree**2 : (degree + 1) ** 2][:, :, columns]
+        if degree == 0:
+            irreps = irreps - graph.mean_density[species][columns]
+        slots = turned_back(graph, edges, degree, 1).transpose(1, 0, 2) @ irreps  # (E, 2l + 1, columns)
+        terms[0].append(slots[:, 0])
+        for m in range(1, min(degree, orders) + 1):
+            terms[m].append(np.concatenate([slots[:, 2 * m - 1], slots[:, 2 * m]]))
+    rows = [len(edges) * (2 if m else 1) for m in range(orders + 1)]
+    return [np.concatenate(t, 1) if t else np.zeros((n, 0)) for t, n in zip(terms, rows, strict=True)]
 
 
 def _of_both_atoms(graph: Surroundings, electrons: Electrons, edges: np.ndarray) -> np.ndarray:
@@ -52,29 +101,48 @@ def _of_both_atoms(graph: Surroundings, electrons: Electrons, edges: np.ndarray)
     return (terms[:, :, None] * decay[:, None]).reshape(len(edges), -1)
 
 
-def atom_terms(graph: Surroundings, electrons: Electrons, atoms: np.ndarray, degree: int) -> np.ndarray:
-    """Atoms of one signature (N, 2l + 1, F) for irreps of natural parity."""
-    rows, signature = slice(degree**2, (degree + 1) ** 2), _signature(graph, atoms)
-    place = np.full(len(graph.oriented.species), -1)
-    members = graph.oriented.atoms[signature]
-    place[members] = np.arange(len(members))
+def atom_terms(
+    graph: Surroundings, electrons: Electrons, atoms: np.ndarray, degree: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms of one species (N, 2l + 1, F) for irreps of natural parity, and the usual sizes of the terms (F,)."""
+    signature, rows = _signature(graph, atoms), slice(degree**2, (degree + 1) ** 2)
     layout = graph.space.onsite_layout(signature)
     columns = np.flatnonzero(layout.mask[degree**2, : layout.n_natural])
-    own = [_onsite(c, signature)[place[atoms]][:, rows][:, :, columns] for c in (electrons.density, electrons.prior)]
+    terms = [
+        operator.onsite[signature].numpy()[graph.atom_places[atoms]][:, rows][:, :, columns]
+        for operator in (electrons.density, electrons.prior)
+    ]
     around = neighbourhood(graph, atoms)
     distance = graph.pairs.distance[around.edges, None]
     radial = np.concatenate([np.exp(-distance * np.array(FIELD_DECAYS)), distance ** -(degree + 1.0)], 1)
     fields = electrons.charge[graph.neighbours[around.edges], None] * radial
     axis = axis_turned_back(graph, around.edges, degree)
-    terms = [*own, around.gather(axis[:, :, None] * fields[:, None])]
+    terms.append(around.gather(axis[:, :, None] * fields[:, None]))
     if degree == 0:
         q, v = electrons.charge[atoms], electrons.potential[atoms]
         terms.append(np.stack([v, q, v**2, q**2, q * v], 1)[:, None])
-    return np.concatenate(terms, -1)
+    bonds = _bonds(graph, electrons.density, signature, around, degree)
+    n_others = sum(t.shape[-1] for t in terms)
+    return np.concatenate([*terms, bonds], -1), np.repeat([1.0, BONDS], [n_others, bonds.shape[-1]])
 
 
-def _onsite(coefficients: Coefficients, signature: int) -> np.ndarray:
-    return coefficients.onsite[signature].numpy()
+def _bonds(
+    graph: Surroundings, operator: Coefficients, signature: int, around: Neighbourhood, degree: int
+) -> np.ndarray:
+    """Sums over the neighbours of each species of an operator's blocks with them, turned back: (N, 2l + 1, F)."""
+    parts = []
+    for species in range(graph.n_species):
+        other = int(graph.space.signature[species])
+        layout = graph.space.pair_layout((min(signature, other), max(signature, other)))
+        mine = around[np.flatnonzero(graph.pairs.neighbour_species[around.edges] == species)]
+        found = np.zeros((around.n_atoms, 2 * degree + 1, layout.n_natural))
+        if len(mine.edges):
+            n = min(2 * degree + 1, layout.n_slots)
+            slots = _along(graph, operator, mine.edges)[:, :n, : layout.n_natural]
+            back = turned_back(graph, mine.edges, degree, 1)[:n]
+            found = mine.gather(back.transpose(1, 2, 0) @ slots)
+        parts.append(found)
+    return np.concatenate(parts, -1)
 
 
 def _signature(graph: Surroundings, atoms: np.ndarray) -> int:

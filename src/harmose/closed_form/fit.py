@@ -22,7 +22,7 @@ from harmose.closed_form.baseline import (
     in_turn,
     is_symmetric,
 )
-from harmose.closed_form.electronic import atom_terms, pair_terms, scaled
+from harmose.closed_form.electronic import atom_terms, mean_density, pair_terms, scaled
 from harmose.closed_form.kernel import DIVERSE_ATOMS, DIVERSE_PAIRS, OF_ATOMS, OF_PAIRS, Likeness, edge_kernels
 from harmose.closed_form.novelty import Familiar, familiar, features
 from harmose.closed_form.ridge import Fit, cholesky, ridge
@@ -103,6 +103,8 @@ def fit_baseline(
     """
     oriented, space = training.oriented, training.space
     graph, generator = Surroundings(space, oriented, training.electrons), np.random.default_rng(seed)
+    if training.electrons is not None:
+        graph.mean_density = mean_density(graph, training.electrons)
     pairs, onsite, done = {}, {}, 0
     both = (training.coefficients.pairs, training.coefficients.onsite)
     total = max(sum(x.numel() for part in both for x in part.values()), 1)
@@ -128,7 +130,7 @@ def fit_baseline(
             advance(done / total)
     left = map_coefficients(lambda target, found: target - found, training.coefficients, unseen)
     scales = fit_scales(space, oriented, left)
-    return Baseline(space, pairs, onsite, *scales, _familiar(graph, training)), unseen
+    return Baseline(space, pairs, onsite, *scales, _familiar(graph, training), graph.mean_density), unseen
 
 
 def _familiar(graph: Surroundings, training: Training) -> dict[int, Familiar]:
@@ -359,12 +361,13 @@ class _AtomFit:
         return AtomRegression(mean, linear, fields, electronic), left_out
 
     def _electronic_features(self, degree: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(N, 2l+1, F) of size one, their scales, and of scalars what is subtracted before (F,), their mean."""
+        """(N, 2l+1, F) of their usual sizes, their scales, and of scalars what is subtracted before (F,), their mean."""
         if self.graph.electrons is None or parity < 0:
             return np.zeros((len(self.atoms), 2 * degree + 1, 0)), np.zeros(0), np.zeros(0)
-        terms = atom_terms(self.graph, self.graph.electrons, self.atoms, degree)
+        terms, sizes = atom_terms(self.graph, self.graph.electrons, self.atoms, degree)
         shift = terms.mean((0, 1)) if degree == 0 else np.zeros(terms.shape[-1])
-        return *scaled(terms - shift), shift
+        features, scale = scaled(terms - shift)
+        return features * sizes, scale / sizes, shift
 
     def _linear_features(self, degree: int) -> tuple[np.ndarray, list[int]]:
         """Sums over neighbours of each species of Gaussians in the distance, turned back: (N, 2l+1, F)."""

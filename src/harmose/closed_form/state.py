@@ -39,6 +39,7 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
             out |= _field_state(f"onsite.{species}.field_{n}", field)
     out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}
     out |= {f"onsite.{k}.scale": v for k, v in baseline.onsite_scale.items()}
+    out |= {f"onsite.{k}.mean_density": v for k, v in baseline.mean_density.items()}
     for species, known in baseline.domain.items():
         out |= {f"onsite.{species}.domain.{f.name}": getattr(known, f.name) for f in fields(Familiar)}
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
@@ -95,6 +96,7 @@ def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
             {k: parts["scale"][""] for k, parts in table["pair"].items()},
             {k: parts["scale"][""] for k, parts in table["onsite"].items()},
             {k: Familiar(**parts["domain"]) for k, parts in table["onsite"].items() if "domain" in parts},
+            {k: parts["mean_density"][""] for k, parts in table["onsite"].items() if "mean_density" in parts},
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelError(f"checkpoint: the baseline is not complete ({error})") from None

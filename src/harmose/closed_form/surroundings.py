@@ -1,5 +1,6 @@
 """What the closed-form fit sees of the edges and atoms of a graph."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -29,10 +30,20 @@ LEAST_SHARE = 1e-3
 
 
 class Surroundings:
-    """Directed pairs, triangles and rotations of one graph, or of many laid end to end; what its electrons do, if known."""
+    """Directed pairs, triangles and rotations of one graph, or of many laid end to end.
 
-    def __init__(self, space: TargetSpace, oriented: OrientedPairs, electrons: Electrons | None = None) -> None:
+    What its electrons do, if known, is compared with `mean_density` of each species (`electronic.mean_density`).
+    """
+
+    def __init__(
+        self,
+        space: TargetSpace,
+        oriented: OrientedPairs,
+        electrons: Electrons | None = None,
+        mean_density: Mapping[int, np.ndarray] | None = None,
+    ) -> None:
         self.space, self.oriented, self.electrons = space, oriented, electrons
+        self.mean_density = mean_density or {}
         self.pairs: DirectedPairs = directed_pairs(oriented)
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
@@ -52,6 +63,14 @@ class Surroundings:
         for k, members in enumerate(self.oriented.members.values()):
             group[members], place[members] = k, np.arange(len(members))
         return group, place
+
+    @cached_property
+    def atom_places(self) -> np.ndarray:
+        """Of every atom its row among those of its signature (N,)."""
+        place = np.empty(len(self.oriented.species), dtype=int)
+        for atoms in self.oriented.atoms.values():
+            place[atoms] = np.arange(len(atoms))
+        return place
 
     def triangles(self, edges: np.ndarray) -> Triangles:
         """Those on directed pairs (E,), numbered in this order."""
