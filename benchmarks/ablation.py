@@ -28,6 +28,7 @@ from harmose.config import TrainConfig, load_config
 from harmose.data.dataset import chunks
 from harmose.data.joining import target_space
 from harmose.data.store import Store
+from harmose.electrons import Electrons
 from harmose.errors import ConfigError, HarmoseError, OutsideDomain
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import Prediction, evaluate, rotation_error
@@ -108,11 +109,9 @@ class Remembered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.baseline, name)
 
-    def values(self, oriented: OrientedPairs, *more: Any, **others: Any) -> Coefficients:
-        """From memory where they depend on the graph alone."""
-        if more or any(x is not None for x in others.values()):
-            return self.baseline.values(oriented, *more, **others)
-        return self._once("values", oriented)
+    def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
+        """What the electrons of H0 do follows from the structure."""
+        return self._once("values", oriented, electrons)
 
     def scales(self, oriented: OrientedPairs) -> Coefficients:
         return self._once("scales", oriented)
@@ -120,11 +119,11 @@ class Remembered:
     def novelty(self, oriented: OrientedPairs) -> Any:
         return self._once("novelty", oriented)
 
-    def _once(self, what: str, oriented: OrientedPairs) -> Any:
+    def _once(self, what: str, oriented: OrientedPairs, *more: Any) -> Any:
         seen = hashlib.sha256(what.encode() + oriented.species.tobytes() + oriented.kind.tobytes())
         key = seen.digest() + hashlib.sha256(oriented.vectors.tobytes()).digest()
         if key not in self.memory:
-            self.memory[key] = getattr(self.baseline, what)(oriented)
+            self.memory[key] = getattr(self.baseline, what)(oriented, *more)
         return self.memory[key]
 
 

@@ -65,6 +65,7 @@ class TrainConfig(BaseModel):
     save_every: Seconds = 60.0
     overwrite: bool = False
     tensorboard: bool = True
+    calibrate: bool = True
     inputs: InputSettings = field(default_factory=InputSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     model: ModelSettings = field(default_factory=ModelSettings)

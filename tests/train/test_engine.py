@@ -72,7 +72,10 @@ def test_other_seeds_give_other_numbers(small_config):
     assert not torch.equal(*weights)
 
 
-def test_stage_2_leaves_stage_1_as_it_is(small_config):
+def test_stage_2_leaves_stage_1_as_it_is(small_config, monkeypatch):
+    # two samples and a few steps are no gain: here each validation is told to be one
+    smaller = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(Reference, "errors", lambda self, predict: next(smaller) * np.array([1.0, 1.01]))
     first = load(train(small_config("one", "phases.stage2.steps=0", "phases.joint.steps=0"))).network
     both = load(train(small_config("two", "phases.joint.steps=0"))).network
     third = load(train(small_config("three"))).network

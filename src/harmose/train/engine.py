@@ -152,7 +152,7 @@ class Training:
             self.begin = self.now()
         self.saved_at = time.monotonic()
         self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
-        self.final_cost = 8 * self.validation_cost
+        self.final_cost = (8 if config.calibrate else 3) * self.validation_cost
 
     def _prepare_data(self) -> None:
         config, names = self.config, _training_names(self.store, self.config)
@@ -371,7 +371,9 @@ class Training:
         )
 
     def _calibrated(self, model: Model) -> Model:
-        """With bounds of its errors, from the validation samples."""
+        """With bounds of its errors, from the validation samples, unless they are not wanted."""
+        if not self.config.calibrate:
+            return model
         self.log.show("calibrating", 0.0, f"{len(self.validation.names)} samples")
         n = min(len(self.dataset), MOST_TRAINING)
         parts = np.array_split(np.arange(n), -(-n // BATCH_CALIBRATED))
