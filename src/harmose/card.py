@@ -57,6 +57,8 @@ class Card:
     gauge: str = "none"
     """`none`: the zero of energy is that of the labels. Otherwise a prediction's Fermi level is zero: with `fermi` because
     H - E_F S was learned, with `solved` because it is found from the prediction's own bands."""
+    shrinkage: float = 0.0
+    """The t of `harmose.shrinkage`; 0: corrections to H0 are added as they are."""
     periodic: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
@@ -142,6 +144,9 @@ def _card(content: dict[str, Any]) -> Card:
     inputs = InputSettings(**content.get("inputs", {}))
     if not all(type(value) is bool for value in asdict(inputs).values()):
         raise ValueError(f"inputs {content['inputs']!r}")
+    shrinkage = content.get("shrinkage", 0.0)
+    if not (isinstance(shrinkage, float) and 0 <= shrinkage < 10):
+        raise ValueError(f"shrinkage {shrinkage!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
     return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "inputs": inputs, "l_max": l_max})
 

@@ -55,6 +55,7 @@ class TrainConfig(BaseModel):
     prior: Literal["none", "H0"] = "none"
     gauge: Literal["none", "fermi", "solved"] = "none"
     many_body: bool = True
+    shrinkage: Annotated[float, Field(ge=0, lt=10)] = 0.0
     closed_form: Path | None = None
     train_split: str = "train"
     train_samples: Annotated[int, Field(gt=0)] | None = None
@@ -176,6 +177,8 @@ def _check_sense(config: TrainConfig, where: str) -> None:
     active = config.phases.active
     if config.gauge != "none" and config.prior == "H0":
         raise ConfigError(f"{where}: expected gauge none with prior H0, whose zero of energy is not the Fermi level")
+    if config.shrinkage and config.prior != "H0":
+        raise ConfigError(f"{where}: expected prior H0 with shrinkage, which is of corrections to it")
     if not active:
         raise ConfigError(f"{where}: all phases are switched off: expected a share, steps or epochs above 0 in one")
     for name in active:

@@ -22,6 +22,7 @@ from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import Graph, build_graph
 from harmose.nn.model import Stage1Output, TwoStage, add
 from harmose.radial_basis import is_known, overlap
+from harmose.shrinkage import shrunk
 from harmose.structure import check_structure
 from harmose.targets import map_coefficients, to_matrix
 from harmose.uncertainty.calibration import Calibration
@@ -96,10 +97,15 @@ class Model:
     def completed(
         self, matrices: Sequence[BlockMatrix], structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
     ) -> list[BlockMatrix]:
-        """What was learned of each structure as its H: with H0, or moved to its own Fermi level, as the card says."""
+        """What was learned of each structure as its H: with H0, shrunk before, or moved to its own Fermi level, as the card says."""
         if self.card.gauge == "solved":
             electrons = [self._n_electrons(atoms) for atoms in structures]
             return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
+        if self.card.shrinkage:
+            matrices = [
+                shrunk(m, overlap(atoms, m.basis), self.card.shrinkage)
+                for m, atoms in zip(matrices, structures, strict=True)
+            ]
         return [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
 
     def uncertainty(

@@ -10,6 +10,7 @@ from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.evaluate.metrics import rotation_error
 from harmose.nn.inputs import InputSettings
+from harmose.shrinkage import shrunk
 from harmose.train.engine import train
 
 
@@ -35,6 +36,20 @@ def test_a_model_that_reads_h0_s_and_the_density_of_h0(small_config, water_store
     np.testing.assert_allclose(many[1].values, h.values, atol=1e-4)
     turned = rotation_error(model, [sample.structure], 2, priors=[sample.prior], stage="stage1")
     assert turned.relative < 1e-6
+
+
+def test_corrections_are_trusted_as_far_as_the_overlap_shows_them(small_config, water_store):
+    phases = ["phases.stage2.steps=0", "phases.joint.steps=0"]
+    model = load(train(small_config("run", "prior=H0", "shrinkage=0.3", *phases)))
+    assert model.card.shrinkage == 0.3
+    with Store.open(water_store) as store:
+        sample = store["water-6"]
+    plain = replace(model, card=replace(model.card, shrinkage=0.0))
+    correction = plain.predict(sample.structure, sample.prior) - sample.prior
+    expected = sample.prior + shrunk(correction, sample.overlap, 0.3)
+    np.testing.assert_allclose(model.predict(sample.structure, sample.prior).values, expected.values, atol=1e-9)
+    with pytest.raises(ConfigError, match="expected prior H0 with shrinkage"):
+        small_config("other", "shrinkage=0.3")
 
 
 def test_h0_read_but_not_added(small_config, water_store):

@@ -102,13 +102,15 @@ class PairRegression:
     def values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
         """Directed edges -> layout (E, S, K)."""
         out = np.zeros((len(edges), n_slots, self.linear[0].shape[1]))
-        for part, rows in in_turn(edges, len(self.linear) * len(self.linear[0])):
+        width = max(len(self.linear) * len(self.linear[0]), ENVIRONMENT * graph.n_species)
+        for part, rows in in_turn(edges, width):
             self._add(out[rows], graph, part)
         return out
 
     def _add(self, out: np.ndarray, graph: Surroundings, edges: np.ndarray) -> None:
         triangles = graph.triangles(edges) if self.many_body is not None else None
-        features = pair_features(graph, edges, len(self._some) - 1, triangles)
+        # P and H0 say more of the potential than three-centre terms of the structure do.
+        features = pair_features(graph, edges, len(self._some) - 1, None if self.electronic else triangles)
         for m, (columns, weights) in enumerate(self._some):
             _add_order(out, m, columns, features[m] @ weights)
         if self.many_body is not None and triangles is not None:

@@ -46,8 +46,8 @@ REFERENCE_EDGES = 1200
 """At most so many for a kind of pair."""
 REFERENCE_COMPONENTS = 2700
 """At most so many components (2l + 1 for each atom) of the largest degree for a species: the time goes as their square."""
-DIVERSE_SHARE = 4
-"""Of many molecules so many times fewer do as well: likeness says less there."""
+DIVERSE_EDGES, DIVERSE_COMPONENTS = 100, 600
+"""The same of many molecules: likeness says less there, and fewer do as well."""
 MOST_PAIRS = 20_000
 """Pairs of one kind that are fitted, drawn from all."""
 COMPARED = 10**7
@@ -64,6 +64,8 @@ Variances = tuple[float, float]
 """Of what no regression explains, and of the linear terms together, where the kernel's terms have variance one."""
 CANDIDATES: tuple[Variances, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e3, 1e5, 1e7)))
 """The best for scalars is taken for all orders."""
+ELECTRONIC_CANDIDATES: tuple[Variances, ...] = tuple(product((1e-6, 1e-5, 1e-4), (1e-1, 1e1, 1e3)))
+"""Where the linear terms are those in the electrons of H0."""
 DIVERSE_CANDIDATES: tuple[Variances, ...] = tuple(product((1e-4, 1e-3, 1e-2, 1e-1), (1e-1, 1e1, 1e3)))
 """For many molecules, of which no two are alike."""
 
@@ -86,7 +88,9 @@ class Training:
 
     @property
     def candidates(self) -> "tuple[Variances, ...]":
-        return DIVERSE_CANDIDATES if self.diverse else CANDIDATES
+        if self.diverse:
+            return DIVERSE_CANDIDATES
+        return CANDIDATES if self.electrons is None else ELECTRONIC_CANDIDATES
 
 
 def _quiet(_: float) -> None:
@@ -223,7 +227,7 @@ class _PairFit:
         return [np.zeros((n, 0)), *[np.zeros((2 * n, 0))] * self.orders]
 
     def _linear_features(self, many_body: bool) -> list[np.ndarray]:
-        if not many_body:
+        if not many_body or self.graph.electrons is not None:
             return pair_features(self.graph, self.edges, self.orders, None)
         n, out = len(self.edges), []
         for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
@@ -252,7 +256,7 @@ class _EdgeKernel:
         likeness: Likeness,
         generator: np.random.Generator,
     ):
-        most = REFERENCE_EDGES // (DIVERSE_SHARE if likeness == DIVERSE_PAIRS else 1)
+        most = DIVERSE_EDGES if likeness == DIVERSE_PAIRS else REFERENCE_EDGES
         n = min(most, max(COMPARED // len(edges), 1))
         chosen = np.sort(generator.permutation(len(edges))[:n])
         self.graph, self.edges, self.chosen, self.likeness = graph, edges, chosen, likeness
@@ -393,7 +397,7 @@ class _AtomFit:
         if n < min(FEWEST_ATOMS, len(self.atoms)):
             return {}
         orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_natural))
-        most = REFERENCE_COMPONENTS // (DIVERSE_SHARE if self.likeness == DIVERSE_ATOMS else 1)
+        most = DIVERSE_COMPONENTS if self.likeness == DIVERSE_ATOMS else REFERENCE_COMPONENTS
         n = min(n, most // (2 * orders + 1))
         self.references = np.sort(generator.permutation(len(self.atoms))[:n])
         species = self.graph.pairs.neighbour_species[around.edges]

@@ -9,7 +9,7 @@ is as familiar as those; `LIMIT` and more is another matter. A model can err at 
 this measures surroundings, not errors.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,22 +24,26 @@ FALL = 3.0
 """Angstrom over which a neighbour counts less by e."""
 FLOOR = 1e-3
 """Of the largest spread: axes along which training atoms vary less are not trusted to be that stiff."""
+NO_SPREAD = 0.02
+"""Of the floor: axes with less spread are taken to have none."""
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Familiar:
-    """What training atoms of one species look like: mean (F,), whitening (F, F) whose rows' lengths add up (float32: most
-    of what a model of many elements takes on disk), scale."""
+    """What training atoms of one species look like: mean (F,), whitening (F, r) of the axes along which they vary (float32:
+    much of what a model of many elements takes on disk), scale, and the floor of their variances."""
 
     mean: np.ndarray
     whiten: np.ndarray
     scale: np.ndarray
     """(1,): distance of the most unusual training atom when its sample is left out."""
+    floor: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
+    """(1,): variance that is allowed along all other axes; infinite where `whiten` holds all."""
 
     def novelty(self, x: np.ndarray) -> np.ndarray:
         """Of atoms with these features (N, F): (N,)."""
-        return _distance(x, self.mean, self.whiten) / self.scale
+        return _distance(x, self.mean, self.whiten, self.floor) / self.scale
 
 
 def features(graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
@@ -65,15 +69,22 @@ def familiar(x: np.ndarray, sample: np.ndarray) -> Familiar | None:
         return None
     fold = np.searchsorted(names, sample) % min(FOLDS, len(names))
     largest = max(float(_distance(x[fold == k], *_statistics(x[fold != k])).max()) for k in np.unique(fold))
-    return Familiar(*_statistics(x), np.array([max(largest, 1e-9)]))
+    mean, whiten, floor = _statistics(x)
+    return Familiar(mean, whiten, np.array([max(largest, 1e-9)]), floor)
 
 
-def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = x.mean(0)
     spread, axes = np.linalg.eigh(np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
     floor = max(FLOOR * float(spread.max(initial=0.0)), 1e-12)
-    return mean, (axes / np.sqrt(np.maximum(spread, 0) + floor)).astype(np.float32)
+    varying = spread > NO_SPREAD * floor
+    whiten = (axes[:, varying] / np.sqrt(spread[varying] + floor)).astype(np.float32)
+    return mean, whiten, np.array([floor])
 
 
-def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
-    return np.linalg.norm((x - mean) @ whiten, axis=1)
+def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """sum over axes of (component^2 / variance), and over what lies along no axis of (length^2 / floor), to the half."""
+    x = x - mean
+    seen = (x @ whiten) ** 2
+    along = (seen / np.maximum((whiten.astype(np.float64) ** 2).sum(0), 1e-300)).sum(1)
+    return np.sqrt(seen.sum(1) + np.maximum((x**2).sum(1) - along, 0) / floor)

@@ -26,7 +26,7 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
         for m, w in pair.linear.items():
             out |= _matrix(f"pair.{kind}.linear.{m}", w)
         for m, w in pair.electronic.items():
-            out |= _matrix(f"pair.{kind}.electronic.{m}", w)
+            out |= _matrix(f"pair.{kind}.electronic.{m}", w.astype(np.float32))
         if pair.many_body is not None:
             out |= _field_state(f"pair.{kind}.field", pair.many_body)
     for species, atom in baseline.onsite.items():
@@ -34,7 +34,7 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
         for (degree, n), w in atom.linear.items():
             out |= _matrix(f"onsite.{species}.linear.{degree}_{n}", w)
         for degree, w in atom.electronic.items():
-            out |= _matrix(f"onsite.{species}.electronic.{degree}", w)
+            out |= _matrix(f"onsite.{species}.electronic.{degree}", w.astype(np.float32))
         for n, field in atom.many_body.items():
             out |= _field_state(f"onsite.{species}.field_{n}", field)
     out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}

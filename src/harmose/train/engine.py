@@ -25,6 +25,7 @@ from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.fermi import n_electrons, valence_of
 from harmose.nn.model import TwoStage
 from harmose.radial_basis import overlap
+from harmose.spin import Spin
 from harmose.targets import Coefficients
 from harmose.train.closed_form import prepare_closed_form
 from harmose.train.folder import open_folder
@@ -73,6 +74,8 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
         torch.set_num_threads(config.threads)
     with Store.open(config.data) as store:
         _check_splits(store, config)
+        if config.shrinkage and store.spin is not Spin.NONE:
+            raise ConfigError(f"{store.path}: expected shrinkage 0 with labels of spin {store.spin}")
         if config.gauge == "solved":
             _check_solvable(store, store.splits[config.train_split])
         position = open_folder(config)
@@ -392,6 +395,7 @@ class Training:
             needs_prior=self.dataset.target.prior,
             inputs=self.config.inputs,
             gauge=self.config.gauge,
+            shrinkage=self.config.shrinkage,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
             settings=_label_settings(self.store, self.dataset.names),
             training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
