@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harmose.evaluate.evaluation import METRICS, Evaluation
-from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, dress, energy_unit, log_ticks, new_figure, number, png
+from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, dress, energy_unit, new_figure, number, png
 
 COLUMNS = {
     "mae": "H MAE",
@@ -189,7 +189,8 @@ def _panel(
     if logarithmic:
         axes.set_xscale("log")
         axes.set_xlim(min(everything) / 3, top * 10 ** (0.3 * np.log10(top / min(everything))))
-        log_ticks(axes.xaxis)
+        axes.xaxis.set_major_locator(LogLocator(numticks=4))
+        axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.set_xlim(0, 1.3 * top)
         axes.xaxis.set_major_locator(MaxNLocator(4))
