@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write as write_structures
 
+from harmose.card import VERSION
 from harmose.cli import main
 from harmose.data.store import Store
 from harmose.io.pyscf import basis_set
@@ -219,7 +220,7 @@ def damaged(model: Path, damage: str) -> Path:
     elif damage == "foreign card":
         card.write_text('{"format": "other", "version": 1}')
     elif damage == "newer card":
-        card.write_text(card.read_text().replace('"version": 1', '"version": 9'))
+        card.write_text(card.read_text().replace(f'"version": {VERSION}', '"version": 999'))
     elif damage == "changed basis":
         card.write_text(card.read_text().replace('"radius": 6', '"radius": 7'))
     elif damage == "no weights":
