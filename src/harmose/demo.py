@@ -127,7 +127,7 @@ def _evaluate(out: Path, model: Model, console: Console) -> Evaluation:
         rotation = {stage: rotation_error(model, turned, 2, stage=stage) for stage in ("stage1", "full")}
         evaluation = evaluate(predictions, rotation)
         console.print(terminal_table(evaluation))
-        console.print("[dim]Stage 1 turns with the molecule by construction, to rounding; stage 2 learns to.[/]")
+        console.print("[dim]Both stages turn with the molecule by construction, to rounding.[/]")
         history = out / "model" / "metrics.csv"
         write_report(out / "report.html", evaluation, predictions, history, model.card, title="harmose demo: water")
     return evaluation
