@@ -52,7 +52,7 @@ def test_three_atoms_are_more_than_pairs(fitted, water_sample):
 
 
 def test_predictions_left_out_are_those_of_a_fit_without_the_sample(training, water_basis, water_sample, monkeypatch):
-    monkeypatch.setattr("harmose.closed_form.fit.CANDIDATES", ((1e-6, 1e4),))
+    monkeypatch.setattr("harmose.closed_form.training.CANDIDATES", ((1e-6, 1e4),))
     _, unseen = fit_baseline(training)
     kept = measure(training.space, [water_sample(seed) for seed in range(60) if seed != 17], Target())
     joined = kept.joined
@@ -156,7 +156,7 @@ def test_predictions_do_not_depend_on_how_many_edges_are_in_memory(training, fit
 
 def test_fits_do_not_depend_on_how_much_is_in_memory(training, fitted, monkeypatch):
     whole = fitted[1].values(training.oriented)
-    for name, value in (("fit.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("baseline.AT_ONCE", 20_000)):
+    for name, value in (("limits.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("baseline.AT_ONCE", 20_000)):
         monkeypatch.setattr(f"harmose.closed_form.{name}", value)
     parts = fit_baseline(training)[0].values(training.oriented)
     for group, x in whole.pairs.items():
@@ -178,7 +178,7 @@ def test_columns_without_weights_are_not_written(fitted):
 @pytest.mark.parametrize("limits", [{"MOST_PAIRS": 50}, {"COMPARED": 2000}])
 def test_large_sets_are_fitted_to_a_part_of_their_pairs_or_with_fewer_references(training, fitted, monkeypatch, limits):
     for name, value in limits.items():
-        monkeypatch.setattr(f"harmose.closed_form.fit.{name}", value)
+        monkeypatch.setattr(f"harmose.closed_form.limits.{name}", value)
     smaller, unseen = fit_baseline(training)
     pairs = fitted[2].values(training.oriented).pairs
     for group, x in training.coefficients.pairs.items():

@@ -22,8 +22,6 @@ DECAYS = (0.0, 0.5, 1.0, 2.0)
 """1/angstrom, of charges and potentials with the pair's distance."""
 FIELD_DECAYS = (0.2, 0.5, 1.0, 2.0)
 """1/angstrom, of what a neighbour's charge does to an atom; beside these r^-(l+1)."""
-
-
 NEARNESS = 3.0
 """Of terms that fall by e with each angstrom, against the same ones at any distance."""
 BONDS = 0.2
@@ -55,8 +53,7 @@ def pair_terms(graph: Surroundings, electrons: Electrons, edges: np.ndarray, ord
 
 def _group(graph: Surroundings, edges: np.ndarray) -> tuple[int, int]:
     """The group of some directed edges of one kind."""
-    first = edges[0] % graph.n_pairs if len(edges) else 0
-    return list(graph.oriented.members)[graph.pair_places[0][first]]
+    return list(graph.oriented.members)[graph.pair_places[0][edges[0] % graph.n_pairs]]
 
 
 def _along(graph: Surroundings, operator: Coefficients, edges: np.ndarray) -> np.ndarray:
@@ -76,7 +73,7 @@ def _seen_along(
 ) -> list[np.ndarray]:
     """On-site irreps of the `atoms` (E,), all of one species, in the frames of edges: for each order M as `pair_terms`."""
     signature = _signature(graph, atoms)
-    layout, species = graph.space.onsite_layout(signature), int(graph.oriented.species[atoms[0]]) if len(atoms) else 0
+    layout, species = graph.space.onsite_layout(signature), int(graph.oriented.species[atoms[0]])
     own = operator.onsite[signature].numpy()[graph.atom_places[atoms]]
     terms: list[list[np.ndarray]] = [[] for _ in range(orders + 1)]
     for degree in range(graph.space.l_max + 1):
@@ -146,7 +143,8 @@ def _bonds(
 
 
 def _signature(graph: Surroundings, atoms: np.ndarray) -> int:
-    return next(s for s, members in graph.oriented.atoms.items() if len(atoms) and atoms[0] in members)
+    """Of atoms of one species."""
+    return int(graph.space.signature[graph.oriented.species[atoms[0]]])
 
 
 def scaled(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
