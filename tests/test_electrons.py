@@ -6,18 +6,17 @@ from scipy.linalg import eigh
 
 from harmose.closed_form.fit import Training, fit_baseline
 from harmose.closed_form.state import from_state, to_state
-from harmose.data.joining import Target, measure
+from harmose.data.joining import Target, joined_electrons, measure
 from harmose.electrons import (
     TEMPERATURE,
     Electrons,
-    charges_and_potentials,
     coulomb,
     electronic_state,
     occupations,
 )
 from harmose.errors import MatrixError, ModelError
 from harmose.so3.wigner import random_rotation
-from harmose.targets import TargetSpace, to_coefficients, to_matrix
+from harmose.targets import TargetSpace, to_matrix
 from harmose.units import HARTREE
 
 
@@ -68,15 +67,7 @@ def test_an_overlap_that_is_none_is_refused(water_sample):
 
 def electrons(space, samples, joined) -> Electrons:
     states = [electronic_state(s.prior, s.overlap, s.structure.positions, 10.0) for s in samples]
-
-    def coefficients(operators):
-        return to_coefficients(space, joined.matrix(space, joined.values(operators)), joined.oriented)
-
-    return Electrons(
-        coefficients([s.density for s in states]),
-        coefficients([s.prior for s in samples]),
-        *charges_and_potentials(states),
-    )
+    return joined_electrons(space, joined, states, [s.prior for s in samples])
 
 
 def samples_with_response(water_sample, seeds):

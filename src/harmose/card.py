@@ -81,8 +81,8 @@ class Card:
 
     @property
     def target(self) -> Target:
-        """What a prediction is to be compared with."""
-        return Target(prior=self.needs_prior, fermi=self.gauge != "none")
+        """What a prediction is to be compared with, and what of a sample the model reads."""
+        return Target(prior=self.needs_prior, fermi=self.gauge != "none", operators=self.inputs.operators)
 
     @property
     def functional(self) -> str | None:

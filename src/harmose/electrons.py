@@ -10,7 +10,6 @@ is mostly what its electrons would do to it, all over the molecule; P and q say 
 this kind: Qiao et al., OrbNet, J. Chem. Phys. 153, 124111 (2020)).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,8 +112,3 @@ def fixed_point(step, x: np.ndarray, mixing: float = 0.3) -> np.ndarray:
         steps, residuals = [*steps, x][-HISTORY:], [*residuals, residual][-HISTORY:]
         x = x + change
     return x
-
-
-def charges_and_potentials(states: Sequence[State]) -> tuple[np.ndarray, np.ndarray]:
-    """Of the atoms of structures laid end to end."""
-    return np.concatenate([s.charge for s in states]), np.concatenate([s.potential for s in states])

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from harmose.blocks import BlockMatrix, empty_matrix
 from harmose.card import Card
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.novelty import LIMIT
-from harmose.data.dataset import restored_values
+from harmose.data.dataset import restore
 from harmose.data.joining import Joined, join, joined_batch, joined_electrons, molecule_state, with_spin
-from harmose.electrons import Electrons, State
+from harmose.electrons import Electrons
 from harmose.errors import ModelError, OutsideDomain
 from harmose.fermi import at_own_fermi_level, n_electrons
 from harmose.graph import Graph, build_graph
@@ -24,7 +25,7 @@ from harmose.nn.model import Stage1Output, TwoStage, add
 from harmose.radial_basis import is_known, overlap
 from harmose.shrinkage import shrunk
 from harmose.structure import check_structure
-from harmose.targets import map_coefficients, to_matrix
+from harmose.targets import to_matrix
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.orbitals import Levels, levels
 from harmose.uncertainty.prediction import Uncertainty, expected_error
@@ -72,40 +73,46 @@ class Model:
             raise ModelError(f"stage: expected full or stage1, got {next(s for s in stages if s not in STAGES)!r}")
         if not structures:
             return {stage: [] for stage in stages}
-        for atoms in structures:
-            self._check(atoms)
-        priors = self._priors(structures, priors)
-        graphs, joined, batch, electrons = self._joined(structures, priors)
+        asked = Request(self, structures, priors)
+        joined = asked.joined
         with torch.no_grad():
-            first = self.network.stage1(batch)
+            first = self.network.stage1(asked.batch)
             found = {"stage1": first[0]}
             if "full" in stages:
-                found["full"] = add(first[0], self.network.stage2(batch, first))
+                found["full"] = add(first[0], self.network.stage2(asked.batch, first))
         try:
-            values, scales = self.baseline.values(joined.oriented, electrons), self.baseline.scales(joined.oriented)
-            restored = {stage: map_coefficients(restored_values, found[stage], values, scales) for stage in stages}
+            values = self.baseline.values(joined.oriented, asked.electrons)
+            scales = self.baseline.scales(joined.oriented)
+            restored = {stage: restore(found[stage], values, scales) for stage in stages}
             self._warn(joined, first)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
         matrices = {
-            stage: joined.split(to_matrix(self.baseline.space, c, joined.graph, joined.oriented), graphs)
+            stage: joined.split(to_matrix(self.baseline.space, c, joined.graph, joined.oriented), asked.graphs)
             for stage, c in restored.items()
         }
-        given = priors if self.card.needs_prior else [None] * len(structures)
-        return {stage: self.completed(each, structures, given) for stage, each in matrices.items()}
+        given = asked.priors if self.card.needs_prior else [None] * len(structures)
+        overlaps = asked.overlaps if self.card.shrinkage else None
+        return {stage: self.completed(each, structures, given, overlaps) for stage, each in matrices.items()}
 
     def completed(
-        self, matrices: Sequence[BlockMatrix], structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
+        self,
+        matrices: Sequence[BlockMatrix],
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None],
+        overlaps: Sequence[BlockMatrix] | None = None,
     ) -> list[BlockMatrix]:
-        """What was learned of each structure as its H: with H0, shrunk before, or moved to its own Fermi level, as the card says."""
+        """What was learned of each structure as its H: with H0, shrunk before, or moved to its own Fermi level, as the card says.
+
+        `overlaps`: S of each structure, computed where it is needed and not given.
+        """
         if self.card.gauge == "solved":
             electrons = [self._n_electrons(atoms) for atoms in structures]
             return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
         if self.card.shrinkage:
-            matrices = [
-                shrunk(m, overlap(atoms, m.basis), self.card.shrinkage)
-                for m, atoms in zip(matrices, structures, strict=True)
-            ]
+            if overlaps is None:
+                overlaps = [overlap(atoms, m.basis) for m, atoms in zip(matrices, structures, strict=True)]
+            matrices = [shrunk(m, s, self.card.shrinkage) for m, s in zip(matrices, overlaps, strict=True)]
         return [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
 
     def uncertainty(
@@ -133,20 +140,21 @@ class Model:
         """`uncertainty` for several structures; `predicted`: their H where they have been predicted already."""
         calibration = self._calibration()
         level = calibration.level(level)
-        predicted = self.predict_many(structures, priors) if predicted is None else predicted
+        asked = Request(self, structures, priors)
+        predicted = self.predict_many(structures, asked.priors) if predicted is None else predicted
         overlaps = [None] * len(structures) if overlaps is None else overlaps
         found = []
-        for h, atoms, s, traits in zip(predicted, structures, overlaps, self._traits(structures, priors), strict=True):
+        for h, atoms, s, traits in zip(predicted, structures, overlaps, self._traits(asked), strict=True):
             levels = self._levels(h, atoms, s, calibration.spreads(traits))
             found.append(Uncertainty(h, level, traits, calibration, levels))
         return found
 
     def expected_errors(self, structures: Sequence[Atoms]) -> list[float]:
         """What the mean absolute error of each structure's H is expected to be, in eV, without predicting it: for ranking many."""
-        calibration, space = self._calibration(), self.baseline.space
+        calibration, asked = self._calibration(), Request(self, structures)
         return [
-            expected_error(empty_matrix(space.basis, g.numbers, g.pairs, space.spin), calibration, traits)
-            for g, traits in zip((build_graph(atoms, space.basis) for atoms in structures), self._traits(structures))
+            expected_error(like, calibration, traits)
+            for like, traits in zip(asked.matrices, self._traits(asked), strict=True)
         ]
 
     def _calibration(self) -> Calibration:
@@ -154,16 +162,11 @@ class Model:
             raise ModelError("uncertainty: the model was not calibrated: `harmose calibrate MODEL STORE` does it")
         return self.calibration
 
-    def _traits(self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None = None) -> list[Traits]:
-        if not structures:
+    def _traits(self, asked: "Request") -> list[Traits]:
+        if not asked.structures:
             return []
-        for atoms in structures:
-            self._check(atoms)
-        reads = self.card.inputs.prior or self.card.inputs.density
-        _, joined, batch, _ = self._joined(
-            structures, self._priors(structures, priors) if reads else [None] * len(structures)
-        )
-        return block_traits(self.baseline, self.network, self._calibration().rigidity, joined, batch).split(joined)
+        rigidity = self._calibration().rigidity
+        return block_traits(self.baseline, self.network, rigidity, asked.joined, asked.batch).split(asked.joined)
 
     def _levels(self, h: BlockMatrix, atoms: Atoms, s: BlockMatrix | None, spreads: np.ndarray) -> Levels | None:
         if s is None and not is_known(h.basis):
@@ -176,50 +179,6 @@ class Model:
 
     def _n_electrons(self, atoms: Atoms) -> float:
         return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
-
-    def _joined(
-        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
-    ) -> tuple[list[Graph], Joined, GraphBatch, Electrons | None]:
-        space = self.baseline.space
-        graphs = [build_graph(atoms, space.basis) for atoms in structures]
-        joined = join(space, graphs)
-        device = next(self.network.parameters()).device
-        operators, electrons = self._operators(structures, priors), None
-        if self.card.inputs.density:
-            states = self._states(structures, priors)
-            operators["density"] = [state.density for state in states]
-            electrons = joined_electrons(space, joined, states, [prior for prior in priors if prior is not None])
-        return graphs, joined, joined_batch(space, joined, operators).to(device), electrons
-
-    def _priors(
-        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None
-    ) -> list[BlockMatrix | None]:
-        """H0 of each structure, given or computed; None where the model neither reads nor adds it."""
-        if not (self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density):
-            return [None] * len(structures)
-        given, space = priors if priors is not None else [None] * len(structures), self.baseline.space
-        graphs = [build_graph(atoms, space.basis) for atoms in structures]
-        like = [empty_matrix(space.basis, g.numbers, g.pairs, space.spin) for g in graphs]
-        return [self._prior(*each) for each in zip(structures, given, like, strict=True)]
-
-    def _operators(
-        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]
-    ) -> dict[str, list[BlockMatrix]]:
-        """H0 and S of each structure, as far as the network reads them itself; S is computed."""
-        space, found = self.baseline.space, {}
-        if self.card.inputs.prior:
-            found["prior"] = [prior for prior in priors if prior is not None]
-        if self.card.inputs.overlap:
-            found["overlap"] = [with_spin(overlap(atoms, space.basis), space.spin) for atoms in structures]
-        return found
-
-    def _states(self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None]) -> list[State]:
-        """What the electrons of each H0 do: all of them are in the basis set (`joining.molecule_state`)."""
-        known = [(atoms, prior) for atoms, prior in zip(structures, priors, strict=True) if prior is not None]
-        return [
-            molecule_state(atoms, prior, overlap(atoms, prior.basis), _all_electrons(atoms), str(atoms.symbols))
-            for atoms, prior in known
-        ]
 
     def _warn(self, joined: Joined, first: Stage1Output) -> None:
         """`OutsideDomain`, one line for each structure with an atom or a pair unlike those of the training set."""
@@ -235,6 +194,71 @@ class Model:
             atoms, pairs = novelty[joined.atom_sample == k], rigidity[joined.pair_sample == k]
             if atoms.max(initial=0.0) > LIMIT or pairs.max(initial=0.0) > limit:
                 warnings.warn(_outside(atoms, pairs, limit), OutsideDomain, stacklevel=5)
+
+
+class Request:
+    """Structures that a model is asked about, and what is known of them: each piece is worked out once, when it is needed.
+
+    `given`: H0 of each structure, computed with PySCF where it is None. Raises what `Model.predict` raises.
+    """
+
+    def __init__(
+        self, model: Model, structures: Sequence[Atoms], given: Sequence[BlockMatrix | None] | None = None
+    ) -> None:
+        self.card, self.space, self.structures = model.card, model.baseline.space, structures
+        self.given = [None] * len(structures) if given is None else given
+        self.device = next(model.network.parameters()).device
+        for atoms in structures:
+            self._check(atoms)
+
+    @cached_property
+    def graphs(self) -> list[Graph]:
+        return [build_graph(atoms, self.space.basis) for atoms in self.structures]
+
+    @cached_property
+    def matrices(self) -> list[BlockMatrix]:
+        """Of zeros, with the blocks that H has."""
+        return [empty_matrix(self.space.basis, g.numbers, g.pairs, self.space.spin) for g in self.graphs]
+
+    @cached_property
+    def joined(self) -> Joined:
+        return join(self.space, self.graphs)
+
+    @property
+    def priors(self) -> Sequence[BlockMatrix | None]:
+        """H0 of each structure; None where the model neither reads nor adds it."""
+        reads = self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density
+        return self.known_priors if reads else [None] * len(self.structures)
+
+    @cached_property
+    def known_priors(self) -> list[BlockMatrix]:
+        return [self._prior(*each) for each in zip(self.structures, self.given, self.matrices, strict=True)]
+
+    @cached_property
+    def overlaps(self) -> list[BlockMatrix]:
+        """S of each structure, computed."""
+        return [overlap(atoms, self.space.basis) for atoms in self.structures]
+
+    @cached_property
+    def electrons(self) -> Electrons | None:
+        """What the electrons of each H0 do, where the model reads it: all of them are in the basis set."""
+        if not self.card.inputs.density:
+            return None
+        states = [
+            molecule_state(atoms, prior, s, _all_electrons(atoms), str(atoms.symbols))
+            for atoms, prior, s in zip(self.structures, self.known_priors, self.overlaps, strict=True)
+        ]
+        return joined_electrons(self.space, self.joined, states, self.known_priors)
+
+    @cached_property
+    def batch(self) -> GraphBatch:
+        """What the network reads."""
+        operators = {}
+        if self.card.inputs.prior:
+            operators["prior"] = self.known_priors
+        if self.card.inputs.overlap:
+            operators["overlap"] = [with_spin(s, self.space.spin) for s in self.overlaps]
+        return joined_batch(self.space, self.joined, operators, self.electrons).to(self.device)
 
     def _check(self, atoms: Atoms) -> None:
         check_structure(atoms)

@@ -94,7 +94,9 @@ def test_restore_inverts_prepare(mixed_store):
     baseline, _ = fitted_baseline(mixed_store, names, Target())
     measured = measure(baseline.space, [mixed_store[n] for n in names], Target())
     prepared = prepare(measured, baseline)
-    restored = restore(baseline, measured.joined.oriented, prepared.targets)
+    restored = restore(
+        prepared.targets, baseline.values(measured.joined.oriented), baseline.scales(measured.joined.oriented)
+    )
     matrix = to_matrix(baseline.space, restored, measured.joined.graph, measured.joined.oriented)
     np.testing.assert_allclose(matrix.values, measured.target.values, atol=1e-5)
 
@@ -136,7 +138,7 @@ def test_mae_is_that_of_the_dense_matrices(mixed_store):
 
     found = reference.mae(predict)
     measured = reference.parts[0]
-    restored = restore(baseline, measured.joined.oriented, noise["c"])
+    restored = restore(noise["c"], baseline.values(measured.joined.oriented), baseline.scales(measured.joined.oriented))
     matrix = to_matrix(baseline.space, restored, measured.joined.graph, measured.joined.oriented)
     samples = [mixed_store[n] for n in names]
     parts = measured.joined.split(matrix, [build_graph(s.structure, baseline.space.basis) for s in samples])

@@ -12,6 +12,7 @@ from harmose.evaluate.metrics import rotation_error
 from harmose.nn.inputs import InputSettings
 from harmose.shrinkage import shrunk
 from harmose.train.engine import train
+from harmose.train.held_out import calibrated_on
 
 
 @pytest.mark.parametrize("density", [False, True])
@@ -36,6 +37,14 @@ def test_a_model_that_reads_h0_s_and_the_density_of_h0(small_config, water_store
     np.testing.assert_allclose(many[1].values, h.values, atol=1e-4)
     turned = rotation_error(model, [sample.structure], 2, priors=[sample.prior], stage="stage1")
     assert turned.relative < 1e-6
+
+
+@pytest.mark.parametrize("operator", ["prior", "overlap", "density"])
+def test_a_model_that_reads_operators_is_calibrated_once_more(small_config, water_store, operator):
+    model = load(train(small_config("run", "prior=H0", f"inputs.{operator}=true")))
+    with Store.open(water_store) as store:
+        again = calibrated_on(model, store, store.splits["train"], store.splits["val"])
+    assert again.card.calibration["samples"] == 2
 
 
 def test_corrections_are_trusted_as_far_as_the_overlap_shows_them(small_config, water_store):

@@ -19,11 +19,10 @@ from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.fit import Training, fit_baseline
 from harmose.data.joining import Joined, Measured, Target, element_sums, measure, n_elements, target_space
 from harmose.data.store import Store
-from harmose.electrons import Electrons
 from harmose.errors import FormatError
 from harmose.sample import Sample
 from harmose.spin import absolute
-from harmose.targets import Coefficients, OrientedPairs, TargetSpace, map_coefficients, to_matrix
+from harmose.targets import Coefficients, TargetSpace, map_coefficients, to_matrix
 
 PAIRS_AT_ONCE = 4000
 """Pairs whose blocks are brought into frames together: enough to hide the cost of a call, few enough for the cache."""
@@ -149,17 +148,9 @@ def prepare(measured: Measured, baseline: Baseline, values: Coefficients | None 
     )
 
 
-def restore(
-    baseline: Baseline, oriented: OrientedPairs, predicted: Coefficients, electrons: Electrons | None = None
-) -> Coefficients:
-    """A network's outputs in eV, float64: `predicted * scales + values`."""
-    values, scales = baseline.values(oriented, electrons), baseline.scales(oriented)
-    return map_coefficients(restored_values, predicted, values, scales)
-
-
-def restored_values(predicted: Tensor, values: Tensor, scales: Tensor) -> Tensor:
-    """`restore` of one group's tensors."""
-    return predicted.double().cpu() * scales + values
+def restore(predicted: Coefficients, values: Coefficients, scales: Coefficients) -> Coefficients:
+    """A network's outputs in eV, float64: `predicted * scales + values`, both of the baseline."""
+    return map_coefficients(lambda p, v, s: p.double().cpu() * s + v, predicted, values, scales)
 
 
 class Dataset:
@@ -304,7 +295,7 @@ class Reference:
     def _errors(self, k: int, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
         part, (values, scales) = self.parts[k], self.closed_form[k]
         space, joined = self.baseline.space, part.joined
-        restored = map_coefficients(restored_values, predict(part.batch), values, scales)
+        restored = restore(predict(part.batch), values, scales)
         predicted = to_matrix(space, restored, joined.graph, joined.oriented)
         difference, s = predicted.values - part.target.values, self.overlaps[k]
         if s is not None:

@@ -9,7 +9,7 @@ from ase import Atoms
 from harmose.basis import BasisSet
 from harmose.batch import GraphBatch, graph_batch
 from harmose.blocks import BlockMatrix
-from harmose.electrons import Electrons, State, charges_and_potentials, electronic_state
+from harmose.electrons import Electrons, State, electronic_state
 from harmose.errors import FormatError, MatrixError
 from harmose.graph import Graph, build_graph
 from harmose.sample import Sample, in_fermi_gauge
@@ -85,8 +85,6 @@ def join(space: TargetSpace, graphs: Sequence[Graph]) -> Joined:
     return Joined(graph, space.orient(graph), atoms, np.repeat(number, [g.n_pairs for g in graphs]), len(graphs))
 
 
-OPERATORS = ("prior", "overlap", "density")
-"""What may be read of a sample besides H, in this order: H0, S, and the density matrix of H0 (`harmose.electrons`)."""
 CORE = 0.1
 """Where more of a molecule's electrons than this share are hidden in cores, its charges cannot be counted."""
 
@@ -95,7 +93,8 @@ CORE = 0.1
 class Target:
     """What is learned of a sample: H, in the gauge in which its Fermi level is zero with `fermi`; less H0 with `prior`.
 
-    `operators` are those among `OPERATORS` that the network or the loss reads besides; the density also the closed form.
+    `operators` are those that the network or the loss reads besides: H0 ("prior"), S ("overlap"), and the density matrix of
+    H0 ("density", `harmose.electrons`), which the closed form reads too.
     """
 
     prior: bool = False
@@ -129,10 +128,7 @@ class Target:
         return molecule_state(sample.structure, prior, overlap, n, f"sample {sample.name}")
 
     def operator(self, sample: Sample, name: str) -> BlockMatrix:
-        """H0 ("prior"), S ("overlap") or the density of H0 ("density") of a sample, as an operator of H's spin;
-        `FormatError` where it has none."""
-        if name == "density":
-            return self.state(sample).density
+        """H0 ("prior") or S ("overlap") of a sample, as an operator of H's spin; `FormatError` where it has none."""
         found = sample.prior if name == "prior" else sample.overlap
         if found is None:
             what = {"prior": "a prior H0", "overlap": "an overlap S"}[name]
@@ -202,29 +198,33 @@ class Measured:
     @property
     def n_formulas(self) -> int:
         """How many sums of atoms the samples have."""
-        species = self.joined.oriented.species
-        counts = np.zeros((self.joined.n_samples, species.max(initial=-1) + 1), dtype=int)
-        np.add.at(counts, (self.joined.atom_sample, species), 1)
-        return len(np.unique(counts, axis=0))
+        joined = self.joined
+        return len(np.unique(compositions(joined.atom_sample, joined.oriented.species, joined.n_samples), axis=0))
+
+
+def compositions(sample: np.ndarray, species: np.ndarray, n_samples: int) -> np.ndarray:
+    """Atoms of each species in each sample (n_samples, n_species), from the sample and species of each atom (N,)."""
+    counts = np.zeros((n_samples, species.max(initial=-1) + 1), dtype=np.int64)
+    np.add.at(counts, (sample, species), 1)
+    return counts
 
 
 def measure(space: TargetSpace, samples: Sequence[Sample], target: Target) -> Measured:
     """Graphs and coefficients of some samples at once."""
     joined = join(space, [sample_graph(sample, space) for sample in samples])
     matrix = joined.matrix(space, joined.values([target.of(sample) for sample in samples]))
-    states = [target.state(sample) for sample in samples] if target.reads_electrons else None
+    electrons = None
+    if target.reads_electrons:
+        states = [target.state(sample) for sample in samples]
+        electrons = joined_electrons(space, joined, states, [target.operator(sample, "prior") for sample in samples])
     operators = {
         name: [target.operator(sample, name) for sample in samples] for name in target.operators if name != "density"
     }
-    electrons = None
-    if states is not None:
-        operators["density"] = [state.density for state in states]
-        electrons = joined_electrons(space, joined, states, [target.operator(sample, "prior") for sample in samples])
     groups = [str(sample.provenance.get("group", sample.name)) for sample in samples]
     return Measured(
         tuple(sample.name for sample in samples),
         joined,
-        joined_batch(space, joined, operators),
+        joined_batch(space, joined, operators, electrons),
         to_coefficients(space, matrix, joined.oriented),
         matrix,
         np.unique(groups, return_inverse=True)[1],
@@ -232,30 +232,32 @@ def measure(space: TargetSpace, samples: Sequence[Sample], target: Target) -> Me
     )
 
 
+def joined_coefficients(space: TargetSpace, joined: Joined, operators: Sequence[BlockMatrix]) -> Coefficients:
+    """Of one operator of each structure, in its own unit."""
+    return to_coefficients(space, joined.matrix(space, joined.values(operators)), joined.oriented)
+
+
 def joined_electrons(
     space: TargetSpace, joined: Joined, states: Sequence[State], priors: Sequence[BlockMatrix]
 ) -> Electrons:
     """What the closed form reads of the electrons of H0."""
-
-    def coefficients(operators: Sequence[BlockMatrix]) -> Coefficients:
-        return to_coefficients(space, joined.matrix(space, joined.values(operators)), joined.oriented)
-
-    density = coefficients([state.density for state in states])
-    return Electrons(density, coefficients(priors), *charges_and_potentials(states))
+    density = joined_coefficients(space, joined, [state.density for state in states])
+    charge, potential = (np.concatenate([getattr(s, name) for s in states]) for name in ("charge", "potential"))
+    return Electrons(density, joined_coefficients(space, joined, priors), charge, potential)
 
 
 def joined_batch(
-    space: TargetSpace, joined: Joined, operators: Mapping[str, Sequence[BlockMatrix]] | None = None
+    space: TargetSpace,
+    joined: Joined,
+    operators: Mapping[str, Sequence[BlockMatrix]] | None = None,
+    electrons: Electrons | None = None,
 ) -> GraphBatch:
-    """What the network reads: the graph and, of each operator's matrices (one for each structure), the coefficients."""
-    coefficients = {
-        name: map_coefficients(
-            lambda c: c.float(),
-            to_coefficients(space, joined.matrix(space, joined.values(matrices)), joined.oriented),
-        )
-        for name, matrices in (operators or {}).items()
-    }
-    return replace(graph_batch(space, joined.graph, joined.oriented), operators=coefficients)
+    """What the network reads: the graph and the coefficients of each operator's matrices (one for each structure) and, where
+    they are known, of the density of the electrons."""
+    found = {name: joined_coefficients(space, joined, matrices) for name, matrices in (operators or {}).items()}
+    found |= {} if electrons is None else {"density": electrons.density}
+    rounded = {name: map_coefficients(lambda c: c.float(), coefficients) for name, coefficients in found.items()}
+    return replace(graph_batch(space, joined.graph, joined.oriented), operators=rounded)
 
 
 def n_elements(joined: Joined, matrix: BlockMatrix) -> np.ndarray:

@@ -4,7 +4,7 @@ Coefficients are normalised by what they are in training (scalars less the mean 
 spread; other irreps over their root mean square), and become features of edges and atoms by the maps that symmetry allows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class InputSettings:
     @property
     def operators(self) -> tuple[str, ...]:
         """Names of those that are read, as in `GraphBatch.operators`."""
-        return tuple(name for name in ("prior", "overlap", "density") if getattr(self, name))
+        return tuple(f.name for f in fields(self) if getattr(self, f.name))
 
 
 class Inputs(nn.Module):

@@ -8,15 +8,15 @@ import torch
 
 from harmose.batch import GraphBatch
 from harmose.blocks import BlockMatrix
-from harmose.data.dataset import Reference, chunks, fitted_baseline, measured_samples, restored_values
-from harmose.data.joining import Measured, Target, measure
+from harmose.data.dataset import Reference, chunks, fitted_baseline, measured_samples, restore
+from harmose.data.joining import Measured, Target, compositions, measure
 from harmose.data.store import Store
 from harmose.graph import build_graph
 from harmose.model import Model
 from harmose.physics.eigen import eigenvalues
 from harmose.sample import Sample
 from harmose.spin import absolute
-from harmose.targets import Coefficients, map_coefficients, to_matrix
+from harmose.targets import Coefficients, to_matrix
 from harmose.uncertainty.calibration import Compared, Held, fit_blocks, fit_orbitals
 from harmose.uncertainty.orbitals import compared, levels
 from harmose.uncertainty.rigidity import Rigidity, fit_rigidity
@@ -103,8 +103,7 @@ def graphs_of(part: Measured) -> GraphBatch:
 def _noting(batches: Iterable[GraphBatch], known: set[tuple[int, ...]]) -> Iterator[GraphBatch]:
     """The batches, whose compositions go into `known`."""
     for batch in batches:
-        counts = np.zeros((batch.n_samples, int(batch.species.max()) + 1), dtype=np.int64)
-        np.add.at(counts, (batch.sample.numpy(), batch.species.numpy()), 1)
+        counts = compositions(batch.sample.numpy(), batch.species.numpy(), batch.n_samples)
         known.update(map(_composition, counts))
         yield batch
 
@@ -121,7 +120,7 @@ def _of_reference(
     part, (values, scales) = reference.parts[k], reference.closed_form[k]
     with torch.no_grad():
         found = model.network(part.batch.to(next(model.network.parameters()).device))
-    restored = map_coefficients(restored_values, found, values, scales)
+    restored = restore(found, values, scales)
     predicted = _predicted(model, store, part, restored, scales, rigidity)
     species = (_composition(np.bincount(model.baseline.space.species(x.h.numbers))) for x in predicted)
     return [x if s in known else replace(x, group=str(s)) for x, s in zip(predicted, species)]
