@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +21,10 @@ from harmose.checkpoint import Card, Model, save
 from harmose.data.dataset import Reference, TrainingBatch, load_dataset
 from harmose.data.joining import Target, target_space
 from harmose.data.store import Store
-from harmose.errors import ConfigError, FormatError, ModelError
-from harmose.fermi import n_electrons, valence_of
+from harmose.errors import ModelError
 from harmose.nn.model import TwoStage
-from harmose.radial_basis import overlap
-from harmose.spin import Spin
 from harmose.targets import Coefficients
+from harmose.train.checks import check, label_settings, training_names
 from harmose.train.closed_form import prepare_closed_form
 from harmose.train.folder import open_folder
 from harmose.train.held_out import MOST_TRAINING, calibrated
@@ -73,55 +71,17 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with Store.open(config.data) as store:
-        _check_splits(store, config)
-        if config.shrinkage and store.spin is not Spin.NONE:
-            raise ConfigError(f"{store.path}: expected shrinkage 0 with labels of spin {store.spin}")
-        if config.gauge == "solved":
-            _check_solvable(store, store.splits[config.train_split])
+        check(store, config)
         position = open_folder(config)
         if position is None:
             console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
             return config.out
-        crystals = bool(store[_training_names(store, config)[0]].structure.pbc.any())
+        crystals = bool(store[training_names(store, config)[0]].structure.pbc.any())
         with Log(config.out, console, position.step, config.tensorboard, "meV" if crystals else "uEh") as log:
             training = Training(config, store, log, position, begin)
             with StopRequest() as training.stop:
                 training.run()
     return config.out
-
-
-def _check_splits(store: Store, config: "TrainConfig") -> None:
-    for name in (config.train_split, config.val_split):
-        if not store.splits.get(name):
-            known = ", ".join(store.splits) or "none"
-            raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
-    _training_names(store, config)
-
-
-def _training_names(store: Store, config: "TrainConfig") -> list[str]:
-    """The first `train_samples` of the split."""
-    names, n = store.splits[config.train_split], config.train_samples
-    if n is not None and n > len(names):
-        raise ConfigError(f"train_samples: expected at most the {len(names)} of {config.train_split}, got {n}")
-    return names[:n]
-
-
-def _check_solvable(store: Store, names: Sequence[str]) -> None:
-    """Now, not after the training: a prediction's Fermi level needs S and the number of electrons."""
-    structure = store[names[0]].structure
-    n_electrons(_label_settings(store, names), store.basis, store.spin, structure)
-    overlap(structure, store.basis)
-
-
-def _label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
-    """The store's metadata and, where labels tell, the electrons of each element's atom (`valence`).
-
-    Predictions of crystals need the latter; PySCF's can be asked of PySCF.
-    """
-    if "valence" in store.metadata or store.metadata.get("code") == "pyscf":
-        return store.metadata
-    found = valence_of((store[name] for name in names), store.basis.elements)
-    return {**store.metadata, **({} if found is None else {"valence": found})}
 
 
 class Training:
@@ -158,7 +118,7 @@ class Training:
         self.final_cost = (8 if config.calibrate else 3) * self.validation_cost
 
     def _prepare_data(self) -> None:
-        config, names = self.config, _training_names(self.store, self.config)
+        config, names = self.config, training_names(self.store, self.config)
         target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
         inputs = config.inputs.operators
         blind, measured = config.loss.shift_blind, None
@@ -397,7 +357,7 @@ class Training:
             gauge=self.config.gauge,
             shrinkage=self.config.shrinkage,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
-            settings=_label_settings(self.store, self.dataset.names),
+            settings=label_settings(self.store, self.dataset.names),
             training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
             n_train=len(self.dataset),
             n_parameters=sum(p.numel() for p in self.average.parameters()),

@@ -1,0 +1,56 @@
+"""Before a training starts: whether its store is fit for its configuration, and what the labels say of themselves."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harmose.data.store import Store
+from harmose.errors import ConfigError, FormatError
+from harmose.fermi import n_electrons, valence_of
+from harmose.radial_basis import overlap
+from harmose.spin import Spin
+
+if TYPE_CHECKING:
+    from harmose.config import TrainConfig
+
+
+def check(store: Store, config: "TrainConfig") -> None:
+    """`FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
+    _check_splits(store, config)
+    if config.shrinkage and store.spin is not Spin.NONE:
+        raise ConfigError(f"{store.path}: expected shrinkage 0 with labels of spin {store.spin}")
+    if config.gauge == "solved":
+        _check_solvable(store, store.splits[config.train_split])
+
+
+def _check_splits(store: Store, config: "TrainConfig") -> None:
+    for name in (config.train_split, config.val_split):
+        if not store.splits.get(name):
+            known = ", ".join(store.splits) or "none"
+            raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
+    training_names(store, config)
+
+
+def training_names(store: Store, config: "TrainConfig") -> list[str]:
+    """The first `train_samples` of the split."""
+    names, n = store.splits[config.train_split], config.train_samples
+    if n is not None and n > len(names):
+        raise ConfigError(f"train_samples: expected at most the {len(names)} of {config.train_split}, got {n}")
+    return names[:n]
+
+
+def _check_solvable(store: Store, names: Sequence[str]) -> None:
+    """Now, not after the training: a prediction's Fermi level needs S and the number of electrons."""
+    structure = store[names[0]].structure
+    n_electrons(label_settings(store, names), store.basis, store.spin, structure)
+    overlap(structure, store.basis)
+
+
+def label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
+    """The store's metadata and, where labels tell, the electrons of each element's atom (`valence`).
+
+    Predictions of crystals need the latter; PySCF's can be asked of PySCF.
+    """
+    if "valence" in store.metadata or store.metadata.get("code") == "pyscf":
+        return store.metadata
+    found = valence_of((store[name] for name in names), store.basis.elements)
+    return {**store.metadata, **({} if found is None else {"valence": found})}
