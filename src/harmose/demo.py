@@ -238,9 +238,7 @@ def training(out: Path, settings: DemoSettings) -> TrainConfig:
 def _predictions(model: Model, samples: Sequence[Sample]) -> list[Prediction]:
     structures = [sample.structure for sample in samples]
     stages, overlaps = model.predict_stages(structures), [sample.overlap for sample in samples]
-    bounds = [None] * len(samples)
-    if model.is_calibrated:
-        bounds = model.uncertainty_many(structures, overlaps=overlaps, predicted=stages["full"])
+    bounds = model.bounds_many(structures, None, overlaps, stages["full"])
     return list(map(Prediction, samples, stages["stage1"], stages["full"], bounds))
 
 

@@ -149,6 +149,18 @@ class Model:
             found.append(Uncertainty(h, level, traits, calibration, levels))
         return found
 
+    def bounds_many(
+        self,
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None] | None,
+        overlaps: Sequence[BlockMatrix | None],
+        predicted: Sequence[BlockMatrix],
+    ) -> list[Uncertainty | None]:
+        """`uncertainty_many` of what has been predicted; None for each structure where the model states no bounds."""
+        if not self.is_calibrated:
+            return [None] * len(structures)
+        return [*self.uncertainty_many(structures, priors, overlaps, predicted=predicted)]
+
     def expected_errors(self, structures: Sequence[Atoms]) -> list[float]:
         """What the mean absolute error of each structure's H is expected to be, in eV, without predicting it: for ranking many."""
         calibration, asked = self._calibration(), Request(self, structures)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from harmose.evaluate import trust_plots
-from harmose.evaluate.coverage import CoverageCounter, block_errors
+from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import evaluate
 from harmose.evaluate.report import coverage_line, terminal_table, write_report
 from harmose.uncertainty.calibration import LEVELS, Calibration
 from harmose.uncertainty.orbitals import KINDS, levels
-from harmose.uncertainty.prediction import Uncertainty
+from harmose.uncertainty.prediction import Uncertainty, mean_errors
 from harmose.uncertainty.rigidity import Rigidity
 from harmose.uncertainty.traits import Traits
 
@@ -22,7 +22,7 @@ def stated(predictions):
     """Four predictions whose blocks are bounded by three times their own error, but for one block of the last."""
 
     def bounds(prediction, missed: int) -> Uncertainty:
-        error = block_errors(prediction.full, prediction.sample.hamiltonian)
+        error = mean_errors(prediction.full, prediction.sample.hamiltonian)
         size = np.where(np.arange(len(error)) < missed, error / 2, 3 * error)
         n, one = len(error), np.ones(len(error))
         traits = Traits(np.zeros(n, dtype=int), size, one, one, 0 * one, np.full(3, 2.5 if missed else 0.5))

@@ -90,16 +90,8 @@ def _predictions(model: Any, store: "Store", names: "Sequence[str]") -> "Iterato
         with about(store.path):
             samples = [model.card.target.sample(sample) for sample in samples]
             stages = model.predict_stages(structures, priors)
-            bounds = _uncertainties(model, samples, priors, stages["full"])
+            bounds = model.bounds_many(structures, priors, [sample.overlap for sample in samples], stages["full"])
         yield from map(Prediction, samples, stages["stage1"], stages["full"], bounds)
-
-
-def _uncertainties(model: Any, samples: "Sequence[Sample]", priors: "Sequence[Any]", predicted: "Sequence[Any]"):
-    """Bounds of the full model's errors; None for each sample where the model has none."""
-    if not model.is_calibrated:
-        return [None] * len(samples)
-    structures, overlaps = [sample.structure for sample in samples], [sample.overlap for sample in samples]
-    return model.uncertainty_many(structures, priors, overlaps, predicted=predicted)
 
 
 def _rotation_errors(model: Any, predictions: "list[Prediction]", rotations: int) -> "dict[str, RotationError]":

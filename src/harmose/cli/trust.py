@@ -93,10 +93,7 @@ def rank(
 
 def bounds_of(model: Any, sample: "Sample") -> "Uncertainty | None":
     """Of a predicted sample; None for a model without calibration, or one of too few samples."""
-    if not model.is_calibrated:
-        return None
-    h = [sample.hamiltonian]
-    return model.uncertainty_many([sample.structure], None, [sample.overlap], predicted=h)[0]
+    return model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
 
 
 def bounds_line(u: "Uncertainty") -> str:

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
 from harmose.evaluate.evaluation import Coverage
 from harmose.physics.eigen import eigenvalues
-from harmose.spin import absolute
 from harmose.uncertainty import conformal
 from harmose.uncertainty.orbitals import compared
-from harmose.uncertainty.prediction import Uncertainty
+from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
 if TYPE_CHECKING:
     from harmose.evaluate.metrics import Prediction
@@ -65,16 +63,10 @@ class CoverageCounter:
         return Coverage(self.level, tuple(self.levels.tolist()), shares, counts, self.n_samples, self.n_outside)
 
 
-def block_errors(predicted: BlockMatrix, reference: BlockMatrix) -> np.ndarray:
-    """Mean |dH| of every block (B,) in eV."""
-    error = absolute(predicted.values - reference.values).mean(0)
-    return np.add.reduceat(error, predicted.offsets[:-1]) / np.diff(predicted.offsets)
-
-
 def _ratios(prediction: "Prediction", u: Uncertainty, levels: Sequence[float]) -> dict[str, np.ndarray]:
     """By quantity (Q, n); without those of which the calibration knew nothing."""
     sample = prediction.sample
-    error = block_errors(prediction.full, sample.hamiltonian)
+    error = mean_errors(prediction.full, sample.hamiltonian)
     found = {"blocks": np.array([error / u.at(level).blocks for level in levels])}
     if u.levels is None or sample.overlap is None:
         return found

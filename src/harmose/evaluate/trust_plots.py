@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from harmose.evaluate.coverage import TITLES, block_errors
+from harmose.evaluate.coverage import TITLES
 from harmose.evaluate.evaluation import Coverage
 from harmose.evaluate.metrics import Prediction
 from harmose.evaluate.style import FAINT, FULL, STAGE1, dress, energy_unit, legend, log_ticks, new_figure
+from harmose.uncertainty.prediction import mean_errors
 
 COLOURS = {
     "blocks": FULL,
@@ -49,7 +50,7 @@ def bounds_and_errors(predictions: Sequence[Prediction], unit: str) -> Figure | 
         return None
     size, label = energy_unit(unit)
     bound = np.concatenate([u.blocks for _, u in known]) / size
-    error = np.concatenate([block_errors(p.full, p.sample.hamiltonian) for p, _ in known]) / size
+    error = np.concatenate([mean_errors(p.full, p.sample.hamiltonian) for p, _ in known]) / size
     outside = np.concatenate([np.full(len(u.blocks), u.outside) for _, u in known])
     shown = np.isfinite(bound) & (bound > 0) & (error > 0)
     chosen = np.flatnonzero(shown)

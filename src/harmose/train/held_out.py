@@ -15,10 +15,10 @@ from harmose.graph import build_graph
 from harmose.model import Model
 from harmose.physics.eigen import eigenvalues
 from harmose.sample import Sample
-from harmose.spin import absolute
 from harmose.targets import Coefficients, to_matrix
 from harmose.uncertainty.calibration import Compared, Held, fit_blocks, fit_orbitals
 from harmose.uncertainty.orbitals import compared, levels
+from harmose.uncertainty.prediction import mean_errors
 from harmose.uncertainty.rigidity import Rigidity, fit_rigidity
 from harmose.uncertainty.traits import Traits, block_traits
 
@@ -42,8 +42,7 @@ class _Predicted:
     @property
     def error(self) -> np.ndarray:
         """Mean |dH| of every block in eV (B,)."""
-        difference = absolute(self.h.values - self.sample.hamiltonian.values).mean(0)
-        return np.add.reduceat(difference, self.h.offsets[:-1]) / np.diff(self.h.offsets)
+        return mean_errors(self.h, self.sample.hamiltonian)
 
 
 def calibrated(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from harmose.blocks import BlockMatrix
+from harmose.spin import absolute
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.orbitals import KINDS, Levels
 from harmose.uncertainty.traits import Traits
@@ -107,6 +108,12 @@ class Uncertainty:
         energies = {"homo": self.homo, "lumo": self.lumo, "gap": self.gap}
         known = {k: [x.value, x.bound] for k, x in energies.items() if x is not None and np.isfinite(x.bound)}
         return {"level": self.level, "outside": self.outside, "expected_error": self.expected_error, **known}
+
+
+def mean_errors(predicted: BlockMatrix, reference: BlockMatrix) -> np.ndarray:
+    """Mean |dH| of every block (B,) in eV: what `Uncertainty.blocks` bounds."""
+    error = absolute(predicted.values - reference.values).mean(0)
+    return np.add.reduceat(error, predicted.offsets[:-1]) / np.diff(predicted.offsets)
 
 
 def expected_error(h: BlockMatrix, calibration: Calibration, traits: Traits) -> float:
