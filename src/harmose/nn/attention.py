@@ -8,6 +8,9 @@ from harmose.nn.layers import Rescale, Standardize, perceptron
 from harmose.nn.refiner_settings import RefinerSettings
 from harmose.nn.so2 import EdgeFeatures, sizes_of_doublets
 
+LARGEST = 60.0
+"""Of a logit: its exponential, and sums of them, stay finite in float32."""
+
 
 class Attention(nn.Module):
     """Multi-head attention of atoms over their edges: invariant weights, covariant values.
@@ -32,18 +35,23 @@ class Attention(nn.Module):
         heads = torch.cat([torch.arange(s.channels) % s.heads, torch.arange(s.unnatural_channels) % s.heads])
         self.register_buffer("head", heads, persistent=False)
 
-    def forward(self, edges: EdgeFeatures, graph: DirectedEdges, n_atoms: int) -> AtomFeatures:
+    def sums(self, edges: EdgeFeatures, graph: DirectedEdges) -> tuple[Tensor, ...]:
+        """Values times weights (N, (l_max+1)^2, C + C') and, with attention, weights (N, heads), summed over the edges."""
         edges = edges._replace(doublets=self.rescale(edges.doublets))
-        return self.values(edges, graph, n_atoms, self._shares(edges, graph, n_atoms) if self.on else None)
+        if not self.on:
+            return (self.values.sums(edges, graph),)
+        weights = self._weights(edges, graph)
+        total = weights.new_zeros(graph.n_atoms, weights.shape[1]).index_add(0, graph.centre, weights)
+        return self.values.sums(edges, graph, weights[:, None, self.head]), total
 
-    def _shares(self, edges: EdgeFeatures, graph: DirectedEdges, n_atoms: int) -> Tensor:
-        """The weight of every edge in each channel (E, 1, C + C')."""
+    def received(self, sums: Tensor, total: Tensor | None = None) -> AtomFeatures:
+        """What the atoms make of the sums over all their edges; an atom without edges sees nothing."""
+        if total is not None:
+            sums = sums / total.clamp_min(1e-30)[:, None, self.head]
+        return self.values.received(sums)
+
+    def _weights(self, edges: EdgeFeatures, graph: DirectedEdges) -> Tensor:
+        """The weight of every edge in each head (E, heads), up to a factor that all edges of an atom have."""
         invariants = torch.cat([edges.scalars, sizes_of_doublets(edges.doublets)], 1)
         logits = self.weights(self.invariants(invariants, graph.kind))
-        # A shift common to an atom's edges leaves the softmax unchanged and keeps the exponentials finite.
-        centre = graph.centre[:, None].expand_as(logits)
-        top = logits.new_full((n_atoms, logits.shape[1]), -torch.inf).scatter_reduce(0, centre, logits.detach(), "amax")
-        raw = torch.exp(logits - top.index_select(0, graph.centre)) * graph.envelope[:, :, 0] + 1e-30
-        total = raw.new_zeros(n_atoms, raw.shape[1]).index_add(0, graph.centre, raw)
-        share = raw / total.index_select(0, graph.centre)
-        return share[:, None, self.head]
+        return torch.exp(logits.clamp(-LARGEST, LARGEST)) * graph.envelope[:, :, 0] + 1e-30

@@ -1,10 +1,11 @@
-"""Stage 1's encoder: messages between atoms in edge frames, strictly O(3)-equivariant.
+"""Stage 1's encoder: messages between atoms in edge frames, strictly O(3)-equivariant, in rounds (`rounds`).
 
 Each block brings the features of both atoms into the frame of their edge, mixes them there with the edge's own features
 (linear, then a gate that sees every invariant of the frame), and sends the result back to the first atom.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
 from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope
+from harmose.nn.rounds import Round, run
 from harmose.nn.so2 import DoubletLinear, EdgeFeatures, into_frames, out_of_frames
 from harmose.so3.layout import reversal_signs
 
@@ -31,7 +33,9 @@ class EncoderSettings:
 
 
 class DirectedEdges(NamedTuple):
-    """Both directions of every pair, the pairs first and then their reversals: centre, neighbour (E,), frames, envelope."""
+    """Both directions of every pair, the pairs first and then their reversals: centre, neighbour (E,), frames, envelope,
+    kind, and the scalars (E, n0) that an edge knows from its two elements and its length.
+    """
 
     centre: Tensor
     neighbour: Tensor
@@ -39,6 +43,8 @@ class DirectedEdges(NamedTuple):
     unnatural: Tensor
     envelope: Tensor
     kind: Tensor
+    scalars: Tensor
+    n_atoms: int
 
 
 class AtomFeatures(NamedTuple):
@@ -107,16 +113,17 @@ class Messages(nn.Module):
         self.channels = [s.channels, s.unnatural_channels]
         self.rescale = Rescale(s.channels + s.unnatural_channels)
 
-    def forward(
-        self, edges: EdgeFeatures, graph: DirectedEdges, n_atoms: int, weights: Tensor | None = None
-    ) -> AtomFeatures:
-        """`weights` (E, 1, C + C') replace the envelope: attention has it inside."""
+    def sums(self, edges: EdgeFeatures, graph: DirectedEdges, weights: Tensor | None = None) -> Tensor:
+        """(N, (l_max+1)^2, C + C'); `weights` (E, 1, C + C') replace the envelope: attention has it inside."""
         straight, mirrored = self.around(edges.doublets).split(self.sizes, -1)
         natural = out_of_frames(graph.natural, self.axial(edges.scalars), straight, self.l_max)
         unnatural = out_of_frames(graph.unnatural, self.chiral(edges.pseudoscalars), mirrored, self.l_max)
         messages = torch.cat([natural, unnatural], -1) * (graph.envelope if weights is None else weights)
-        summed = messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
-        return AtomFeatures(*self.rescale(summed).split(self.channels, -1))
+        return messages.new_zeros(graph.n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
+
+    def received(self, sums: Tensor) -> AtomFeatures:
+        """What the atoms make of the sums over all their neighbours."""
+        return AtomFeatures(*self.rescale(sums).split(self.channels, -1))
 
 
 class Encoder(nn.Module):
@@ -146,52 +153,62 @@ class Encoder(nn.Module):
     ) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
         """`inputs`: features that are known from the start, for an encoder made for them (`nn.inputs`)."""
         graph = self.directed(batch)
-        scalars, radial = self.pair_features(batch, graph)
-        density = self.neighbour_density(scalars, graph, batch.n_atoms)
-        if inputs is None:
-            edges, atoms = (
-                EdgeFeatures(scalars, scalars[:, :0], scalars.new_zeros(0)),
-                AtomFeatures(density, scalars[:0]),
-            )
-        else:
-            known, read = inputs
-            edges, atoms = (
-                read._replace(scalars=scalars + read.scalars),
-                known._replace(natural=density + known.natural),
-            )
-        for k, (block, messages) in enumerate(zip(self.blocks, self.messages, strict=True)):
-            edges = block(atoms, edges, radial[k], graph)
-            sent = messages(edges, graph, batch.n_atoms)
-            if k == 0 and inputs is None:
-                atoms = AtomFeatures(atoms.natural, torch.zeros_like(sent.unnatural))
-            natural = self.mix[k](atoms.natural) if k < len(self.mix) else atoms.natural
-            atoms = AtomFeatures(natural + sent.natural, atoms.unnatural + sent.unnatural)
+        atoms, edges = run(self.rounds(inputs), graph, None, None)
         return atoms, edges, graph
+
+    def rounds(self, inputs: tuple[AtomFeatures, EdgeFeatures] | None = None) -> list[Round]:
+        """The density of the neighbours, then one round for each block; atoms and edges begin with nothing."""
+        known, read = (None, None) if inputs is None else inputs
+        first = Round(partial(self._begin, read), partial(self._surrounded, known))
+        blocks = [Round(partial(self._block, k), partial(self._received, k)) for k in range(len(self.blocks))]
+        return [first, *blocks]
+
+    def _begin(self, read: EdgeFeatures | None, graph: DirectedEdges, atoms: None, edges: None):
+        """The edges' first features, and sum_j R_l(r_ij) Y_l(r_ij) (N, (l_max+1)^2, C)."""
+        scalars = graph.scalars
+        axial = self.density(scalars).view(len(scalars), self.l_max + 1, self.settings.channels) * graph.envelope
+        messages = torch.bmm(graph.natural[:, : self.l_max + 1].mT, axial)
+        sums = messages.new_zeros(graph.n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
+        if read is None:
+            return EdgeFeatures(scalars, scalars[:, :0], scalars.new_zeros(0)), (sums,)
+        return read._replace(scalars=scalars + read.scalars), (sums,)
+
+    def _surrounded(self, known: AtomFeatures | None, atoms: None, density: Tensor) -> AtomFeatures:
+        density = self.rescale(density)
+        if known is None:
+            return AtomFeatures(density, density[:0])
+        return known._replace(natural=density + known.natural)
+
+    def _block(self, k: int, graph: DirectedEdges, atoms: AtomFeatures, edges: EdgeFeatures):
+        edges = self.blocks[k](atoms, edges, self._factors(k, graph), graph)
+        return edges, (self.messages[k].sums(edges, graph),)  # type: ignore[operator]
+
+    def _received(self, k: int, atoms: AtomFeatures, sums: Tensor) -> AtomFeatures:
+        sent = self.messages[k].received(sums)  # type: ignore[operator]
+        unnatural = atoms.unnatural if len(atoms.unnatural) else torch.zeros_like(sent.unnatural)
+        natural = self.mix[k](atoms.natural) if k < len(self.mix) else atoms.natural
+        return AtomFeatures(natural + sent.natural, unnatural + sent.unnatural)
 
     def directed(self, batch: GraphBatch) -> DirectedEdges:
         centre, neighbour = torch.cat([batch.first, batch.second]), torch.cat([batch.second, batch.first])
+        kind = batch.species[centre] * self.n_species + batch.species[neighbour]
+        length = self.embed(self.features(batch.distance)).repeat(2, 1)
         return DirectedEdges(
             centre,
             neighbour,
             torch.cat([batch.natural, batch.natural * self.signs[0, :, None]]),
             torch.cat([batch.unnatural, batch.unnatural * self.signs[1, :, None]]),
             cutoff_envelope(batch.distance, batch.reach).repeat(2)[:, None, None],
-            batch.species[centre] * self.n_species + batch.species[neighbour],
+            kind,
+            self.mix_pair(nn.functional.silu(length + self.species(kind))),
+            batch.n_atoms,
         )
 
-    def pair_features(self, batch: GraphBatch, graph: DirectedEdges) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """What an edge knows from its two elements and its length: scalars (E, n0), and factors for each block."""
+    def _factors(self, k: int, graph: DirectedEdges) -> tuple[Tensor, Tensor]:
+        """What the length of an edge multiplies its scalars (E, n0) and doublets (M, E, 1, n) with in block k."""
         s = self.settings
-        length = self.embed(self.features(batch.distance)).repeat(2, 1)
-        scalars = self.mix_pair(nn.functional.silu(length + self.species(graph.kind)))
-        factors = []
-        for block in (1 + self.radial(nn.functional.silu(scalars))).chunk(s.blocks, 1):
-            turn = block[:, s.scalars :].view(-1, self.l_max, 1, s.doublets).transpose(0, 1)
-            factors.append((block[:, : s.scalars], turn))
-        return scalars, factors
-
-    def neighbour_density(self, scalars: Tensor, graph: DirectedEdges, n_atoms: int) -> Tensor:
-        """sum_j R_l(r_ij) Y_l(r_ij): irreps of the atoms (N, (l_max+1)^2, C)."""
-        axial = self.density(scalars).view(len(scalars), self.l_max + 1, self.settings.channels) * graph.envelope
-        messages = torch.bmm(graph.natural[:, : self.l_max + 1].mT, axial)
-        return self.rescale(messages.new_zeros(n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages))
+        part = slice(k * (width := s.scalars + self.l_max * s.doublets), (k + 1) * width)
+        seen = nn.functional.silu(graph.scalars)
+        factors = 1 + nn.functional.linear(seen, self.radial.weight[part], self.radial.bias[part])
+        turn = factors[:, s.scalars :].view(-1, self.l_max, 1, s.doublets).transpose(0, 1)
+        return factors[:, : s.scalars], turn

@@ -113,6 +113,10 @@ class Heads(nn.Module):
         self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, unnatural, gain) for s in range(n))
 
     def forward(self, natural: Tensor, unnatural: Tensor, edges: EdgeFeatures, batch: GraphBatch) -> Coefficients:
+        return Coefficients(self.of_pairs(edges, batch), self.of_atoms(natural, unnatural, batch))
+
+    def of_pairs(self, edges: EdgeFeatures, batch: GraphBatch) -> dict[tuple[int, int], Tensor]:
+        """Coefficients of each group's pairs."""
         pairs, n = {}, batch.n_pairs
         scalars, pseudo = (x.unflatten(0, (2, n)) for x in (edges.scalars, edges.pseudoscalars))
         orders, _, _, width = edges.doublets.shape
@@ -126,8 +130,12 @@ class Heads(nn.Module):
                 pairs[group] = scalars.new_zeros(0, 2 * orders + 1, self.n_irreps[group])
                 continue
             pairs[group] = head(EdgeFeatures(scalars[:, part], pseudo[:, part], doublets[:, :, part]))
+        return pairs
+
+    def of_atoms(self, natural: Tensor, unnatural: Tensor, batch: GraphBatch) -> dict[int, Tensor]:
+        """Coefficients of the atoms of each signature."""
         onsite = {}
         for s, head in enumerate(self.onsite):
             part = batch.atom_slice(s)
             onsite[s] = head(natural[part], unnatural[part], batch.species[part])
-        return Coefficients(pairs, onsite)
+        return onsite

@@ -8,18 +8,22 @@ A frame has the edge as its axis; its turn about the edge, and its handedness, a
 that freedom is the symmetry mode: `exact_map.ExactMap` or `free_map.LearnedMap`.
 """
 
+from collections.abc import Mapping
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
 from harmose.nn.attention import Attention
 from harmose.nn.coefficients import CoefficientReader, end_to_end
-from harmose.nn.encoder import DirectedEdges, EncoderSettings, Messages, of_both_atoms
+from harmose.nn.encoder import AtomFeatures, DirectedEdges, EncoderSettings, Messages, of_both_atoms
 from harmose.nn.exact_map import ExactMap
 from harmose.nn.free_map import LearnedMap
 from harmose.nn.heads import Heads
 from harmose.nn.layers import Rescale, Standardize
 from harmose.nn.refiner_settings import RefinerSettings
+from harmose.nn.rounds import Round, run
 from harmose.nn.sizes import Sizes
 from harmose.nn.so2 import EdgeFeatures, sizes_of_doublets
 from harmose.targets import Coefficients, TargetSpace
@@ -57,8 +61,22 @@ class Refiner(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Coefficients:
         """Covariant features in, covariant correction out; `generator` draws the turns while training."""
-        seen = self._seen(edges, baseline)
-        context = self.attention(seen, graph, batch.n_atoms)
+        atoms, refined = run(self.rounds(generator), graph, None, self.seen(edges, baseline.pairs))
+        return self.sizes(self.heads(atoms.natural, atoms.unnatural, refined, batch))
+
+    def rounds(self, generator: torch.Generator | None = None) -> list[Round]:
+        """Atoms attend over their edges; edges are refined and sent to the atoms. They begin with what is `seen`."""
+        return [Round(self._attend, self._attended), Round(partial(self._refine, generator), self._received)]
+
+    def _attend(self, graph: DirectedEdges, atoms: None, seen: EdgeFeatures):
+        return seen, self.attention.sums(seen, graph)
+
+    def _attended(self, atoms: None, *sums: Tensor) -> AtomFeatures:
+        return self.attention.received(*sums)
+
+    def _refine(
+        self, generator: torch.Generator | None, graph: DirectedEdges, context: AtomFeatures, seen: EdgeFeatures
+    ):
         axial, around = of_both_atoms(context.natural, graph.natural, graph, self.l_max)
         chiral, mirrored = of_both_atoms(context.unnatural, graph.unnatural, graph, self.l_max)
         gathered = EdgeFeatures(
@@ -67,16 +85,18 @@ class Refiner(nn.Module):
             self.rescale(torch.cat([seen.doublets, around, mirrored], -1)),
         )
         refined = self.free(gathered, graph.kind, generator)
-        atoms = self.messages(refined, graph, batch.n_atoms)
-        return self.sizes(self.heads(atoms.natural, atoms.unnatural, refined, batch))
+        return refined, (self.messages.sums(refined, graph),)
+
+    def _received(self, context: AtomFeatures, sums: Tensor) -> AtomFeatures:
+        return self.messages.received(sums)
 
     @property
     def is_silent(self) -> bool:
         """Whether it has not learned anything yet, so that it corrects nothing."""
         return not any(bool(parameter.any()) for parameter in self.heads.parameters())
 
-    def _seen(self, edges: EdgeFeatures, baseline: Coefficients) -> EdgeFeatures:
-        """Stage 1's edge features and coefficients, as far as the settings let them through."""
+    def seen(self, edges: EdgeFeatures, baseline: Mapping[tuple[int, int], Tensor]) -> EdgeFeatures:
+        """Stage 1's edge features and coefficients of the pairs, as far as the settings let them through."""
         if self.settings.baseline:
             read = self._read(baseline)
             edges = EdgeFeatures(*(torch.cat(parts, -1) for parts in zip(edges, read, strict=True)))
@@ -86,14 +106,14 @@ class Refiner(nn.Module):
         hidden = torch.zeros_like(edges.pseudoscalars), torch.zeros_like(edges.doublets)
         return EdgeFeatures(torch.cat(scalars, 1), *hidden)
 
-    def _read(self, baseline: Coefficients) -> EdgeFeatures:
+    def _read(self, baseline: Mapping[tuple[int, int], Tensor]) -> EdgeFeatures:
         """Stage 1's coefficients of every directed edge as features: all pairs ahead, then all reversed."""
-        parts = [reader(baseline.pairs[g]) for g, reader in zip(self.groups, self.coefficients, strict=True)]
+        parts = [reader(baseline[g]) for g, reader in zip(self.groups, self.coefficients, strict=True)]
         return end_to_end([ahead for ahead, _ in parts] + [back for _, back in parts])
 
 
 def _widths_seen(settings: RefinerSettings, encoder: EncoderSettings, l_max: int) -> EncoderSettings:
-    """Scalars, doublets and pseudoscalars of `Refiner._seen`."""
+    """Scalars, doublets and pseudoscalars of `Refiner.seen`."""
     s, e = settings, encoder
     scalars, doublets, pseudoscalars = e.scalars, e.doublets, e.pseudoscalars
     if s.baseline:

@@ -1,0 +1,119 @@
+"""Write bilayers of graphene: small ones to label, and the commensurate twisted cell of any angle.
+
+    python examples/twisted_bilayers.py small FOLDER          # to train on: train.xyz, val.xyz, test.xyz
+    python examples/twisted_bilayers.py twisted 30 magic.xyz  # (31, 30): 1.08 degrees, 11,164 atoms
+
+    harmose label FOLDER/train.xyz STORE --code cp2k --kmesh 3 3 1 --cutoff 280 --rel-cutoff 35 --pair-cutoff 8.2
+
+Small ones: 28 atoms, where the layers' lattices agree in a cell sqrt(7) times as wide. In half of them the layers are
+parallel and shifted at random, which is what the surroundings in a slightly twisted bilayer look like; in the others
+they are twisted by 21.8 degrees. All are strained, at random distances of the layers, and thermally displaced.
+With 3 x 3 k-points the corners of each layer's zone, where the bands cross, are on the mesh.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import make_supercell
+from ase.io import write
+
+LATTICE = 2.46
+"""Angstrom: close to PBE's constant."""
+INTERLAYER = 3.35
+"""Angstrom, of AB graphite."""
+HEIGHT = 15.0
+"""Angstrom, of the cell: it does not repeat across the layers."""
+BOTTOM = 2.0
+"""Angstrom: the lower layer's height, where displaced atoms stay within one half of the cell."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Write bilayers of graphene.")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    small = kinds.add_parser("small", help="cells of 28 atoms to label")
+    small.add_argument("folder", type=Path)
+    big = kinds.add_parser("twisted", help="one commensurate cell (m + 1, m), not displaced")
+    big.add_argument("m", type=int)
+    big.add_argument("file", type=Path)
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.kind == "twisted":
+            atoms = twisted(asked.m)
+            atoms.write(asked.file, format="extxyz")
+            print(f"{asked.file}: {len(atoms)} atoms, {angle(asked.m):.3f} degrees")
+            return 0
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        generator = np.random.default_rng(0)
+        for split, n in {"train": 32, "val": 3, "test": 6}.items():
+            structures = [sampled(generator, k % 2 == 0) for k in range(n)]
+            write(asked.folder / f"{split}.xyz", structures, format="extxyz")
+            print(f"{asked.folder / split}.xyz: {n} structures")
+    except OSError as error:
+        print(f"error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
+    return 0
+
+
+def angle(m: int) -> float:
+    """Degrees between the layers of the cell (m + 1, m): cos = (n^2 + 4 n m + m^2) / 2 (n^2 + n m + m^2), n = m + 1."""
+    n = m + 1
+    return float(np.degrees(np.arccos((n * n + 4 * n * m + m * m) / (2 * (n * n + n * m + m * m)))))
+
+
+def twisted(m: int, interlayer: float = INTERLAYER, lattice: float = LATTICE) -> Atoms:
+    """The smallest cell in which two layers twisted by `angle(m)` are commensurate, 4 (3 m^2 + 3 m + 1) atoms.
+
+    Each layer is flat and perfect; the twist is about the middle of a hexagon of both (point group D6).
+    """
+    n = m + 1
+    lower = _layer([[n, m], [-m, n + m]], lattice)
+    upper = _layer([[m, n], [-n, n + m]], lattice)
+    turn = _polar(lower) - _polar(upper)
+    upper.rotate(np.degrees(turn), "z", rotate_cell=True)
+    upper.set_cell(lower.cell)
+    upper.positions[:, 2] += interlayer
+    both = lower + upper
+    both.wrap(eps=1e-6)
+    return both
+
+
+def shifted(shift: np.ndarray, interlayer: float = INTERLAYER, lattice: float = LATTICE) -> Atoms:
+    """Parallel layers in the cell of `twisted(1)`; `shift` (2,) of the upper one in fractions of the primitive cell."""
+    lower = _layer([[2, 1], [-1, 3]], lattice)
+    upper = lower.copy()
+    upper.positions += [*(np.asarray(shift) @ _primitive(lattice).cell.array[:2, :2]), interlayer]
+    both = lower + upper
+    both.wrap(eps=1e-6)
+    return both
+
+
+def sampled(generator: np.random.Generator, is_twisted: bool) -> Atoms:
+    """One structure to label: 28 atoms."""
+    lattice = LATTICE * (1 + generator.normal(scale=0.006))
+    distance = INTERLAYER + generator.normal(scale=0.1)
+    atoms = twisted(1, distance, lattice) if is_twisted else shifted(generator.random(2), distance, lattice)
+    atoms.positions += generator.normal(scale=generator.uniform(0.0, 0.05), size=atoms.positions.shape)
+    return atoms
+
+
+def _primitive(lattice: float) -> Atoms:
+    """Two atoms about the middle of a hexagon, which is the origin; the lattice vectors are 60 degrees apart."""
+    cell = [[lattice, 0, 0], [lattice / 2, lattice * np.sqrt(3) / 2, 0], [0, 0, HEIGHT]]
+    height = BOTTOM / HEIGHT
+    return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, height], [2 / 3, 2 / 3, height]], cell=cell, pbc=(1, 1, 0))
+
+
+def _layer(vectors: list[list[int]], lattice: float) -> Atoms:
+    (a, b), (c, d) = vectors
+    return make_supercell(_primitive(lattice), [[a, b, 0], [c, d, 0], [0, 0, 1]])
+
+
+def _polar(atoms: Atoms) -> float:
+    return float(np.arctan2(atoms.cell[0, 1], atoms.cell[0, 0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
