@@ -154,6 +154,31 @@ def test_predictions_do_not_depend_on_how_many_edges_are_in_memory(training, fit
         torch.testing.assert_close(parts.onsite[signature], x, atol=1e-9, rtol=0)
 
 
+def test_parts_of_a_graph_have_the_values_of_the_whole(fitted, water_sample, monkeypatch):
+    space, baseline, _ = fitted
+    waters = [water_sample(seed).structure for seed in (7, 8, 9)]
+    for k, atoms in enumerate(waters):
+        atoms.positions += [30.0 * k, 0, 0]
+    oriented = space.orient(build_graph(waters[0] + waters[1] + waters[2], space.basis))
+    whole, scales, novelty = baseline.values(oriented), baseline.scales(oriented), baseline.novelty(oriented)
+    # as in a large graph
+    monkeypatch.setattr("harmose.closed_form.surroundings.KEPT", 0)
+    monkeypatch.setattr("harmose.closed_form.baseline.EDGES_AT_ONCE", 10)
+    graph = baseline.surroundings(space.orient(build_graph(waters[0] + waters[1] + waters[2], space.basis)))
+    for group, members in oriented.members.items():
+        rows = np.arange(len(members))[1::2][::-1]
+        found = baseline.pair_values(graph, group, members[rows])
+        torch.testing.assert_close(found, whole.pairs[group][rows.copy()], rtol=0, atol=1e-10)
+        assert torch.equal(baseline.pair_scales(oriented, group, members[rows]), scales.pairs[group][rows.copy()])
+    for signature, atoms in oriented.atoms.items():
+        rows = np.arange(len(atoms))[::-1]
+        found = baseline.onsite_values(graph, signature, atoms[rows])
+        torch.testing.assert_close(found, whole.onsite[signature][rows.copy()], rtol=0, atol=1e-10)
+        found = baseline.onsite_scales(oriented, signature, atoms[rows])
+        assert torch.equal(found, scales.onsite[signature][rows.copy()])
+    np.testing.assert_allclose(baseline.novelty_of(graph, np.array([5, 2])), novelty[[5, 2]], rtol=1e-10)
+
+
 def test_fits_do_not_depend_on_how_much_is_in_memory(training, fitted, monkeypatch):
     whole = fitted[1].values(training.oriented)
     for name, value in (("limits.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("baseline.AT_ONCE", 20_000)):

@@ -42,7 +42,7 @@ def surroundings(atoms, basis=BASIS):
     """Directed pairs, triangles and frames of a structure."""
     oriented = TargetSpace(basis, 2).orient(build_graph(atoms, basis))
     pairs = directed_pairs(oriented)
-    frames = Surroundings(TargetSpace(basis, 2), oriented).wigner(1)
+    frames = Surroundings(TargetSpace(basis, 2), oriented).wigner(1, np.arange(len(pairs.centre)))
     return pairs, find_triangles(pairs, np.arange(len(pairs.centre)), frames), frames
 
 

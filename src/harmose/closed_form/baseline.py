@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from harmose.closed_form.electronic import atom_terms, pair_terms
 from harmose.closed_form.kernel import Compared, Likeness, environments, weighted
@@ -35,6 +36,8 @@ from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
 AT_ONCE = 5 * 10**5
 """Numbers of features of edges in memory."""
+EDGES_AT_ONCE = 5_000
+"""Edges that leave atoms which are worked on together."""
 ENVIRONMENT = 1000
 """Numbers for each species that a picture of an edge's surroundings takes, about."""
 
@@ -230,12 +233,21 @@ class Baseline:
     mean_density: Mapping[int, np.ndarray] = field(default_factory=dict)
     """By species, where the electrons of H0 are read."""
 
+    def surroundings(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Surroundings:
+        """What is seen of a graph: made once, and read by any number of threads that each work on a part of it."""
+        return Surroundings(self.space, oriented, electrons, self.mean_density)
+
     def novelty(self, oriented: OrientedPairs) -> np.ndarray:
         """How unfamiliar the surroundings of each atom are (N,), 0 where the domain is not known (`novelty.Familiar`)."""
-        graph, out = Surroundings(self.space, oriented), np.zeros(len(oriented.species))
-        for species, atoms in by_value(oriented.species):
+        return self.novelty_of(self.surroundings(oriented), np.arange(len(oriented.species)))
+
+    def novelty_of(self, graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
+        """`novelty` of some atoms (N,)."""
+        out = np.zeros(len(atoms))
+        for species, rows in by_value(graph.oriented.species[atoms]):
             if species in self.domain:
-                out[atoms] = self.domain[species].novelty(features(graph, atoms))
+                for part in atoms_in_turn(graph, rows, atoms):
+                    out[part] = self.domain[species].novelty(features(graph, atoms[part]))
         return out
 
     @property
@@ -245,21 +257,29 @@ class Baseline:
 
     def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
-        graph = Surroundings(self.space, oriented, electrons, self.mean_density)
-        pairs, onsite = {}, {}
-        for group, members in oriented.members.items():
-            layout = self.space.pair_layout(group)
-            out = np.zeros((len(members), layout.n_slots, layout.n_irreps))
-            for kind, rows in by_value(oriented.kind[members]):
-                out[rows] = self._pair(graph, kind, group, members[rows])
-            pairs[group] = torch.as_tensor(out)
-        for signature, atoms in oriented.atoms.items():
-            mask = self.space.onsite_layout(signature).mask
-            out = np.zeros((len(atoms), *mask.shape))
-            for species, rows in by_value(oriented.species[atoms]):
-                out[rows] = self._species(species).values(graph, atoms[rows], mask)
-            onsite[signature] = torch.as_tensor(out)
-        return Coefficients(pairs, onsite)
+        graph = self.surroundings(oriented, electrons)
+        return Coefficients(
+            {group: self.pair_values(graph, group, members) for group, members in oriented.members.items()},
+            {signature: self.onsite_values(graph, signature, atoms) for signature, atoms in oriented.atoms.items()},
+        )
+
+    def pair_values(self, graph: Surroundings, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+        """The same of some pairs of a group, (P,) numbers of the graph's pairs: (P, S, K) in eV."""
+        layout, kinds = self.space.pair_layout(group), graph.oriented.kind[pairs]
+        out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
+        for kind, rows in by_value(kinds):
+            out[rows] = self._pair(graph, kind, group, pairs[rows])
+        return torch.as_tensor(out)
+
+    def onsite_values(self, graph: Surroundings, signature: int, atoms: np.ndarray) -> Tensor:
+        """The same of some atoms of a signature, (N,) numbers of the graph's atoms: (N, (l_max+1)^2, K) in eV."""
+        mask = self.space.onsite_layout(signature).mask
+        out = np.zeros((len(atoms), *mask.shape))
+        for species, rows in by_value(graph.oriented.species[atoms]):
+            fit = self._species(species)
+            for part in atoms_in_turn(graph, rows, atoms):
+                out[part] = fit.values(graph, atoms[part], mask)
+        return torch.as_tensor(out)
 
     def _pair(self, graph: Surroundings, kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
         if kind not in self.pairs:
@@ -282,19 +302,25 @@ class Baseline:
 
     def scales(self, oriented: OrientedPairs) -> Coefficients:
         """What network outputs are multiplied by, in eV: pairs (P_group, 1, K), onsite (N_signature, (l_max+1)^2, K)."""
-        distance = np.linalg.norm(oriented.vectors, axis=1)
-        pairs, onsite = {}, {}
-        for group, members in oriented.members.items():
-            out = np.ones((len(members), 1, self.space.pair_layout(group).n_irreps))
-            for kind, rows in by_value(oriented.kind[members]):
-                out[rows, 0] = pair_scales(self.pair_scale[kind], distance[members[rows]])
-            pairs[group] = torch.as_tensor(out)
-        for signature, atoms in oriented.atoms.items():
-            out = np.ones((len(atoms), *self.space.onsite_layout(signature).mask.shape))
-            for species, rows in by_value(oriented.species[atoms]):
-                out[rows] = self.onsite_scale[species]
-            onsite[signature] = torch.as_tensor(out)
-        return Coefficients(pairs, onsite)
+        return Coefficients(
+            {group: self.pair_scales(oriented, group, members) for group, members in oriented.members.items()},
+            {signature: self.onsite_scales(oriented, signature, atoms) for signature, atoms in oriented.atoms.items()},
+        )
+
+    def pair_scales(self, oriented: OrientedPairs, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+        """The same of some pairs of a group: (P, 1, K)."""
+        out = np.ones((len(pairs), 1, self.space.pair_layout(group).n_irreps))
+        distance = np.linalg.norm(oriented.vectors[pairs], axis=1)
+        for kind, rows in by_value(oriented.kind[pairs]):
+            out[rows, 0] = scale_at(self.pair_scale[kind], distance[rows])
+        return torch.as_tensor(out)
+
+    def onsite_scales(self, oriented: OrientedPairs, signature: int, atoms: np.ndarray) -> Tensor:
+        """The same of some atoms of a signature: (N, (l_max+1)^2, K)."""
+        out = np.ones((len(atoms), *self.space.onsite_layout(signature).mask.shape))
+        for species, rows in by_value(oriented.species[atoms]):
+            out[rows] = self.onsite_scale[species]
+        return torch.as_tensor(out)
 
     def _names(self, kind: int) -> str:
         return "-".join(str(self.space.elements[s]) for s in divmod(kind, len(self.space.elements)))
@@ -304,6 +330,13 @@ def in_turn(edges: np.ndarray, width: int) -> Iterable[tuple[np.ndarray, slice]]
     """Parts of the edges whose rows of so many numbers fit into memory, and where they are."""
     step = max(AT_ONCE // max(width, 1), 1)
     return ((edges[start : start + step], slice(start, start + step)) for start in range(0, len(edges), step))
+
+
+def atoms_in_turn(graph: Surroundings, rows: np.ndarray, atoms: np.ndarray) -> list[np.ndarray]:
+    """Parts of `rows` whose `atoms` have few enough edges to be in memory together."""
+    _, start = graph.pairs.leaving
+    count = np.cumsum(start[atoms[rows] + 1] - start[atoms[rows]])
+    return np.split(rows, np.flatnonzero(np.diff(count // EDGES_AT_ONCE)) + 1)
 
 
 def by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
@@ -316,7 +349,7 @@ def is_symmetric(kind: int, n_species: int) -> bool:
     return kind // n_species == kind % n_species
 
 
-def pair_scales(scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
+def scale_at(scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """(K + 5,) as rms, envelope (3), range (2); distances (P,) -> (P, K) in eV."""
     rms, envelope, (low, high) = scale[:-5], scale[-5:-2], scale[-2:]
     x = (np.clip(distance, low, high) - low) / max(high - low, 0.5)

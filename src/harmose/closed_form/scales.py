@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from harmose.closed_form.baseline import by_value, pair_scales
+from harmose.closed_form.baseline import by_value, scale_at
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
 SCALE_FLOOR = 1e-6
@@ -41,5 +41,5 @@ def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
     trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
     envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(x) * np.eye(3), powers.T @ trend)
     flat = np.concatenate([rms, envelope, [low, high]])
-    relative = np.sqrt((size / pair_scales(flat, distance) ** 2).mean(0))
+    relative = np.sqrt((size / scale_at(flat, distance) ** 2).mean(0))
     return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])

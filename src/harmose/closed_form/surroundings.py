@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+import torch
 
 from harmose.closed_form.kernel import Environments, Likeness, environments
 from harmose.closed_form.triangles import (
@@ -12,11 +13,12 @@ from harmose.closed_form.triangles import (
     Triangles,
     directed_pairs,
     find_triangles,
+    leaving,
     three_centre,
 )
 from harmose.electrons import Electrons
 from harmose.so3.layout import slot_order
-from harmose.so3.wigner import half_turn
+from harmose.so3.wigner import edge_wigner, half_turn
 from harmose.targets import OrientedPairs, TargetSpace
 
 SPACING = 0.4
@@ -27,6 +29,9 @@ N_GAUSSIANS = 30
 SHARE_RANGE = 2.0
 """Angstrom: an atom's many-body terms come mostly from its edges not much longer than the shortest."""
 LEAST_SHARE = 1e-3
+
+KEPT = 20_000
+"""Pairs of a graph whose rotations are kept; of a larger one they are computed for those edges that are worked on."""
 
 
 class Surroundings:
@@ -49,7 +54,6 @@ class Surroundings:
         self.n_species = len(space.elements)
         radii = np.array([space.basis.radii[z] for z in space.elements])
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
-        self._wigner: dict[int, np.ndarray] = {}
 
     @cached_property
     def neighbours(self) -> np.ndarray:
@@ -74,14 +78,16 @@ class Surroundings:
 
     def triangles(self, edges: np.ndarray) -> Triangles:
         """Those on directed pairs (E,), numbered in this order."""
-        return find_triangles(self.pairs, edges, self.wigner(1)[edges])
+        return find_triangles(self.pairs, edges, self.wigner(1, edges))
 
-    def wigner(self, degree: int) -> np.ndarray:
-        """D(degree) into the frame of every directed pair (2P, 2l+1, 2l+1)."""
-        if degree not in self._wigner:
-            ahead = self.oriented.wigner(degree).numpy()
-            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
-        return self._wigner[degree]
+    def wigner(self, degree: int, edges: np.ndarray) -> np.ndarray:
+        """D(degree) into the frames of directed pairs (E,): (E, 2l+1, 2l+1)."""
+        pairs, back = edges % max(self.n_pairs, 1), edges >= self.n_pairs
+        if self.n_pairs <= KEPT:
+            ahead = self.oriented.wigner(degree).numpy()[pairs]
+        else:
+            ahead = edge_wigner(degree, torch.as_tensor(self.oriented.vectors[pairs])).numpy()
+        return np.where(back[:, None, None], ahead * half_turn(degree)[:, None], ahead)
 
     def environments(self, edges: np.ndarray, likeness: Likeness, triangles: Triangles) -> Environments:
         """What is around `edges`, which have these triangles."""
@@ -133,12 +139,8 @@ class Neighbourhood:
 
 def neighbourhood(graph: Surroundings, atoms: np.ndarray) -> Neighbourhood:
     """All edges that leave `atoms` (distinct), sorted by atom, with shares of one."""
-    place = np.full(len(graph.oriented.species), -1)
-    place[atoms] = np.arange(len(atoms))
-    rows = place[graph.pairs.centre]
-    edges = np.flatnonzero(rows >= 0)
-    edges = edges[np.argsort(rows[edges], kind="stable")]
-    return Neighbourhood(edges, rows[edges], np.ones(len(edges)), len(atoms))
+    rows, edges = leaving(graph.pairs.leaving, atoms)
+    return Neighbourhood(edges, rows, np.ones(len(edges)), len(atoms))
 
 
 def shared(graph: Surroundings, around: Neighbourhood) -> Neighbourhood:
@@ -154,12 +156,12 @@ def shared(graph: Surroundings, around: Neighbourhood) -> Neighbourhood:
 def turned_back(graph: Surroundings, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
     """Rows of D(degree) that bring each slot of an edge's frame into the global frame: (slots, E, 2l+1)."""
     rows, signs = _slots(degree, parity)
-    return (graph.wigner(degree)[edges][:, rows] * signs[:, None]).swapaxes(0, 1)
+    return (graph.wigner(degree, edges)[:, rows] * signs[:, None]).swapaxes(0, 1)
 
 
 def axis_turned_back(graph: Surroundings, edges: np.ndarray, degree: int) -> np.ndarray:
     """The first of them for natural parity: harmonics of the edge's direction, but for a factor (E, 2l+1)."""
-    return graph.wigner(degree)[edges, degree]
+    return graph.wigner(degree, edges)[:, degree]
 
 
 @lru_cache(maxsize=64)

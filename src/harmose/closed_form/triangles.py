@@ -44,14 +44,22 @@ class DirectedPairs:
     neighbour_species: np.ndarray
     vectors: np.ndarray
     distance: np.ndarray
+    n_atoms: int
 
     @cached_property
     def near(self) -> tuple[np.ndarray, np.ndarray]:
         """Pairs shorter than `RADIUS`, sorted by centre; where those of each centre start, and the end."""
-        near = np.flatnonzero(self.distance < RADIUS)
-        near = near[np.argsort(self.centre[near], kind="stable")]
-        count = np.bincount(self.centre[near], minlength=int(self.centre.max(initial=-1)) + 1)
-        return near, np.concatenate([[0], np.cumsum(count)])
+        return self._sorted(np.flatnonzero(self.distance < RADIUS))
+
+    @cached_property
+    def leaving(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of all pairs."""
+        return self._sorted(np.arange(len(self.centre)))
+
+    def _sorted(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        centre = self.centre[pairs]
+        count = np.bincount(centre, minlength=self.n_atoms)
+        return pairs[np.argsort(centre, kind="stable")], np.concatenate([[0], np.cumsum(count)])
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,9 @@ def directed_pairs(oriented: OrientedPairs) -> DirectedPairs:
     neighbour = np.concatenate([oriented.second, oriented.first])
     vectors = np.concatenate([oriented.vectors, -oriented.vectors])
     species = oriented.species
-    return DirectedPairs(centre, species[centre], species[neighbour], vectors, np.linalg.norm(vectors, axis=1))
+    return DirectedPairs(
+        centre, species[centre], species[neighbour], vectors, np.linalg.norm(vectors, axis=1), len(species)
+    )
 
 
 def find_triangles(pairs: DirectedPairs, edges: np.ndarray, frames: np.ndarray) -> Triangles:
@@ -93,11 +103,7 @@ def find_triangles(pairs: DirectedPairs, edges: np.ndarray, frames: np.ndarray) 
 
     `frames` (E, 3, 3): D(1) into the frame of each of `edges`, in the order (y, z, x). Edges are numbered as given.
     """
-    near, start = pairs.near
-    first = start[pairs.centre[edges]]
-    repeats = start[pairs.centre[edges] + 1] - first
-    edge = np.repeat(np.arange(len(edges)), repeats)
-    other = near[np.arange(len(edge)) + np.repeat(first - np.cumsum(repeats) + repeats, repeats)]
+    edge, other = leaving(pairs.near, pairs.centre[edges])
     across = pairs.vectors[other] - pairs.vectors[edges[edge]]
     opposite = np.sqrt(np.einsum("tk,tk->t", across, across))
     # the edge itself ends where it ends
@@ -106,6 +112,18 @@ def find_triangles(pairs: DirectedPairs, edges: np.ndarray, frames: np.ndarray) 
     sides = np.stack([pairs.distance[edges[edge]], pairs.distance[other], opposite], 1)
     y, x = np.einsum("tab,tb->at", frames[edge][:, ::2], pairs.vectors[other][:, [1, 2, 0]])
     return Triangles(edge, pairs.neighbour_species[other], sides, x + 1j * y)
+
+
+def leaving(sorted_pairs: tuple[np.ndarray, np.ndarray], atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs that leave atoms (N,), atom after atom: which of the atoms each leaves, and the pairs.
+
+    `sorted_pairs`: `DirectedPairs.near` or `DirectedPairs.leaving`.
+    """
+    pairs, start = sorted_pairs
+    first = start[atoms]
+    repeats = start[atoms + 1] - first
+    rows = np.repeat(np.arange(len(atoms)), repeats)
+    return rows, pairs[np.arange(len(rows)) + np.repeat(first - np.cumsum(repeats) + repeats, repeats)]
 
 
 def three_centre(triangles: Triangles, distance: np.ndarray, n_species: int, orders: int) -> np.ndarray:
