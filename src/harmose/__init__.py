@@ -5,6 +5,7 @@
     b = harmose.bands(sample.hamiltonian, sample.overlap, "GMKG", sample.structure)   # of a crystal
     model = harmose.load("runs/water")                   # a training's folder, or the name of a shipped model
     h = model.predict(atoms)                             # BlockMatrix
+    h = harmose.predict(model, atoms, memory=12e9)       # the same of 10,000 atoms, in parts
     u = model.uncertainty(atoms)                         # with bounds of its errors: u.blocks, u.gap, u.outside
     mf = harmose.pyscf.start(mf, model)                  # PySCF, started from the prediction
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harmose.files import read_all as read_all
     from harmose.files import write as write
     from harmose.io.sisl import to_sisl as to_sisl
+    from harmose.partition.predict import predict as predict
     from harmose.physics.bands import bands as bands
     from harmose.physics.dos import dos as dos
     from harmose.physics.eigen import eigenvalues as eigenvalues
@@ -44,6 +46,7 @@ _WHERE = {
     "write": "harmose.files",
     "to_sisl": "harmose.io.sisl",
     "load": "harmose.checkpoint",
+    "predict": "harmose.partition.predict",
     "eigenvalues": "harmose.physics.eigen",
     "overlap": "harmose.radial_basis",
     "bands": "harmose.physics.bands",
@@ -64,6 +67,7 @@ __all__ = [
     "write",
     "to_sisl",
     "load",
+    "predict",
     "eigenvalues",
     "bands",
     "dos",

@@ -193,19 +193,29 @@ class Model:
         return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
 
     def _warn(self, joined: Joined, first: Stage1Output) -> None:
-        """`OutsideDomain`, one line for each structure with an atom or a pair unlike those of the training set."""
         novelty, rigidity = self.baseline.novelty(joined.oriented), np.zeros(len(joined.pair_sample))
-        limit = np.inf
         if self.calibration is not None:
             _, edges, graph = first
             rigidity[joined.oriented.pair_order] = self.calibration.rigidity.of_pairs(edges.scalars, graph.kind)
-            limit = self.calibration.rigidity_limit
-        if novelty.max(initial=0.0) <= LIMIT and rigidity.max(initial=0.0) <= limit:
+        if not self._is_outside(novelty, rigidity):
             return
         for k in range(joined.n_samples):
-            atoms, pairs = novelty[joined.atom_sample == k], rigidity[joined.pair_sample == k]
-            if atoms.max(initial=0.0) > LIMIT or pairs.max(initial=0.0) > limit:
-                warnings.warn(_outside(atoms, pairs, limit), OutsideDomain, stacklevel=5)
+            self.warn_outside(novelty[joined.atom_sample == k], rigidity[joined.pair_sample == k], stacklevel=6)
+
+    def warn_outside(self, novelty: np.ndarray, rigidity: np.ndarray, stacklevel: int = 2) -> None:
+        """`OutsideDomain`, one line, for a structure with an atom or a pair unlike those of the training set.
+
+        novelty (N,) of its atoms, rigidity (P,) of its pairs (`uncertainty.rigidity`; zero where it is not known).
+        """
+        if self._is_outside(novelty, rigidity):
+            warnings.warn(_outside(novelty, rigidity, self._rigidity_limit), OutsideDomain, stacklevel=stacklevel)
+
+    def _is_outside(self, novelty: np.ndarray, rigidity: np.ndarray) -> bool:
+        return novelty.max(initial=0.0) > LIMIT or rigidity.max(initial=0.0) > self._rigidity_limit
+
+    @property
+    def _rigidity_limit(self) -> float:
+        return np.inf if self.calibration is None else self.calibration.rigidity_limit
 
 
 class Request:

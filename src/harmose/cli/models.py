@@ -18,7 +18,8 @@ from harmose.cli.options import (
     progress,
     terminal,
 )
-from harmose.cli.trust import bounds_line, bounds_of
+from harmose.cli.parts import Predictor
+from harmose.cli.trust import bounds_line
 from harmose.errors import ConfigError, FormatError, MatrixError, ModelError
 
 if TYPE_CHECKING:
@@ -162,11 +163,28 @@ def predict(
             "basis sets: computed; others: no S]",
         ),
     ] = None,
+    partition: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="Work on N pairs of atoms at a time: the same numbers in less memory. auto: where there are many.",
+        ),
+    ] = "auto",
+    memory: Annotated[
+        str | None, typer.Option(metavar="12GB", help="Not more than this, of parts.  [default: most of what is free]")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers share the parts.")
+    ] = None,
+    stage: Annotated[
+        str, typer.Option(help="`stage1` leaves the correction of stage 2 out: several times as fast.")
+    ] = "full",
     force: ForceOption = False,
 ) -> None:
     """Predict the Hamiltonian of a structure, or of many into a store; with the overlap, for basis sets of PySCF and CP2K.
 
-    Prints gap, HOMO and LUMO with what their errors stay below; a .npz holds such bounds for every block and level.
+    Prints gap, HOMO and LUMO with what their errors stay below; a .npz holds such bounds for every block and level. Large
+    structures are predicted in parts, without bounds.
     """
     from harmose.checkpoint import load
     from harmose.data.store import new_store
@@ -181,11 +199,12 @@ def predict(
     console = terminal()
     atoms_by_name = {f"{structure.stem}-{k}": atoms for k, atoms in enumerate(found)}
     names = progress(atoms_by_name, "predicting", len(found), console)
-    samples = (_predicted(loaded, model, atoms_by_name[name], name, overlap) for name in names)
+    how = Predictor(partition, memory, scheduler, stage, out.parent, console)
+    samples = (_predicted(loaded, model, atoms_by_name[name], name, overlap, how) for name in names)
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
             (sample,) = samples
-            bounds = bounds_of(loaded, sample)
+            bounds = how.bounds_of(loaded, sample)
             write_npz(hidden, sample, {} if bounds is None else bounds.arrays())
             if bounds is not None:
                 console.print(bounds_line(bounds), markup=False, soft_wrap=True)
@@ -193,7 +212,7 @@ def predict(
             settings = {**loaded.card.settings, "kind": "prediction", "model": model}
             with new_store(hidden, loaded.card.basis, loaded.card.spin, settings) as store:
                 for sample in samples:
-                    bounds = bounds_of(loaded, sample)
+                    bounds = how.bounds_of(loaded, sample)
                     store.append(sample if bounds is None else _with_bounds(sample, bounds), check=False)
                     if bounds is not None:
                         console.print(f"{sample.name}: {bounds_line(bounds)}", markup=False, soft_wrap=True)
@@ -204,7 +223,7 @@ def _with_bounds(sample: "Sample", bounds: "Uncertainty") -> "Sample":
     return replace(sample, provenance={**sample.provenance, "uncertainty": bounds.summary()})
 
 
-def _predicted(model: Any, name: str, atoms: "Atoms", label: str, source: Path | None = None) -> "Sample":
+def _predicted(model: Any, name: str, atoms: "Atoms", label: str, source: Path | None, how: Predictor) -> "Sample":
     """The prediction as a sample; S from `source`, or exact where the basis set's radial functions are known, or none."""
     from harmose.cli.pairs import electrons_of, same_structure
     from harmose.radial_basis import is_known, overlap
@@ -212,7 +231,7 @@ def _predicted(model: Any, name: str, atoms: "Atoms", label: str, source: Path |
 
     other = None if source is None else same_structure(source, atoms, label)
     with about(atoms.info["source"]):
-        h = model.predict(atoms)
+        h = how.predict(model, atoms)
         own = overlap(atoms, h.basis) if other is None and is_known(h.basis) else None
         return Sample(
             name=label,
@@ -266,7 +285,7 @@ def _source_sample(source: str, target: str, reference: Path | None) -> "Sample"
     if not is_model(source):
         return read(source, target)
     atoms = one_structure(Path(target))
-    return _predicted(load(source), source, atoms, Path(target).stem, reference)
+    return _predicted(load(source), source, atoms, Path(target).stem, reference, Predictor())
 
 
 def _orbitals(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmose.cli.options import about, one_structure
+from harmose.cli.options import about, one_structure, terminal
+from harmose.cli.parts import Predictor
 from harmose.errors import FormatError, MatrixError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _predicted(name: str, path: Path, reference: Path | None) -> Pair:
     other = None if reference is None else same_structure(reference, atoms, str(path))
     model = load(name)
     with about(atoms.info["source"]):
-        h = model.predict(atoms)
+        h = Predictor(console=terminal()).predict(model, atoms)
         known = other is not None and other.overlap is not None
         s = other.overlap if known else overlap(atoms, h.basis)  # type: ignore[union-attr]
         n = electrons_of(model.card, atoms)

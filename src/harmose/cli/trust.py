@@ -9,7 +9,6 @@ from harmose.cli.options import ForceOption, ModelArgument, StoreArgument, about
 from harmose.errors import FormatError
 
 if TYPE_CHECKING:
-    from harmose.sample import Sample
     from harmose.uncertainty.prediction import Uncertainty
 
 AT_ONCE = 8
@@ -89,11 +88,6 @@ def rank(
         with new_output(out, force) as hidden:
             write(hidden, [found[k] for k in order], format="extxyz")
         console.print(f"{out}: {len(order)} structures", markup=False, soft_wrap=True)
-
-
-def bounds_of(model: Any, sample: "Sample") -> "Uncertainty | None":
-    """Of a predicted sample; None for a model without calibration, or one of too few samples."""
-    return model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
 
 
 def bounds_line(u: "Uncertainty") -> str:

@@ -35,6 +35,8 @@ from harmose.spin import Spin
 FORMAT, VERSION = "harmose-npz", 1
 OPERATORS = ("hamiltonian", "overlap", "prior")
 NUMBERS = ("n_electrons", "fermi_level", "energy")
+COMPRESSED = 10**8
+"""Bytes of H up to which a file is compressed: packing more takes longer than predicting it."""
 
 
 def write_npz(path: str | Path, sample: Sample, more: Mapping[str, np.ndarray] | None = None) -> None:
@@ -45,7 +47,8 @@ def write_npz(path: str | Path, sample: Sample, more: Mapping[str, np.ndarray] |
     hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with hidden.open("xb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{**(more or {}), **_arrays(sample)})
+            save = np.savez_compressed if sample.hamiltonian.values.nbytes < COMPRESSED else np.savez
+            save(file, allow_pickle=False, **{**(more or {}), **_arrays(sample)})
         os.rename(hidden, path)
     finally:
         hidden.unlink(missing_ok=True)

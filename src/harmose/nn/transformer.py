@@ -62,7 +62,15 @@ class Refiner(nn.Module):
     ) -> Coefficients:
         """Covariant features in, covariant correction out; `generator` draws the turns while training."""
         atoms, refined = run(self.rounds(generator), graph, None, self.seen(edges, baseline.pairs))
-        return self.sizes(self.heads(atoms.natural, atoms.unnatural, refined, batch))
+        return Coefficients(self.correction_of_pairs(refined, batch), self.correction_of_atoms(atoms, batch))
+
+    def correction_of_pairs(self, refined: EdgeFeatures, batch: GraphBatch) -> dict[tuple[int, int], Tensor]:
+        """Of each group's pairs, from what their edges have become in all `rounds`."""
+        return self.sizes(Coefficients(self.heads.of_pairs(refined, batch), {})).pairs
+
+    def correction_of_atoms(self, atoms: AtomFeatures, batch: GraphBatch) -> dict[int, Tensor]:
+        """Of the atoms of each signature, from what they know after all `rounds`."""
+        return self.sizes(Coefficients({}, self.heads.of_atoms(*atoms, batch))).onsite
 
     def rounds(self, generator: torch.Generator | None = None) -> list[Round]:
         """Atoms attend over their edges; edges are refined and sent to the atoms. They begin with what is `seen`."""
