@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from harmose.basis import BasisSet
+from harmose.block_rows import BlockRows
 from harmose.errors import MatrixError
 from harmose.so3.wigner import check_rotation, shells_wigner
 from harmose.spin import PAULI, Spin
@@ -162,15 +163,15 @@ class BlockMatrix:
         return np.stack([sparse.coo_matrix((v[which], at), shape=shape).toarray() for v in self.values])
 
     def csr(self) -> sparse.csr_matrix:
-        """`dense()` as a sparse matrix, without a dense one in between; spin none only."""
+        """`dense()` as a sparse matrix, without a dense one in between; spin none only (`physics.sparse_bloch` for others)."""
         if self.spin is not Spin.NONE:
             raise MatrixError(f"csr() holds one matrix, this operator has spin {self.spin}")
-        _, row, col = self.elements
-        off = ~self.is_onsite
-        values = self.values[0]
-        rows, cols = np.concatenate([row, col[off]]), np.concatenate([col, row[off]])
-        shape = (self.n_orbitals, self.n_orbitals)
-        return sparse.coo_matrix((np.concatenate([values, values[off]]), (rows, cols)), shape=shape).tocsr()
+        return self.rows.csr(self.values[0], self.values[0])
+
+    @cached_property
+    def rows(self) -> BlockRows:
+        """Where the blocks lie in the rows of a sparse matrix (`physics.sparse_bloch`)."""
+        return BlockRows(self.orbital_counts, self.keys, self.offsets)
 
     def rotate(self, rotation: np.ndarray) -> "BlockMatrix":
         """The operator of the structure rotated by Q: every block becomes `D(Q) H D(Q)^T`.

@@ -122,9 +122,7 @@ def same_orbitals(a: BlockMatrix, b: BlockMatrix) -> bool:
 
 def _pairs(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None) -> tuple[np.ndarray, ...]:
     """H(k) and S(k), both (n_k, n, n) or, collinear, (2, n_k, n, n), and the k-points (n_k, 3)."""
-    if s is None:
-        raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
-    _check(h, s)
+    s = check_pair(h, s)
     k = check_kpoints(((0.0, 0.0, 0.0),) if kpoints is None else kpoints)
     return at_kpoints(h, k, h.spin), at_kpoints(s, k, h.spin), k
 
@@ -156,7 +154,10 @@ def _lapack(h: np.ndarray, s: np.ndarray, kpoints: np.ndarray, **options: bool) 
             raise MatrixError(f"S is not positive definite at k-point {k}: smallest eigenvalue {lowest:.3e}") from None
 
 
-def _check(h: BlockMatrix, s: BlockMatrix) -> None:
+def check_pair(h: BlockMatrix, s: BlockMatrix | None) -> BlockMatrix:
+    """S, when it is that of H; else `MatrixError`."""
+    if s is None:
+        raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
     if not same_orbitals(h, s):
         raise MatrixError(
             f"expected H and S of the same atoms and basis, got {len(h.numbers)} atoms in {h.basis.name} and "
@@ -167,3 +168,4 @@ def _check(h: BlockMatrix, s: BlockMatrix) -> None:
     for name, operator in (("H", h), ("S", s)):
         if not np.isfinite(operator.values).all():
             raise MatrixError(f"expected finite values in {name}, got NaN or infinity")
+    return s
