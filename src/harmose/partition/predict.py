@@ -31,6 +31,8 @@ from harmose.partition.work import Work
 
 LARGE = 20_000
 """Pairs of atoms of the largest structure that is predicted as a whole."""
+FEW = 50
+"""Atoms of a structure whose pairs need not be counted."""
 ATOMS_AT_ONCE = 2_000
 
 
@@ -56,12 +58,11 @@ def predict(
     """
     if partition != "auto" and partition != "off" and (isinstance(partition, str) or partition < 1):
         raise ConfigError(f"partition: expected auto, off or a number of pairs, got {partition!r}")
-    whole = partition == "off" or (partition == "auto" and reads_operators(model) and scheduler is None)
-    if whole:
+    by_size = partition == "auto" and scheduler is None
+    if partition == "off" or (by_size and (len(atoms) <= FEW or reads_operators(model))):
         return model.predict(atoms, stage=stage)
     asked = Prediction(model, atoms, memory, stage, partition if isinstance(partition, int) else None)
-    small = partition == "auto" and scheduler is None and asked.graph.n_pairs <= LARGE
-    if small or not asked.graph.n_pairs:
+    if not asked.graph.n_pairs or (by_size and asked.graph.n_pairs <= LARGE):
         return model.predict(atoms, stage=stage)
     if told is not None:
         told(str(asked.plan))
