@@ -105,8 +105,18 @@ def test_weighted_sums_are_those_of_the_kernels(at_once, monkeypatch):
     (scalar, pseudoscalar), *around = edge_kernels(a, b, range(4))
     expected = [np.concatenate([scalar @ weights[0][:, :3], pseudoscalar @ weights[0][:, 3:]], 1)]
     expected += [kernel @ w for kernel, w in zip(around, weights[1:], strict=True)]
-    for found, x in zip(weighted(a, b, weights, 3), expected, strict=True):
+    for found, x in zip(weighted(a, b, weights, 3)[0], expected, strict=True):
         np.testing.assert_allclose(found, x, atol=1e-13)
+
+
+def test_the_other_end_of_an_edge_is_seen_without_looking_from_there():
+    generator, (one, r), b = np.random.default_rng(2), scene(0), Compared(seen(*scene(1)))
+    weights = [generator.normal(size=(EDGES * (2 if m else 1), 7)) for m in range(4)]
+    reversed_edges = Triangles(one.edge, one.third, one.sides[:, [0, 2, 1]], one.axis.conj())
+    found = weighted(seen(one, r), b, weights, 3, both=True)
+    for side, edges in zip(found, (one, reversed_edges), strict=True):
+        for x, expected in zip(side, weighted(seen(edges, r), b, weights, 3)[0], strict=True):
+            np.testing.assert_allclose(x, expected, atol=1e-13)
 
 
 def test_one_order_alone_is_that_of_all_together():

@@ -18,6 +18,8 @@ from harmose.closed_form.triangles import (
     directed_pairs,
     find_triangles,
     from_positions,
+    potentials,
+    potentials_from_the_other_end,
     three_centre,
 )
 from harmose.graph import build_graph
@@ -151,3 +153,11 @@ def test_moments_do_not_depend_on_how_many_triangles_are_in_memory(functions, mo
     whole = functions(found, pairs.distance, 2)
     monkeypatch.setattr("harmose.closed_form.triangles.AT_ONCE", 3)
     np.testing.assert_allclose(functions(found, pairs.distance, 2), whole, atol=1e-13)
+
+
+def test_the_other_end_of_an_edge_is_seen_without_looking_from_there():
+    pairs, found, _ = surroundings(molecule("CH3OH"))
+    n = len(pairs.distance) // 2
+    seen = potentials(found, 2 * n, 3, 2)
+    ahead, back = seen[:, :n], seen[:, n:]
+    np.testing.assert_allclose(potentials_from_the_other_end(ahead, pairs.distance[:n]), back, atol=1e-12)

@@ -20,16 +20,23 @@ from harmose.closed_form.electronic import atom_terms, pair_terms
 from harmose.closed_form.kernel import Compared, Likeness, environments, weighted
 from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
+    N_GAUSSIANS,
     Neighbourhood,
     Surroundings,
     axis_turned_back,
     neighbourhood,
-    pair_features,
     radial_gaussians,
     shared,
     turned_back,
 )
-from harmose.closed_form.triangles import Triangles, from_positions
+from harmose.closed_form.triangles import (
+    Triangles,
+    along_edge,
+    from_positions,
+    potentials,
+    potentials_from_the_other_end,
+    three_centre_weights,
+)
 from harmose.electrons import Electrons
 from harmose.errors import ModelError
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
@@ -79,15 +86,19 @@ class EdgeField:
         """Directed edges (E,) -> slots (E, 2 M + 1, K)."""
         out = np.zeros((len(edges), 2 * len(self.weights) - 1, self.weights[0].shape[1]))
         for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
-            self.add(out[rows], graph, part, graph.triangles(part))
+            self.add([out[rows]], graph, part, graph.triangles(part))
         return out
 
-    def add(self, out: np.ndarray, graph: Surroundings, edges: np.ndarray, triangles: Triangles) -> None:
-        """The same, added to `out` (E, slots, K), of few edges with these triangles."""
+    def add(self, out: list[np.ndarray], graph: Surroundings, edges: np.ndarray, triangles: Triangles) -> None:
+        """The same, added to `out[0]` (E, slots, K), of few edges with these triangles; and to `out[1]`, if there is one, that
+        of the same edges reversed.
+        """
         seen = graph.environments(edges, self.references.likeness, triangles)
-        weights = [w for _, w in self._some]
-        for m, found in enumerate(weighted(seen, self.references.compared, weights, self.n_natural)):
-            _add_order(out, m, self._some[m][0], found)
+        columns, weights = zip(*self._some)
+        sides = weighted(seen, self.references.compared, weights, self.n_natural, both=len(out) == 2)
+        for side, orders in zip(out, sides, strict=True):
+            for m, found in enumerate(orders):
+                _add_order(side, m, columns[m], found)
 
     @cached_property
     def _some(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -104,28 +115,62 @@ class PairRegression:
 
     def values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
         """Directed edges -> layout (E, S, K)."""
-        out = np.zeros((len(edges), n_slots, self.linear[0].shape[1]))
-        width = max(len(self.linear) * len(self.linear[0]), ENVIRONMENT * graph.n_species)
-        for part, rows in in_turn(edges, width):
-            self._add(out[rows], graph, part)
+        return self._values(graph, [edges], n_slots)[0]
+
+    def both_values(self, graph: Surroundings, pairs: np.ndarray, n_slots: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of pairs ahead, and of the pairs reversed."""
+        ahead, back = self._values(graph, [pairs, pairs + graph.n_pairs], n_slots)
+        return ahead, back
+
+    def _values(self, graph: Surroundings, sides: list[np.ndarray], n_slots: int) -> list[np.ndarray]:
+        out = [np.zeros((len(sides[0]), n_slots, self.linear[0].shape[1])) for _ in sides]
+        for _, rows in in_turn(sides[0], ENVIRONMENT * graph.n_species):
+            self._add([x[rows] for x in out], graph, [edges[rows] for edges in sides])
         return out
 
-    def _add(self, out: np.ndarray, graph: Surroundings, edges: np.ndarray) -> None:
-        triangles = graph.triangles(edges) if self.many_body is not None else None
-        # P and H0 say more of the potential than three-centre terms of the structure do.
-        features = pair_features(graph, edges, len(self._some) - 1, None if self.electronic else triangles)
-        for m, (columns, weights) in enumerate(self._some):
-            _add_order(out, m, columns, features[m] @ weights)
-        if self.many_body is not None and triangles is not None:
-            self.many_body.add(out, graph, edges, triangles)
+    def _add(self, out: list[np.ndarray], graph: Surroundings, sides: list[np.ndarray]) -> None:
+        """To the values of some edges, and of the same reversed if there are two sides."""
+        distance = graph.pairs.distance[sides[0]]
+        radial = radial_gaussians(distance) @ self.linear[0][-N_GAUSSIANS:]
+        for x in out:
+            x[:, 0] += radial
+        if self.many_body is not None:
+            triangles = graph.triangles(sides[0])
+            # P and H0 say more of the potential than three-centre terms of the structure do.
+            if not self.electronic:
+                self._add_three_centre(out, graph.n_species, distance, triangles)
+            self.many_body.add(out, graph, sides[0], triangles)
         if self.electronic:
-            terms = pair_terms(graph, known_electrons(graph), edges, len(self.electronic) - 1)
-            for m, weights in self.electronic.items():
-                _add_order(out, m, np.arange(out.shape[2]), terms[m] @ weights)
+            for x, edges in zip(out, sides, strict=True):
+                terms = pair_terms(graph, known_electrons(graph), edges, len(self.electronic) - 1)
+                for m, weights in self.electronic.items():
+                    _add_order(x, m, np.arange(x.shape[2]), terms[m] @ weights)
+
+    def _add_three_centre(
+        self, out: list[np.ndarray], n_species: int, distance: np.ndarray, triangles: Triangles
+    ) -> None:
+        known = self._three_centre(n_species)
+        seen = potentials(triangles, len(distance), n_species, len(known) - 1)
+        along = along_edge(distance)
+        for x in out:
+            for m, (columns, weights) in enumerate(known):
+                mine = seen[0] if m == 0 else seen[2 * m - 1 : 2 * m + 1]
+                found = (mine.reshape(-1, len(weights)) @ weights).reshape(-1, *along.shape, len(columns))
+                _add_order(x, m, columns, np.einsum("seak,ea->sek", found, along).reshape(-1, len(columns)))
+            if x is not out[-1]:
+                seen = potentials_from_the_other_end(seen, distance)
+
+    def _three_centre(self, n_species: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        if "three_centre" not in self._ready:
+            weights = {m: w[: len(w) - (N_GAUSSIANS if m == 0 else 0)] for m, w in self.linear.items()}
+            self._ready["three_centre"] = [
+                (columns, three_centre_weights(w, n_species)) for columns, w in some_columns(weights)
+            ]
+        return self._ready["three_centre"]
 
     @cached_property
-    def _some(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return some_columns(self.linear)
+    def _ready(self) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+        return {}
 
 
 def some_columns(weights: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -290,7 +335,7 @@ class Baseline:
         if not is_symmetric(kind, len(self.space.elements)):
             return fit.values(graph, pairs, layout.n_slots)
         column, sign = layout.reversal
-        ahead, back = np.split(fit.values(graph, np.concatenate([pairs, pairs + graph.n_pairs]), layout.n_slots), 2)
+        ahead, back = fit.both_values(graph, pairs, layout.n_slots)
         return (ahead + sign * back[..., column]) / 2
 
     def _species(self, species: int) -> AtomRegression:

@@ -13,21 +13,26 @@ A regression with it is a function of bodies up to power + 2, covariant under O(
 trigonometric polynomial and the sum over `angles` is exact for it. It is the kernel of smooth overlaps of atomic positions
 (Bartok, Kondor and Csanyi, Phys. Rev. B 87, 184115 (2013); covariant: Grisafi, Wilkins, Csanyi and Ceriotti, Phys. Rev.
 Lett. 120, 036002 (2018)), with an edge in place of an atom and O(2) in place of O(3).
+
+An edge seen from its other end has the same c_m with the two distances of each cell exchanged, and turned over (complex
+conjugates). Overlaps of what is even and of what is odd under the exchange, added and subtracted, are those of both.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from harmose.closed_form.triangles import Triangles, cells
+from harmose.closed_form.triangles import Triangles, cells, exchanged_cells
 
 ORDERS = 4
 """Largest m of c_m."""
 DAMPING = 0.5
 """w_m = DAMPING^m: less weight for detail in the azimuth."""
-AT_ONCE = 200_000
-"""Numbers of k(a) in memory: few enough for a processor's cache."""
+AT_ONCE = 1_600
+"""Edges times references in memory together: few enough for a processor's cache."""
 NEGLIGIBLE = 1e-10
 """Of the largest combination of cells among reference edges; smaller ones are rounding."""
 
@@ -69,33 +74,71 @@ def environments(triangles: Triangles, distance: np.ndarray, n_species: int, lik
     """Of edges (E,) with these lengths; triangles numbered by them."""
     doublets = cells(triangles, len(distance), n_species, likeness.fade, ORDERS)
     order = (np.arange(2 * ORDERS + 1) + 1) // 2
-    doublets *= np.sqrt(DAMPING**order * np.where(order, 2, 1))[:, None, None]
-    size = np.einsum("meq,meq->e", doublets, doublets)
+    weight = DAMPING**order * np.where(order, 2, 1)
+    size = weight @ np.einsum("meq,meq->me", doublets, doublets)
     # An edge whose last neighbour goes away loses this term of its regression smoothly.
-    doublets /= np.sqrt(size + 1e-6)[:, None]
+    doublets *= np.sqrt(weight[:, None] / (size + 1e-6))[:, :, None]
     return Environments(doublets, distance, likeness)
 
 
 class Compared:
-    """Reference edges, made ready for kernels with others: in the few combinations of cells in which they differ.
-
-    What another edge has beside these has no overlap with any of them.
-    """
+    """Reference edges, made ready for kernels with others."""
 
     def __init__(self, references: Environments) -> None:
-        self.distance = references.distance
-        scalar, around = _by_order(references.doublets)
+        self.distance, self._doublets = references.distance, references.doublets
+
+    @cached_property
+    def whole(self) -> "_Compared":
+        return _Compared.of(self._doublets)
+
+    @cached_property
+    def halves(self) -> "tuple[_Compared, _Compared]":
+        """What is even and what is odd under the exchange of an edge's ends."""
+        turned = self._doublets[:, :, exchanged_cells(self._doublets.shape[2])]
+        return _Compared.of((self._doublets + turned) / 2), _Compared.of((self._doublets - turned) / 2)
+
+    def coefficients(self, a: Environments, out: np.ndarray) -> None:
+        """The Fourier coefficients of k(a), cosines and then sines: (F, 2 ORDERS + 1, A, R).
+
+        F = 2: straight, and mirrored with -a in place of a. F = 4: then those of the edges seen from their other ends,
+        mirrored first.
+        """
+        if len(out) == 2:
+            self.whole.coefficients(a, out)
+            return
+        even, odd = self.halves
+        even.coefficients(a, out[:2])
+        other = np.empty_like(out[:2])
+        odd.coefficients(a, other)
+        np.subtract(out[:2], other, out=out[2:])
+        out[:2] += other
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Doublets of edges in the few combinations of cells in which they differ: what another edge has beside these has no
+    overlap with any of them. basis (m, Q, r), scalar (r, R), around (m - 1, r, 2R)."""
+
+    basis: np.ndarray
+    scalar: np.ndarray
+    around: np.ndarray
+
+    @staticmethod
+    def of(doublets: np.ndarray) -> "_Compared":
+        scalar, around = _by_order(doublets)
         _, size, basis = np.linalg.svd(np.concatenate([scalar, np.zeros_like(scalar)], 1), full_matrices=False)
         _, sizes, bases = np.linalg.svd(around, full_matrices=False)
         size, basis = np.concatenate([size, sizes]), np.concatenate([basis, bases])
         rank = max(int((size > NEGLIGIBLE * max(size.max(initial=0.0), 1e-300)).sum(1).max(initial=0)), 1)
-        self.basis = np.ascontiguousarray(basis[:, :rank].swapaxes(1, 2))  # (m, Q, r)
-        self.scalar = np.ascontiguousarray((scalar[0] @ self.basis[0]).T)  # (r, R)
-        self.around = np.ascontiguousarray((around @ self.basis[1:]).swapaxes(1, 2))  # (m - 1, r, 2R)
+        basis = np.ascontiguousarray(basis[:, :rank].swapaxes(1, 2))
+        return _Compared(
+            basis,
+            np.ascontiguousarray((scalar[0] @ basis[0]).T),
+            np.ascontiguousarray((around @ basis[1:]).swapaxes(1, 2)),
+        )
 
-    def overlaps(self, a: Environments, out: np.ndarray) -> None:
-        """The Fourier coefficients of k(a), cosines and then sines, straight and mirrored: (2, 2 ORDERS + 1, A, R)."""
-        n_a, n_b = len(a.distance), len(self.distance)
+    def coefficients(self, a: Environments, out: np.ndarray) -> None:
+        n_a, n_b = len(a.distance), self.scalar.shape[1]
         scalar, around = _by_order(a.doublets)
         np.matmul(scalar[0] @ self.basis[0], self.scalar, out=out[0, 0])
         out[1, 0] = out[0, 0]
@@ -106,7 +149,6 @@ class Compared:
         np.subtract(rr, ii, out=even_mirrored)
         np.subtract(ri, ir, out=odd)
         np.add(ri, ir, out=odd_mirrored)
-        np.negative(odd_mirrored, out=odd_mirrored)
 
 
 def _by_order(doublets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,65 +157,111 @@ def _by_order(doublets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def edge_kernels(a: Environments, b: Compared, orders: Sequence[int]) -> list[np.ndarray]:
-    """`K_M` of these orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise (2A, 2B),
-    between the even halves of doublets, followed by the odd ones.
+    """`K_M` of these ascending orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise
+    (2A, 2B), between the even halves of doublets, followed by the odd ones.
     """
     n_a, n_b = len(a.distance), len(b.distance)
-    out = [np.empty((2, n_a, 2, n_b) if m else (2, n_a, 1, n_b)) for m in orders]
-    for rows, (plus, minus) in _projections(a, b, orders):
-        for k, m in enumerate(orders):
-            if m == 0:
-                out[k][0, rows, 0], out[k][1, rows, 0] = plus[k, 0], minus[k, 0]
-                continue
-            out[k][:, rows, 0] = plus[k]
-            np.negative(minus[k, 1], out=out[k][0, rows, 1])
-            out[k][1, rows, 1] = minus[k, 0]
-    return [x.reshape(2 * n_a, 2 * n_b) if m else x[:, :, 0] for m, x in zip(orders, out, strict=True)]
+    out = [np.empty((2, n_a, 2, n_b)) if m else np.empty((2, n_a, n_b)) for m in orders]
+    for rows, (kernels,) in _kernels(a, b, orders, both=False):
+        for x, kernel in zip(out, kernels.of(orders), strict=True):
+            x[:, rows] = kernel
+    return [x.reshape(2 * n_a, 2 * n_b) if m else x for m, x in zip(orders, out, strict=True)]
 
 
-def weighted(a: Environments, b: Compared, weights: Sequence[np.ndarray], n_scalars: int) -> list[np.ndarray]:
+def weighted(
+    a: Environments, b: Compared, weights: Sequence[np.ndarray], n_scalars: int, both: bool = False
+) -> list[list[np.ndarray]]:
     """Sums over references, `K_M @ weights[M]` of `edge_kernels`: weights (B, K) at M = 0, else (2B, K) -> (A, K), (2A, K).
 
-    At M = 0 the first `n_scalars` columns are of scalars, the others of pseudoscalars.
+    At M = 0 the first `n_scalars` columns are of scalars, the others of pseudoscalars. Of the edges as they are, and if
+    `both` of the same seen from their other ends.
     """
-    n_a, n_b = len(a.distance), len(b.distance)
-    out = [np.empty((n_a, weights[0].shape[1])), *(np.empty((2, n_a, w.shape[1])) for w in weights[1:])]
+    n_a, orders = len(a.distance), range(len(weights))
+    out = [
+        [np.empty((2, n_a, w.shape[1]) if m else (n_a, w.shape[1])) for m, w in enumerate(weights)]
+        for _ in range(1 + both)
+    ]
     scalars, others = slice(None, n_scalars), slice(n_scalars, None)
-    for rows, (plus, minus) in _projections(a, b, range(len(weights))):
-        out[0][rows, scalars] = plus[0, 0] @ weights[0][:, scalars]
-        out[0][rows, others] = minus[0, 0] @ weights[0][:, others]
-        for m in range(1, len(weights)):
-            out[m][:, rows] = plus[m] @ weights[m][:n_b]
-            odd = minus[m] @ weights[m][n_b:]
-            out[m][0, rows] -= odd[1]
-            out[m][1, rows] += odd[0]
-    return [out[0], *(x.reshape(2 * n_a, -1) for x in out[1:])]
+    for rows, sides in _kernels(a, b, orders, both):
+        for found, kernels in zip(out, sides, strict=True):
+            found[0][rows, scalars] = kernels.scalar[0] @ weights[0][:, scalars]
+            found[0][rows, others] = kernels.scalar[1] @ weights[0][:, others]
+            for m, kernel in enumerate(kernels.around, 1):
+                n = kernel.shape[1]
+                found[m][:, rows] = (kernel.reshape(2 * n, -1) @ weights[m]).reshape(2, n, -1)
+    return [[found[0], *(x.reshape(2 * n_a, -1) for x in found[1:])] for found in out]
 
 
-def _projections(a: Environments, b: Compared, orders: Sequence[int]) -> Iterator[tuple[slice, np.ndarray]]:
-    """For some of the edges at a time, of the complex maps `y = K c + K' c*` in `K_M` the sum and the difference of K and
-    K', real and imaginary parts: (2, orders, 2, edges, B).
-    """
-    likeness, n_b, n_angles = a.likeness, len(b.distance), a.likeness.power * ORDERS + max(orders) + 1
+class _Kernels(NamedTuple):
+    """`K_0` of scalars and of pseudoscalars (2, A, B); the others, even and odd halves by even and odd halves,
+    (orders, 2, A, 2, B)."""
+
+    scalar: np.ndarray
+    around: np.ndarray
+
+    def of(self, orders: Sequence[int]) -> list[np.ndarray]:
+        return [*([self.scalar] if 0 in orders else []), *self.around]
+
+
+def _kernels(a: Environments, b: Compared, orders: Sequence[int], both: bool) -> Iterator[tuple[slice, list[_Kernels]]]:
+    """Kernels of some of the edges at a time, as they are and, if `both`, seen from their other ends."""
+    n_a, n_b, likeness = len(a.distance), len(b.distance), a.likeness
+    there, back = _transforms(likeness.power, tuple(orders))
+    step = min(max(AT_ONCE // max(n_b, 1), 1), max(n_a, 1))
+    n_kinds, n_around = 4 if both else 2, sum(m > 0 for m in orders)
+    room = [np.empty(n_kinds * rows * step * n_b) for rows in (len(there.T), len(there), len(back))]
+    rooms = [(np.empty(2 * step * n_b), np.empty(4 * n_around * step * n_b)) for _ in range(1 + both)]
+    for start in range(0, n_a, step):
+        part = a[start : start + step]
+        n = len(part.distance)
+        size, shape = n * n_b, (n_kinds, -1, n * n_b)
+        coefficients, k, found = (x[: len(x) // (step * n_b) * size].reshape(shape) for x in room)
+        b.coefficients(part, coefficients.reshape(n_kinds, -1, n, n_b))
+        np.matmul(back, _power(np.matmul(there, coefficients, out=k), likeness.power), out=found)
+        found *= _alike(part, b.distance).ravel()
+        found = found.reshape(n_kinds, -1, n, n_b)
+        sides = [(found[0], found[1])] + ([(found[3], found[2])] if both else [])
+        places = [
+            (x[: 2 * size].reshape(2, n, n_b), y[: 4 * n_around * size].reshape(-1, 2, n, 2, n_b)) for x, y in rooms
+        ]
+        yield (
+            slice(start, start + n),
+            [_combined(*side, _Kernels(*place)) for side, place in zip(sides, places, strict=True)],
+        )
+
+
+def _combined(straight: np.ndarray, mirrored: np.ndarray, out: _Kernels) -> _Kernels:
+    """From projections (cosines and then sines, A, B) of the powers of k(a), and of the mirror image's with -a for a."""
+    n = len(out.around)
+    first, last = len(straight) - n, slice(len(straight) - n, None)
+    cos, sin = (straight[first - n : first], straight[last]), (mirrored[first - n : first], mirrored[last])
+    if first > n:
+        np.add(straight[0], mirrored[0], out=out.scalar[0])
+        np.subtract(straight[0], mirrored[0], out=out.scalar[1])
+    (even, odd), (even_mirrored, odd_mirrored) = cos, sin
+    np.add(even, even_mirrored, out=out.around[:, 0, :, 0])
+    np.add(odd, odd_mirrored, out=out.around[:, 0, :, 1])
+    np.subtract(odd_mirrored, odd, out=out.around[:, 1, :, 0])
+    np.subtract(even, even_mirrored, out=out.around[:, 1, :, 1])
+    return out
+
+
+def _alike(a: Environments, distance: np.ndarray) -> np.ndarray:
+    """What lengths make of a kernel: (A, B)."""
+    r, likeness = a.distance[:, None], a.likeness
+    return np.exp(-((r - distance) ** 2) / (2 * likeness.spread**2) - (r + distance - 2.2) / likeness.reach)
+
+
+@lru_cache(maxsize=32)
+def _transforms(power: int, orders: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """From Fourier coefficients to angles, and from powers at these to projections on cosines and sines, halved."""
+    n_angles = power * ORDERS + max(orders) + 1
     angles = 2 * np.pi * np.arange(n_angles) / n_angles
     m = np.arange(ORDERS + 1)
     there = np.concatenate([np.cos(angles[:, None] * m), np.sin(angles[:, None] * m[1:])], 1)
     turns = np.array(orders)[:, None] * angles
-    back = np.stack([np.cos(turns), -np.sin(turns)], 1).reshape(-1, n_angles) / (2 * n_angles)
-    step = max(AT_ONCE // max(n_b * n_angles, 1), 1)
-    space = [np.empty((2, n, min(step, len(a.distance)), n_b)) for n in (len(there.T), n_angles, len(back), len(back))]
-    for start in range(0, len(a.distance), step):
-        part = a[start : start + step]
-        n = len(part.distance)
-        overlaps, k, powers, both = [x[:, :, :n].reshape(2, -1, n * n_b) for x in space]
-        alike = np.exp(-((part.distance[:, None] - b.distance) ** 2) / (2 * likeness.spread**2))
-        alike *= np.exp(-(part.distance[:, None] + b.distance - 2.2) / likeness.reach)
-        b.overlaps(part, overlaps.reshape(2, -1, n, n_b))
-        np.matmul(back, _power(np.matmul(there, overlaps, out=k), likeness.power), out=powers)
-        np.add(powers[0], powers[1], out=both[0])
-        np.subtract(powers[0], powers[1], out=both[1])
-        both *= alike.ravel()
-        yield slice(start, start + n), both.reshape(2, len(orders), 2, n, n_b)
+    back = np.concatenate([np.cos(turns), np.sin(turns[np.array(orders) > 0])]) / (2 * n_angles)
+    return there, back
 
 
 def _power(k: np.ndarray, power: int) -> np.ndarray:

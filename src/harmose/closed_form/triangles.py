@@ -28,7 +28,7 @@ CELL = 0.5
 GRID = np.arange(0.6, 5.0, CELL)
 """Angstrom: their centres in r_ik and in r_jk."""
 
-AT_ONCE = 5_000
+AT_ONCE = 2_000
 """Triangles whose functions are in memory together: few enough for a processor's cache."""
 
 Functions = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -133,11 +133,37 @@ def three_centre(triangles: Triangles, distance: np.ndarray, n_species: int, ord
     of rho (Boys' product theorem), so that the potential of the superposed atoms lies in their span, but for its tails.
     a is in `ALONG`, b and c in `ASIDE` and not both 0, p is 0 or 1: 192 functions for each species of atom k.
     """
-    seen = moments(triangles, len(distance), n_species, _two_centre, orders)[..., 1:]
-    along = np.exp(-(distance[:, None] ** 2) * ALONG)
+    seen = potentials(triangles, len(distance), n_species, orders)[..., 1:]
     # the functions come out by a, then b and c, then p
-    out = along[:, None, :, None, None] * seen.swapaxes(-1, -2)[:, :, :, None]
+    out = along_edge(distance)[:, None, :, None, None] * seen.swapaxes(-1, -2)[:, :, :, None]
     return out.reshape(2 * orders + 1, len(distance), -1)
+
+
+def along_edge(distance: np.ndarray) -> np.ndarray:
+    """`exp(-a r_ij^2)`: (E, A)."""
+    return np.exp(-(distance[:, None] ** 2) * ALONG)
+
+
+def potentials(triangles: Triangles, n_edges: int, n_species: int, orders: int) -> np.ndarray:
+    """`three_centre` without its factors in r_ij, and with b = c = 0, first: (2 orders + 1, E, n_species, 2, B^2), by p."""
+    return moments(triangles, n_edges, n_species, _two_centre, orders)
+
+
+def potentials_from_the_other_end(seen: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """`potentials` of edges of these lengths (E,), seen from their other ends: turned over, b for c and r_ij - z for z."""
+    n = len(ASIDE)
+    out = seen.reshape(*seen.shape[:-1], n, n).swapaxes(-1, -2).reshape(seen.shape)
+    out[..., 1, :] = distance[:, None, None] * out[..., 0, :] - out[..., 1, :]
+    out[2::2] *= -1
+    return out
+
+
+def three_centre_weights(weights: np.ndarray, n_species: int) -> np.ndarray:
+    """Weights of `three_centre` (F, K) as those of `potentials` for each of the factors in r_ij: (.., A K)."""
+    n, width = len(ASIDE) ** 2, weights.shape[1]
+    out = np.zeros((n_species, 2, n, len(ALONG), width))
+    out[:, :, 1:] = weights.reshape(n_species, len(ALONG), n - 1, 2, width).transpose(0, 3, 2, 1, 4)
+    return out.reshape(2 * n_species * n, -1)
 
 
 def _two_centre(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,9 +180,21 @@ def cells(triangles: Triangles, n_edges: int, n_species: int, fade: float, order
         b, c = np.exp(-((sides[1:, ..., None] - GRID) ** 2) / (2 * CELL**2))
         return (np.exp(-(sides[1] + sides[2]) / fade) * _cut(sides))[None], _products(b, c)
 
-    inside = np.flatnonzero(np.abs(GRID[:, None] - GRID) < 3.0)
     seen = moments(triangles, n_edges, n_species, gaussians, orders)
-    return seen[..., inside].reshape(2 * orders + 1, n_edges, -1)
+    return seen[..., _inside()].reshape(2 * orders + 1, n_edges, -1)
+
+
+def exchanged_cells(n: int) -> np.ndarray:
+    """Of the `n` cells of all species, those in which r_ik and r_jk are exchanged (n,)."""
+    inside = _inside()
+    first, second = np.divmod(inside, len(GRID))
+    turned = np.searchsorted(inside, second * len(GRID) + first)
+    return (np.arange(0, n, len(inside))[:, None] + turned).ravel()
+
+
+def _inside() -> np.ndarray:
+    """Cells that an atom can be in."""
+    return np.flatnonzero(np.abs(GRID[:, None] - GRID) < 3.0)
 
 
 def _products(b: np.ndarray, c: np.ndarray) -> np.ndarray:
