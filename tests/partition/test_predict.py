@@ -76,6 +76,16 @@ def test_unlike_the_training_set_is_said(model):
         predict(model, bilayer + upper, 500, stage="stage1")
 
 
+def test_the_level_of_large_structures_is_not_looked_for(sheet, whole, monkeypatch):
+    solved, told = harmose.load("graphene-pbe-dzvp"), []
+    monkeypatch.setattr("harmose.partition.predict.LARGEST_LEVEL", 18 * 13 - 1)
+    found = predict(solved, sheet, 300, told=told.append)
+    assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
+    assert "not from the Fermi level" in told[1]
+    monkeypatch.setattr("harmose.partition.predict.LARGEST_LEVEL", 18 * 13)
+    assert np.abs(predict(solved, sheet, 300).values - solved.predict(sheet).values).max() < TOLERANCE
+
+
 def test_small_structures_are_predicted_as_a_whole(model, sheet, whole, monkeypatch):
     monkeypatch.setattr(Prediction, "run", None)
     assert len(whole["full"].pairs) < LARGE

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 import psutil
+import torch
 
 from harmose.basis import BasisSet
 from harmose.errors import ConfigError
 from harmose.graph import Graph
 from harmose.partition.work import Work
 
-PAIRS_PER_PART = 4_000
+PAIRS_PER_PART = 2_000
 """Fewer and calls of operators count; more and what is in flight falls out of the caches."""
 FEWEST_PAIRS = 250
 USABLE = 0.8
@@ -88,7 +89,7 @@ def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = N
             atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.unnatural_channels),
             edges=float(8 * width * n_pairs) if len(work.rounds) > 1 else 0.0,
             blocks=float(size) * work.space.spin.n_components * work.space.spin.dtype.itemsize,
-            in_flight=8 * IN_FLIGHT * widest * per_part + OVERHEAD,
+            in_flight=8 * IN_FLIGHT * widest * per_part * torch.get_num_threads() + OVERHEAD,
             maps_features=maps_features,
             maps_blocks=maps_blocks,
         )

@@ -31,6 +31,8 @@ from harmose.partition.work import Work
 
 LARGE = 20_000
 """Pairs of atoms of the largest structure that is predicted as a whole."""
+LARGEST_LEVEL = 4_000
+"""Orbitals of the largest structure whose Fermi level is found for the sake of a common zero of energy."""
 FEW = 50
 """Atoms of a structure whose pairs need not be counted."""
 ATOMS_AT_ONCE = 2_000
@@ -51,7 +53,8 @@ def predict(
     `partition`: pairs in each part; "auto": parts for structures of more than `LARGE` pairs; "off": the whole at once. What
     does not fit goes to files in `folder` (default: that for temporary files): features of edges between rounds, and the
     blocks themselves, whose values are then mapped from a file that lasts as long as they do. `scheduler`: the address of a
-    Dask scheduler, whose workers share the parts. `told` the plan, in a line, before it begins.
+    Dask scheduler, whose workers share the parts. `told` the plan, in a line, before it begins. With more than
+    `LARGEST_LEVEL` orbitals a model of gauge "solved" leaves H in its labels' zero of energy: the Fermi level costs more than H.
 
     Raises `ModelError` for parts with a model that reads H0, S or the electrons of H0, `ConfigError` for a memory that cannot
     do, and as `Model.predict`.
@@ -66,6 +69,10 @@ def predict(
         return model.predict(atoms, stage=stage)
     if told is not None:
         told(str(asked.plan))
+        if not asked.finds_level:
+            told(
+                "energies count from the zero of the model's labels, not from the Fermi level, which `harmose dos` finds"
+            )
     return asked.run(scheduler, folder)
 
 
@@ -124,7 +131,13 @@ class Prediction:
             blocks.put_onsite(chosen, self.work.onsite(stage1, atoms if self.work.full else None, chosen))
         novelty = [self.work.baseline.novelty_of(self.work.surroundings, chosen) for chosen in self._some_atoms()]
         self.model.warn_outside(np.concatenate(novelty), rigidity, stacklevel=4)
-        return self.model.completed([blocks.matrix()], [self.atoms], [None])[0]
+        h = blocks.matrix()
+        return self.model.completed([h], [self.atoms], [None])[0] if self.finds_level else h
+
+    @property
+    def finds_level(self) -> bool:
+        """Whether H is moved to its own Fermi level, or whatever else the model's card says, as `Model.predict` does."""
+        return self.model.card.gauge != "solved" or self._like().n_orbitals <= LARGEST_LEVEL
 
     def _like(self) -> BlockMatrix:
         """Without values: none are in memory, though they have the right shape."""

@@ -1,6 +1,8 @@
 """Who works on the parts: this process, or the workers of a Dask scheduler. Features of edges stay where they were made."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,17 +28,31 @@ class Runner(Protocol):
 
 
 class Here:
-    """This process, part after part; features of edges in memory or in files of `folder`."""
+    """This process, as many parts at a time as PyTorch has threads; features of edges in memory or in files of `folder`."""
 
     def __init__(self, work: Work, parts: Sequence[Part], folder: Path | None) -> None:
         self.work, self.parts, self.folder = work, parts, folder
         self._edges: list[EdgeFeatures | None] = [None] * len(parts)
+        _ = work.surroundings  # made once, not by every thread
 
     def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
-        for n, part in enumerate(self.parts):
-            answer = self.work.run(k, part, of_part(atoms, part), self._take(n, k))
+        def work(n: int) -> Answer:
+            answer = self.work.run(k, self.parts[n], of_part(atoms, self.parts[n]), self._take(n, k))
             self._keep(n, answer.edges)
-            yield part, answer._replace(edges=None)
+            return answer._replace(edges=None)
+
+        with one_thread_each() as n_workers, ThreadPoolExecutor(n_workers) as pool:
+            running: deque[tuple[int, Future[Answer]]] = deque()
+            for n in range(len(self.parts)):
+                running.append((n, pool.submit(work, n)))
+                if len(running) > n_workers:  # no further ahead: answers are large
+                    yield self._next(running)
+            while running:
+                yield self._next(running)
+
+    def _next(self, running: "deque[tuple[int, Future[Answer]]]") -> tuple[Part, Answer]:
+        n, future = running.popleft()
+        return self.parts[n], future.result()
 
     def _take(self, n: int, k: int) -> EdgeFeatures | None:
         if self.folder is None or k == 0:
@@ -52,6 +68,20 @@ class Here:
     def _file(self, n: int) -> Path:
         assert self.folder is not None
         return self.folder / f"{n}.safetensors"
+
+
+@contextmanager
+def one_thread_each() -> Iterator[int]:
+    """PyTorch's number of threads, which are those of the caller meanwhile: each operation has one.
+
+    Much of a part's work is in small operations, which threads of their own do not help.
+    """
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield n
+    finally:
+        torch.set_num_threads(n)
 
 
 class OnDask:
