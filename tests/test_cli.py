@@ -10,7 +10,7 @@ from harmose.cli import main
 from harmose.data.store import Store
 from harmose.files import read, write
 
-COMMANDS = ["demo", "label", "train", "evaluate", "predict", "orbitals", "scf", "version", "data"]
+COMMANDS = ["demo", "label", "train", "evaluate", "predict", "orbitals", "scf", "bench", "version", "data"]
 
 
 @pytest.fixture(autouse=True)

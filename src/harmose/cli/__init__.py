@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from harmose.cli import convert, data, models, periodic, scf, trust, work
+from harmose.cli import bench, convert, data, models, periodic, scf, trust, work
 from harmose.cli.options import examples
 from harmose.errors import HarmoseError, OutsideDomain
 
@@ -69,6 +69,9 @@ app.command(
 app.command(
     epilog=examples("harmose scf runs/water new.xyz", "harmose scf runs/water new.xyz --guesses all --no-diis")
 )(scf.scf)
+app.command(
+    epilog=examples("harmose bench --quick", "harmose bench --out bench", "harmose bench --systems bilayer-9 --against none")
+)(bench.bench)
 app.command(epilog=examples("harmose version"))(work.version)
 
 # Typer has brought its own copy of click since 0.25: take the class from it, whichever it is.

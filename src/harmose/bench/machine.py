@@ -1,0 +1,75 @@
+"""What the machine can do: products of matrices and the memory's bandwidth, measured; and the versions that matter."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch.utils.benchmark import Timer, timer
+
+from harmose.bench.timing import threads
+
+GEMM = 1024
+"""Rows of the square matrices that are multiplied."""
+SIZES = {"cache": 3 * 2**17, "memory": 3 * 2**25}
+"""Bytes of the triad's three arrays: within a core's own cache, and beyond all that cores share."""
+PACKAGES = ("torch", "e3nn", "numpy", "scipy", "pyscf", "vesin")
+
+
+def machine(n_threads: int, device: str) -> dict:
+    """As JSON values: names, versions, Gflop/s and GB/s on one thread, on `n_threads` and on all cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    speeds = {}
+    for n in sorted({1, n_threads, cores}):
+        with threads(n):
+            speeds[str(n)] = {
+                "gemm_float32": gemm(torch.float32, n),
+                "gemm_float64": gemm(torch.float64, n),
+                **{f"triad_{name}": triad(size, n) for name, size in SIZES.items()},
+            }
+    return {
+        "processor": processor(),
+        "cores": cores,
+        "device": device,
+        "accelerator": torch.cuda.get_device_name() if device == "cuda" else None,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "load_before": os.getloadavg()[0],
+        "speeds": speeds,
+    }
+
+
+def processor() -> str:
+    """Its name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def best_time(work: Callable[[], object], n_threads: int = 1, seconds: float = 0.1) -> float:
+    """Seconds of the fastest of some runs: what the machine does when nothing disturbs it.
+
+    Of one thread on a processor, its processor time: others may share the machine.
+    """
+    clock = time.process_time if n_threads == 1 and not torch.cuda.is_available() else timer
+    timed = Timer("work()", timer=clock, globals={"work": work}, num_threads=n_threads)
+    return min(timed.blocked_autorange(min_run_time=seconds).times)
+
+
+def gemm(dtype: torch.dtype, n_threads: int = 1, n: int = GEMM) -> float:
+    """Gflop/s of a product of square matrices, on the processor."""
+    a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
+    out = torch.empty_like(a)
+    return 2 * n**3 / best_time(lambda: torch.mm(a, b, out=out), n_threads) / 1e9
+
+
+def triad(n_bytes: int, n_threads: int = 1) -> float:
+    """GB/s of a = b + s c (STREAM counts two reads and one write), with three arrays of together `n_bytes`."""
+    a, b, c = (torch.full((max(n_bytes // 12, 1),), float(k)) for k in range(3))
+    return 12 * len(a) / best_time(lambda: torch.add(b, c, alpha=3.0, out=a), n_threads) / 1e9

@@ -1,0 +1,144 @@
+"""Pictures of a bench: time, edges per second and memory against atoms."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, dress, legend, log_ticks, new_figure
+
+Content = Mapping[str, Any]
+
+CRYSTALS = ("graphene", "bilayer")
+"""Their points are joined, and have a slope; molecules are points."""
+MARKERS = {"water": "s", "ethanol": "D", "butane": "D"}
+
+
+def times(content: Content) -> Figure | None:
+    """Of a prediction, a training step, and of the others' training step."""
+    series = [
+        ("prediction, H", FULL, _points(content, _blocks_seconds)),
+        ("training step, stage 1", STAGE1, _points(content, _seconds("step stage1"))),
+        ("training step, both stages", DFT, _points(content, _seconds("step joint"))),
+        *(
+            (f"training step, {by}", color, _points(content, _seconds("step stage1", by)))
+            for by, color in (("e3nn", FAINT), ("DeePTB", "#b8c0cc"))
+        ),
+    ]
+    return _drawn(series, "time, ms", "Time against size", 1e3)
+
+
+def speeds(content: Content) -> Figure | None:
+    """Directed edges per second."""
+    series = [
+        ("prediction, H", FULL, _points(content, _speed("blocks"))),
+        ("network alone", DFT, _points(content, _speed("network"))),
+        ("training step, stage 1", STAGE1, _points(content, _speed("step stage1"))),
+        ("training step, e3nn", FAINT, _points(content, _speed("step stage1", "e3nn"))),
+    ]
+    return _drawn(series, "directed edges per second", "Speed against size", 1.0, slopes=False)
+
+
+def memory(content: Content) -> Figure | None:
+    """Peak above what the loaded model takes."""
+    if not content["memory"]:
+        return None
+    series = []
+    for work, title, color in (("predict", "prediction", FULL), ("train", "training, both stages", STAGE1)):
+        found = {
+            m["system"]: (m["atoms"], max(m["peak"] - m["before"], 0.1)) for m in content["memory"] if m["work"] == work
+        }
+        series.append((title, color, found))
+    return _drawn(series, "memory above the loaded model, MB", "Memory against size", 1.0)
+
+
+PICTURES: dict[str, tuple[str, Callable[[Content], Figure | None]]] = {
+    "time": ("Time against atoms", times),
+    "speed": ("Edges per second against atoms", speeds),
+    "memory": ("Memory against atoms", memory),
+}
+"""File, alternative text, how it is drawn."""
+
+Points = dict[str, tuple[int, float]]
+"""Of systems: atoms and a value."""
+
+
+def _rows(content: Content, system: str, by: str) -> dict[str, float]:
+    found = [r for r in content["rows"] if r["system"] == system and r["by"] == by]
+    out = {r["what"]: r["timing"]["cpu"]["median"] for r in found}
+    if found:
+        out["edges"] = found[0]["edges"]
+    return out
+
+
+def _seconds(what: str, by: str = "harmose") -> Callable[[Content, str], float | None]:
+    return lambda content, system: _rows(content, system, by).get(what)
+
+
+def _blocks_seconds(content: Content, system: str) -> float | None:
+    """All parts of a prediction but the Fermi level, which only some crystals have."""
+    rows = _rows(content, system, "harmose")
+    parts = [rows[p] for p in ("graph", "frames", "stage1", "stage2", "closed form", "blocks") if p in rows]
+    return sum(parts) if parts else None
+
+
+def _speed(what: str, by: str = "harmose") -> Callable[[Content, str], float | None]:
+    def value(content: Content, system: str) -> float | None:
+        rows = _rows(content, system, by)
+        if what == "blocks":
+            seconds = _blocks_seconds(content, system)
+        elif what == "network":
+            seconds = rows.get("stage1", 0.0) + rows.get("stage2", 0.0)
+        else:
+            seconds = rows.get(what)
+        return rows["edges"] / seconds if seconds else None
+
+    return value
+
+
+def _points(content: Content, value: Callable[[Content, str], float | None]) -> Points:
+    out = {}
+    for row in content["rows"]:
+        found = value(content, row["system"])
+        if found is not None:
+            out[row["system"]] = (row["atoms"], found)
+    return out
+
+
+def _drawn(
+    series: Sequence[tuple[str, str, Points]], y: str, title: str, unit: float, slopes: bool = True
+) -> Figure | None:
+    series = [s for s in series if s[2]]
+    if not series:
+        return None
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for label, color, points in series:
+        _draw(axes, label, color, points, unit, slopes)
+    dress(axes, "atoms", y, title)
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        low, high = limits
+        (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(low / 1.15, high * 1.15)
+        log_ticks(axis)
+    legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _draw(axes: Axes, label: str, color: str, points: Points, unit: float, slopes: bool) -> None:
+    crystals = sorted(p for name, p in points.items() if name.startswith(CRYSTALS))
+    if len(crystals) > 1:
+        atoms, values = np.array(crystals).T
+        if slopes:
+            exponent = np.polyfit(np.log(atoms), np.log(values), 1)[0]
+            label = f"{label}: atoms^{exponent:.2f}"
+        axes.plot(atoms, unit * values, color=color, linewidth=1.4, marker="o", markersize=4.5, label=label)
+        label = "_"
+    for name, (n, value) in points.items():
+        if len(crystals) < 2 or not name.startswith(CRYSTALS):
+            marker = MARKERS.get(name.split("-")[0], "o")
+            axes.plot([n], [unit * value], color=color, marker=marker, markersize=4.5, linestyle="none", label=label)
+            label = "_"

@@ -1,0 +1,69 @@
+"""A prediction taken apart: what `Model.predict` does, with a stopwatch between its steps."""
+
+from collections.abc import Sequence
+
+import torch
+from ase import Atoms
+
+from harmose.bench.timing import Patience, Stopwatch, Timing, measure
+from harmose.blocks import BlockMatrix
+from harmose.data.dataset import restore
+from harmose.model import Model, Request
+from harmose.nn.model import add
+from harmose.targets import to_matrix
+
+PARTS = {
+    "graph": "neighbour list, graph",
+    "frames": "frames of the edges",
+    "stage1": "network, stage 1",
+    "stage2": "network, stage 2",
+    "closed form": "closed form",
+    "blocks": "blocks",
+    "level": "Fermi level or H0",
+}
+"""In the order of work; titles for tables."""
+
+
+def predicted(
+    model: Model,
+    structures: Sequence[Atoms],
+    priors: Sequence[BlockMatrix | None],
+    watch: Stopwatch,
+    level: bool = True,
+) -> list[BlockMatrix]:
+    """`model.predict_many(structures, priors)`, bit for bit; without `level` a model that finds the Fermi level leaves it out."""
+    with watch("graph"):
+        asked = Request(model, structures, priors)
+        joined = asked.joined
+    with watch("frames"):
+        batch = asked.batch
+    with torch.no_grad():
+        with watch("stage1"):
+            first = model.network.stage1(batch)
+        with watch("stage2"):
+            found = add(first[0], model.network.stage2(batch, first))
+    with watch("closed form"):
+        values = model.baseline.values(joined.oriented, asked.electrons)
+        scales = model.baseline.scales(joined.oriented)
+    with watch("blocks"):
+        restored = restore(found, values, scales)
+        matrices = joined.split(to_matrix(model.baseline.space, restored, joined.graph, joined.oriented), asked.graphs)
+    if model.card.gauge == "solved" and not level:
+        return matrices
+    overlaps = asked.overlaps if model.card.shrinkage else None
+    given = asked.priors if model.card.needs_prior else [None] * len(structures)
+    with watch("level"):
+        return model.completed(matrices, structures, given, overlaps)
+
+
+def time_parts(
+    model: Model,
+    structures: Sequence[Atoms],
+    priors: Sequence[BlockMatrix | None],
+    patience: Patience,
+    level: bool = True,
+) -> tuple[dict[str, Timing], Timing]:
+    """Of each of `PARTS`, and of all of them together."""
+    watch = Stopwatch()
+    whole = measure(lambda: predicted(model, structures, priors, watch, level), patience)
+    return watch.timings(whole.repeats), whole

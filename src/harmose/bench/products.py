@@ -1,0 +1,179 @@
+"""The main kernels and the machine's limits: every product of matrices in a piece of work, timed alone, against its bound.
+
+What the network calls is recorded as it runs (so that this stays true when the network changes): operator, shapes, strides,
+number type, module. From the shapes follow operations and bytes,
+
+    flop = 2 b m k n,    bytes = b (m k + k n + m n) * size of a number,    bound = max(flop / peak, bytes / bandwidth)
+
+with the peak of a large product of the same number type and the bandwidth of a triad as large as the operands, both measured
+here on the same threads. Each input is counted as read once and the output as written once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
+
+from harmose.bench.machine import best_time, gemm, triad
+from harmose.blocks import BlockMatrix
+from harmose.data.joining import Joined
+from harmose.model import Model
+from harmose.targets import to_matrix
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel called `calls` times: what it is, its sizes, flop and bytes of one call, seconds of one call and its bound."""
+
+    name: str
+    sizes: str
+    calls: int
+    flop: float
+    n_bytes: float
+    seconds: float
+    bound: float
+    limit: str
+    """What bounds it: "arithmetic" or "bandwidth"."""
+
+    @property
+    def fraction(self) -> float:
+        """Of the bound; 1 is as fast as the machine can."""
+        return self.bound / self.seconds
+
+
+def kernel(
+    name: str, sizes: str, calls: int, flop: float, n_bytes: float, seconds: float, dtype: torch.dtype
+) -> Kernel:
+    """With the bound of this machine, on torch's current number of threads."""
+    n = torch.get_num_threads()
+    arithmetic = flop / (peak(dtype, n) * 1e9)
+    transfer = n_bytes / (bandwidth(_rounded(n_bytes), n) * 1e9)
+    limit = "arithmetic" if arithmetic >= transfer else "bandwidth"
+    return Kernel(name, sizes, calls, flop, n_bytes, seconds, max(arithmetic, transfer), limit)
+
+
+peak = lru_cache(gemm)
+bandwidth = lru_cache(triad)
+
+
+def _rounded(n_bytes: float) -> int:
+    """To a power of two, at least 64 kB: few triads serve all kernels."""
+    return 2 ** max(round(np.log2(max(n_bytes, 1.0))), 16)
+
+
+Shape = tuple[tuple[int, ...], tuple[int, ...]]
+"""Sizes and strides of a tensor."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A product of matrices."""
+
+    module: str
+    operands: tuple[Shape, Shape]
+    dtype: torch.dtype
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """b, m, k, n."""
+        (a, _), (b, _) = self.operands
+        return prod(a[:-2]), a[-2], a[-1], b[-1]
+
+    @property
+    def flop(self) -> float:
+        return 2.0 * prod(self.sizes)
+
+
+class Recorder(TorchDispatchMode):
+    """The products of matrices that are called while it is on, with the module that calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[Call] = Counter()
+        self.modules = ModuleTracker()
+
+    def __enter__(self) -> "Recorder":
+        self.modules.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.modules.__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("mm", "bmm", "addmm", "baddbmm"):
+            a, b = args[1:3] if "add" in name else args[:2]
+            where = max(self.modules.parents - {"Global"}, key=len, default="")
+            direction = "backward" if self.modules.is_bw else ""
+            shapes = (tuple(a.shape), a.stride()), (tuple(b.shape), b.stride())
+            self.calls[Call(f"{where} {direction}".strip(), shapes, a.dtype)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def recorded(work: Callable[[], object]) -> Counter[Call]:
+    """The products of matrices that `work` calls."""
+    with Recorder() as recorder:
+        work()
+    return recorder.calls
+
+
+def products(calls: Counter[Call], device: str = "cpu") -> list[Kernel]:
+    """Each of them timed alone, with random operands laid out as they were; the most expensive first."""
+    same: dict[tuple, list[tuple[Call, int]]] = {}
+    for call, n in calls.items():
+        same.setdefault((call.operands, call.dtype), []).append((call, n))
+    out = []
+    for (operands, dtype), found in same.items():
+        a, b = (_like(sizes, strides, dtype, device) for sizes, strides in operands)
+        work = torch.bmm if a.dim() == 3 else torch.mm
+        batch, m, k, n = found[0][0].sizes
+        if not found[0][0].flop:
+            continue
+        seconds = best_time(lambda a=a, b=b, work=work: work(a, b), torch.get_num_threads(), 0.02)
+        n_bytes = batch * (m * k + k * n + m * n) * a.element_size()
+        names = sorted({call.module for call, _ in found})
+        name = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        sizes = f"{batch} × {m:,} × {k} × {n}" if a.dim() == 3 else f"{m:,} × {k} × {n}"
+        out.append(kernel(name, sizes, sum(c for _, c in found), found[0][0].flop, n_bytes, seconds, dtype))
+    return sorted(out, key=lambda x: -x.seconds * x.calls)
+
+
+def _like(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    size = 1 + sum((n - 1) * s for n, s in zip(shape, stride)) if prod(shape) else 0
+    return torch.randn(size, dtype=dtype, device=device).as_strided(shape, stride)
+
+
+def blocks_kernel(model: Model, joined: Joined, like: Sequence[BlockMatrix]) -> Kernel:
+    """Coefficients back to blocks, float64: the sparse change of basis, and both sides of each block turned."""
+    space, oriented, flop, coefficients = model.baseline.space, joined.oriented, 0.0, 0
+    for group, members in oriented.members.items():
+        layout = space.pair_layout(group)
+        na, nb = (sum(2 * l + 1 for l in space.signatures[s]) for s in group)
+        n = len(members) * space.spin.n_channels
+        flop += 2.0 * len(members) * layout.table.nnz + 2.0 * n * na * nb * (na + nb)
+        coefficients += len(members) * layout.table.shape[0]
+    for signature, atoms in oriented.atoms.items():
+        layout = space.onsite_layout(signature)
+        flop += 2.0 * len(atoms) * layout.table.nnz
+        coefficients += len(atoms) * layout.table.shape[0]
+    zeros = model.baseline.scales(oriented)
+    values = type(zeros)(
+        {
+            g: torch.ones(len(x), space.pair_layout(g).n_slots, x.shape[2], dtype=x.dtype)
+            for g, x in zeros.pairs.items()
+        },
+        zeros.onsite,
+    )
+    seconds = best_time(lambda: to_matrix(space, values, joined.graph, oriented), 1, 0.1)
+    frames = joined.graph.n_pairs * sum((2 * l + 1) ** 2 for l in range(space.basis.l_max + 1))
+    n_bytes = 8.0 * (coefficients + sum(m.values.size for m in like) + frames)
+    sizes = f"{joined.graph.n_pairs:,} pairs"
+    return kernel("coefficients to blocks", sizes, 1, flop, n_bytes, seconds, torch.float64)

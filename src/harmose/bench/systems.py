@@ -1,0 +1,89 @@
+"""What is timed: structures by name, made here, each with the shipped model that knows its elements.
+
+`water-N`, a batch of N molecules; `ethanol`, `butane`; `graphene-NxN`, 2 N^2 atoms of a displaced layer; `bilayer-M`, the
+commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms. Times do not depend on how well a model knows a
+structure: bilayers are outside the domain of one that was trained on single layers, and as much work.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.build import make_supercell, molecule
+
+from harmose.errors import ConfigError
+
+DEFAULT = ("water-1", "water-10", "ethanol", "butane", "graphene-3x3", "graphene-6x6", "graphene-10x10")
+QUICK = ("water-1",)
+NAMES = "water-N, ethanol, butane, graphene-NxN, bilayer-M"
+
+DISPLACED = 0.03
+"""Angstrom: no two edges are alike, as in the structures that one predicts."""
+LATTICE, INTERLAYER, HEIGHT, BOTTOM = 2.46, 3.35, 15.0, 2.0
+"""Angstrom: graphene's lattice constant, the layers' distance, the cell's height and the lower layer's."""
+
+
+@dataclass(frozen=True)
+class System:
+    """`structures`: one, or those of a batch."""
+
+    name: str
+    model: str
+    structures: tuple[Atoms, ...]
+
+    @property
+    def n_atoms(self) -> int:
+        return sum(map(len, self.structures))
+
+
+def system(name: str, model: str | None = None) -> System:
+    """By its name; `ConfigError` for another than `NAMES`. `model`: in place of the shipped one."""
+    for pattern, shipped, make in _KINDS:
+        found = re.fullmatch(pattern, name)
+        if found:
+            structures = make(*(int(n) for n in found.groups()))
+            return System(name, model or shipped, tuple(_displaced(a, seed) for seed, a in enumerate(structures)))
+    raise ConfigError(f"--systems: expected some of {NAMES}, got {name!r}")
+
+
+def _displaced(atoms: Atoms, seed: int) -> Atoms:
+    atoms.positions += np.random.default_rng(seed).normal(scale=DISPLACED, size=atoms.positions.shape)
+    return atoms
+
+
+def _waters(n: int) -> list[Atoms]:
+    return [molecule("H2O") for _ in range(n)]
+
+
+def _layers(n: int, m: int) -> list[Atoms]:
+    return [primitive().repeat((n, m, 1))]
+
+
+def primitive() -> Atoms:
+    """Two atoms about the middle of a hexagon, which is the origin; the lattice vectors are 60 degrees apart."""
+    cell = [[LATTICE, 0, 0], [LATTICE / 2, LATTICE * np.sqrt(3) / 2, 0], [0, 0, HEIGHT]]
+    height = BOTTOM / HEIGHT
+    return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, height], [2 / 3, 2 / 3, height]], cell=cell, pbc=(1, 1, 0))
+
+
+def twisted(m: int) -> Atoms:
+    """Two flat layers, turned against each other about the middle of a hexagon until (m + 1, m) meets (m, m + 1)."""
+    n = m + 1
+    lower, upper = (make_supercell(primitive(), [[*a, 0], [*b, 0], [0, 0, 1]]) for a, b in (
+        ((n, m), (-m, n + m)), ((m, n), (-n, n + m))))  # fmt: skip
+    azimuth = [np.degrees(np.arctan2(*layer.cell.array[0, 1::-1])) for layer in (lower, upper)]
+    upper.rotate(azimuth[0] - azimuth[1], "z", rotate_cell=True)
+    upper.set_cell(lower.cell)
+    upper.positions[:, 2] += INTERLAYER
+    return lower + upper
+
+
+_KINDS: tuple[tuple[str, str, Callable[..., list[Atoms]]], ...] = (
+    (r"water-([1-9]\d{0,3})", "water-pbe-def2svp", _waters),
+    (r"ethanol", "organics-b3lyp-def2svp", lambda: [molecule("CH3CH2OH")]),
+    (r"butane", "organics-b3lyp-def2svp", lambda: [molecule("trans-butane")]),
+    (r"graphene-([1-9]\d{0,1})x([1-9]\d{0,1})", "graphene-pbe-dzvp", _layers),
+    (r"bilayer-([1-9]\d{0,1})", "graphene-pbe-dzvp", lambda m: [twisted(m)]),
+)
