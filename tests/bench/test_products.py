@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import harmose
-from harmose.bench.products import blocks_kernel, kernel, products, recorded
+from harmose.bench.products import blocks_kernel, closed_form_kernel, kernel, products, recorded
 from harmose.bench.systems import system
 from harmose.bench.training import batch_of, labelled, stepper
 from harmose.model import Request
@@ -49,8 +49,12 @@ def test_bounds():
     assert arithmetic.fraction == arithmetic.bound
 
 
-def test_blocks(water):
+def test_kernels_outside_torch(water):
     model, _, asked = water
+    closed = closed_form_kernel(model, asked.joined)
+    assert closed is not None
+    assert closed.sizes == "10 edges"  # O-H once and H-H both ways for pairs, all six for atoms
+    assert min(closed.flop, closed.n_bytes) > 0
     blocks = blocks_kernel(model, asked.joined, asked.matrices)
     assert blocks.sizes == "3 pairs"
     assert min(blocks.flop, blocks.n_bytes) > 0

@@ -32,14 +32,16 @@ def check(python: Path | None) -> Path:
     return python
 
 
-def deeptb(python: Path, model: Model, system: System, patience: Patience, threads: int) -> dict[str, Timing]:
-    """`step` and `predict` of one structure, with the widths of the model's encoder; `ConfigError` where DeePTB fails.
+def deeptb(
+    python: Path, model: Model, system: System, n_edges: int, patience: Patience, threads: int
+) -> dict[str, Timing]:
+    """`step` and `predict` of one structure, with the widths of the model's encoder; nothing of a batch.
 
-    It must have as many directed edges as ours: other graphs would be other work.
+    `ConfigError` where DeePTB fails, or finds another number of directed edges: other graphs would be other work.
     """
     if len(system.structures) != 1:
         return {}
-    atoms, basis, s = system.structures[0], model.baseline.space.basis, model.network.settings.encoder
+    atoms, basis = system.structures[0], model.baseline.space.basis
     reach = 2 * max(basis.radii[z] for z in set(atoms.numbers.tolist()))
     asked = {
         "positions": atoms.positions.tolist(),
@@ -48,8 +50,8 @@ def deeptb(python: Path, model: Model, system: System, patience: Patience, threa
         "numbers": atoms.numbers.tolist(),
         "basis": {chemical_symbols[z]: shells(basis, z) for z in sorted(set(atoms.numbers.tolist()))},
         "reach": reach,
-        "hidden": str(irreps_of(model.baseline.space.l_max, s.channels, s.unnatural_channels)),
-        "layers": s.blocks,
+        "hidden": _hidden(model),
+        "layers": model.network.settings.encoder.blocks,
         "threads": threads,
         "repeats": patience.repeats,
         "seconds": patience.seconds,
@@ -59,7 +61,17 @@ def deeptb(python: Path, model: Model, system: System, patience: Patience, threa
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(f"DeePTB, {system.name}: {reason}")
     found = json.loads(done.stdout)
+    if found["edges"] != n_edges:
+        raise ConfigError(f"DeePTB, {system.name}: expected {n_edges} directed edges, got {found['edges']}")
     return {name: Timing.of([(wall, cpu) for wall, cpu in found[name]]) for name in ("step", "predict")}
+
+
+def _hidden(model: Model) -> str:
+    """Irreps of the encoder's atoms, less pseudoscalars: no block of a crystal's s, p and d shells has any, and slem's gate
+    cannot take them."""
+    s = model.network.settings.encoder
+    irreps = irreps_of(model.baseline.space.l_max, s.channels, s.unnatural_channels)
+    return "+".join(f"{n}x{ir}" for n, ir in irreps if str(ir) != "0o")
 
 
 def shells(basis: BasisSet, z: int) -> str:

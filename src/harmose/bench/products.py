@@ -10,7 +10,7 @@ here on the same threads. Each input is counted as read once and the output as w
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -23,9 +23,13 @@ from torch.utils.module_tracker import ModuleTracker
 
 from harmose.bench.machine import best_time, gemm, triad
 from harmose.blocks import BlockMatrix
+from harmose.closed_form.baseline import EdgeField, is_symmetric, some_columns
+from harmose.closed_form.kernel import NEGLIGIBLE, ORDERS, environments
+from harmose.closed_form.surroundings import Surroundings, neighbourhood, shared
+from harmose.closed_form.triangles import from_positions
 from harmose.data.joining import Joined
 from harmose.model import Model
-from harmose.targets import to_matrix
+from harmose.targets import OrientedPairs, to_matrix
 
 
 @dataclass(frozen=True)
@@ -177,3 +181,50 @@ def blocks_kernel(model: Model, joined: Joined, like: Sequence[BlockMatrix]) -> 
     n_bytes = 8.0 * (coefficients + sum(m.values.size for m in like) + frames)
     sizes = f"{joined.graph.n_pairs:,} pairs"
     return kernel("coefficients to blocks", sizes, 1, flop, n_bytes, seconds, torch.float64)
+
+
+def closed_form_kernel(model: Model, joined: Joined) -> Kernel | None:
+    """The closed form, all of its time against the arithmetic of its likeness to reference edges, float64; None where it has
+    none, or reads electrons.
+
+    flop for a directed edge and a reference: products of the combinations of cells (rank r in each order m), turns to all
+    angles and back, powers, weights. Bytes: what is said of the references once, and of each edge once.
+    """
+    baseline, oriented = model.baseline, joined.oriented
+    if baseline.reads_electrons or any(pair.many_body is None for pair in baseline.pairs.values()):
+        return None
+    graph, flop, n_bytes, n_edges = Surroundings(baseline.space, oriented), 0.0, 0.0, 0
+    for field, edges in _likenesses(model, graph, oriented):
+        weights, n = [w for _, w in some_columns(field.weights)], len(field.references.distance)
+        rank, angles = _rank(field), field.references.likeness.power * ORDERS + len(weights)
+        each = 2 * rank * (1 + 4 * ORDERS) + 4 * angles * (2 * ORDERS + 2 + 2 * len(weights))
+        columns = sum(w.shape[1] * (2 if m else 1) for m, w in enumerate(weights))
+        flop += edges * (n * each + sum(2.0 * w.size * (2 if m else 1) for m, w in enumerate(weights)))
+        n_bytes += 8.0 * (sum(w.size for w in weights) + n * rank * (1 + 2 * ORDERS) + edges * columns)
+        n_edges += edges
+    seconds = best_time(lambda: baseline.values(oriented), 1, 0.1)
+    return kernel("closed form, all of it", f"{n_edges:,} edges", 1, flop, n_bytes, seconds, torch.float64)
+
+
+def _likenesses(model: Model, graph: Surroundings, oriented: OrientedPairs) -> Iterator[tuple[EdgeField, int]]:
+    """Expansions around references, and for how many directed edges each is summed."""
+    n_species = len(model.baseline.space.elements)
+    for kind, n in zip(*np.unique(oriented.kind, return_counts=True)):
+        field = model.baseline.pairs[int(kind)].many_body
+        if field is not None:
+            yield field, int(n) * (2 if is_symmetric(int(kind), n_species) else 1)
+    for species in np.unique(oriented.species).tolist():
+        around = shared(graph, neighbourhood(graph, np.flatnonzero(oriented.species == species)))
+        of_neighbours = np.bincount(graph.pairs.neighbour_species[around.edges], minlength=n_species)
+        for neighbour, field in model.baseline.onsite[species].many_body.items():
+            yield field, int(of_neighbours[neighbour])
+
+
+def _rank(field: EdgeField) -> int:
+    """Combinations of cells in which the references of a field differ, in any order m."""
+    references = field.references
+    triangles = from_positions(references.edge, references.third, references.position, references.distance)
+    doublets = environments(triangles, references.distance, references.n_species, references.likeness).doublets
+    orders = [doublets[0], *doublets[1:].reshape(ORDERS, -1, doublets.shape[2])]
+    sizes = [np.linalg.svd(x, compute_uv=False) for x in orders]
+    return max(int((size > NEGLIGIBLE * sizes[0].max()).sum()) for size in sizes)

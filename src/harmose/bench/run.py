@@ -20,7 +20,7 @@ from harmose.bench.imports import start_times
 from harmose.bench.machine import machine
 from harmose.bench.memory import WORKS, peak_memory
 from harmose.bench.prediction import time_parts
-from harmose.bench.products import blocks_kernel, products, recorded
+from harmose.bench.products import blocks_kernel, closed_form_kernel, products, recorded
 from harmose.bench.report import write_bench
 from harmose.bench.systems import DEFAULT, QUICK, System, system
 from harmose.bench.timing import Patience, Timing, measure, threads
@@ -188,7 +188,8 @@ def _others(model: Model, each: System, batch: TrainingBatch, settings: BenchSet
                 network(graph)
             found.append(("network stage1", "e3nn", measure(lambda: network(graph), settings.patience)))
     if "deeptb" in settings.against and settings.deeptb_python is not None:
-        times = deeptb.deeptb(settings.deeptb_python, model, each, settings.patience, settings.threads)
+        n_edges = 2 * batch.graph.n_pairs
+        times = deeptb.deeptb(settings.deeptb_python, model, each, n_edges, settings.patience, settings.threads)
         titles = {"step": "step stage1", "predict": "network stage1"}
         found += [(titles[name], "DeePTB", timing) for name, timing in times.items()]
     return found
@@ -222,5 +223,5 @@ def kernels(each: System, settings: BenchSettings) -> list[dict]:
             seconds = measure(call, settings.patience).cpu.median
         found = products(calls, settings.device)
         out += [{"work": work, "of": seconds, **asdict(k), "fraction": k.fraction} for k in found]
-    blocks = blocks_kernel(model, asked.joined, asked.matrices)
-    return [*out, {"work": "float64", "of": None, **asdict(blocks), "fraction": blocks.fraction}]
+    others = [closed_form_kernel(model, asked.joined), blocks_kernel(model, asked.joined, asked.matrices)]
+    return out + [{"work": "float64", "of": None, **asdict(k), "fraction": k.fraction} for k in others if k is not None]

@@ -70,7 +70,9 @@ app.command(
     epilog=examples("harmose scf runs/water new.xyz", "harmose scf runs/water new.xyz --guesses all --no-diis")
 )(scf.scf)
 app.command(
-    epilog=examples("harmose bench --quick", "harmose bench --out bench", "harmose bench --systems bilayer-9 --against none")
+    epilog=examples(
+        "harmose bench --quick", "harmose bench --out bench", "harmose bench --systems bilayer-9 --against none"
+    )
 )(bench.bench)
 app.command(epilog=examples("harmose version"))(work.version)
 
