@@ -20,18 +20,16 @@ conjugates). Overlaps of what is even and of what is odd under the exchange, add
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
+from harmose.closed_form.angles import ORDERS, Kernels, Overlaps, over_angles
 from harmose.closed_form.triangles import Triangles, cells, exchanged_cells
 
-ORDERS = 4
-"""Largest m of c_m."""
 DAMPING = 0.5
 """w_m = DAMPING^m: less weight for detail in the azimuth."""
-AT_ONCE = 1_600
+AT_ONCE = 4_000
 """Edges times references in memory together: few enough for a processor's cache."""
 NEGLIGIBLE = 1e-10
 """Of the largest combination of cells among reference edges; smaller ones are rounding."""
@@ -97,21 +95,9 @@ class Compared:
         turned = self._doublets[:, :, exchanged_cells(self._doublets.shape[2])]
         return _Compared.of((self._doublets + turned) / 2), _Compared.of((self._doublets - turned) / 2)
 
-    def coefficients(self, a: Environments, out: np.ndarray) -> None:
-        """The Fourier coefficients of k(a), cosines and then sines: (F, 2 ORDERS + 1, A, R).
-
-        F = 2: straight, and mirrored with -a in place of a. F = 4: then those of the edges seen from their other ends,
-        mirrored first.
-        """
-        if len(out) == 2:
-            self.whole.coefficients(a, out)
-            return
-        even, odd = self.halves
-        even.coefficients(a, out[:2])
-        other = np.empty_like(out[:2])
-        odd.coefficients(a, other)
-        np.subtract(out[:2], other, out=out[2:])
-        out[:2] += other
+    def overlaps(self, a: Environments, both: bool) -> list[Overlaps]:
+        """With other edges; if `both`, of what is even and of what is odd under the exchange of their ends."""
+        return [part.overlaps(a) for part in (self.halves if both else (self.whole,))]
 
 
 @dataclass(frozen=True)
@@ -137,18 +123,11 @@ class _Compared:
             np.ascontiguousarray((around @ basis[1:]).swapaxes(1, 2)),
         )
 
-    def coefficients(self, a: Environments, out: np.ndarray) -> None:
-        n_a, n_b = len(a.distance), self.scalar.shape[1]
+    def overlaps(self, a: Environments) -> Overlaps:
         scalar, around = _by_order(a.doublets)
-        np.matmul(scalar[0] @ self.basis[0], self.scalar, out=out[0, 0])
-        out[1, 0] = out[0, 0]
-        products = ((around @ self.basis[1:]) @ self.around).reshape(ORDERS, 2, n_a, 2, n_b)
-        (rr, ri), (ir, ii) = ((products[:, k, :, 0], products[:, k, :, 1]) for k in (0, 1))
-        (even, odd), (even_mirrored, odd_mirrored) = ((x[1 : ORDERS + 1], x[ORDERS + 1 :]) for x in out)
-        np.add(rr, ii, out=even)
-        np.subtract(rr, ii, out=even_mirrored)
-        np.subtract(ri, ir, out=odd)
-        np.add(ri, ir, out=odd_mirrored)
+        products = (around @ self.basis[1:]) @ self.around
+        shape = (ORDERS, 2, len(a.distance), 2, self.scalar.shape[1])
+        return Overlaps((scalar[0] @ self.basis[0]) @ self.scalar, products.reshape(shape))
 
 
 def _by_order(doublets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -192,80 +171,21 @@ def weighted(
     return [[found[0], *(x.reshape(2 * n_a, -1) for x in found[1:])] for found in out]
 
 
-class _Kernels(NamedTuple):
-    """`K_0` of scalars and of pseudoscalars (2, A, B); the others, even and odd halves by even and odd halves,
-    (orders, 2, A, 2, B)."""
-
-    scalar: np.ndarray
-    around: np.ndarray
-
-    def of(self, orders: Sequence[int]) -> list[np.ndarray]:
-        return [*([self.scalar] if 0 in orders else []), *self.around]
-
-
-def _kernels(a: Environments, b: Compared, orders: Sequence[int], both: bool) -> Iterator[tuple[slice, list[_Kernels]]]:
+def _kernels(a: Environments, b: Compared, orders: Sequence[int], both: bool) -> Iterator[tuple[slice, list[Kernels]]]:
     """Kernels of some of the edges at a time, as they are and, if `both`, seen from their other ends."""
-    n_a, n_b, likeness = len(a.distance), len(b.distance), a.likeness
-    there, back = _transforms(likeness.power, tuple(orders))
-    step = min(max(AT_ONCE // max(n_b, 1), 1), max(n_a, 1))
-    n_kinds, n_around = 4 if both else 2, sum(m > 0 for m in orders)
-    room = [np.empty(n_kinds * rows * step * n_b) for rows in (len(there.T), len(there), len(back))]
-    rooms = [(np.empty(2 * step * n_b), np.empty(4 * n_around * step * n_b)) for _ in range(1 + both)]
-    for start in range(0, n_a, step):
+    step = max(AT_ONCE // max(len(b.distance), 1), 1)
+    for start in range(0, len(a.distance), step):
         part = a[start : start + step]
-        n = len(part.distance)
-        size, shape = n * n_b, (n_kinds, -1, n * n_b)
-        coefficients, k, found = (x[: len(x) // (step * n_b) * size].reshape(shape) for x in room)
-        b.coefficients(part, coefficients.reshape(n_kinds, -1, n, n_b))
-        np.matmul(back, _power(np.matmul(there, coefficients, out=k), likeness.power), out=found)
-        found *= _alike(part, b.distance).ravel()
-        found = found.reshape(n_kinds, -1, n, n_b)
-        sides = [(found[0], found[1])] + ([(found[3], found[2])] if both else [])
-        places = [
-            (x[: 2 * size].reshape(2, n, n_b), y[: 4 * n_around * size].reshape(-1, 2, n, 2, n_b)) for x, y in rooms
-        ]
-        yield (
-            slice(start, start + n),
-            [_combined(*side, _Kernels(*place)) for side, place in zip(sides, places, strict=True)],
-        )
-
-
-def _combined(straight: np.ndarray, mirrored: np.ndarray, out: _Kernels) -> _Kernels:
-    """From projections (cosines and then sines, A, B) of the powers of k(a), and of the mirror image's with -a for a."""
-    n = len(out.around)
-    first, last = len(straight) - n, slice(len(straight) - n, None)
-    cos, sin = (straight[first - n : first], straight[last]), (mirrored[first - n : first], mirrored[last])
-    if first > n:
-        np.add(straight[0], mirrored[0], out=out.scalar[0])
-        np.subtract(straight[0], mirrored[0], out=out.scalar[1])
-    (even, odd), (even_mirrored, odd_mirrored) = cos, sin
-    np.add(even, even_mirrored, out=out.around[:, 0, :, 0])
-    np.add(odd, odd_mirrored, out=out.around[:, 0, :, 1])
-    np.subtract(odd_mirrored, odd, out=out.around[:, 1, :, 0])
-    np.subtract(even, even_mirrored, out=out.around[:, 1, :, 1])
-    return out
+        alike = _alike(part, b.distance)
+        yield slice(start, start + step), over_angles(b.overlaps(part, both), alike, a.likeness.power, tuple(orders))
 
 
 def _alike(a: Environments, distance: np.ndarray) -> np.ndarray:
     """What lengths make of a kernel: (A, B)."""
-    r, likeness = a.distance[:, None], a.likeness
-    return np.exp(-((r - distance) ** 2) / (2 * likeness.spread**2) - (r + distance - 2.2) / likeness.reach)
-
-
-@lru_cache(maxsize=32)
-def _transforms(power: int, orders: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """From Fourier coefficients to angles, and from powers at these to projections on cosines and sines, halved."""
-    n_angles = power * ORDERS + max(orders) + 1
-    angles = 2 * np.pi * np.arange(n_angles) / n_angles
-    m = np.arange(ORDERS + 1)
-    there = np.concatenate([np.cos(angles[:, None] * m), np.sin(angles[:, None] * m[1:])], 1)
-    turns = np.array(orders)[:, None] * angles
-    back = np.concatenate([np.cos(turns), np.sin(turns[np.array(orders) > 0])]) / (2 * n_angles)
-    return there, back
-
-
-def _power(k: np.ndarray, power: int) -> np.ndarray:
-    """k^power in place, by squaring: many times as fast as `**`."""
-    for _ in range(power.bit_length() - 1):
-        k *= k
-    return k
+    likeness, out = a.likeness, a.distance[:, None] - distance
+    out *= out
+    out *= -1 / (2 * likeness.spread**2)
+    np.exp(out, out=out)
+    out *= np.exp(-(a.distance[:, None] - 1.1) / likeness.reach)
+    out *= np.exp(-(distance - 1.1) / likeness.reach)
+    return out
