@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harmose.graph import Graph
-from harmose.so3.layout import edge_frames
+from harmose.so3.layout import pair_frames
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace, map_coefficients
 
 
@@ -16,8 +16,8 @@ class GraphBatch:
     """Atoms and oriented pairs (from `first` to `second`) of `n_samples` structures.
 
     species, sample (N,), sorted by signature; first, second, kind (P,), sorted by group of element pairs; vectors (P, 3),
-    distance, reach (P,) in angstrom; natural, unnatural (P, n_frame_rows, (l_max+1)^2): the edge frames of
-    `so3.layout.edge_frames`. Atoms of signature s are the slice `atom_slice(s)`, pairs of group g `pair_slice(g)`.
+    distance, reach (P,) in angstrom; rotation (P, (l_max+1)^2, (l_max+1)^2) into the pairs' frames (`so3.layout.pair_frames`).
+    Atoms of signature s are the slice `atom_slice(s)`, pairs of group g `pair_slice(g)`.
     """
 
     species: Tensor
@@ -28,8 +28,7 @@ class GraphBatch:
     vectors: Tensor
     distance: Tensor
     reach: Tensor
-    natural: Tensor
-    unnatural: Tensor
+    rotation: Tensor
     atom_counts: tuple[int, ...]
     """Atoms of each signature."""
     pair_counts: tuple[int, ...]
@@ -74,7 +73,7 @@ def graph_batch(
     place = torch.empty_like(atoms)
     place[atoms] = torch.arange(len(atoms))
     vectors = torch.as_tensor(oriented.vectors)[pairs]
-    natural, unnatural = edge_frames([oriented.wigner(l)[pairs] for l in range(space.l_max + 1)])
+    rotation = pair_frames([oriented.wigner(l)[pairs] for l in range(space.l_max + 1)])
     radii = torch.as_tensor([space.basis.radii[z] for z in space.elements], dtype=torch.float64)
     species = torch.as_tensor(oriented.species)
     first, second = torch.as_tensor(oriented.first)[pairs], torch.as_tensor(oriented.second)[pairs]
@@ -87,8 +86,7 @@ def graph_batch(
         vectors=vectors.to(dtype),
         distance=vectors.norm(dim=-1).to(dtype),
         reach=(radii[species[first]] + radii[species[second]]).to(dtype),
-        natural=natural.to(dtype),
-        unnatural=unnatural.to(dtype),
+        rotation=rotation.to(dtype),
         atom_counts=tuple(map(len, oriented.atoms.values())),
         pair_counts=tuple(map(len, oriented.members.values())),
     )
@@ -118,7 +116,7 @@ def collate(batches: Sequence[GraphBatch]) -> GraphBatch:
         return torch.cat([getattr(batches[k], name)[part] for k, part in pair_parts])
 
     return GraphBatch(
-        **{n: pairs(n) for n in ("kind", "vectors", "distance", "reach", "natural", "unnatural")},
+        **{n: pairs(n) for n in ("kind", "vectors", "distance", "reach", "rotation")},
         species=torch.cat([batches[k].species[part] for k, part in atom_parts]),
         sample=torch.cat([batches[k].sample[part] + samples[k] for k, part in atom_parts]),
         first=torch.cat([first[k][part] for k, part in pair_parts]),

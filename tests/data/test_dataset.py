@@ -86,7 +86,7 @@ def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
     for x, y in ((a.targets, b.targets), (a.scales, b.scales)):
         for key in x.pairs:
             torch.testing.assert_close(x.pairs[key], y.pairs[key], rtol=1e-3, atol=1e-4)
-    assert_equal(a.graph.natural, b.graph.natural)
+    assert_equal(a.graph.rotation, b.graph.rotation)
 
 
 def test_restore_inverts_prepare(mixed_store):

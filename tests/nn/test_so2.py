@@ -5,15 +5,22 @@ import pytest
 import torch
 from e3nn import o3
 
-from harmose.nn.so2 import DoubletLinear, into_frames, out_of_frames
-from harmose.so3.layout import edge_frames
+from harmose.nn.frames import PairFrames, Signs, axial_signs, directed, gathered, messages, order_signs, summed
+from harmose.nn.frames import pair_frames as prepared
+from harmose.nn.so2 import DoubletLinear
+from harmose.so3.layout import pair_frames, reversal_signs
 from harmose.so3.wigner import edge_wigner
 
 L = 3
+SIGNS = Signs(order_signs(L).double(), axial_signs(L).double())
 
 
-def frames_of(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return edge_frames([edge_wigner(l, vectors) for l in range(L + 1)])
+def between(vectors: torch.Tensor) -> PairFrames:
+    """Frames of pairs along the vectors, pair k from atom k to atom k + n."""
+    rotation, n = pair_frames([edge_wigner(l, vectors) for l in range(L + 1)]), len(vectors)
+    weight = torch.ones(n, 1, 1, dtype=torch.float64)
+    reversal = torch.as_tensor(reversal_signs(L))[:, None]
+    return prepared(rotation, reversal, weight, torch.arange(n), torch.arange(n) + n, 2 * n)
 
 
 def harmonics(l: int, vectors: torch.Tensor) -> torch.Tensor:
@@ -32,20 +39,24 @@ def tensor_product_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Te
 
 def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor) -> torch.Tensor:
     """One map for each order m: into the frame, pass on the doublet of order m, back out; through the code's functions."""
-    frames = frames_of(vectors)
-    back, maps = frames[1] if mirrored else frames[0], []
-    edges, size = len(vectors), 2 * l_in + 1
-    features = torch.zeros(edges, (L + 1) ** 2, size, dtype=torch.float64)
-    features[:, l_in**2 : (l_in + 1) ** 2] = torch.eye(size, dtype=torch.float64)
-    axial, doublets = into_frames(frames[0], features, L)
-    axial, doublets = axial.view(edges, L + 1, size), doublets.reshape(L, edges, 2, L, size)
+    edges, size, maps = len(vectors), 2 * l_in + 1, []
+    atoms, frames = between(vectors), torch.zeros(2 * edges, (L + 1) ** 2, size, dtype=torch.float64)
+    frames[:edges, l_in**2 : (l_in + 1) ** 2] = torch.eye(size, dtype=torch.float64)
+    axial, doublets = directed(gathered(frames, atoms), SIGNS, True)
+    axial = axial[:edges].view(edges, L + 1, 2, size)[:, :, 0]
+    doublets = doublets[:, :edges].unflatten(3, (L, 2, size))[:, :, :, :, 0]
     for m in range(1 if mirrored else 0, min(l_in, l_out) + 1):
-        sent_axial, sent = torch.zeros_like(axial), torch.zeros_like(doublets)
+        sent_axial, sent = torch.zeros_like(axial).repeat(2, 1, 1), torch.zeros_like(doublets).repeat(1, 2, 1, 1, 1)
         if m == 0:
-            sent_axial[:, l_out] = axial[:, l_in]
+            sent_axial[:edges, l_out] = axial[:, l_in]
         else:
-            sent[m - 1, :, :, l_out - 1] = doublets[m - 1, :, :, l_in - 1]
-        out = out_of_frames(back, sent_axial.flatten(1), sent.flatten(3), L)
+            sent[m - 1, :edges, :, l_out - 1] = doublets[m - 1, :, :, l_in - 1]
+        nothing, weights = torch.zeros_like(sent_axial), torch.eye(L * size, dtype=torch.float64)
+        parts, around = [sent_axial, nothing], [weights, torch.zeros_like(weights)]
+        if mirrored:
+            parts, around = parts[::-1], around[::-1]
+        written = messages(*(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(around, 1).repeat(L, 1, 1))
+        out = summed(written, atoms)[:edges].unflatten(2, (2, size))[:, :, int(mirrored)]
         maps.append(out[:, l_out**2 : (l_out + 1) ** 2])
     return torch.stack(maps) if maps else torch.zeros(0, edges, 2 * l_out + 1, size).double()
 
@@ -78,18 +89,3 @@ def test_doublet_linear_commutes_with_turns_and_mirror():
     mirror = torch.tensor([1.0, -1.0]).double()[:, None]
     torch.testing.assert_close(linear(turned(x)), turned(linear(x)))
     torch.testing.assert_close(linear(x * mirror), linear(x) * mirror)
-
-
-def test_out_of_frames_undoes_into_frames():
-    vectors = torch.as_tensor(np.random.default_rng(1).normal(size=(5, 3)))
-    features = torch.as_tensor(np.random.default_rng(2).normal(size=(5, (L + 1) ** 2, 4)))
-    for frames in frames_of(vectors):
-        torch.testing.assert_close(out_of_frames(frames, *into_frames(frames, features, L), L), features)
-
-
-def test_features_of_the_edge_itself_are_axial():
-    vectors = torch.as_tensor(np.random.default_rng(3).normal(size=(5, 3)))
-    features = torch.cat([harmonics(l, vectors) for l in range(L + 1)], 1)[..., None]
-    axial, doublets = into_frames(frames_of(vectors)[0], features, L)
-    assert doublets.abs().max() < 1e-12
-    assert (axial > 0.2).all()

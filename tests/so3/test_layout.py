@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from harmose.so3.layout import edge_frames, onsite_layout, pair_layout, reversal_signs, shells_frames
+from harmose.so3.layout import onsite_layout, order_rows, pair_frames, pair_layout, reversal_signs, shells_frames
 from harmose.so3.wigner import edge_wigner, random_rotation, shells_wigner
 from harmose.spin import Spin
 
@@ -12,8 +12,8 @@ SHELLS = [((0, 0, 1), (0, 0, 0, 1, 1, 2)), ((0, 1, 2), (0, 1, 2)), ((1,), (3, 4)
 HALF_TURN = np.diag([1.0, -1.0, -1.0])
 
 
-def frames(vectors: torch.Tensor, l_max: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return edge_frames([edge_wigner(l, vectors) for l in range(l_max + 1)])
+def frames(vectors: torch.Tensor, l_max: int) -> torch.Tensor:
+    return pair_frames([edge_wigner(l, vectors) for l in range(l_max + 1)])
 
 
 def size(shells) -> int:
@@ -122,9 +122,9 @@ def test_onsite_irreps_turn_by_their_degree(spin):
 def test_frames_are_orthogonal_and_reverse_by_signs():
     vectors = torch.as_tensor(np.random.default_rng(2).normal(size=(6, 3)))
     ahead, back, signs = frames(vectors, 4), frames(-vectors, 4), torch.as_tensor(reversal_signs(4))
-    for k in range(2):
-        torch.testing.assert_close(ahead[k].mT @ ahead[k], torch.eye(25, dtype=torch.float64).expand(6, 25, 25))
-        torch.testing.assert_close(back[k], signs[k, :, None] * ahead[k])
+    torch.testing.assert_close(ahead.mT @ ahead, torch.eye(25, dtype=torch.float64).expand(6, 25, 25))
+    torch.testing.assert_close(back, signs[:, None] * ahead)
+    assert [order_rows(2, m) for m in range(3)] == [(0, 3), (3, 7), (7, 9)]
 
 
 def test_shells_frames_is_the_rotation_to_the_axis():

@@ -110,7 +110,7 @@ class Prepared:
         return [r - int(s) for r, s in zip(pairs, starts[0])], [r - int(s) for r, s in zip(atoms, starts[1])]
 
 
-_OF_PAIRS = ("kind", "vectors", "distance", "reach", "natural", "unnatural")
+_OF_PAIRS = ("kind", "vectors", "distance", "reach", "rotation")
 
 
 def _rows(counts: np.ndarray, chosen: np.ndarray) -> list[Tensor]:

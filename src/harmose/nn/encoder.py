@@ -12,9 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from harmose.batch import GraphBatch
+from harmose.nn.frames import (
+    PairFrames,
+    Signs,
+    axial_signs,
+    directed,
+    gathered,
+    messages,
+    mixed,
+    order_signs,
+    pair_frames,
+    summed,
+)
 from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope
 from harmose.nn.rounds import Round, run
-from harmose.nn.so2 import DoubletLinear, EdgeFeatures, into_frames, out_of_frames
+from harmose.nn.so2 import DoubletLinear, EdgeFeatures
 from harmose.so3.layout import reversal_signs
 
 
@@ -39,8 +51,8 @@ class DirectedEdges(NamedTuple):
 
     centre: Tensor
     neighbour: Tensor
-    natural: Tensor
-    unnatural: Tensor
+    frames: PairFrames
+    signs: Signs
     envelope: Tensor
     kind: Tensor
     scalars: Tensor
@@ -72,14 +84,19 @@ class EdgeBlock(nn.Module):
         self.out = DoubletLinear(l_max, s.doublets, s.doublets + 2 * s.pseudoscalars)
         self.cross = nn.Linear(l_max * s.pseudoscalars, s.pseudoscalars, bias=False)
         self.sizes = [s.scalars, n_doublets, s.pseudoscalars]
+        self.n_axial, self.n_around = 2 * s.channels * (l_max + 1), l_max * channels
 
     def forward(self, atoms: AtomFeatures, edges: EdgeFeatures, radial: tuple[Tensor, Tensor], graph: DirectedEdges):
-        axial, around = of_both_atoms(atoms.natural, graph.natural, graph, self.l_max)
+        seen, n = [gathered(x, graph.frames) for x in (atoms if not self.first else atoms[:1])], self.n_axial
+        unnatural = None if self.first else seen[1]
+        weight, rows = self.around.weight, self.n_around
+        axial, around = mixed(seen[0], unnatural, self.scalars.weight[:, :n].T, weight[:, :rows], graph.signs)
         if not self.first:
-            mirrored = of_both_atoms(atoms.unnatural, graph.unnatural, graph, self.l_max)[1]
-            around = torch.cat([around, mirrored, edges.doublets], -1)
-        scalars = self.scalars(torch.cat([axial, edges.scalars], 1)) * radial[0]
-        doublets = self.rescale(self.around(around) * radial[1])
+            own = edges.doublets.flatten(1, 2)
+            around = torch.baddbmm(around.flatten(1, 2), own, weight[:, rows:]).view(around.shape)
+        own = nn.functional.linear(edges.scalars, self.scalars.weight[:, n:], self.scalars.bias)
+        scalars = (axial + own) * radial[0]
+        doublets = self.rescale(around * radial[1])
         orders, n_edges, _, width = doublets.shape
         invariants = torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
         invariants = self.standardize(torch.cat([scalars, invariants], 1), graph.kind)
@@ -94,10 +111,10 @@ class EdgeBlock(nn.Module):
         return EdgeFeatures(edges.scalars + update, edges.pseudoscalars + pseudoscalars, edges.doublets + change)
 
 
-def of_both_atoms(features: Tensor, frames: Tensor, graph: DirectedEdges, l_max: int) -> tuple[Tensor, Tensor]:
-    """Features of the centre and the neighbour of every edge, side by side, in the edge's frame (`into_frames`)."""
-    both = [features.index_select(0, graph.centre), features.index_select(0, graph.neighbour)]
-    return into_frames(frames, torch.cat(both, -1), l_max)
+def of_both_atoms(features: Tensor, graph: DirectedEdges, is_natural: bool) -> tuple[Tensor, Tensor]:
+    """Features of the centre and the neighbour of every edge, side by side, in the edge's frame: m = 0 part (E, (l_max+1) 2 C),
+    doublets (M, E, 2, l_max 2 C)."""
+    return directed(gathered(features, graph.frames), graph.signs, is_natural)
 
 
 class Messages(nn.Module):
@@ -115,11 +132,10 @@ class Messages(nn.Module):
 
     def sums(self, edges: EdgeFeatures, graph: DirectedEdges, weights: Tensor | None = None) -> Tensor:
         """(N, (l_max+1)^2, C + C'); `weights` (E, 1, C + C') replace the envelope: attention has it inside."""
-        straight, mirrored = self.around(edges.doublets).split(self.sizes, -1)
-        natural = out_of_frames(graph.natural, self.axial(edges.scalars), straight, self.l_max)
-        unnatural = out_of_frames(graph.unnatural, self.chiral(edges.pseudoscalars), mirrored, self.l_max)
-        messages = torch.cat([natural, unnatural], -1) * (graph.envelope if weights is None else weights)
-        return messages.new_zeros(graph.n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
+        y = messages(self.axial(edges.scalars), self.chiral(edges.pseudoscalars), edges.doublets, self.around.weight)
+        if weights is None:
+            return summed(y, graph.frames)
+        return summed(y * weights, graph.frames.unweighted())
 
     def received(self, sums: Tensor) -> AtomFeatures:
         """What the atoms make of the sums over all their neighbours."""
@@ -129,7 +145,9 @@ class Messages(nn.Module):
 class Encoder(nn.Module):
     """Structure -> irreps of atoms, and edge features of both directions of every pair."""
 
-    signs: Tensor
+    reversal: Tensor
+    order_signs: Tensor
+    axial_signs: Tensor
 
     def __init__(self, settings: EncoderSettings, n_species: int, l_max: int, inputs: bool = False) -> None:
         super().__init__()
@@ -146,7 +164,10 @@ class Encoder(nn.Module):
         )
         self.messages = nn.ModuleList(Messages(s, l_max) for _ in range(s.blocks))
         self.mix = nn.ModuleList(IrrepsLinear(l_max, s.channels, s.channels) for _ in range(s.blocks - 1))
-        self.register_buffer("signs", torch.as_tensor(reversal_signs(l_max), dtype=torch.float32), persistent=False)
+        reversal = torch.as_tensor(reversal_signs(l_max), dtype=torch.float32)[:, None]
+        self.register_buffer("reversal", reversal, persistent=False)
+        self.register_buffer("order_signs", order_signs(l_max), persistent=False)
+        self.register_buffer("axial_signs", axial_signs(l_max), persistent=False)
 
     def forward(
         self, batch: GraphBatch, inputs: tuple[AtomFeatures, EdgeFeatures] | None = None
@@ -166,9 +187,8 @@ class Encoder(nn.Module):
     def _begin(self, read: EdgeFeatures | None, graph: DirectedEdges, atoms: None, edges: None):
         """The edges' first features, and sum_j R_l(r_ij) Y_l(r_ij) (N, (l_max+1)^2, C)."""
         scalars = graph.scalars
-        axial = self.density(scalars).view(len(scalars), self.l_max + 1, self.settings.channels) * graph.envelope
-        messages = torch.bmm(graph.natural[:, : self.l_max + 1].mT, axial)
-        sums = messages.new_zeros(graph.n_atoms, *messages.shape[1:]).index_add(0, graph.centre, messages)
+        axial = self.density(scalars).view(len(scalars), self.l_max + 1, self.settings.channels)
+        sums = summed(axial, graph.frames)
         if read is None:
             return EdgeFeatures(scalars, scalars[:, :0], scalars.new_zeros(0)), (sums,)
         return read._replace(scalars=scalars + read.scalars), (sums,)
@@ -192,13 +212,14 @@ class Encoder(nn.Module):
     def directed(self, batch: GraphBatch) -> DirectedEdges:
         centre, neighbour = torch.cat([batch.first, batch.second]), torch.cat([batch.second, batch.first])
         kind = batch.species[centre] * self.n_species + batch.species[neighbour]
+        envelope = cutoff_envelope(batch.distance, batch.reach)[:, None, None]
         length = self.embed(self.features(batch.distance)).repeat(2, 1)
         return DirectedEdges(
             centre,
             neighbour,
-            torch.cat([batch.natural, batch.natural * self.signs[0, :, None]]),
-            torch.cat([batch.unnatural, batch.unnatural * self.signs[1, :, None]]),
-            cutoff_envelope(batch.distance, batch.reach).repeat(2)[:, None, None],
+            pair_frames(batch.rotation, self.reversal, envelope, batch.first, batch.second, batch.n_atoms),
+            Signs(self.order_signs, self.axial_signs),
+            envelope.repeat(2, 1, 1),
             kind,
             self.mix_pair(nn.functional.silu(length + self.species(kind))),
             batch.n_atoms,

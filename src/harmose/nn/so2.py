@@ -37,20 +37,3 @@ class DoubletLinear(nn.Module):
 def sizes_of_doublets(doublets: Tensor) -> Tensor:
     """log(1 + |x_m|^2), invariants: (M, E, 2, n) -> (E, M n)."""
     return torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
-
-
-def into_frames(frames: Tensor, features: Tensor, l_max: int) -> tuple[Tensor, Tensor]:
-    """Irreps (E, (l_max+1)^2, C) into edge frames: m = 0 part (E, (l_max+1) C), doublets (M, E, 2, l_max C)."""
-    rows = torch.bmm(frames, features)
-    edges, _, channels = rows.shape
-    axial = rows[:, : l_max + 1].reshape(edges, (l_max + 1) * channels)
-    around = rows[:, l_max + 1 :].reshape(edges, l_max, 2, l_max * channels)
-    return axial, around.transpose(0, 1)
-
-
-def out_of_frames(frames: Tensor, axial: Tensor, doublets: Tensor, l_max: int) -> Tensor:
-    """The inverse: axial (E, (l_max+1) C), doublets (M, E, 2, l_max C) -> irreps (E, (l_max+1)^2, C)."""
-    edges = len(axial)
-    channels = axial.shape[1] // (l_max + 1)
-    around = doublets.transpose(0, 1).reshape(edges, 2 * l_max * l_max, channels)
-    return torch.bmm(frames.mT, torch.cat([axial.view(edges, l_max + 1, channels), around], 1))

@@ -85,8 +85,8 @@ class Refiner(nn.Module):
     def _refine(
         self, generator: torch.Generator | None, graph: DirectedEdges, context: AtomFeatures, seen: EdgeFeatures
     ):
-        axial, around = of_both_atoms(context.natural, graph.natural, graph, self.l_max)
-        chiral, mirrored = of_both_atoms(context.unnatural, graph.unnatural, graph, self.l_max)
+        axial, around = of_both_atoms(context.natural, graph, True)
+        chiral, mirrored = of_both_atoms(context.unnatural, graph, False)
         gathered = EdgeFeatures(
             self.standardize(torch.cat([seen.scalars, axial], 1), graph.kind),
             torch.cat([seen.pseudoscalars, chiral], 1),

@@ -181,59 +181,42 @@ def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -
     return OnsiteLayout(shells, l_max, table, mask, n_natural)
 
 
+def order_rows(l_max: int, m: int) -> tuple[int, int]:
+    """First row of order m in a pair's frame, and the first after it: at m = 0 degrees l = 0..l_max, else l = m..l_max of the even
+    halves and then of the odd ones."""
+    starts = np.cumsum([0, l_max + 1, *(2 * (l_max + 1 - k) for k in range(1, l_max + 1))])
+    return int(starts[m]), int(starts[m + 1])
+
+
 @lru_cache(maxsize=32)
-def frame_rows(l_max: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the components of an atom's features go in an edge frame: `(row, column, sign)` of the non-zero entries.
+def frame_rows(l_max: int) -> np.ndarray:
+    """Where the rows of a pair's frame come from, ((l_max + 1)^2,): the component (l, m) at l^2 + l + m."""
+    l = np.arange(l_max + 1)
+    rows = [l * l + l]
+    for m in range(1, l_max + 1):
+        rows += [l[m:] * l[m:] + l[m:] + m, l[m:] * l[m:] + l[m:] - m]
+    return np.concatenate(rows)
 
-    Rows: l = 0..l_max at m = 0; then for m = 1..l_max, for even and odd, slots l = 1..l_max, of which those with l < m
-    stay empty so that every m has the same width. Columns: (l, m) at l^2 + l + m.
+
+def pair_frames(wigner: Sequence[Tensor]) -> Tensor:
+    """Rotations into the frames of pairs (P, S, S), S = (l_max + 1)^2, rows as in `frame_rows`, columns l^2 + l + m.
+
+    `wigner` holds `so3.wigner.edge_wigner(l, vectors)` for l = 0..l_max. `frame @ features` with features (S, C) has natural
+    doublets as rows; of an unnatural one the even half is the opposite of the odd row and the odd half is the even row.
+    The transpose brings messages back.
     """
-    row, column, sign = [], [], []
-    for l in range(l_max + 1):
-        row, column, sign = [*row, l], [*column, l * l + l], [*sign, 1]
-        for slot in range(1, 2 * l + 1):
-            m, s = slot_order(l, parity, slot)
-            row.append(l_max + 1 + (slot - 1) * l_max + l - 1)
-            column.append(l * l + l + m)
-            sign.append(s)
-    return np.array(row), np.array(column), np.array(sign, dtype=np.float64)
-
-
-def n_frame_rows(l_max: int) -> int:
-    """Rows of `edge_frames`: l_max + 1 at m = 0 and l_max for each of 2 l_max halves of doublets."""
-    return (l_max + 1) + 2 * l_max * l_max
-
-
-def edge_frames(wigner: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rotations into the edge frames for natural and unnatural features: two tensors (P, n_frame_rows, (l_max+1)^2).
-
-    `wigner` holds `so3.wigner.edge_wigner(l, vectors)` for l = 0..l_max. `frame @ features` with features
-    ((l_max+1)^2, C) gives the rows of `frame_rows`; the transpose brings messages back.
-    """
-    l_max, size = len(wigner) - 1, len(wigner) ** 2
-    n_edges = len(wigner[0])
-    rotation = wigner[0].new_zeros(n_edges, size, size)
+    size = len(wigner) ** 2
+    place = np.argsort(frame_rows(len(wigner) - 1))
+    out = wigner[0].new_zeros(len(wigner[0]), size, size)
     for l, d in enumerate(wigner):
-        rotation[:, l * l : (l + 1) ** 2, l * l : (l + 1) ** 2] = d
-    out = []
-    for parity in (1, -1):
-        row, column, sign = frame_rows(l_max, parity)
-        frame = rotation.new_zeros(n_edges, n_frame_rows(l_max), size)
-        frame[:, row] = rotation[:, column] * torch.as_tensor(sign, dtype=frame.dtype, device=frame.device)[:, None]
-        out.append(frame)
-    return out[0], out[1]
+        out[:, torch.as_tensor(place[l * l : (l + 1) ** 2]), l * l : (l + 1) ** 2] = d
+    return out
 
 
 def reversal_signs(l_max: int) -> np.ndarray:
-    """(2, n_frame_rows): the frame of the reversed edge is `signs[parity, :, None] * frame` (natural, unnatural)."""
-    signs = np.zeros((2, n_frame_rows(l_max)))
-    for k, parity in enumerate((1, -1)):
-        for l in range(l_max + 1):
-            for slot in range(2 * l + 1):
-                m, _ = slot_order(l, parity, slot)
-                row = l if slot == 0 else l_max + 1 + (slot - 1) * l_max + l - 1
-                signs[k, row] = half_turn(l)[l + m]
-    return signs
+    """(S,): the frame of the reversed edge is `signs[:, None] * frame`."""
+    turn = np.concatenate([half_turn(l) for l in range(l_max + 1)])
+    return turn[frame_rows(l_max)]
 
 
 def shells_frames(degrees: tuple[int, ...], wigner: Sequence[Tensor]) -> Tensor:

@@ -24,7 +24,6 @@ class Assembly(nn.Module):
     """
 
     frame_row: Tensor
-    frame_sign: Tensor
     counts: Tensor
     components: Tensor
 
@@ -32,12 +31,10 @@ class Assembly(nn.Module):
         super().__init__()
         self.space, self.n_channels = space, space.spin.n_channels
         self.size = (space.basis.l_max + 1) ** 2
-        row, column, sign = frame_rows(space.l_max, 1)
-        order = np.argsort(column)[: self.size]
+        place = np.argsort(frame_rows(space.l_max))
         orbitals = [_orbitals(shells) for shells in space.signatures]
         constants = {
-            "frame_row": torch.as_tensor(row[order]),
-            "frame_sign": torch.as_tensor(sign[order], dtype=dtype),
+            "frame_row": torch.as_tensor(place[: self.size]),
             "counts": torch.as_tensor([len(columns) for columns, _ in orbitals])[torch.as_tensor(space.signature)],
             "components": _components(space.spin, dtype),
         }
@@ -53,15 +50,15 @@ class Assembly(nn.Module):
     def forward(self, coefficients: Coefficients, batch: GraphBatch, kpoints: Tensor | None = None) -> Tensor:
         starts, n = self.orbital_starts(batch)
         n_points = 1 if kpoints is None else kpoints.shape[1]
-        dtype = self.components.dtype if kpoints is None else self.frame_sign.dtype.to_complex()
+        dtype = self.components.dtype if kpoints is None else batch.distance.dtype.to_complex()
         shape = (len(self.components) * n_points, batch.n_samples * n * n)
-        onsite, upper = (self.frame_sign.new_zeros(shape, dtype=dtype) for _ in range(2))
+        onsite, upper = (batch.distance.new_zeros(shape, dtype=dtype) for _ in range(2))
         for s, x in coefficients.onsite.items():
             atoms = batch.atom_slice(s)
             blocks = self._blocks(f"onsite_{s}", x, (s, s))
             where = self._places(batch.sample[atoms], starts[atoms], starts[atoms], blocks, n)
             onsite = onsite.index_add(1, where, self._phased(blocks, None, n_points).to(dtype))
-        rotation = batch.natural[:, self.frame_row, : self.size] * self.frame_sign[:, None]
+        rotation = batch.rotation[:, self.frame_row, : self.size]
         for g, ((a, b), x) in enumerate(coefficients.pairs.items()):
             part = batch.pair_slice(g)
             first, second, turn = batch.first[part], batch.second[part], rotation[part]
