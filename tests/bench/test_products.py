@@ -26,12 +26,12 @@ def test_flop_of_a_prediction_and_of_a_step(water):
     for work in (lambda: model.network(asked.batch), step):
         with FlopCounterMode(display=False) as counter:
             work()
-        assert sum(n * call.flop for call, n in recorded(work).items()) == counter.get_total_flops()
+        assert sum(n * call.flop for call, n in recorded(work).calls.items()) == counter.get_total_flops()
 
 
 def test_names_are_those_of_modules():
     network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
-    found = products(recorded(lambda: network(torch.randn(7, 3)).sum().backward()))
+    found = products(recorded(lambda: network(torch.randn(7, 3)).sum().backward()).calls)
     assert {(k.sizes, k.calls) for k in found} >= {("7 × 3 × 5", 1), ("7 × 5 × 2", 1)}
     forward = {k.sizes: k.name for k in found}
     assert forward["7 × 3 × 5"] == "Sequential.0"

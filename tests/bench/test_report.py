@@ -1,9 +1,11 @@
 """Tables and pictures of a bench whose numbers are known."""
 
 import numpy as np
+import pytest
 
 from harmose.bench.pictures import memory, speeds, times
-from harmose.bench.report import write_bench
+from harmose.bench.report import BEGIN, END, insert, parted, write_bench
+from harmose.errors import FormatError
 
 
 def _timing(seconds, repeats=3):
@@ -39,7 +41,7 @@ def content():
         ]
         rows += [_row(n, "step stage1", 5e-3 * size, by="e3nn", repeats=1)]
     kernel = {
-        "work": "prediction", "of": 0.01, "name": "encoder", "sizes": "1 × 2 × 3", "calls": 2, "flop": 2e6, "n_bytes": 1e6,
+        "work": "prediction", "of": 0.01, "operators": 70, "name": "encoder", "sizes": "1 × 2 × 3", "calls": 2, "flop": 2e6, "n_bytes": 1e6,
         "seconds": 1e-3, "bound": 5e-4, "limit": "bandwidth", "fraction": 0.5,
     }  # fmt: skip
     return {
@@ -72,7 +74,9 @@ def test_tables(tmp_path):
     assert "| graphene-4x4 | 2,496 | training step | e3nn | 80.0 ¹ | 16.0 (14.4–19.2) | 5.0 |" in text
     assert "| graphene-2x2 | 8 | 150 | 50 | 300 | 200 |" in text
     assert "| `import harmose` | 50.0 (45.0–60.0) | 50.0 (45.0–60.0) |" in text
-    assert "2 products take 2.0 of 10.0 ms, 0.00 Gflop at 2 Gflop/s, 50 % of their bounds" in text
+    assert (
+        "2 products of 70 calls of operators take 2.0 of 10.0 ms, 0.00 Gflop at 2 Gflop/s, 50 % of their bounds" in text
+    )
     assert "| `encoder` | 1 × 2 × 3 | 2 | 2.00 | 1.00 | 1,000 | 2.00 | bandwidth | 50 |" in text
     assert {p.name for p in tmp_path.iterdir()} == {"bench.md", "time.png", "speed.png", "memory.png"}
 
@@ -82,10 +86,11 @@ def test_slopes_are_powers_of_the_atoms():
     assert figure is not None
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == [
-        "prediction, H: atoms^1.00",
-        "training step, stage 1: atoms^1.00",
-        "training step, both stages: atoms^1.00",
-        "training step, e3nn: atoms^1.00",
+        "prediction, H ∝ atoms$^{1.00}$",
+        "training step, stage 1 ∝ atoms$^{1.00}$",
+        "training step, both stages ∝ atoms$^{1.00}$",
+        "training step, e3nn ∝ atoms$^{1.00}$",
+        "graphene, twisted bilayers",
     ]
     line = figure.axes[0].lines[0]
     np.testing.assert_allclose(line.get_xdata(), [8, 32])
@@ -101,3 +106,23 @@ def test_speeds_are_edges_over_seconds():
 def test_nothing_to_draw():
     assert memory({**content(), "memory": []}) is None
     assert times({**content(), "rows": []}) is None
+
+
+def test_tables_go_into_a_page(tmp_path):
+    page, out = tmp_path / "page.md", tmp_path / "images" / "bench"
+    out.mkdir(parents=True)
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    bench = write_bench(content(), out)
+    for _ in range(2):
+        insert(bench, page)
+        text = page.read_text()
+        assert text.startswith(f"before\n{BEGIN}\n")
+        assert text.endswith(f"{END}\nafter\n")
+        assert text.count("**Prediction**") == 1
+        assert "(images/bench/time.png)" in text
+        assert "old" not in text
+    page.write_text("mine")
+    with pytest.raises(FormatError, match="expected a page with the lines"):
+        parted(page)
+    with pytest.raises(FormatError, match="expected a page"):
+        parted(tmp_path / "none.md")

@@ -6,17 +6,24 @@ import subprocess
 import sys
 import warnings
 
+from harmose.bench.systems import System, system
 from harmose.errors import ModelError
 
-WORKS = ("predict", "train")
+TRAINED = 300
+"""Atoms of the largest structure that is trained on."""
 
 
-def peak_memory(system: str, work: str, device: str = "cpu", model: str = "") -> dict[str, float]:
+def works(system: System) -> tuple[str, ...]:
+    """What a system's memory is measured of: `predict`, and `train` unless it is large."""
+    return ("predict", "train") if system.n_atoms <= TRAINED else ("predict",)
+
+
+def peak_memory(name: str, work: str, device: str = "cpu", model: str = "") -> dict[str, float]:
     """MB: `before` (imports and the loaded model), `peak`; `device`, on the GPU, where there is one."""
-    command = [sys.executable, "-m", "harmose.bench.memory", system, work, device, model]
+    command = [sys.executable, "-m", "harmose.bench.memory", name, work, device, model]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ModelError(f"{system}, {work}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise ModelError(f"{name}, {work}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout)
 
 
@@ -29,10 +36,10 @@ def _work(name: str, work: str, device: str, model_name: str) -> dict[str, float
     import torch
 
     from harmose.bench.prediction import predicted
-    from harmose.bench.systems import system
     from harmose.bench.timing import Stopwatch
     from harmose.bench.training import batch_of, known_priors, labelled, stepper
     from harmose.checkpoint import load
+    from harmose.partition.predict import predict
 
     torch.set_num_threads(1)
     chosen = system(name, model_name or None)
@@ -45,6 +52,8 @@ def _work(name: str, work: str, device: str, model_name: str) -> dict[str, float
         found["prepared"] = peak()
         for _ in range(3):
             step()
+    elif chosen.n_atoms > TRAINED and len(chosen.structures) == 1:  # what is large enough is predicted in parts
+        predict(model, chosen.structures[0])
     else:
         model.network.to(device)
         predicted(model, chosen.structures, priors, Stopwatch(), level=False)

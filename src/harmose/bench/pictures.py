@@ -13,7 +13,11 @@ Content = Mapping[str, Any]
 
 CRYSTALS = ("graphene", "bilayer")
 """Their points are joined, and have a slope; molecules are points."""
+BLOCKS = ("graph", "frames", "stage1", "stage2", "closed form", "blocks")
+"""Parts of a prediction that every system has."""
 MARKERS = {"water": "s", "ethanol": "D", "butane": "D"}
+KINDS = {"s": "water, one and batches", "D": "organic molecules", "o": "graphene, twisted bilayers"}
+"""What a marker means."""
 
 
 def times(content: Content) -> Figure | None:
@@ -80,7 +84,7 @@ def _seconds(what: str, by: str = "harmose") -> Callable[[Content, str], float |
 def _blocks_seconds(content: Content, system: str) -> float | None:
     """All parts of a prediction but the Fermi level, which only some crystals have."""
     rows = _rows(content, system, "harmose")
-    parts = [rows[p] for p in ("graph", "frames", "stage1", "stage2", "closed form", "blocks") if p in rows]
+    parts = [rows[p] for p in (*BLOCKS, "in parts") if p in rows]
     return sum(parts) if parts else None
 
 
@@ -113,7 +117,7 @@ def _drawn(
     series = [s for s in series if s[2]]
     if not series:
         return None
-    figure = new_figure(6.4, 4.2)
+    figure = new_figure(6.2, 4.8)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -124,7 +128,11 @@ def _drawn(
         low, high = limits
         (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(low / 1.15, high * 1.15)
         log_ticks(axis)
-    legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    kinds = {MARKERS.get(name.split("-")[0], "o") for _, _, points in series for name in points}
+    for marker, kind in KINDS.items():
+        if marker in kinds:
+            axes.plot([], [], color=FAINT, marker=marker, markersize=4.5, linestyle="none", label=kind)
+    legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     return figure
 
 
@@ -134,7 +142,7 @@ def _draw(axes: Axes, label: str, color: str, points: Points, unit: float, slope
         atoms, values = np.array(crystals).T
         if slopes:
             exponent = np.polyfit(np.log(atoms), np.log(values), 1)[0]
-            label = f"{label}: atoms^{exponent:.2f}"
+            label = f"{label} ∝ atoms$^{{{exponent:.2f}}}$"
         axes.plot(atoms, unit * values, color=color, linewidth=1.4, marker="o", markersize=4.5, label=label)
         label = "_"
     for name, (n, value) in points.items():

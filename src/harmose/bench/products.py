@@ -96,11 +96,12 @@ class Call:
 
 
 class Recorder(TorchDispatchMode):
-    """The products of matrices that are called while it is on, with the module that calls them."""
+    """The products of matrices that are called while it is on, with the module that calls them; and how many operators are."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: Counter[Call] = Counter()
+        self.operators = 0
         self.modules = ModuleTracker()
 
     def __enter__(self) -> "Recorder":
@@ -113,6 +114,7 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
+        self.operators += 1
         if name in ("mm", "bmm", "addmm", "baddbmm"):
             a, b = args[1:3] if "add" in name else args[:2]
             where = max(self.modules.parents - {"Global"}, key=len, default="")
@@ -122,11 +124,11 @@ class Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def recorded(work: Callable[[], object]) -> Counter[Call]:
-    """The products of matrices that `work` calls."""
+def recorded(work: Callable[[], object]) -> Recorder:
+    """What `work` calls: the products of matrices, and the number of all operators."""
     with Recorder() as recorder:
         work()
-    return recorder.calls
+    return recorder
 
 
 def products(calls: Counter[Call], device: str = "cpu") -> list[Kernel]:

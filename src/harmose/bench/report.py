@@ -1,15 +1,22 @@
 """`bench.md`: the tables of a bench, as they stand in docs/performance.md, and its pictures."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harmose.bench.pictures import PICTURES
 from harmose.bench.prediction import PARTS
+from harmose.errors import FormatError
 from harmose.evaluate.style import number, png
 
 FEWEST_KERNELS = 12
 """Rows of the table of kernels in each piece of work: the most expensive ones."""
+
+WHOLE = {"predict": "", "blocks of H": " ²", "in parts": " ³"}
+"""What a prediction as a whole is called in the rows, with its mark in the table."""
+
+BEGIN, END = "<!-- harmose bench -->", "<!-- end of harmose bench -->"
 
 Content = Mapping[str, Any]
 
@@ -35,6 +42,26 @@ def write_bench(content: Content, out: Path) -> Path:
     path = out / "bench.md"
     path.write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
     return path
+
+
+def insert(bench: Path, page: Path) -> None:
+    """What stands in `page` between the lines `BEGIN` and `END` becomes the tables and pictures of `bench`."""
+    before, after = parted(page)
+    folder = Path(os.path.relpath(bench.parent, page.parent)).as_posix()
+    text = bench.read_text(encoding="utf-8")
+    for name in PICTURES:
+        text = text.replace(f"({name}.png)", f"({folder}/{name}.png)")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def parted(page: Path) -> tuple[str, str]:
+    """What is before and after the place for tables; `FormatError` for a page without one."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise FormatError(f"--into {page}: expected a page with the lines {BEGIN} and {END}")
+    return before, after
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -102,7 +129,7 @@ def _prediction(content: Content) -> str:
     ]
     rows = []
     for name in names(content):
-        whole = find(content, name, "predict") or find(content, name, "blocks of H")
+        whole = next((row for what in WHOLE if (row := find(content, name, what))), None)
         if whole is None:
             continue
         seconds = whole["timing"]["cpu"]["median"]
@@ -113,14 +140,15 @@ def _prediction(content: Content) -> str:
                 f"{whole['atoms']:,}",
                 f"{whole['edges']:,}",
                 *(time_of(find(content, name, part)) for part in parts),
-                time_of(whole, spread=True) + ("" if whole["what"] == "predict" else " ²"),
+                time_of(whole, spread=True) + WHOLE[whole["what"]],
                 time_of(whole, clock="wall"),
                 number(whole["edges"] / seconds),
                 number(whole["edges"] / network) if network else "",
             ]
         )
     note = (
-        "²: without the Fermi level. `all` is `Model.predict` and has also its checks and the novelty of the structure."
+        "²: without the Fermi level. ³: in parts, without the Fermi level. "
+        "`all` is `Model.predict` and has also its checks and the novelty of the structure."
     )
     return f"**Prediction**\n\n{table(head, rows)}\n\n{note}"
 
@@ -184,13 +212,13 @@ def _memory(content: Content) -> str:
     rows = []
     for name in dict.fromkeys(m["system"] for m in content["memory"]):
         both = {m["work"]: m for m in content["memory"] if m["system"] == name}
-        cells = [f"{x:,.0f}" for work in ("predict", "train") for x in _used(both[work])]
+        cells = [cell for work in ("predict", "train") for cell in _used(both.get(work))]
         rows.append([name, f"{both['predict']['atoms']:,}", *cells])
     return f"**Memory**: peak of a fresh process\n\n{table(head, rows)}"
 
 
-def _used(m: Content) -> tuple[float, float]:
-    return m["peak"], m["peak"] - m["before"]
+def _used(m: Content | None) -> tuple[str, str]:
+    return ("", "") if m is None else (f"{m['peak']:,.0f}", f"{m['peak'] - m['before']:,.0f}")
 
 
 def _starts(content: Content) -> str:
@@ -231,10 +259,10 @@ def _kernels(content: Content) -> str:
         ]
         whole = ""
         if found[0]["of"]:
-            n, speed = sum(k["calls"] for k in found), flop / total / 1e9
+            n, speed, operators = sum(k["calls"] for k in found), flop / total / 1e9, found[0]["operators"]
             whole = (
-                f": {n} products take {1e3 * total:.1f} of {1e3 * found[0]['of']:.1f} ms, {flop / 1e9:.2f} Gflop at "
-                f"{speed:.0f} Gflop/s, {100 * bound / total:.0f} % of their bounds; the most expensive"
+                f": {n} products of {operators:,} calls of operators take {1e3 * total:.1f} of {1e3 * found[0]['of']:.1f} ms, "
+                f"{flop / 1e9:.2f} Gflop at {speed:.0f} Gflop/s, {100 * bound / total:.0f} % of their bounds; the most expensive"
             )
         parts.append(f"*{work}*{whole}\n\n{table(head, rows)}")
     return "**Kernels**, graphene-3x3, each timed alone with its operands in the cache\n\n" + "\n\n".join(parts)

@@ -12,6 +12,10 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for bench.md, bench.json and the pictures.")] = Path(
         "harmose-bench"
     ),
+    into: Annotated[
+        Path | None,
+        typer.Option(help="A Markdown page whose part between two comments becomes the tables and pictures."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One molecule, three repeats: whether it runs at all.")
     ] = False,
@@ -40,7 +44,10 @@ def bench(
     """
     import torch
 
-    from harmose.bench.run import BenchSettings, Patience, run
+    from harmose.bench.report import insert, parted
+    from harmose.bench.run import run
+    from harmose.bench.settings import BenchSettings
+    from harmose.bench.timing import Patience
     from harmose.errors import ConfigError
 
     if device not in ("cpu", "cuda", "auto"):
@@ -60,5 +67,10 @@ def bench(
         memory=usual.memory if memory is None else memory,
         starts=usual.starts,
     )
+    if into is not None:
+        parted(into)  # a page that cannot take them is refused now
     console = terminal()
-    console.print(f"{run(settings, out, console)}", markup=False, soft_wrap=True)
+    found = run(settings, out, console)
+    if into is not None:
+        insert(found, into)
+    console.print(f"{found}", markup=False, soft_wrap=True)
