@@ -11,7 +11,16 @@ from torch import Tensor
 from harmose.basis import BasisSet
 from harmose.batch import collate, graph_batch
 from harmose.blocks import BlockMatrix
-from harmose.data.dataset import Reference, chunks, fitted_baseline, load_dataset, prepare, restore
+from harmose.data.dataset import (
+    Reference,
+    chunks,
+    fit,
+    fitted_baseline,
+    load_dataset,
+    measured_samples,
+    prepare,
+    restore,
+)
 from harmose.data.joining import Target, join, measure, sample_graph, target_space
 from harmose.data.store import Store
 from harmose.errors import FormatError, MatrixError
@@ -172,3 +181,12 @@ def test_what_is_missing_is_named(mixed_store, water_sample):
         fitted_baseline(mixed_store, [], Target())
     with pytest.raises(FormatError, match="sample water-0: expected a prior H0"):
         measure(target_space(mixed_store.basis), [replace(water_sample(0), prior=None)], Target(prior=True))
+
+
+def test_as_many_references_as_asked_for(mixed_store):
+    names = mixed_store.names()[:4]
+    space, measured = target_space(mixed_store.basis), measured_samples(mixed_store, names, Target())
+    few, all_of_them = (fit(space, measured, references=n)[0].pairs for n in (2, None))
+    for kind, found in few.items():
+        assert found.many_body is not None
+        assert len(found.many_body.references.distance) == min(2, len(all_of_them[kind].many_body.references.distance))

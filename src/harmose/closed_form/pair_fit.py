@@ -24,6 +24,7 @@ class PairFit:
         self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
         self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
         self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else OF_PAIRS
+        self.references = training.references or (limits.DIVERSE_EDGES if training.diverse else limits.REFERENCE_EDGES)
         self.symmetric = is_symmetric(kind, len(training.space.elements))
         if self.symmetric:
             column, sign = layout.reversal
@@ -54,7 +55,9 @@ class PairFit:
     def _fit(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
         linear, electronic = self._linear_features(many_body), self._electronic_features()
         left_out, weights, fields, terms = np.zeros_like(self.targets), {}, {}, {}
-        kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.likeness, generator) if many_body else None
+        kernel = None
+        if many_body:
+            kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.likeness, self.references, generator)
         n, variances = self.layout.n_natural, self.candidates
         for m in range(self.orders + 1):
             targets = (
@@ -123,9 +126,9 @@ class _EdgeKernel:
         edges: np.ndarray,
         orders: int,
         likeness: Likeness,
+        most: int,
         generator: np.random.Generator,
     ):
-        most = limits.DIVERSE_EDGES if likeness == DIVERSE_PAIRS else limits.REFERENCE_EDGES
         n = min(most, max(limits.COMPARED // len(edges), 1))
         chosen = np.sort(generator.permutation(len(edges))[:n])
         self.graph, self.edges, self.chosen, self.likeness = graph, edges, chosen, likeness

@@ -196,16 +196,21 @@ def measured_samples(store: Store, names: Sequence[str], target: Target, advance
 
 
 def fit(
-    space: TargetSpace, measured: Measured, many_body: bool = True, fitting: Callable[[float], None] = _quiet
+    space: TargetSpace,
+    measured: Measured,
+    many_body: bool = True,
+    fitting: Callable[[float], None] = _quiet,
+    references: int | None = None,
 ) -> tuple[Baseline, Coefficients]:
     """The closed-form part of stage 1, fitted to these samples, and what it says of each without having seen it.
 
-    Geometries of one molecule are left out together where there are many molecules. `fitting` is told which fraction is done.
+    Geometries of one molecule are left out together where there are many molecules. `fitting` is told which fraction is done;
+    `references`: at most so many reference edges of each kind of pair.
     """
     joined, diverse = measured.joined, measured.n_formulas >= DIVERSE
     owner = measured.groups if diverse else np.arange(joined.n_samples)
     parts = joined.oriented, measured.coefficients, owner[joined.pair_sample], owner[joined.atom_sample]
-    training = Training(space, *parts, diverse, measured.electrons)
+    training = Training(space, *parts, diverse, measured.electrons, references)
     return fit_baseline(training, many_body, advance=fitting)
 
 

@@ -27,7 +27,14 @@ SOURCES = ("closed_form", "so3", "basis.py", "electrons.py", "graph.py", "struct
 
 
 def prepare_closed_form(
-    store: Store, names: Sequence[str], target: Target, many_body: bool, out: Path, kept: Path | None, show: Show
+    store: Store,
+    names: Sequence[str],
+    target: Target,
+    many_body: bool,
+    references: int | None,
+    out: Path,
+    kept: Path | None,
+    show: Show,
 ) -> tuple[str, Measured | None]:
     """Leave the fit to the samples `names` in the folder of a training; where it came from and how long it took, as text.
 
@@ -35,14 +42,16 @@ def prepare_closed_form(
     has it, else fitted and put there. Raises `ConfigError` when `kept` is no folder and cannot become one.
     """
     begin = time.monotonic()
-    file = None if kept is None else _folder(kept) / f"{digest(store, names, target, many_body)}.safetensors"
+    file = (
+        None if kept is None else _folder(kept) / f"{digest(store, names, target, many_body, references)}.safetensors"
+    )
     if file is not None and file.exists():
         read_baseline(file, target_space(store.basis, store.spin))  # a damaged one is named before it is copied
         shutil.copyfile(file, out / BASELINE)
         return f"closed-form part taken from {file}", None
     measured = _measured(store, names, target, show)
     space = target_space(store.basis, store.spin)
-    fitted = fit(space, measured, many_body, lambda fraction: show("closed form", fraction, ""))
+    fitted = fit(space, measured, many_body, lambda fraction: show("closed form", fraction, ""), references)
     write_baseline(out / BASELINE, *fitted)
     text = f"closed-form part fitted to {len(names)} samples in {time.monotonic() - begin:.1f} s"
     if file is None:
@@ -51,11 +60,11 @@ def prepare_closed_form(
     return f"{text}, kept in {file}", measured
 
 
-def digest(store: Store, names: Sequence[str], target: Target, many_body: bool) -> str:
+def digest(store: Store, names: Sequence[str], target: Target, many_body: bool, references: int | None) -> str:
     """Of the samples' records in their order, the basis set, what is learned, and the sources of the fit."""
     # Of what is read besides only the electrons of H0 enter a fit.
     learned = asdict(replace(target, operators=())) | {"electrons": target.reads_electrons}
-    about = [store.basis.fingerprint, store.spin.value, learned, many_body, len(names)]
+    about = [store.basis.fingerprint, store.spin.value, learned, many_body, references, len(names)]
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in names:
         found.update(hashlib.sha256(store.record(name)).digest())

@@ -124,8 +124,8 @@ class Training:
         blind, measured = config.loss.shift_blind, None
         reads = replace(target, operators=tuple(dict.fromkeys((*inputs, *(["overlap"] if blind else [])))))
         if not self.position.step:
-            where, many_body = (config.out, config.closed_form), config.many_body
-            text, measured = prepare_closed_form(self.store, names, reads, many_body, *where, self.log.show)
+            how, where = (config.many_body, config.references), (config.out, config.closed_form)
+            text, measured = prepare_closed_form(self.store, names, reads, *how, *where, self.log.show)
             self.log.say(text)
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
         baseline, unseen = read_baseline(config.out / BASELINE, target_space(self.store.basis, self.store.spin))
