@@ -7,6 +7,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from harmose.basis import BasisSet, Shell
+from harmose.closed_form import angles
 from harmose.closed_form.surroundings import Surroundings
 from harmose.closed_form.triangles import (
     ALONG,
@@ -161,3 +162,15 @@ def test_the_other_end_of_an_edge_is_seen_without_looking_from_there():
     seen = potentials(found, 2 * n, 3, 2)
     ahead, back = seen[:, :n], seen[:, n:]
     np.testing.assert_allclose(potentials_from_the_other_end(ahead, pairs.distance[:n]), back, atol=1e-12)
+
+
+@pytest.mark.skipif(angles.compiled is None, reason="harmose was installed without a C compiler")
+@pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
+@pytest.mark.parametrize("orders", [0, 1, 4])
+def test_compiled_sums_are_those_in_numpy(monkeypatch, functions, orders):
+    atoms = molecule("CH3OH")
+    pairs, found, _ = surroundings(atoms)
+    compiled = functions(found, pairs.distance, orders)
+    monkeypatch.setattr("harmose.closed_form.triangles.compiled", None)
+    np.testing.assert_allclose(compiled, functions(found, pairs.distance, orders), atol=1e-12)
+    assert np.abs(compiled).max() > 0.01

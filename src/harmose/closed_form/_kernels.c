@@ -1,4 +1,6 @@
-/* The sums over angles of `kernel`, for a few references at once in the processor's registers.
+/* Two sums of the closed form: over angles (`angles`), and over third atoms (`triangles.moments`).
+
+   Those over angles, for a few references at once in the processor's registers.
 
    For each pair of an edge and a reference: from the overlaps of their doublets to Fourier coefficients of k(a), to its power at
    angles a and -a together, to projections of it on cos Ma and sin Ma, to `K_M` times what their lengths make of it. The same in
@@ -7,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <string.h>
 
 #define ORDERS 4
 #define MOST 12 /* orders M, at most */
@@ -124,6 +127,38 @@ FOR_PROCESSORS static void run(const Work *w) {
     all(w, w->cosines, w->sines);
 }
 
+typedef struct {
+  Py_ssize_t edges, triangles, turns, along, b, c, stride;
+  const Py_ssize_t *start;
+  const double *turn, *height, *from, *to;
+  double *out;
+} Moments;
+
+#define ROOM 1024 /* lanes of sums of one edge, at most */
+
+/* Sums over the third atoms of each edge of turn x height x (products of one of `from` with one of `to`). */
+FOR_PROCESSORS static void sum(const Moments *w) {
+  Py_ssize_t width = w->b * w->c, n = (width + LANES - 1) / LANES, rows = w->turns * w->along;
+  lanes sums[ROOM], products[ROOM];
+  for (Py_ssize_t v = 0; v < n; v++) products[v] = (lanes){0};
+  for (Py_ssize_t edge = 0; edge < w->edges; edge++) {
+    for (Py_ssize_t v = 0; v < rows * n; v++) sums[v] = (lanes){0};
+    for (Py_ssize_t t = w->start[edge]; t < w->start[edge + 1]; t++) {
+      for (Py_ssize_t i = 0; i < w->b; i++)
+        for (Py_ssize_t j = 0; j < w->c; j++) ((double *)products)[i * w->c + j] = w->from[t * w->b + i] * w->to[t * w->c + j];
+      for (Py_ssize_t row = 0; row < rows; row++) {
+        double factor = w->turn[row / w->along * w->triangles + t] * w->height[row % w->along * w->triangles + t];
+        lanes *mine = sums + row * n;
+        for (Py_ssize_t v = 0; v < n; v++) mine[v] += factor * products[v];
+      }
+    }
+    for (Py_ssize_t row = 0; row < rows; row++) {
+      double *out = w->out + ((row / w->along * w->edges + edge) * w->stride * w->along + row % w->along) * width;
+      memcpy(out, sums + row * n, width * sizeof(double));
+    }
+  }
+}
+
 static int take(PyObject *object, Py_buffer *view, int writable, Py_ssize_t numbers) {
   if (PyObject_GetBuffer(object, view, writable ? PyBUF_CONTIG : PyBUF_CONTIG_RO) < 0) return 0;
   if (view->itemsize == 8 && view->len == 8 * numbers) return 1;
@@ -171,7 +206,45 @@ static PyObject *kernels(PyObject *self, PyObject *args) {
   Py_RETURN_NONE;
 }
 
-static PyMethodDef methods[] = {{"kernels", kernels, METH_VARARGS, "See `harmose.closed_form.angles`."}, {NULL, NULL, 0, NULL}};
+static PyObject *moments(PyObject *self, PyObject *args) {
+  Moments w = {0};
+  PyObject *given[6];
+  Py_ssize_t species, third;
+  if (!PyArg_ParseTuple(args, "nnnnnnnnOOOOOO", &w.edges, &w.triangles, &w.turns, &w.along, &w.b, &w.c, &species, &third,
+                        &given[0], &given[1], &given[2], &given[3], &given[4], &given[5]))
+    return NULL;
+  Py_ssize_t width = w.b * w.c, lanes_of_edge = w.turns * w.along * ((width + LANES - 1) / LANES);
+  if (w.edges < 0 || w.triangles < 0 || w.turns < 1 || w.along < 1 || w.b < 1 || w.c < 1 || lanes_of_edge > ROOM ||
+      third < 0 || third >= species) {
+    PyErr_Format(PyExc_ValueError, "expected sums of at most %d numbers for an edge, got %zd", ROOM * LANES, lanes_of_edge * LANES);
+    return NULL;
+  }
+  Py_ssize_t sizes[6] = {w.edges + 1, w.turns * w.triangles, w.along * w.triangles, w.b * w.triangles, w.c * w.triangles,
+                         w.turns * w.edges * species * w.along * width};
+  Py_buffer views[6];
+  int n = 0, fine = 1;
+  for (int k = 0; fine && k < 6; k++) fine = take(given[k], &views[n], k == 5, sizes[k]) && ++n;
+  if (fine) {
+    w.start = views[0].buf, w.turn = views[1].buf, w.height = views[2].buf, w.from = views[3].buf, w.to = views[4].buf;
+    for (Py_ssize_t k = 0; fine && k < w.edges; k++) fine = w.start[k] <= w.start[k + 1];
+    if (!fine || w.start[0] < 0 || w.start[w.edges] > w.triangles) {
+      fine = 0;
+      PyErr_SetString(PyExc_ValueError, "expected where the triangles of each edge start, in ascending order");
+    }
+  }
+  if (fine) {
+    w.stride = species, w.out = (double *)views[5].buf + third * w.along * width;
+    Py_BEGIN_ALLOW_THREADS;
+    sum(&w);
+    Py_END_ALLOW_THREADS;
+  }
+  while (n--) PyBuffer_Release(&views[n]);
+  if (!fine) return NULL;
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"moments", moments, METH_VARARGS, "See `harmose.closed_form.triangles`."},
+                                {"kernels", kernels, METH_VARARGS, "See `harmose.closed_form.angles`."}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__kernels(void) { return PyModuleDef_Init(&module); }

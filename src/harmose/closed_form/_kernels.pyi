@@ -1,4 +1,4 @@
-"""Compiled from `_kernels.c`; see `harmose.closed_form.angles`."""
+"""Compiled from `_kernels.c`; see `harmose.closed_form.angles` and `harmose.closed_form.triangles`."""
 
 import numpy as np
 
@@ -19,5 +19,22 @@ def kernels(
     second: Arrays,
     ahead: Arrays,
     reverse: Arrays,
+    /,
+) -> None: ...
+def moments(
+    edges: int,
+    triangles: int,
+    turns: int,
+    along: int,
+    b: int,
+    c: int,
+    n_species: int,
+    third: int,
+    start: np.ndarray,
+    turn: np.ndarray,
+    height: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    out: np.ndarray,
     /,
 ) -> None: ...

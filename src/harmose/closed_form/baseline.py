@@ -231,9 +231,18 @@ class AtomRegression:
                 rows = slice(degree**2, (degree + 1) ** 2)
                 out[:, rows, : weights.shape[1]] += around.gather(axial[:, :, None] * (radial @ weights)[:, None])
 
+    def _columns(self, mask: np.ndarray) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+        if "columns" not in self._ready:
+            self._ready["columns"] = atom_columns(mask, len(self.mean))
+        return self._ready["columns"]
+
+    @cached_property
+    def _ready(self) -> dict[str, list[tuple[int, int, np.ndarray, np.ndarray]]]:
+        return {}
+
     def _add_many_body(self, out, graph: Surroundings, around: Neighbourhood, many_body: EdgeField, mask) -> None:
         seen = many_body.values(graph, around.edges)
-        for degree, parity, columns, place in atom_columns(mask, len(self.mean)):
+        for degree, parity, columns, place in self._columns(mask):
             back = turned_back(graph, around.edges, degree, parity) * around.shares[:, None]
             slots = seen[:, : 2 * degree + 1, place]
             rows = slice(degree**2, (degree + 1) ** 2)

@@ -53,6 +53,7 @@ class Surroundings:
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
         radii = np.array([space.basis.radii[z] for z in space.elements])
+        self._wigner: dict[int, np.ndarray] = {}
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
 
     @cached_property
@@ -82,12 +83,14 @@ class Surroundings:
 
     def wigner(self, degree: int, edges: np.ndarray) -> np.ndarray:
         """D(degree) into the frames of directed pairs (E,): (E, 2l+1, 2l+1)."""
-        pairs, back = edges % max(self.n_pairs, 1), edges >= self.n_pairs
-        if self.n_pairs <= KEPT:
-            ahead = self.oriented.wigner(degree).numpy()[pairs]
-        else:
+        if self.n_pairs > KEPT:
+            pairs, back = edges % self.n_pairs, edges >= self.n_pairs
             ahead = edge_wigner(degree, torch.as_tensor(self.oriented.vectors[pairs])).numpy()
-        return np.where(back[:, None, None], ahead * half_turn(degree)[:, None], ahead)
+            return np.where(back[:, None, None], ahead * half_turn(degree)[:, None], ahead)
+        if degree not in self._wigner:
+            ahead = self.oriented.wigner(degree).numpy()
+            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
+        return self._wigner[degree][edges]
 
     def environments(self, edges: np.ndarray, likeness: Likeness, triangles: Triangles) -> Environments:
         """What is around `edges`, which have these triangles."""

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from harmose.closed_form.angles import compiled
 from harmose.targets import OrientedPairs
 
 RADIUS = 8.0
@@ -31,8 +32,10 @@ GRID = np.arange(0.6, 5.0, CELL)
 AT_ONCE = 2_000
 """Triangles whose functions are in memory together: few enough for a processor's cache."""
 
-Functions = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Side lengths (3, ...) -> factors (P, ...) and (..., Q): the functions are the P Q products of one of each."""
+Functions = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Side lengths (3, ...) -> factors (P, ...), (..., B) and (..., C): the functions are the products of one of each."""
+ROOM = 8_000
+"""Sums for an edge that `_kernels.c` has room for."""
 
 
 @dataclass(frozen=True)
@@ -166,19 +169,19 @@ def three_centre_weights(weights: np.ndarray, n_species: int) -> np.ndarray:
     return out.reshape(2 * n_species * n, -1)
 
 
-def _two_centre(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`z^p` and `exp(-b r_ik^2 - c r_jk^2)`, b = c = 0 first: (2, ...) and (..., 25)."""
+def _two_centre(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`z^p` and `exp(-b r_ik^2 - c r_jk^2)`, b = c = 0 first: (2, ...), (..., 5) and (..., 5)."""
     squares, z = sides**2, _height(sides)
     b, c = np.exp(-squares[1:, ..., None] * ASIDE)
-    return np.stack([np.ones_like(z), z]) * _cut(sides), _products(b, c)
+    return np.stack([np.ones_like(z), z]) * _cut(sides), b, c
 
 
 def cells(triangles: Triangles, n_edges: int, n_species: int, fade: float, orders: int) -> np.ndarray:
     """Moments of Gaussians around a grid of (r_ik, r_jk), falling by e over `fade` angstrom: (2 orders + 1, E, Q)."""
 
-    def gaussians(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def gaussians(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         b, c = np.exp(-((sides[1:, ..., None] - GRID) ** 2) / (2 * CELL**2))
-        return (np.exp(-(sides[1] + sides[2]) / fade) * _cut(sides))[None], _products(b, c)
+        return (np.exp(-(sides[1] + sides[2]) / fade) * _cut(sides))[None], b, c
 
     seen = moments(triangles, n_edges, n_species, gaussians, orders)
     return seen[..., _inside()].reshape(2 * orders + 1, n_edges, -1)
@@ -219,17 +222,24 @@ def moments(triangles: Triangles, n_edges: int, n_species: int, functions: Funct
     Row 0 is m = 0, rows 2m - 1 and 2m are the real and the imaginary part of
     `sum_k f(sides) (rho/2)^min(m, 2) e^{i m phi}`.
     """
-    n_along, n_aside = (factor.size for factor in functions(np.ones((3, 1))))
-    out = np.zeros((2 * orders + 1, n_edges, n_species, n_along, n_aside))
+    n_along, n_b, n_c = (factor.size for factor in functions(np.ones((3, 1))))
+    out = np.zeros((2 * orders + 1, n_edges, n_species, n_along, n_b * n_c))
     sides = np.ascontiguousarray(triangles.sides.T)
+    fits = (2 * orders + 1) * n_along * (n_b * n_c + 7) <= ROOM
     for third in range(n_species):
         mine = np.flatnonzero(triangles.third == third)
+        if compiled is not None and fits:
+            along, b, c = map(np.ascontiguousarray, functions(sides[:, mine]))
+            start = np.concatenate([[0], np.cumsum(np.bincount(triangles.edge[mine], minlength=n_edges))])
+            sizes = (n_edges, len(mine), 2 * orders + 1, n_along, n_b, n_c, n_species, third)
+            compiled.moments(*sizes, start, _turns(triangles.axis[mine], orders), along, b, c, out)
+            continue
         for edges, rows, present in _padded(triangles.edge[mine], n_edges):
             chosen = mine[rows]
-            along, aside = functions(sides[:, chosen])
+            along, *aside = functions(sides[:, chosen])
             left = _turns(triangles.axis[chosen], orders)[:, None] * (along * present)
             left = np.ascontiguousarray(left.reshape(-1, *chosen.shape).swapaxes(0, 1))
-            out[:, edges, third] = (left @ aside).reshape(len(edges), -1, n_along, n_aside).swapaxes(0, 1)
+            out[:, edges, third] = (left @ _products(*aside)).reshape(len(edges), -1, n_along, n_b * n_c).swapaxes(0, 1)
     return out
 
 
