@@ -24,9 +24,10 @@ from harmose.nn.frames import (
     pair_frames,
     summed,
 )
-from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope
+from harmose.nn.invariants import scaled_with_invariants
+from harmose.nn.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope, of_kind
 from harmose.nn.rounds import Round, run
-from harmose.nn.so2 import DoubletLinear, EdgeFeatures
+from harmose.nn.so2 import DoubletLinear, EdgeFeatures, sizes_of_doublets
 from harmose.so3.layout import reversal_signs
 
 
@@ -96,11 +97,14 @@ class EdgeBlock(nn.Module):
             around = torch.baddbmm(around.flatten(1, 2), own, weight[:, rows:]).view(around.shape)
         own = nn.functional.linear(edges.scalars, self.scalars.weight[:, n:], self.scalars.bias)
         scalars = (axial + own) * radial[0]
-        doublets = self.rescale(around * radial[1])
+        if self.rescale.calibrating:  # they take their statistics from what they meet
+            seen = self.rescale(around * radial[1])
+            self.standardize(torch.cat([scalars, sizes_of_doublets(seen)], 1), graph.kind)
+        factors = radial[1] * self.rescale.scale
+        mean, scale = of_kind(self.standardize.mean, graph.kind), self.standardize.scale
+        doublets, invariants = scaled_with_invariants(around, factors, scalars, mean, scale)
         orders, n_edges, _, width = doublets.shape
-        invariants = torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
-        invariants = self.standardize(torch.cat([scalars, invariants], 1), graph.kind)
-        hidden = nn.functional.silu(self.gate_in(invariants) + self.kind(graph.kind))
+        hidden = nn.functional.silu(self.gate_in(invariants) + of_kind(self.kind.weight, graph.kind))
         update, turn, chiral = self.gate_out(hidden).split(self.sizes, 1)
         gated = self.out(doublets * turn.view(n_edges, orders, 1, width).transpose(0, 1))
         change, left, right = gated.split([width, self.sizes[2], self.sizes[2]], -1)

@@ -215,56 +215,63 @@ def messages(axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) ->
     return _Write.apply(axial, chiral, doublets, around)  # type: ignore[return-value]
 
 
-def _places(y: Tensor, l_max: int, m: int, channels: int) -> tuple[Tensor, Tensor]:
-    """Views of a message's rows of order m: natural (E, 2, l_max + 1 - m, C), unnatural (.., C')."""
-    start, stop = order_rows(l_max, m)
-    rows = y[:, start:stop].unflatten(1, (2, (stop - start) // 2))
-    return rows[..., :channels], rows[..., channels:]
+def _by_degree(around: Tensor, natural: int, unnatural: int) -> Tensor:
+    """Columns of both parities side by side for each degree: (M, n, l_max, C + C')."""
+    l_max = len(around)
+    return torch.cat([x.unflatten(2, (l_max, -1)) for x in around.split([l_max * natural, l_max * unnatural], 2)], 3)
+
+
+def _places(y: Tensor, l_max: int, channels: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Views of a message's rows of every order: natural (E, 2, l_max + 1 - m, C), unnatural even and odd (E, .., C')."""
+    out = []
+    for rows in y.split([l_max + 1, *(2 * (l_max + 1 - m) for m in range(1, l_max + 1))], 1)[1:]:
+        rows = rows.unflatten(1, (2, rows.shape[1] // 2))
+        out.append((rows[..., :channels], *rows[..., channels:].unbind(1)))
+    return out
 
 
 class _Write(Function):
+    """An unnatural doublet's even half comes from the odd row of its order and its odd half, negated, from the even row."""
+
     @staticmethod
     def forward(ctx, axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) -> Tensor:
         l_max, n_edges = len(around), len(axial)
         natural, unnatural = (x.shape[1] // (l_max + 1) for x in (axial, chiral))
-        ctx.save_for_backward(doublets, around)
+        weights = _by_degree(around, natural, unnatural)
+        ctx.save_for_backward(doublets, weights)
         ctx.channels = natural, unnatural
         y = axial.new_empty(n_edges, (l_max + 1) ** 2, natural + unnatural)
-        first = [x.unflatten(1, (l_max + 1, x.shape[1] // (l_max + 1))) for x in (axial, chiral)]
-        torch.cat(first, 2, out=y[:, : l_max + 1])
-        for m, (x, w) in enumerate(zip(doublets.flatten(1, 2), around, strict=True), 1):
-            straight, turned = _columns(w, m, l_max, natural, unnatural)
-            here, there = _places(y, l_max, m, natural)
-            here.copy_((x @ straight).view(here.shape))
-            even, odd = (x @ turned).view(there.shape).unbind(1)
-            there[:, 0] = odd
-            torch.neg(even, out=there[:, 1])
+        y[:, : l_max + 1, :natural] = axial.unflatten(1, (l_max + 1, natural))
+        y[:, : l_max + 1, natural:] = chiral.unflatten(1, (l_max + 1, unnatural))
+        places = _places(y, l_max, natural)
+        for m, (x, w, (here, even, odd)) in enumerate(zip(doublets.flatten(1, 2), weights, places, strict=True)):
+            written = (x @ w[:, m:].flatten(1)).view(n_edges, 2, l_max - m, natural + unnatural)
+            here.copy_(written[..., :natural])
+            turned_even, turned_odd = written[..., natural:].unbind(1)
+            even.copy_(turned_odd)
+            torch.neg(turned_even, out=odd)
         return y
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
-        doublets, around = ctx.saved_tensors
+        doublets, weights = ctx.saved_tensors
         (l_max, n_edges), (natural, unnatural) = doublets.shape[:2], ctx.channels
-        of_doublets, of_around = torch.empty_like(doublets), torch.zeros_like(around)
-        parts = zip(doublets.flatten(1, 2), of_doublets.flatten(1, 2), around, of_around, strict=True)
-        for m, (x, of_x, w, of_w) in enumerate(parts, 1):
-            straight, turned = _columns(w, m, l_max, natural, unnatural)
-            of_straight, of_turned = _columns(of_w, m, l_max, natural, unnatural)
-            here, there = _places(gradient, l_max, m, natural)
-            g = here.reshape(2 * n_edges, straight.shape[1])
-            torch.mm(g, straight.T, out=of_x)
-            torch.mm(x.T, g, out=of_straight)
-            g = torch.stack([-there[:, 1], there[:, 0]], 1).view(2 * n_edges, turned.shape[1])
-            of_x.addmm_(g, turned.T)
-            torch.mm(x.T, g, out=of_turned)
+        of_doublets, of_weights = torch.empty_like(doublets), torch.zeros_like(weights)
+        parts = zip(doublets.flatten(1, 2), of_doublets.flatten(1, 2), weights, of_weights, strict=True)
+        for m, ((x, of_x, w, of_w), (here, even, odd)) in enumerate(
+            zip(parts, _places(gradient, l_max, natural), strict=True)
+        ):
+            g = gradient.new_empty(n_edges, 2, l_max - m, natural + unnatural)
+            g[..., :natural] = here
+            turned_even, turned_odd = g[..., natural:].unbind(1)
+            turned_odd.copy_(even)
+            torch.neg(odd, out=turned_even)
+            g = g.view(2 * n_edges, (l_max - m) * (natural + unnatural))
+            torch.mm(g, w[:, m:].flatten(1).T, out=of_x)
+            torch.mm(x.T, g, out=of_w.flatten(1)[:, m * (natural + unnatural) :])
         first = gradient[:, : l_max + 1]
+        of_around = torch.cat([x.flatten(2) for x in of_weights.split([natural, unnatural], 3)], 2)
         return first[..., :natural].flatten(1), first[..., natural:].flatten(1), of_doublets, of_around
-
-
-def _columns(around: Tensor, m: int, l_max: int, natural: int, unnatural: int) -> tuple[Tensor, Tensor]:
-    """Columns (n, ..) of the degrees l = m.. that exist."""
-    end = l_max * natural
-    return around[:, (m - 1) * natural : end], around[:, end + (m - 1) * unnatural :]
 
 
 def directed(seen: Tensor, signs: Signs, is_natural: bool) -> tuple[Tensor, Tensor]:

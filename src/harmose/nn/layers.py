@@ -69,6 +69,11 @@ class Rescale(nn.Module):
         return x * self.scale
 
 
+def of_kind(table: Tensor, kind: Tensor) -> Tensor:
+    """Rows of a table by kind (E, n); where there is one kind, its row (1, n)."""
+    return table if len(table) == 1 else table.index_select(0, kind)
+
+
 class Standardize(nn.Module):
     """Subtract each kind's mean and divide by the spread within kinds, both as they were on the calibration batch.
 
@@ -88,7 +93,7 @@ class Standardize(nn.Module):
     def forward(self, x: Tensor, kind: Tensor) -> Tensor:
         if self.calibrating:
             self._calibrate(x.detach(), kind)
-        return (x - self.mean.index_select(0, kind)) * self.scale
+        return (x - of_kind(self.mean, kind)) * self.scale
 
     def _calibrate(self, x: Tensor, kind: Tensor) -> None:
         count = torch.bincount(kind, minlength=len(self.mean)).to(x.dtype)
