@@ -25,11 +25,9 @@ def machine(n_threads: int, device: str) -> dict:
     speeds = {}
     for n in sorted({1, n_threads, cores}):
         with threads(n):
-            speeds[str(n)] = {
-                "gemm_float32": gemm(torch.float32, n),
-                "gemm_float64": gemm(torch.float64, n),
-                **{f"triad_{name}": triad(size, n) for name, size in SIZES.items()},
-            }
+            speeds[str(n)] = _speeds(n, "cpu")
+    if device == "cuda":
+        speeds["GPU"] = _speeds(n_threads, device)
     return {
         "processor": processor(),
         "cores": cores,
@@ -40,6 +38,14 @@ def machine(n_threads: int, device: str) -> dict:
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "load_before": os.getloadavg()[0],
         "speeds": speeds,
+    }
+
+
+def _speeds(n_threads: int, device: str) -> dict[str, float]:
+    return {
+        "gemm_float32": gemm(torch.float32, n_threads, device),
+        "gemm_float64": gemm(torch.float64, n_threads, device),
+        **{f"triad_{name}": triad(size, n_threads, device) for name, size in SIZES.items()},
     }
 
 
@@ -62,14 +68,15 @@ def best_time(work: Callable[[], object], n_threads: int = 1, seconds: float = 0
     return min(timed.blocked_autorange(min_run_time=seconds).times)
 
 
-def gemm(dtype: torch.dtype, n_threads: int = 1, n: int = GEMM) -> float:
-    """Gflop/s of a product of square matrices, on the processor."""
-    a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
+def gemm(dtype: torch.dtype, n_threads: int = 1, device: str = "cpu") -> float:
+    """Gflop/s of a product of square matrices."""
+    n = GEMM if device == "cpu" else 8 * GEMM
+    a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in range(2))
     out = torch.empty_like(a)
     return 2 * n**3 / best_time(lambda: torch.mm(a, b, out=out), n_threads) / 1e9
 
 
-def triad(n_bytes: int, n_threads: int = 1) -> float:
+def triad(n_bytes: int, n_threads: int = 1, device: str = "cpu") -> float:
     """GB/s of a = b + s c (STREAM counts two reads and one write), with three arrays of together `n_bytes`."""
-    a, b, c = (torch.full((max(n_bytes // 12, 1),), float(k)) for k in range(3))
+    a, b, c = (torch.full((max(n_bytes // 12, 1),), float(k), device=device) for k in range(3))
     return 12 * len(a) / best_time(lambda: torch.add(b, c, alpha=3.0, out=a), n_threads) / 1e9

@@ -9,7 +9,7 @@ import warnings
 from harmose.bench.systems import System, system
 from harmose.errors import ModelError
 
-TRAINED = 300
+TRAINED = 200
 """Atoms of the largest structure that is trained on."""
 
 

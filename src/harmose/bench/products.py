@@ -53,12 +53,19 @@ class Kernel:
 
 
 def kernel(
-    name: str, sizes: str, calls: int, flop: float, n_bytes: float, seconds: float, dtype: torch.dtype
+    name: str,
+    sizes: str,
+    calls: int,
+    flop: float,
+    n_bytes: float,
+    seconds: float,
+    dtype: torch.dtype,
+    device: str = "cpu",
 ) -> Kernel:
     """With the bound of this machine, on torch's current number of threads."""
     n = torch.get_num_threads()
-    arithmetic = flop / (peak(dtype, n) * 1e9)
-    transfer = n_bytes / (bandwidth(_rounded(n_bytes), n) * 1e9)
+    arithmetic = flop / (peak(dtype, n, device) * 1e9)
+    transfer = n_bytes / (bandwidth(_rounded(n_bytes), n, device) * 1e9)
     limit = "arithmetic" if arithmetic >= transfer else "bandwidth"
     return Kernel(name, sizes, calls, flop, n_bytes, seconds, max(arithmetic, transfer), limit)
 
@@ -148,7 +155,7 @@ def products(calls: Counter[Call], device: str = "cpu") -> list[Kernel]:
         names = sorted({call.module for call, _ in found})
         name = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         sizes = f"{batch} × {m:,} × {k} × {n}" if a.dim() == 3 else f"{m:,} × {k} × {n}"
-        out.append(kernel(name, sizes, sum(c for _, c in found), found[0][0].flop, n_bytes, seconds, dtype))
+        out.append(kernel(name, sizes, sum(c for _, c in found), found[0][0].flop, n_bytes, seconds, dtype, device))
     return sorted(out, key=lambda x: -x.seconds * x.calls)
 
 

@@ -25,9 +25,11 @@ from harmose.partition.predict import LARGE, predict
 from harmose.sample import Sample
 
 RIVAL_EDGES = 6000
-"""Directed edges beyond which the others are not timed: their memory grows by about a megabyte with each."""
+"""Directed edges beyond which the others are not timed: a step of theirs takes seconds."""
 LEVEL_ORBITALS = 1000
 """Orbitals beyond which a crystal's Fermi level, whose cost grows with their cube, is not part of what is timed."""
+TRAINED_EDGES = 20_000
+"""Directed edges of the largest batch that is trained on."""
 LOADED_EDGES = 2000
 """Directed edges beyond which batches are not read from a store."""
 
@@ -66,10 +68,13 @@ def rows_of(each: System, settings: BenchSettings) -> list[Row]:
 
 def _small(model: Model, each: System, n_orbitals: int, n_edges: int, settings: BenchSettings) -> Found:
     priors = known_priors(model, each)
+    predictions = _predictions(model, each, priors, n_orbitals, settings)
+    if n_edges > TRAINED_EDGES:
+        return predictions
     samples = labelled(model, each, priors)
     batch = batch_of(model, samples)
     return [
-        *_predictions(model, each, priors, n_orbitals, settings),
+        *predictions,
         *_steps(model, batch, settings),
         *(_loading(model, samples, settings) if n_edges <= LOADED_EDGES else []),
         *(_others(model, each, batch, settings) if n_edges <= RIVAL_EDGES else []),

@@ -22,7 +22,7 @@ class BenchSettings:
     model: str | None = None
     kernels: bool = True
     memory: bool = True
-    starts: int = 5
+    starts: int = 3
     """Fresh processes of each kind; 0 for none."""
 
     @staticmethod

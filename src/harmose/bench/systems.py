@@ -15,7 +15,9 @@ from ase.build import make_supercell, molecule
 
 from harmose.errors import ConfigError
 
-DEFAULT = ("water-1", "water-10", "ethanol", "butane", "graphene-3x3", "graphene-6x6", "graphene-10x10")
+MOLECULES = ("water-1", "water-10", "ethanol", "butane")
+CRYSTALS = ("graphene-3x3", "graphene-6x6", "graphene-10x10", "bilayer-5", "bilayer-9")
+DEFAULT = (*MOLECULES, *CRYSTALS)
 QUICK = ("water-1",)
 NAMES = "water-N, ethanol, butane, graphene-NxN, bilayer-M"
 

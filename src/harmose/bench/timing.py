@@ -44,8 +44,8 @@ class Timing:
 class Patience:
     """At most so many repeats, and no new one after so many seconds. What takes longer than that is run once, cold."""
 
-    repeats: int = 30
-    seconds: float = 3.0
+    repeats: int = 20
+    seconds: float = 2.0
 
 
 def now() -> tuple[float, float]:

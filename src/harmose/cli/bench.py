@@ -30,8 +30,8 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Of torch.")] = 1,
     device: Annotated[str, typer.Option(help="`cpu`, `cuda`, or `auto`.")] = "cpu",
-    repeats: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many of each.")] = 30,
-    seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="No repeat begins after so long.")] = 3.0,
+    repeats: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many of each.")] = 20,
+    seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="No repeat begins after so long.")] = 2.0,
     kernels: Annotated[
         bool | None,
         typer.Option("--kernels/--no-kernels", help="Each product of matrices against the machine's limits."),
