@@ -105,14 +105,13 @@ class Stepper:
             group["lr"] = self.settings.rate(number, fraction)
         self.optimizer.zero_grad()
         loss = self.loss(Handed(batch.to(self.fabric.device)), self.name, self.generator)
-        value = loss.item()
-        if not math.isfinite(value):
-            return math.nan
         self.fabric.backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
-        if not math.isfinite(norm.item()):
+        # The one time in a step that a device is waited for.
+        value, size = torch.stack([loss.detach(), norm.detach().to(loss)]).tolist()
+        if not (math.isfinite(value) and math.isfinite(size)):
             return math.nan
-        if self.settings.clip is not None and norm.item() > self.settings.clip:
+        if self.settings.clip is not None and size > self.settings.clip:
             nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip, norm, foreach=True)
         self.optimizer.step()
         get_ema_multi_avg_fn(self.settings.averaging(number))(self.averaged, [*self.parameters], None)
