@@ -179,6 +179,17 @@ def test_parts_of_a_graph_have_the_values_of_the_whole(fitted, water_sample, mon
     np.testing.assert_allclose(baseline.novelty_of(graph, np.array([5, 2])), novelty[[5, 2]], rtol=1e-10)
 
 
+def test_both_directions_from_one_end_are_those_of_each_from_its_own(fitted, water_sample):
+    space, baseline, _ = fitted
+    oriented = space.orient(build_graph(water_sample(7).structure, space.basis))
+    once, twice = baseline.surroundings(oriented), baseline.surroundings(oriented)
+    assert once.same_from_both_ends
+    twice.same_from_both_ends = False
+    for group, members in oriented.members.items():
+        found, expected = (baseline.pair_values(graph, group, members) for graph in (once, twice))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
 def test_fits_do_not_depend_on_how_much_is_in_memory(training, fitted, monkeypatch):
     whole = fitted[1].values(training.oriented)
     for name, value in (("limits.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("baseline.AT_ONCE", 20_000)):

@@ -119,6 +119,8 @@ class PairRegression:
 
     def both_values(self, graph: Surroundings, pairs: np.ndarray, n_slots: int) -> tuple[np.ndarray, np.ndarray]:
         """The same of pairs ahead, and of the pairs reversed."""
+        if not graph.same_from_both_ends:
+            return self.values(graph, pairs, n_slots), self.values(graph, pairs + graph.n_pairs, n_slots)
         ahead, back = self._values(graph, [pairs, pairs + graph.n_pairs], n_slots)
         return ahead, back
 

@@ -9,6 +9,7 @@ import torch
 
 from harmose.closed_form.kernel import Environments, Likeness, environments
 from harmose.closed_form.triangles import (
+    RADIUS,
     DirectedPairs,
     Triangles,
     directed_pairs,
@@ -53,6 +54,8 @@ class Surroundings:
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
         radii = np.array([space.basis.radii[z] for z in space.elements])
+        self.same_from_both_ends = bool(2 * radii.min(initial=np.inf) >= RADIUS)
+        """Whether all third atoms of an edge are there from either end: no pair that is near enough was too long to be one."""
         self._wigner: dict[int, np.ndarray] = {}
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
 
