@@ -95,6 +95,8 @@ class OnsiteHead(nn.Module):
 class Heads(nn.Module):
     """All groups and signatures of a target space: features -> normalised `Coefficients`."""
 
+    flip: Tensor
+
     def __init__(
         self,
         space: TargetSpace,
@@ -111,6 +113,7 @@ class Heads(nn.Module):
         self.pairs = nn.ModuleList(PairHead(space, g, scalars, pseudoscalars, doublets, gain) for g in space.groups)
         n = len(space.signatures)
         self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, unnatural, gain) for s in range(n))
+        self.register_buffer("flip", torch.tensor([[1.0], [-1.0]]), persistent=False)
 
     def forward(self, natural: Tensor, unnatural: Tensor, edges: EdgeFeatures, batch: GraphBatch) -> Coefficients:
         return Coefficients(self.of_pairs(edges, batch), self.of_atoms(natural, unnatural, batch))
@@ -121,8 +124,7 @@ class Heads(nn.Module):
         scalars, pseudo = (x.unflatten(0, (2, n)) for x in (edges.scalars, edges.pseudoscalars))
         orders, _, _, width = edges.doublets.shape
         # Both directions of an edge see one doublet with the odd half turned over: m -> -m under the half turn.
-        flip = edges.doublets.new_tensor([1.0, -1.0])[:, None]
-        doublets = torch.stack([edges.doublets[:, :n], edges.doublets[:, n:] * flip], 1)
+        doublets = torch.stack([edges.doublets[:, :n], edges.doublets[:, n:] * self.flip], 1)
         doublets = doublets.view(orders, 2, n, 2, width)
         for k, (group, head) in enumerate(zip(self.groups, self.pairs, strict=True)):
             part = batch.pair_slice(k)
