@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 from harmose.bench.systems import System, system
 from harmose.errors import ModelError
@@ -28,7 +29,14 @@ def peak_memory(name: str, work: str, device: str = "cpu", model: str = "") -> d
 
 
 def peak() -> float:
-    """Of this process so far, in MB. (Linux counts kB; macOS counts bytes.)"""
+    """Of this process so far, in MB.
+
+    Linux's `getrusage` counts what the process that started this one held, too; macOS has it in bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 

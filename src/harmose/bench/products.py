@@ -83,6 +83,9 @@ Shape = tuple[tuple[int, ...], tuple[int, ...]]
 """Sizes and strides of a tensor."""
 
 
+GRADIENT = "gradient"
+
+
 @dataclass(frozen=True)
 class Call:
     """A product of matrices."""
@@ -125,9 +128,9 @@ class Recorder(TorchDispatchMode):
         if name in ("mm", "bmm", "addmm", "baddbmm"):
             a, b = args[1:3] if "add" in name else args[:2]
             where = max(self.modules.parents - {"Global"}, key=len, default="")
-            direction = "backward" if self.modules.is_bw else ""
             shapes = (tuple(a.shape), a.stride()), (tuple(b.shape), b.stride())
-            self.calls[Call(f"{where} {direction}".strip(), shapes, a.dtype)] += 1
+            # The tracker guesses in the backward pass.
+            self.calls[Call(GRADIENT if self.modules.is_bw else where, shapes, a.dtype)] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -143,6 +146,10 @@ def products(calls: Counter[Call], device: str = "cpu") -> list[Kernel]:
     same: dict[tuple, list[tuple[Call, int]]] = {}
     for call, n in calls.items():
         same.setdefault((call.operands, call.dtype), []).append((call, n))
+    forward: dict[frozenset[int], set[str]] = {}
+    for call in calls:
+        if call.module != GRADIENT:
+            forward.setdefault(frozenset(call.sizes), set()).add(call.module)
     out = []
     for (operands, dtype), found in same.items():
         a, b = (_like(sizes, strides, dtype, device) for sizes, strides in operands)
@@ -152,11 +159,17 @@ def products(calls: Counter[Call], device: str = "cpu") -> list[Kernel]:
             continue
         seconds = best_time(lambda a=a, b=b, work=work: work(a, b), torch.get_num_threads(), 0.02)
         n_bytes = batch * (m * k + k * n + m * n) * a.element_size()
-        names = sorted({call.module for call, _ in found})
-        name = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        name = _name({call.module for call, _ in found} | forward.get(frozenset(found[0][0].sizes), set()))
         sizes = f"{batch} × {m:,} × {k} × {n}" if a.dim() == 3 else f"{m:,} × {k} × {n}"
         out.append(kernel(name, sizes, sum(c for _, c in found), found[0][0].flop, n_bytes, seconds, dtype, device))
     return sorted(out, key=lambda x: -x.seconds * x.calls)
+
+
+def _name(modules: set[str]) -> str:
+    """Of one of the modules; gradients have the sizes, in another order, of what they belong to."""
+    names = sorted(name.split(".network.")[-1].removeprefix("TwoStage.") for name in modules - {GRADIENT})
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (names[0] if names else "") + more + (", gradient" if GRADIENT in modules else "")
 
 
 def _like(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:

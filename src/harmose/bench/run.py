@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from harmose.bench import deeptb
+from harmose.bench import deeptb, memory
 from harmose.bench.imports import start_times
 from harmose.bench.machine import machine
-from harmose.bench.memory import peak_memory, works
 from harmose.bench.products import blocks_kernel, closed_form_kernel, products, recorded
 from harmose.bench.report import write_bench
 from harmose.bench.rows import rows_of
@@ -59,7 +58,10 @@ def _found(chosen: Sequence[System], settings: BenchSettings) -> Iterator[tuple[
     if settings.starts:
         yield "starts", ("starts", {name: asdict(t) for name, t in start_times(settings.starts).items()})
     for each in chosen if settings.memory else ():
-        found = [(work, peak_memory(each.name, work, settings.device, settings.model or "")) for work in works(each)]
+        found = [
+            (work, memory.peak_memory(each.name, work, settings.device, settings.model or ""))
+            for work in memory.works(each)
+        ]
         peaks = [{"system": each.name, "atoms": each.n_atoms, "work": work, **peak} for work, peak in found]
         yield f"memory of {each.name}", ("memory", peaks)
     if settings.kernels:
@@ -88,13 +90,18 @@ def checked(settings: BenchSettings, out: Path) -> list[System]:
 
 
 def kernels(each: System, settings: BenchSettings) -> list[dict]:
-    """Of a prediction and of a training step of both stages: products of matrices; of the prediction also what is not torch's."""
+    """Of a prediction and of training steps: products of matrices; of the prediction also what is not torch's."""
     model = load(each.model)
     model.network.to(settings.device)
     asked, out = Request(model, each.structures), []
     batch = asked.batch
-    step = stepper(model, batch_of(model, labelled(model, each, [None])), "joint", settings.device)
-    for work, call in {"prediction": lambda: model.network(batch), "training step": step}.items():
+    training = batch_of(model, labelled(model, each, [None]))
+    works: dict[str, Callable[[], object]] = {
+        "prediction": lambda: model.network(batch),
+        "training step, stage 1": stepper(model, training, "stage1", settings.device),
+        "training step, both stages": stepper(model, training, "joint", settings.device),
+    }
+    for work, call in works.items():
         with torch.set_grad_enabled(work != "prediction"):
             found = recorded(call)
             seconds = measure(call, settings.patience).cpu.median
