@@ -5,7 +5,7 @@ A kind of file or folder is a line of `FORMATS`. To add one: a function `read(fo
 """
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -164,6 +164,20 @@ def _write_store(path: Path, sample: Sample) -> None:
         store.append(sample, check=False)
 
 
+def write_petsc(path: str | Path, sample: Sample, kpoint: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+    """H(k) and, where it is known, S(k) at one k-point (fractional) as a new folder of PETSc's files (`io.petsc`)."""
+    from harmose.io.petsc import write_petsc as write_matrices
+    from harmose.physics.sparse_bloch import sparse_at
+    from harmose.spin import Spin
+
+    h, s = sample.hamiltonian, sample.overlap
+    names = ("H.up", "H.dn") if h.spin is Spin.COLLINEAR else ("H",)
+    matrices: dict[str, Any] = dict(zip(names, sparse_at(h, kpoint), strict=True))
+    if s is not None:
+        matrices["S"] = sparse_at(s, kpoint, h.spin)[0]
+    write_matrices(path, matrices)
+
+
 class _NpzFile:
     """The only sample of a `.npz` of harmose."""
 
@@ -307,4 +321,5 @@ WRITERS: dict[str, str | Callable[[Path, Sample], None]] = {
     "deeph": "harmose.io.deeph:write_deeph",
     "deeph-legacy": "harmose.io.deeph_legacy:write_deeph_legacy",
     "wannier90": "harmose.io.wannier90:write_wannier90",
+    "petsc": write_petsc,
 }

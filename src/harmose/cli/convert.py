@@ -28,7 +28,8 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store, folder or file.")],
     to: Annotated[
-        str, typer.Option("--to", help="`store`, `deeph`, `deeph-legacy`, `wannier90` or `npz`.", metavar="FORMAT")
+        str,
+        typer.Option("--to", help="`store`, `deeph`, `deeph-legacy`, `wannier90`, `petsc` or `npz`.", metavar="FORMAT"),
     ] = "store",
     format: Annotated[
         str | None, typer.Option("--format", help="What SOURCE is, where it is not recognised.", metavar="FORMAT")
@@ -40,6 +41,10 @@ def convert(
     loewdin: Annotated[
         tuple[int, int, int] | None,
         typer.Option(help="wannier90: make H orthogonal on this mesh of k-points (odd numbers).", metavar="N1 N2 N3"),
+    ] = None,
+    kpoint: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="petsc: H(k) and S(k) at this k-point (fractional).  [default: Gamma]", metavar="K1 K2 K3"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad sample.")] = False,
     force: ForceOption = False,
@@ -57,6 +62,8 @@ def convert(
         raise ConfigError(f"--to: expected one of {', '.join(WRITERS)}, got {to!r}")
     if loewdin is not None and to != "wannier90":
         raise ConfigError(f"--loewdin: expected --to wannier90, got --to {to}")
+    if kpoint is not None and to != "petsc":
+        raise ConfigError(f"--kpoint: expected --to petsc, got --to {to}")
     check_output(out, force)
     basis = None
     if basis_of is not None:
@@ -77,7 +84,7 @@ def convert(
         if to == "store":
             _into_store(hidden, opened, good, bad, strict)
         else:
-            _into_folder(hidden, good, to, loewdin, several=len(names) > 1)
+            _into_folder(hidden, good, to, loewdin, kpoint, several=len(names) > 1)
         if len(bad) == len(names):
             name, reason = next(iter(bad.items()))
             raise FormatError(f"{source}: none of its {len(names)} samples can be converted; {name}: {reason}")
@@ -158,10 +165,15 @@ def _keep_splits(source: "Store", store: "Store") -> None:
 
 
 def _into_folder(
-    path: Path, samples: Iterator["Sample"], to: str, loewdin: tuple[int, int, int] | None, several: bool
+    path: Path,
+    samples: Iterator["Sample"],
+    to: str,
+    loewdin: tuple[int, int, int] | None,
+    kpoint: tuple[float, float, float] | None,
+    several: bool,
 ) -> None:
     from harmose.errors import FormatError
-    from harmose.files import write
+    from harmose.files import write, write_petsc
 
     if several:
         path.mkdir()
@@ -175,6 +187,8 @@ def _into_folder(
             from harmose.io.wannier90 import write_wannier90
 
             write_wannier90(place, sample, loewdin)
+        elif kpoint is not None:
+            write_petsc(place, sample, kpoint)
         else:
             write(place, sample, to)
 

@@ -18,7 +18,7 @@ from harmose.errors import ConfigError, MatrixError
 from harmose.physics.bloch import check_kpoints
 from harmose.physics.eigen import check_pair, eigenvalues, solve
 from harmose.physics.factorization import Factorize, Factors, SingularMatrix, factorizer
-from harmose.physics.sparse_bloch import GAMMA, sparse_at
+from harmose.physics.sparse_bloch import GAMMA, shifted, sparse_at
 from harmose.spin import Spin
 
 ASIDE = 1e-3
@@ -100,7 +100,7 @@ def nearest(
     """Energies (n,), coefficients (m, n) (or (m, 0)) and the number of states below the lowest, -1 where not known."""
     for sigma in (level, level + ASIDE, level - 1.618 * ASIDE):
         try:
-            factors = factorize(_shifted(h, s, sigma))
+            factors = factorize(shifted(h, s, -sigma))
         except SingularMatrix:
             continue
         try:
@@ -119,13 +119,6 @@ def nearest(
         _check(h, s, energies[chosen], c[:, chosen])
         return energies[chosen], c[:, chosen if vectors else slice(0)], below
     raise MatrixError(f"states near a level: H - E S is singular at and around E = {level:g} eV")
-
-
-def _shifted(h: sparse.csr_matrix, s: sparse.csr_matrix, sigma: float) -> sparse.csr_matrix:
-    """H - sigma S; the two have one pattern."""
-    if np.array_equal(h.indptr, s.indptr) and np.array_equal(h.indices, s.indices):
-        return sparse.csr_matrix((h.data - sigma * s.data, h.indices, h.indptr), shape=h.shape)
-    return (h - sigma * s).tocsr()
 
 
 def _lanczos(

@@ -63,3 +63,12 @@ def _phases(operator: BlockMatrix, kpoint: np.ndarray) -> np.ndarray | None:
     if (2 * used % 1 == 0).all():
         return np.cos(np.pi * np.round(2 * cells @ kpoint))
     return np.exp(2j * np.pi * cells @ kpoint)
+
+
+def shifted(h, s, shift: float):
+    """H + shift S, in H's pattern where it is that of S too."""
+    factor = np.asarray(shift, s.data.real.dtype)
+    alike = h.format == s.format and h.data.shape == s.data.shape
+    if alike and np.array_equal(h.indptr, s.indptr) and np.array_equal(h.indices, s.indices):
+        return type(h)((h.data + factor * s.data, h.indices, h.indptr), shape=h.shape)
+    return (h + factor * s).asformat(h.format)
