@@ -169,7 +169,8 @@ def _name(modules: set[str]) -> str:
     """Of one of the modules; gradients have the sizes, in another order, of what they belong to."""
     names = sorted(name.split(".network.")[-1].removeprefix("TwoStage.") for name in modules - {GRADIENT})
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return (names[0] if names else "") + more + (", gradient" if GRADIENT in modules else "")
+    parts = [names[0] + more] if names else []
+    return ", ".join([*parts, GRADIENT] if GRADIENT in modules else parts)
 
 
 def _like(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
