@@ -238,3 +238,31 @@ def test_electrons_may_be_given(capsys):
     given = cells(capsys.readouterr().out)
     assert run("bands dft one --window -10 50 --mesh 30x1x1") == 0
     assert cells(capsys.readouterr().out) == given
+
+
+def test_states_around_the_fermi_level(capsys):
+    assert run("bands dft one --path GX --points 5 --window -10 50 --around-fermi 1 --mesh 30x1x1 --out b.csv") == 0
+    _, head, values = rows("b.csv")
+    assert head[-1] == "DFT 1 (eV)"
+    level = float(cells(capsys.readouterr().out)["Fermi level (eV)"][0])
+    np.testing.assert_allclose(values[:, 4], energy(values[:, 1], -2.0) - level, atol=2e-6)
+    assert run("bands dft one --around-fermi 2") == 2
+    assert "expected 1 to 1 states, got 2" in capsys.readouterr().err
+    assert run("bands knowing chain.extxyz --reference dft --around-fermi 1") == 2
+    assert "--around-fermi: expected no --reference" in capsys.readouterr().err
+
+
+def test_the_density_by_kernel_polynomials(capsys):
+    """One orbital at Gamma: one level."""
+    command = "dos dft one --method kpm --electrons 1 --window -2 2 --moments 400 --vectors 2 --points 401 --out d.csv"
+    assert run(command) == 0
+    printed = capsys.readouterr().out
+    assert "400 moments, 2 vectors" in printed
+    assert "1.0 states of 1; Fermi level within" in printed
+    _, _, values = rows("d.csv")
+    assert len(values) == 401
+    assert values[:, 1].min() > -1e-3  # moments are sums of float32
+    for wrong, message in (("--method dft", "expected dense or kpm"), ("--method kpm --by l", "--by: expected --method dense"),
+                           ("--method kpm --moments 3", "even number")):  # fmt: skip
+        assert run(f"dos dft one {wrong}") == 2
+        assert message in capsys.readouterr().err

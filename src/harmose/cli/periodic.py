@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harmose.sample import Sample
 
 PICTURES = (".png", ".pdf", ".svg")
+LARGE = 6000
+"""Orbitals above which all levels take minutes and more: density of states by kernel polynomials."""
 BAND_DENSITY = 40.0
 """K-points per 1/angstrom of a path that is drawn."""
 
@@ -63,6 +65,10 @@ def bands(
     align: Annotated[
         str, typer.Option(help="Prediction and reference by their `occupied` bands or their `fermi` levels.")
     ] = "occupied",
+    around_fermi: Annotated[
+        int | None,
+        typer.Option(help="Only so many states at each k-point, those nearest the Fermi level: for large cells."),
+    ] = None,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -74,6 +80,10 @@ def bands(
 
     if align not in ("occupied", "fermi"):
         raise ConfigError(f"--align: expected occupied or fermi, got {align!r}")
+    if around_fermi is not None and reference is not None:
+        raise ConfigError(
+            "--around-fermi: expected no --reference, whose bands are compared one by one from the lowest"
+        )
     files = _outputs(out, force)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
@@ -81,7 +91,9 @@ def bands(
     with about(pair.sample.name):
         along = kpath(pair.sample.structure, path, points, BAND_DENSITY if points is None else None)
         with console.status(f"{len(along.kpoints)} k-points, {pair.sample.hamiltonian.n_orbitals} orbitals"):
-            series = {name: _bands(sample, pair, along, size, electrons) for name, sample in pair.named.items()}
+            series = {
+                name: _bands(sample, pair, along, size, electrons, around_fermi) for name, sample in pair.named.items()
+            }
         first = next(iter(series.values()))
         check_window(first.by_spin - first.known_fermi_level, window)
         compared = _compared(series, window, align) if len(series) == 2 else None
@@ -106,6 +118,15 @@ def dos(
     mesh: Annotated[str | None, typer.Option(metavar="15x15x1", help="k-points.  [default: by the cell]")] = None,
     points: Annotated[int | None, typer.Option(help="Number of energies.  [default: 1001, or by --width]")] = None,
     electrons: ElectronsOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=f"`dense`, or `kpm`: kernel polynomials, at Gamma, in linear time.  [default: kpm above {LARGE} orbitals]"
+        ),
+    ] = None,
+    moments: Annotated[int | None, typer.Option(help="kpm: number of polynomials.  [default: by --width]")] = None,
+    vectors: Annotated[int, typer.Option(help="kpm: number of random vectors.")] = 16,
+    seed: Annotated[int, typer.Option(help="kpm: of the random vectors.")] = 0,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -119,10 +140,21 @@ def dos(
     console = terminal()
     pair = samples_of(source, target, reference)
     shape = None if tetrahedra else width
-    with about(pair.sample.name), console.status(f"{pair.sample.hamiltonian.n_orbitals} orbitals"):
-        series = {
-            name: _dos(sample, pair, size, electrons, window, shape, by, points) for name, sample in pair.named.items()
-        }
+    n_orbitals = pair.sample.hamiltonian.n_orbitals
+    polynomials = _is_kpm(method, n_orbitals, {"--by": by, "--tetrahedra": tetrahedra or None, "--mesh": mesh})
+    if polynomials and method is None:
+        console.print(f"{n_orbitals} orbitals: kernel polynomials at Gamma (--method dense solves for all levels)")
+    with about(pair.sample.name), console.status(f"{n_orbitals} orbitals"):
+        if polynomials:
+            series = {
+                name: _kpm(sample, pair, electrons, window, width, points, moments, vectors, seed, console.print)
+                for name, sample in pair.named.items()
+            }
+        else:
+            series = {
+                name: _dos(sample, pair, size, electrons, window, shape, by, points)
+                for name, sample in pair.named.items()
+            }
         if not any(density.total.any() for density in series.values()):
             raise ConfigError(f"window: there are no states from {window[0]:g} to {window[1]:g} eV")
     console.print(_dos_table(series))
@@ -133,11 +165,14 @@ def dos(
     _write(files, force, lambda: density_of_states(series, pair.title), dos_csv(series, notes))
 
 
-def _bands(sample: "Sample", pair: Pair, along: Any, mesh: Any, electrons: float | None) -> "Bands":
+def _bands(
+    sample: "Sample", pair: Pair, along: Any, mesh: Any, electrons: float | None, nearest: int | None
+) -> "Bands":
     from harmose.physics.bands import bands as solved
 
     level = fermi_level(sample, pair, mesh, electrons)
-    return solved(sample.hamiltonian, sample.overlap, along, pair.sample.structure, mesh=mesh, **level)  # type: ignore[arg-type]
+    h, s = sample.hamiltonian, sample.overlap
+    return solved(h, s, along, pair.sample.structure, mesh=mesh, nearest=nearest, **level)  # type: ignore[arg-type]
 
 
 def _dos(
@@ -157,6 +192,56 @@ def _dos(
         raise MatrixError("neither the Fermi level nor the number of electrons is known; give --electrons")
     h, s = sample.hamiltonian, sample.overlap
     return solved(h, s, pair.sample.structure, mesh, window=window, width=width, by=by, points=points, **level)  # type: ignore[arg-type]
+
+
+def _is_kpm(method: str | None, n_orbitals: int, dense_only: Mapping[str, Any]) -> bool:
+    """Whether to use kernel polynomials; `ConfigError` for a method that is none, or has not got an option."""
+    if method not in (None, "dense", "kpm"):
+        raise ConfigError(f"--method: expected dense or kpm, got {method!r}")
+    asked = [name for name, value in dense_only.items() if value is not None]
+    if method == "kpm" and asked:
+        raise ConfigError(f"{asked[0]}: expected --method dense, got kpm")
+    return method == "kpm" or (method is None and not asked and n_orbitals > LARGE)
+
+
+def _kpm(
+    sample: "Sample",
+    pair: Pair,
+    electrons: float | None,
+    window: tuple[float, float],
+    width: float,
+    points: int | None,
+    moments: int | None,
+    vectors: int,
+    seed: int,
+    say: Any,
+) -> "DensityOfStates":
+    from harmose.physics.kpm import kpm
+
+    level = fermi_level(sample, pair, None, electrons)
+    structure = pair.sample.structure
+    found = kpm(
+        sample.hamiltonian,
+        sample.overlap,
+        structure,
+        window,
+        width,
+        n_moments=moments,
+        n_vectors=vectors,
+        seed=seed,
+        **level,  # type: ignore[arg-type]
+    )
+    density, error = found.dos(window, points or 1001)
+    mean = float(density.total.mean())
+    relative = float(error.mean()) / mean if mean else 0.0
+    total, expected = sum(m.found[0] for m in found.moments), sum(m.n_states for m in found.moments)
+    uncertain = "" if found.fermi_error is None else f"; Fermi level within {found.fermi_error:.3f} eV"
+    say(
+        f"{found.moments[0].values.shape[1]} moments, {vectors} vectors: standard error {100 * relative:.1f} % of the density; "
+        f"{total:.1f} states of {expected}{uncertain}",
+        soft_wrap=True,
+    )
+    return density
 
 
 def _compared(series: "Mapping[str, Bands]", window: tuple[float, float], align: str) -> "BandErrors":

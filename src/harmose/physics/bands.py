@@ -17,6 +17,7 @@ from harmose.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.kpath import KPath, check_crystal, explicit_path, kpath
+from harmose.physics.near_level import states_near
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
 from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_fermi_level
 from harmose.spin import Spin
@@ -100,13 +101,14 @@ def bands(
     mesh: Mesh | None = None,
     smearing: Smearing = ROOM_TEMPERATURE,
     fermi_level: float | None = None,
+    nearest: int | None = None,
 ) -> Bands:
     """Bands of H and S, any spin, along a path.
 
     `path` is a string of special points ("GMKG", as of `kpath`; without any the lattice's usual path), which needs the
     `structure` for its cell, or a `KPath`, or a list of k-points (n_k, 3). The Fermi level is `fermi_level` when given,
     else that of `n_electrons` per cell on `mesh` (its size; by default as fine as `mesh_size` says) with `smearing`, else
-    unknown.
+    unknown. `nearest`: only so many states at each k-point, those nearest the Fermi level, from sparse matrices (`near_level`).
 
     Raises `MatrixError` without S and as `eigenvalues`, `StructureError` for a molecule, `ConfigError` for a path that
     the lattice does not have.
@@ -117,7 +119,12 @@ def bands(
     along = _path(path, structure)
     if fermi_level is None and n_electrons is not None:
         fermi_level = mesh_fermi_level(h, s, _mesh(mesh, structure), n_electrons, smearing)
-    energies = energies_at(h, s, along.kpoints)
+    if nearest is None:
+        energies = energies_at(h, s, along.kpoints)
+    elif fermi_level is None:
+        raise MatrixError("bands: the states nearest the Fermi level need it, or the number of electrons; got neither")
+    else:
+        energies = states_near(h, s, fermi_level, nearest, along.kpoints).energies
     return Bands(along.kpoints, along.x, along.ticks, along.labels, energies, h.spin, fermi_level)
 
 
