@@ -55,7 +55,7 @@ class TrainConfig(BaseModel):
     prior: Literal["none", "H0"] = "none"
     gauge: Literal["none", "fermi", "solved"] = "none"
     many_body: bool = True
-    references: Annotated[int, Field(gt=0)] | None = None
+    references: Annotated[int, Field(ge=0)] | None = None
     shrinkage: Annotated[float, Field(ge=0, lt=10)] = 0.0
     closed_form: Path | None = None
     train_split: str = "train"

@@ -114,6 +114,10 @@ class OrientedPairs:
     def _wigner(self) -> dict[int, Tensor]:
         return {}
 
+    def forget_rotations(self) -> None:
+        """Give back the memory that `wigner` keeps."""
+        self._wigner.clear()
+
     @property
     def pair_order(self) -> np.ndarray:
         """All pairs, group after group."""

@@ -29,6 +29,7 @@ from harmose.io.pyscf import layout, overlap, to_blocks
 from harmose.io.pyscf import molecule as pyscf_molecule
 from harmose.sample import Sample
 from harmose.targets import map_coefficients, to_coefficients, to_matrix
+from harmose.train.state import read_baseline, write_baseline
 
 
 @pytest.fixture
@@ -190,3 +191,22 @@ def test_as_many_references_as_asked_for(mixed_store):
     for kind, found in few.items():
         assert found.many_body is not None
         assert len(found.many_body.references.distance) == min(2, len(all_of_them[kind].many_body.references.distance))
+
+
+def test_three_centre_terms_alone(mixed_store, tmp_path):
+    names = mixed_store.names()
+    space, measured = target_space(mixed_store.basis), measured_samples(mixed_store, names, Target())
+    errors = {}
+    for references in (0, None):
+        baseline, _ = fit(space, measured, references=references)
+        found = baseline.values(measured.joined.oriented)
+        assert all((pair.many_body is None) == (references == 0) for pair in baseline.pairs.values())
+        parts = [(found.pairs[g] - x).abs().sum() for g, x in measured.coefficients.pairs.items()]
+        errors[references] = float(sum(parts))
+        path = tmp_path / f"{references}.safetensors"
+        write_baseline(path, baseline, found)
+        again = read_baseline(path, space)[0].values(measured.joined.oriented)
+        assert all(torch.equal(again.pairs[g], x) for g, x in found.pairs.items())
+    nothing = fit(space, measured, many_body=False)[0].values(measured.joined.oriented)
+    alone = sum(float((nothing.pairs[g] - x).abs().sum()) for g, x in measured.coefficients.pairs.items())
+    assert errors[None] < errors[0] < alone

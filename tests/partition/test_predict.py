@@ -50,7 +50,7 @@ def test_same_numbers_as_the_whole(model, sheet, whole, stage, size):
 
 def test_same_numbers_from_files(model, sheet, whole, tmp_path):
     plan = Prediction(model, sheet, pairs_per_part=97).plan
-    small = replace(plan, maps_features=True, maps_blocks=True)
+    small = replace(plan, keeps_frames=False, maps_features=True, maps_blocks=True)
     asked = Prediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
     assert asked.plan.maps_features
     assert asked.plan.maps_blocks

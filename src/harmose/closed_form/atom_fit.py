@@ -31,6 +31,7 @@ class AtomFit:
         self.layout = training.space.onsite_layout(signature)
         self.sample, self.candidates = training.atom_sample[atoms], training.candidates
         self.likeness = DIVERSE_ATOMS if training.diverse else OF_ATOMS
+        self.compares = training.references != 0
 
     def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
         n = self.layout.n_natural
@@ -103,6 +104,8 @@ class AtomFit:
         return gram, gram[_rows_of(self.references, 2 * degree + 1)]
 
     def _many_body_terms(self, generator: np.random.Generator) -> "dict[int, _AtomKernel]":
+        if not self.compares:
+            return {}
         around = shared(self.graph, neighbourhood(self.graph, self.atoms))
         n = 3 * limits.COMPARED * len(self.atoms) // max(len(around.edges) ** 2, 1)
         if n < min(limits.FEWEST_ATOMS, len(self.atoms)):

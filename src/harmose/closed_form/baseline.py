@@ -107,7 +107,9 @@ class EdgeField:
 
 @dataclass(frozen=True)
 class PairRegression:
-    """Of one kind of pair: `linear[M]` (F, K); `many_body` None for pairs alone; `electronic[M]` (F', K) where H0 is read."""
+    """Of one kind of pair: `linear[M]` (F, K), of three-centre terms and the distance or of the distance alone; `many_body` None
+    without references; `electronic[M]` (F', K) where H0 is read.
+    """
 
     linear: Mapping[int, np.ndarray]
     many_body: EdgeField | None = None
@@ -136,12 +138,14 @@ class PairRegression:
         radial = radial_gaussians(distance) @ self.linear[0][-N_GAUSSIANS:]
         for x in out:
             x[:, 0] += radial
-        if self.many_body is not None:
+        # P and H0 say more of the potential than three-centre terms of the structure do.
+        three_centre = len(self.linear[0]) > N_GAUSSIANS and not self.electronic
+        if three_centre or self.many_body is not None:
             triangles = graph.triangles(sides[0])
-            # P and H0 say more of the potential than three-centre terms of the structure do.
-            if not self.electronic:
+            if three_centre:
                 self._add_three_centre(out, graph.n_species, distance, triangles)
-            self.many_body.add(out, graph, sides[0], triangles)
+            if self.many_body is not None:
+                self.many_body.add(out, graph, sides[0], triangles)
         if self.electronic:
             for x, edges in zip(out, sides, strict=True):
                 terms = pair_terms(graph, known_electrons(graph), edges, len(self.electronic) - 1)

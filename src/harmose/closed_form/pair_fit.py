@@ -24,7 +24,8 @@ class PairFit:
         self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
         self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
         self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else OF_PAIRS
-        self.references = training.references or (limits.DIVERSE_EDGES if training.diverse else limits.REFERENCE_EDGES)
+        most = limits.DIVERSE_EDGES if training.diverse else limits.REFERENCE_EDGES
+        self.references = most if training.references is None else training.references
         self.symmetric = is_symmetric(kind, len(training.space.elements))
         if self.symmetric:
             column, sign = layout.reversal
@@ -56,7 +57,7 @@ class PairFit:
         linear, electronic = self._linear_features(many_body), self._electronic_features()
         left_out, weights, fields, terms = np.zeros_like(self.targets), {}, {}, {}
         kernel = None
-        if many_body:
+        if many_body and self.references:
             kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.likeness, self.references, generator)
         n, variances = self.layout.n_natural, self.candidates
         for m in range(self.orders + 1):

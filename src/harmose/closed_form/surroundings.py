@@ -18,6 +18,7 @@ from harmose.closed_form.triangles import (
     three_centre,
 )
 from harmose.electrons import Electrons
+from harmose.so3.harmonics import real_harmonics
 from harmose.so3.layout import slot_order
 from harmose.so3.wigner import edge_wigner, half_turn
 from harmose.targets import OrientedPairs, TargetSpace
@@ -167,7 +168,8 @@ def turned_back(graph: Surroundings, edges: np.ndarray, degree: int, parity: int
 
 def axis_turned_back(graph: Surroundings, edges: np.ndarray, degree: int) -> np.ndarray:
     """The first of them for natural parity: harmonics of the edge's direction, but for a factor (E, 2l+1)."""
-    return graph.wigner(degree, edges)[:, degree]
+    directions = graph.pairs.vectors[edges] / graph.pairs.distance[edges, None]
+    return np.sqrt(4 * np.pi / (2 * degree + 1)) * real_harmonics(degree, directions)[degree**2 :].T
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,7 @@ class Training:
     """All training samples as one graph: `pair_sample` (P,) and `atom_sample` (N,) say whose each pair and atom is.
 
     Samples that are left out together have one number. Of `diverse` ones, many molecules, less is to be had by likeness and
-    more is noise. `references`: at most so many reference edges of each kind of pair. `electrons` where H0 is read.
+    more is noise. `references`: at most so many reference edges of each kind of pair; 0: no likeness. `electrons` where H0 is read.
     """
 
     space: TargetSpace

@@ -205,7 +205,7 @@ def fit(
     """The closed-form part of stage 1, fitted to these samples, and what it says of each without having seen it.
 
     Geometries of one molecule are left out together where there are many molecules. `fitting` is told which fraction is done;
-    `references`: at most so many reference edges of each kind of pair.
+    `references`: at most so many reference edges of each kind of pair, 0 for three-centre terms alone.
     """
     joined, diverse = measured.joined, measured.n_formulas >= DIVERSE
     owner = measured.groups if diverse else np.arange(joined.n_samples)

@@ -17,15 +17,17 @@ USABLE = 0.8
 """Of the memory that is free."""
 IN_FLIGHT, OVERHEAD = 3.5, 1e8
 """Numbers that are in memory for one that an edge is given or gives, at the worst moment of a round, and bytes besides: measured."""
+FRAMES = 4
+"""Bytes of a number of a pair's rotation."""
 PER_PAIR, PER_ATOM = 420, 400
 """Bytes of the graph and its neighbours in the closed form."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes: `present` before it begins, `graph`, `atoms`, `edges` (their features between rounds), `blocks`, `in_flight`.
+    """Bytes: `present` before it begins, `graph`, `atoms`, `edges` (their features between rounds), `frames`, `blocks`, `in_flight`.
 
-    What `maps_features` or `maps_blocks` says is in files counts for nothing.
+    What `maps_features` or `maps_blocks` says is in files counts for nothing, nor do frames unless `keeps_frames`.
     """
 
     n_atoms: int
@@ -35,8 +37,10 @@ class Plan:
     graph: float
     atoms: float
     edges: float
+    frames: float
     blocks: float
     in_flight: float
+    keeps_frames: bool = True
     maps_features: bool = False
     maps_blocks: bool = False
 
@@ -48,6 +52,7 @@ class Plan:
     def memory(self) -> float:
         """Bytes at the worst moment."""
         kept = (0 if self.maps_features else self.edges) + (0 if self.maps_blocks else self.blocks)
+        kept += self.frames if self.keeps_frames else 0
         return self.present + self.graph + self.atoms + kept + self.in_flight
 
     def __str__(self) -> str:
@@ -79,7 +84,7 @@ def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = N
     n_pairs, n_atoms = work.graph.n_pairs, work.graph.n_atoms
     size = n_values(work.space.basis, work.graph)
 
-    def planned(per_part: int, maps_features: bool, maps_blocks: bool) -> Plan:
+    def planned(per_part: int, keeps_frames: bool, maps_features: bool, maps_blocks: bool) -> Plan:
         return Plan(
             n_atoms,
             n_pairs,
@@ -88,16 +93,18 @@ def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = N
             graph=float(PER_PAIR * n_pairs + PER_ATOM * n_atoms),
             atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.unnatural_channels),
             edges=float(8 * width * n_pairs) if len(work.rounds) > 1 else 0.0,
+            frames=float(FRAMES * (l_max + 1) ** 4 + 200) * n_pairs,
             blocks=float(size) * work.space.spin.n_components * work.space.spin.dtype.itemsize,
             in_flight=8 * IN_FLIGHT * widest * per_part * torch.get_num_threads() + OVERHEAD,
+            keeps_frames=keeps_frames,
             maps_features=maps_features,
             maps_blocks=maps_blocks,
         )
 
     most = max(min(pairs_per_part or PAIRS_PER_PART, n_pairs), 1)
     for per_part in dict.fromkeys([most, *(pairs_per_part is None) * [max(most // 4, 1), min(most, FEWEST_PAIRS)]]):
-        for maps_features, maps_blocks in ((False, False), (True, False), (True, True)):
-            found = planned(per_part, maps_features, maps_blocks)
+        for last in range(4):  # what is given up first costs the least time
+            found = planned(per_part, last < 1, last > 1, last > 2)
             if found.memory <= memory:
                 return found
     raise ConfigError(f"memory: {n_atoms:,} atoms need at least {found.memory / 1e9:.2f} GB, got {memory / 1e9:.2f} GB")

@@ -26,7 +26,7 @@ from harmose.model import STAGES, Model, Request
 from harmose.nn.rounds import Round
 from harmose.partition.parts import Part, parts
 from harmose.partition.plan import Plan, n_values, plan
-from harmose.partition.spread import Here, OnDask, Runner
+from harmose.partition.spread import Here, OnDask, Runner, on_threads
 from harmose.partition.work import Work
 
 LARGE = 20_000
@@ -35,7 +35,7 @@ LARGEST_LEVEL = 4_000
 """Orbitals of the largest structure whose Fermi level is found for the sake of a common zero of energy."""
 FEW = 50
 """Atoms of a structure whose pairs need not be counted."""
-ATOMS_AT_ONCE = 2_000
+ATOMS_AT_ONCE = 300
 
 
 def predict(
@@ -127,10 +127,16 @@ class Prediction:
                         rigidity[part.start : part.stop] = answer.rigidity
                 atoms = self._informed(each, atoms, totals)
                 stage1 = atoms if k == len(self.work.first_rounds) - 1 else stage1
-        for chosen in self._some_atoms():
-            blocks.put_onsite(chosen, self.work.onsite(stage1, atoms if self.work.full else None, chosen))
-        novelty = [self.work.baseline.novelty_of(self.work.surroundings, chosen) for chosen in self._some_atoms()]
-        self.model.warn_outside(np.concatenate(novelty), rigidity, stacklevel=4)
+
+        def of_atoms(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            novelty = self.work.baseline.novelty_of(self.work.surroundings, chosen)
+            return self.work.onsite(stage1, atoms if self.work.full else None, chosen), novelty
+
+        novelty = np.zeros(self.graph.n_atoms)
+        for chosen, (values, found) in zip(self._some_atoms(), on_threads(of_atoms, self._some_atoms()), strict=True):
+            blocks.put_onsite(chosen, values)
+            novelty[chosen] = found
+        self.model.warn_outside(novelty, rigidity, stacklevel=4)
         h = blocks.matrix()
         return self.model.completed([h], [self.atoms], [None])[0] if self.finds_level else h
 
@@ -155,7 +161,7 @@ class Prediction:
             with tempfile.TemporaryDirectory(prefix="harmose-", dir=folder) as scratch:
                 yield Here(self.work, cut, Path(scratch))
         else:
-            yield Here(self.work, cut, None)
+            yield Here(self.work, cut, None, planned.keeps_frames)
 
     def _informed(self, each: Round, atoms: Any, totals: list[Tensor]) -> Any:
         """What all atoms know after a round; kept in the machine's own memory, wherever the network is."""

@@ -1,19 +1,23 @@
 """Who works on the parts: this process, or the workers of a Dask scheduler. Features of edges stay where they were made."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
+from threadpoolctl import threadpool_limits
 
 from harmose.errors import ConfigError
 from harmose.nn.so2 import EdgeFeatures
 from harmose.partition.parts import Part
-from harmose.partition.work import Answer, Work
+from harmose.partition.work import Answer, Prepared, Work
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 PATIENCE = "20s"
 """To wait for a scheduler."""
@@ -28,31 +32,28 @@ class Runner(Protocol):
 
 
 class Here:
-    """This process, as many parts at a time as PyTorch has threads; features of edges in memory or in files of `folder`."""
+    """This process, as many parts at a time as PyTorch has threads; features of edges in memory or in files of `folder`.
 
-    def __init__(self, work: Work, parts: Sequence[Part], folder: Path | None) -> None:
-        self.work, self.parts, self.folder = work, parts, folder
+    `keeps_frames`: what a part's network reads is made once, not in each round.
+    """
+
+    def __init__(self, work: Work, parts: Sequence[Part], folder: Path | None, keeps_frames: bool = False) -> None:
+        self.work, self.parts, self.folder, self.keeps_frames = work, parts, folder, keeps_frames
         self._edges: list[EdgeFeatures | None] = [None] * len(parts)
+        self._prepared: dict[int, Prepared] = {}
         _ = work.surroundings  # made once, not by every thread
 
     def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
         def work(n: int) -> Answer:
-            answer = self.work.run(k, self.parts[n], of_part(atoms, self.parts[n]), self._take(n, k))
+            part = self.parts[n]
+            prepared = self._prepared.pop(n, None) or self.work.prepared(part)
+            answer = self.work.run(k, part, of_part(atoms, part), self._take(n, k), prepared)
             self._keep(n, answer.edges)
+            if self.keeps_frames and k < len(self.work.rounds) - 1:
+                self._prepared[n] = prepared
             return answer._replace(edges=None)
 
-        with one_thread_each() as n_workers, ThreadPoolExecutor(n_workers) as pool:
-            running: deque[tuple[int, Future[Answer]]] = deque()
-            for n in range(len(self.parts)):
-                running.append((n, pool.submit(work, n)))
-                if len(running) > n_workers:  # no further ahead: answers are large
-                    yield self._next(running)
-            while running:
-                yield self._next(running)
-
-    def _next(self, running: "deque[tuple[int, Future[Answer]]]") -> tuple[Part, Answer]:
-        n, future = running.popleft()
-        return self.parts[n], future.result()
+        yield from zip(self.parts, on_threads(work, range(len(self.parts))), strict=True)
 
     def _take(self, n: int, k: int) -> EdgeFeatures | None:
         if self.folder is None or k == 0:
@@ -70,16 +71,29 @@ class Here:
         return self.folder / f"{n}.safetensors"
 
 
+def on_threads(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`work` on each item, in order, with as many threads as PyTorch has; no further ahead than that, since results are large."""
+    with one_thread_each() as n_workers, ThreadPoolExecutor(n_workers) as pool:
+        running: deque[Future[T]] = deque()
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > n_workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
 @contextmanager
 def one_thread_each() -> Iterator[int]:
-    """PyTorch's number of threads, which are those of the caller meanwhile: each operation has one.
+    """PyTorch's number of threads, which are those of the caller meanwhile: each operation, of numpy too, has one.
 
     Much of a part's work is in small operations, which threads of their own do not help.
     """
     n = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield n
+        with threadpool_limits(1):
+            yield n
     finally:
         torch.set_num_threads(n)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmose.batch import graph_batch
+from harmose.batch import GraphBatch, graph_batch
 from harmose.closed_form.baseline import Baseline
 from harmose.closed_form.surroundings import Surroundings
 from harmose.data.dataset import restore
@@ -31,6 +31,13 @@ class Answer(NamedTuple):
     sums: tuple[Tensor, ...]
     blocks: np.ndarray | None = None
     rigidity: np.ndarray | None = None
+
+
+class Prepared(NamedTuple):
+    """What does not change from round to round: a part's pairs oriented, and what the network reads of them."""
+
+    oriented: OrientedPairs
+    batch: GraphBatch
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,17 @@ class Work:
         return [*self.first_rounds, *(self.network.refiner.rounds() if self.full else [])]
 
     @torch.inference_mode()
-    def run(self, k: int, part: Part, atoms: Any, edges: Any) -> Answer:
-        """Round k; `atoms`: what those of the part know, `edges`: what the part's edges have become."""
+    def prepared(self, part: Part) -> Prepared:
         oriented = self.space.orient(part.graph)
-        order = torch.as_tensor(oriented.atom_order)
         batch = graph_batch(self.space, part.graph, oriented).to(self.device)
+        oriented.forget_rotations()
+        return Prepared(oriented, batch)
+
+    @torch.inference_mode()
+    def run(self, k: int, part: Part, atoms: Any, edges: Any, prepared: Prepared | None = None) -> Answer:
+        """Round k; `atoms`: what those of the part know, `edges`: what the part's edges have become."""
+        oriented, batch = self.prepared(part) if prepared is None else prepared
+        order = torch.as_tensor(oriented.atom_order)
         directed, last, first = self.network.encoder.directed(batch), k == len(self.rounds) - 1, len(self.first_rounds)
         atoms = _rows(atoms, order)
         if k < first:
