@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from ase import Atoms
 
-from harmose.fermi import valence_of
+from harmose import fermi
+from harmose.errors import MatrixError
+from harmose.fermi import own_level, valence_of
+from harmose.physics.states import mesh_fermi_level
 
 
 def labelled(formula: str, n: float | None) -> Any:
@@ -27,3 +30,18 @@ def labelled(formula: str, n: float | None) -> Any:
 def test_valence_electrons_follow_from_compositions(samples, expected):
     elements = {"C2": [6], "MoS2": [42, 16]}[samples[0][0]] if samples else [6]
     assert valence_of((labelled(*sample) for sample in samples), elements) == expected
+
+
+def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):
+    """From the states near it, or, where these are not found, from all."""
+    sample = graphene("mg_000")
+    h, s = sample.hamiltonian, sample.overlap
+    expected = mesh_fermi_level(h, s, (1, 1, 1), 72)
+    monkeypatch.setattr(fermi, "COUNTED", 100)
+    assert own_level(h, s, (1, 1, 1), 72) == pytest.approx(expected, abs=1e-8)
+
+    def nothing(*_):
+        raise MatrixError("not found")
+
+    monkeypatch.setattr(fermi, "counted_fermi_level", nothing)
+    assert own_level(h, s, (1, 1, 1), 72) == expected

@@ -10,13 +10,16 @@ from ase.data import chemical_symbols
 
 from harmose.basis import BasisSet
 from harmose.blocks import BlockMatrix
-from harmose.errors import ModelError
+from harmose.errors import MatrixError, ModelError
+from harmose.physics.counted_level import counted_fermi_level
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.states import mesh_fermi_level
 from harmose.radial_basis import overlap
 from harmose.sample import Sample, in_fermi_gauge
 from harmose.spin import Spin
 
+COUNTED = 2500
+"""Orbitals from which on the states near the level are found sooner than all of them."""
 SPACING = 0.35
 """1/angstrom between k-points."""
 
@@ -27,8 +30,18 @@ def at_own_fermi_level(h: BlockMatrix, atoms: Atoms, n_electrons: float) -> Bloc
     `BasisError` for a basis set whose radial functions are not known (`radial_basis.overlap`).
     """
     s = overlap(atoms, h.basis)
-    level = mesh_fermi_level(h, s, level_mesh(atoms), n_electrons)
+    level = own_level(h, s, level_mesh(atoms), n_electrons)
     return in_fermi_gauge(Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=level)).hamiltonian
+
+
+def own_level(h: BlockMatrix, s: BlockMatrix, mesh: tuple[int, int, int], n_electrons: float) -> float:
+    """`mesh_fermi_level`, of many orbitals from the states near it alone: the same to 1e-8 eV."""
+    if h.n_orbitals >= COUNTED:
+        try:
+            return counted_fermi_level(h, s, mesh, n_electrons)
+        except MatrixError:  # states that were not found, or could not be counted
+            pass
+    return mesh_fermi_level(h, s, mesh, n_electrons)
 
 
 def level_mesh(atoms: Atoms) -> tuple[int, int, int]:

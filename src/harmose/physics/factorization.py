@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import get_lapack_funcs
 from scipy.sparse.linalg import splu
 
 from harmose.errors import ConfigError, MatrixError
@@ -35,7 +36,7 @@ class SingularMatrix(MatrixError):
 
 
 def factorizer(name: str | None = None) -> Factorize:
-    """`pardiso` or `superlu`; without a name the first of the two that is installed. `ConfigError` for others."""
+    """`pardiso`, `superlu` or `dense`; without a name the first of them that is installed. `ConfigError` for others."""
     if name is None:
         name = "superlu" if _pardiso() is None else "pardiso"
     if name == "superlu":
@@ -44,16 +45,22 @@ def factorizer(name: str | None = None) -> Factorize:
         if _pardiso() is None:
             raise ConfigError("solver: pardiso needs the package pypardiso (pip install harmose[pardiso])")
         return Pardiso
-    raise ConfigError(f"solver: expected pardiso or superlu, got {name!r}")
+    if name == "dense":
+        return Dense
+    raise ConfigError(f"solver: expected pardiso, superlu or dense, got {name!r}")
 
 
 class SuperLU:
-    """Supernodal LU with pivots on the diagonal where they are not small, so that fill stays that of a symmetric matrix."""
+    """Supernodal LU with pivots on the diagonal where they are not small, so that fill stays that of a symmetric matrix.
 
-    def __init__(self, matrix: sparse.csr_matrix) -> None:
+    `least`: the size of a diagonal pivot relative to the largest of its column below which another is taken; 0: never.
+    """
+
+    def __init__(self, matrix: sparse.csr_matrix, least: float = 1e-3) -> None:
         # A Hermitian matrix by rows is its conjugate by columns.
         columns = sparse.csc_matrix((matrix.data.conj(), matrix.indices, matrix.indptr), shape=matrix.shape)
-        options: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 1e-3}
+        options: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": least}
+        self._unstable = columns if least == 0 else None
         try:
             self._lu = splu(columns, options={"SymmetricMode": True}, **options)
         except RuntimeError as error:
@@ -68,10 +75,37 @@ class SuperLU:
         return int(np.count_nonzero(self._lu.U.diagonal().real < 0))
 
     def solve(self, b: np.ndarray) -> np.ndarray:
-        return self._lu.solve(b)
+        x = self._lu.solve(b)
+        for _ in range(0 if self._unstable is None else 3):  # steps of iterative refinement
+            x = x + self._lu.solve(b - self._unstable @ x)
+        return x
 
     def free(self) -> None:
-        del self._lu
+        del self._lu, self._unstable
+
+
+class Dense:
+    """L D L^dagger of LAPACK with the pivots of Bunch and Kaufman: for matrices of which little is zero. Always counts."""
+
+    def __init__(self, matrix: sparse.csr_matrix) -> None:
+        kind = "he" if np.iscomplexobj(matrix.data) else "sy"
+        names = (f"{kind}trf", f"{kind}trf_lwork", f"{kind}trs")
+        factorize, size, self._solve = get_lapack_funcs(names, dtype=matrix.dtype)
+        work = int(np.real(size(matrix.shape[0], lower=1)[0]))
+        self._factors, self._pivots, info = factorize(matrix.toarray().T.conj(), lwork=work, lower=1, overwrite_a=1)
+        if info > 0:
+            raise SingularMatrix("the matrix is singular to rounding")
+
+    def negative(self) -> int | None:
+        """Of a pivot of two rows one eigenvalue is negative."""
+        pairs = self._pivots < 0
+        return int(np.count_nonzero(np.real(np.diagonal(self._factors))[~pairs] < 0) + np.count_nonzero(pairs) // 2)
+
+    def solve(self, b: np.ndarray) -> np.ndarray:
+        return self._solve(self._factors, self._pivots, b, lower=1)[0].reshape(b.shape)
+
+    def free(self) -> None:
+        del self._factors
 
 
 def _pardiso() -> Any:

@@ -129,7 +129,7 @@ def _lanczos(
     # A start of its own: results are the same in every run.
     start = np.random.default_rng(0).normal(size=h.shape[0]).astype(dtype)
     try:
-        return eigsh(h, n, s, sigma, OPinv=inverse, v0=start, ncv=min(h.shape[0], max(2 * n + 1, 40)))
+        return eigsh(h, n, s, sigma, OPinv=inverse, v0=start, ncv=min(h.shape[0], max(2 * n + 1, 20)))
     except ArpackNoConvergence as error:
         raise MatrixError(
             f"states near a level: {len(error.eigenvalues)} of {n} converged around {sigma:g} eV"
