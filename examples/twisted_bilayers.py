@@ -3,7 +3,9 @@
     python examples/twisted_bilayers.py small FOLDER          # to train on: train.xyz, val.xyz, test.xyz
     python examples/twisted_bilayers.py twisted 30 magic.xyz  # (31, 30): 1.08 degrees, 11,164 atoms
 
-    harmose label FOLDER/train.xyz STORE --code cp2k --kmesh 3 3 1 --cutoff 280 --rel-cutoff 35 --pair-cutoff 8.2
+    for s in train val test; do harmose label FOLDER/$s.xyz $s.store --code cp2k --kmesh 3 3 1 --cutoff 280 \\
+        --rel-cutoff 35 --pair-cutoff 8.2 --max-dropped 5e-3; done
+    python examples/twisted_bilayers.py merge STORE           # of train.store, val.store and test.store, which are its splits
 
 Small ones: 28 atoms, where the layers' lattices agree in a cell sqrt(7) times as wide. In half of them the layers are
 parallel and shifted at random, which is what the surroundings in a slightly twisted bilayer look like; in the others
@@ -19,6 +21,9 @@ import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
 from ase.io import write
+
+from harmose.data.store import Store
+from harmose.errors import HarmoseError
 
 LATTICE = 2.46
 """Angstrom: close to PBE's constant."""
@@ -38,8 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
     big = kinds.add_parser("twisted", help="one commensurate cell (m + 1, m), not displaced")
     big.add_argument("m", type=int)
     big.add_argument("file", type=Path)
+    merged = kinds.add_parser(
+        "merge", help="train.store, val.store and test.store of this folder as one store with splits"
+    )
+    merged.add_argument("store", type=Path)
+    merged.add_argument("--train", type=int, help="only so many of train.store")
     asked = parser.parse_args(arguments)
     try:
+        if asked.kind == "merge":
+            merge(asked.store, asked.train)
+            return 0
         if asked.kind == "twisted":
             atoms = twisted(asked.m)
             atoms.write(asked.file, format="extxyz")
@@ -54,7 +67,27 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
+    except HarmoseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
+
+
+def merge(path: Path, n_train: int | None = None) -> None:
+    """One store of three, whose names without `.store` are its splits."""
+    splits = {}
+    for split in ("train", "val", "test"):
+        with Store.open(f"{split}.store") as part:
+            names = part.names()[: n_train if split == "train" else None]
+            whole = (
+                Store.open(path, writable=True) if splits else Store.create(path, part.basis, part.spin, part.metadata)
+            )
+            with whole:
+                whole.append_all(part[name] for name in names)
+            splits[split] = names
+    with Store.open(path, writable=True) as whole:
+        whole.set_splits(splits)
+    print(f"{path}: " + ", ".join(f"{len(names)} {split}" for split, names in splits.items()))
 
 
 def angle(m: int) -> float:
@@ -112,7 +145,7 @@ def _layer(vectors: list[list[int]], lattice: float) -> Atoms:
 
 
 def _polar(atoms: Atoms) -> float:
-    return float(np.arctan2(atoms.cell[0, 1], atoms.cell[0, 0]))
+    return float(np.arctan2(atoms.cell.array[0, 1], atoms.cell.array[0, 0]))
 
 
 if __name__ == "__main__":
