@@ -23,7 +23,7 @@ from twisted_bilayers import angle, shifted, twisted
 
 import harmose
 from harmose.blocks import BlockMatrix
-from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, dress, legend, new_figure
+from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, TEXT, dress, legend, new_figure
 from harmose.model import Model
 from harmose.physics.dos import DensityOfStates, dos
 from harmose.physics.kpm import kpm
@@ -169,7 +169,7 @@ def picture(
         x = [angle(k) + shift for k, found in levels.items() for _ in found[point]]
         y = [energy for found in levels.values() for energy in found[point]]
         right.scatter(x, y, 60, colour, marker="_", linewidths=1.2, label="Γ" if point == "Gamma" else "K")
-    legend(right, loc="lower right")
+    legend(right, loc="upper left")
     return figure
 
 
@@ -181,7 +181,8 @@ def _stacking(axes, atoms: Atoms, m: int) -> None:
     drawn = axes.scatter(
         x, y, 0.4 if len(atoms) > 2000 else 3, distance, cmap="viridis_r", linewidths=0, rasterized=True
     )
-    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, label="to the nearest atom above (Å, in the plane)")
+    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7)
+    bar.set_label("nearest atom above, in the plane (Å)", color=TEXT, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     dress(axes, "x (nm)", "y (nm)", f"{angle(m):.2f}°, (31, 30)" if m == 30 else f"{angle(m):.2f}°", grid=None)
     axes.set_aspect("equal")

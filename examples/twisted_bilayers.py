@@ -19,20 +19,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.build import make_supercell
 from ase.io import write
 
+from harmose.bench.systems import INTERLAYER, LATTICE, layer, primitive, twisted
 from harmose.data.store import Store
 from harmose.errors import HarmoseError
-
-LATTICE = 2.46
-"""Angstrom: close to PBE's constant."""
-INTERLAYER = 3.35
-"""Angstrom, of AB graphite."""
-HEIGHT = 15.0
-"""Angstrom, of the cell: it does not repeat across the layers."""
-BOTTOM = 2.0
-"""Angstrom: the lower layer's height, where displaced atoms stay within one half of the cell."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,31 +87,12 @@ def angle(m: int) -> float:
     return float(np.degrees(np.arccos((n * n + 4 * n * m + m * m) / (2 * (n * n + n * m + m * m)))))
 
 
-def twisted(m: int, interlayer: float = INTERLAYER, lattice: float = LATTICE) -> Atoms:
-    """The smallest cell in which two layers twisted by `angle(m)` are commensurate, 4 (3 m^2 + 3 m + 1) atoms.
-
-    Each layer is flat and perfect; the twist is about the middle of a hexagon of both (point group D6).
-    """
-    n = m + 1
-    lower = _layer([[n, m], [-m, n + m]], lattice)
-    upper = _layer([[m, n], [-n, n + m]], lattice)
-    turn = _polar(lower) - _polar(upper)
-    upper.rotate(np.degrees(turn), "z", rotate_cell=True)
-    upper.set_cell(lower.cell)
-    upper.positions[:, 2] += interlayer
-    both = lower + upper
-    both.wrap(eps=1e-6)
-    return both
-
-
 def shifted(shift: np.ndarray, interlayer: float = INTERLAYER, lattice: float = LATTICE) -> Atoms:
     """Parallel layers in the cell of `twisted(1)`; `shift` (2,) of the upper one in fractions of the primitive cell."""
-    lower = _layer([[2, 1], [-1, 3]], lattice)
+    lower = layer((2, 1), (-1, 3), lattice)
     upper = lower.copy()
-    upper.positions += [*(np.asarray(shift) @ _primitive(lattice).cell.array[:2, :2]), interlayer]
-    both = lower + upper
-    both.wrap(eps=1e-6)
-    return both
+    upper.positions += [*(np.asarray(shift) @ primitive(lattice).cell.array[:2, :2]), interlayer]
+    return lower + upper
 
 
 def sampled(generator: np.random.Generator, is_twisted: bool) -> Atoms:
@@ -130,22 +102,6 @@ def sampled(generator: np.random.Generator, is_twisted: bool) -> Atoms:
     atoms = twisted(1, distance, lattice) if is_twisted else shifted(generator.random(2), distance, lattice)
     atoms.positions += generator.normal(scale=generator.uniform(0.0, 0.05), size=atoms.positions.shape)
     return atoms
-
-
-def _primitive(lattice: float) -> Atoms:
-    """Two atoms about the middle of a hexagon, which is the origin; the lattice vectors are 60 degrees apart."""
-    cell = [[lattice, 0, 0], [lattice / 2, lattice * np.sqrt(3) / 2, 0], [0, 0, HEIGHT]]
-    height = BOTTOM / HEIGHT
-    return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, height], [2 / 3, 2 / 3, height]], cell=cell, pbc=(1, 1, 0))
-
-
-def _layer(vectors: list[list[int]], lattice: float) -> Atoms:
-    (a, b), (c, d) = vectors
-    return make_supercell(_primitive(lattice), [[a, b, 0], [c, d, 0], [0, 0, 1]])
-
-
-def _polar(atoms: Atoms) -> float:
-    return float(np.arctan2(atoms.cell.array[0, 1], atoms.cell.array[0, 0]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """What is timed: structures by name, made here, each with the shipped model that knows its elements.
 
 `water-N`, a batch of N molecules; `ethanol`, `butane`; `graphene-NxN`, 2 N^2 atoms of a displaced layer; `bilayer-M`, the
-commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms. Times do not depend on how well a model knows a
-structure: bilayers are outside the domain of one that was trained on single layers, and as much work.
+commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms.
 """
 
 import re
@@ -63,22 +62,26 @@ def _layers(n: int, m: int) -> list[Atoms]:
     return [primitive().repeat((n, m, 1))]
 
 
-def primitive() -> Atoms:
+def primitive(lattice: float = LATTICE) -> Atoms:
     """Two atoms about the middle of a hexagon, which is the origin; the lattice vectors are 60 degrees apart."""
-    cell = [[LATTICE, 0, 0], [LATTICE / 2, LATTICE * np.sqrt(3) / 2, 0], [0, 0, HEIGHT]]
+    cell = [[lattice, 0, 0], [lattice / 2, lattice * np.sqrt(3) / 2, 0], [0, 0, HEIGHT]]
     height = BOTTOM / HEIGHT
     return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, height], [2 / 3, 2 / 3, height]], cell=cell, pbc=(1, 1, 0))
 
 
-def twisted(m: int) -> Atoms:
-    """Two flat layers, turned against each other about the middle of a hexagon until (m + 1, m) meets (m, m + 1)."""
+def layer(a: tuple[int, int], b: tuple[int, int], lattice: float = LATTICE) -> Atoms:
+    """One layer in the cell of these two combinations of primitive vectors."""
+    return make_supercell(primitive(lattice), [[*a, 0], [*b, 0], [0, 0, 1]])
+
+
+def twisted(m: int, interlayer: float = INTERLAYER, lattice: float = LATTICE) -> Atoms:
+    """The smallest cell of two flat layers, turned about the middle of a hexagon until (m + 1, m) meets (m, m + 1)."""
     n = m + 1
-    lower, upper = (make_supercell(primitive(), [[*a, 0], [*b, 0], [0, 0, 1]]) for a, b in (
-        ((n, m), (-m, n + m)), ((m, n), (-n, n + m))))  # fmt: skip
-    azimuth = [np.degrees(np.arctan2(*layer.cell.array[0, 1::-1])) for layer in (lower, upper)]
+    lower, upper = layer((n, m), (-m, n + m), lattice), layer((m, n), (-n, n + m), lattice)
+    azimuth = [np.degrees(np.arctan2(*x.cell.array[0, 1::-1])) for x in (lower, upper)]
     upper.rotate(azimuth[0] - azimuth[1], "z", rotate_cell=True)
     upper.set_cell(lower.cell)
-    upper.positions[:, 2] += INTERLAYER
+    upper.positions[:, 2] += interlayer
     return lower + upper
 
 
@@ -87,5 +90,5 @@ _KINDS: tuple[tuple[str, str, Callable[..., list[Atoms]]], ...] = (
     (r"ethanol", "organics-b3lyp-def2svp", lambda: [molecule("CH3CH2OH")]),
     (r"butane", "organics-b3lyp-def2svp", lambda: [molecule("trans-butane")]),
     (r"graphene-([1-9]\d{0,1})x([1-9]\d{0,1})", "graphene-pbe-dzvp", _layers),
-    (r"bilayer-([1-9]\d{0,1})", "graphene-pbe-dzvp", lambda m: [twisted(m)]),
+    (r"bilayer-([1-9]\d{0,1})", "bilayer-graphene-pbe-dzvp", lambda m: [twisted(m)]),
 )

@@ -17,8 +17,8 @@ USABLE = 0.8
 """Of the memory that is free."""
 IN_FLIGHT, OVERHEAD = 3.5, 1e8
 """Numbers that are in memory for one that an edge is given or gives, at the worst moment of a round, and bytes besides: measured."""
-FRAMES = 4
-"""Bytes of a number of a pair's rotation."""
+FRAMES, FEATURES = 5, 5
+"""Bytes of a number of a pair's rotation, and of an edge's features: those of float32, and what allocating by parts wastes."""
 PER_PAIR, PER_ATOM = 600, 400
 """Bytes of the graph and its neighbours in the closed form."""
 
@@ -92,7 +92,7 @@ def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = N
             present=present,
             graph=float(PER_PAIR * n_pairs + PER_ATOM * n_atoms),
             atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.unnatural_channels),
-            edges=float(8 * width * n_pairs) if len(work.rounds) > 1 else 0.0,
+            edges=float(2 * FEATURES * width * n_pairs) if len(work.rounds) > 1 else 0.0,
             frames=float(FRAMES * (l_max + 1) ** 4 + 200) * n_pairs,
             blocks=float(size) * work.space.spin.n_components * work.space.spin.dtype.itemsize,
             in_flight=8 * IN_FLIGHT * widest * per_part * torch.get_num_threads() + OVERHEAD,
