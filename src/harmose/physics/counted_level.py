@@ -24,7 +24,7 @@ FIRST = 24
 """States that are found at first."""
 DENSE = 3000
 """Orbitals up to which matrices are factorized as dense ones."""
-MOVES = 12
+MOVES = 30
 """How often the search may move."""
 
 
