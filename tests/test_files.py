@@ -61,7 +61,7 @@ def test_format_overrides_what_is_recognised(tmp_path, random_crystal):
         read(tmp_path / "x", format="npz")
     with pytest.raises(FormatError, match=r"format: expected one of .*deeph.*, got 'vasp'"):
         read(tmp_path / "x", format="vasp")
-    with pytest.raises(FormatError, match=r"format: expected one of .*wannier90, got 'vasp'"):
+    with pytest.raises(FormatError, match=r"format: expected one of .*petsc, got 'vasp'"):
         write(tmp_path / "y", random_crystal(), "vasp")
 
 

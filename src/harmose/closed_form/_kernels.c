@@ -135,21 +135,43 @@ typedef struct {
 } Moments;
 
 #define ROOM 1024 /* lanes of sums of one edge, at most */
+#define TOGETHER 4 /* triangles, so that sums are read and written once for all of them */
+
+/* To some rows of sums what these triangles add. */
+INLINE void add_rows(lanes *sums, const lanes *products, Py_ssize_t n, int rows, const double (*factor)[TOGETHER]) {
+  for (Py_ssize_t v = 0; v < n; v++)
+    UNROLL for (int row = 0; row < rows; row++) {
+      lanes mine = sums[row * n + v];
+      UNROLL for (int k = 0; k < TOGETHER; k++) mine += factor[row][k] * products[k * n + v];
+      sums[row * n + v] = mine;
+    }
+}
 
 /* Sums over the third atoms of each edge of turn x height x (products of one of `from` with one of `to`). */
 FOR_PROCESSORS static void sum(const Moments *w) {
   Py_ssize_t width = w->b * w->c, n = (width + LANES - 1) / LANES, rows = w->turns * w->along;
   lanes sums[ROOM], products[ROOM];
-  for (Py_ssize_t v = 0; v < n; v++) products[v] = (lanes){0};
+  for (Py_ssize_t v = 0; v < TOGETHER * n; v++) products[v] = (lanes){0};
   for (Py_ssize_t edge = 0; edge < w->edges; edge++) {
     for (Py_ssize_t v = 0; v < rows * n; v++) sums[v] = (lanes){0};
-    for (Py_ssize_t t = w->start[edge]; t < w->start[edge + 1]; t++) {
-      for (Py_ssize_t i = 0; i < w->b; i++)
-        for (Py_ssize_t j = 0; j < w->c; j++) ((double *)products)[i * w->c + j] = w->from[t * w->b + i] * w->to[t * w->c + j];
-      for (Py_ssize_t row = 0; row < rows; row++) {
-        double factor = w->turn[row / w->along * w->triangles + t] * w->height[row % w->along * w->triangles + t];
-        lanes *mine = sums + row * n;
-        for (Py_ssize_t v = 0; v < n; v++) mine[v] += factor * products[v];
+    for (Py_ssize_t first = w->start[edge]; first < w->start[edge + 1]; first += TOGETHER) {
+      Py_ssize_t present = w->start[edge + 1] - first;
+      if (present > TOGETHER) present = TOGETHER;
+      for (int k = 0; k < TOGETHER; k++) {
+        double *mine = (double *)(products + k * n);
+        const double *from = w->from + (first + k) * w->b, *to = w->to + (first + k) * w->c;
+        if (k >= present) memset(mine, 0, n * sizeof(lanes));
+        else
+          for (Py_ssize_t i = 0; i < w->b; i++)
+            for (Py_ssize_t j = 0; j < w->c; j++) mine[i * w->c + j] = from[i] * to[j];
+      }
+      for (Py_ssize_t row = 0; row < rows; row += 2) {
+        double factor[2][TOGETHER] = {{0}};
+        for (Py_ssize_t r = row; r < row + 2 && r < rows; r++)
+          for (Py_ssize_t k = 0; k < present; k++)
+            factor[r - row][k] = w->turn[r / w->along * w->triangles + first + k] * w->height[r % w->along * w->triangles + first + k];
+        if (row + 1 < rows) add_rows(sums + row * n, products, n, 2, factor);
+        else add_rows(sums + row * n, products, n, 1, factor);
       }
     }
     for (Py_ssize_t row = 0; row < rows; row++) {
@@ -213,7 +235,8 @@ static PyObject *moments(PyObject *self, PyObject *args) {
   if (!PyArg_ParseTuple(args, "nnnnnnnnOOOOOO", &w.edges, &w.triangles, &w.turns, &w.along, &w.b, &w.c, &species, &third,
                         &given[0], &given[1], &given[2], &given[3], &given[4], &given[5]))
     return NULL;
-  Py_ssize_t width = w.b * w.c, lanes_of_edge = w.turns * w.along * ((width + LANES - 1) / LANES);
+  Py_ssize_t width = w.b * w.c, rows = w.turns * w.along;
+  Py_ssize_t lanes_of_edge = (rows > TOGETHER ? rows : TOGETHER) * ((width + LANES - 1) / LANES);
   if (w.edges < 0 || w.triangles < 0 || w.turns < 1 || w.along < 1 || w.b < 1 || w.c < 1 || lanes_of_edge > ROOM ||
       third < 0 || third >= species) {
     PyErr_Format(PyExc_ValueError, "expected sums of at most %d numbers for an edge, got %zd", ROOM * LANES, lanes_of_edge * LANES);

@@ -32,8 +32,9 @@ GRID = np.arange(0.6, 5.0, CELL)
 AT_ONCE = 2_000
 """Triangles whose functions are in memory together: few enough for a processor's cache."""
 
-Functions = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Side lengths (3, ...) -> factors (P, ...), (..., B) and (..., C): the functions are the products of one of each."""
+Functions = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Side lengths (3, ...) and `Triangles.cut` (...) -> factors (P, ...), (..., B) and (..., C): the functions are the products of
+one of each."""
 ROOM = 8_000
 """Sums for an edge that `_kernels.c` has room for."""
 
@@ -80,6 +81,25 @@ class Triangles:
         """Of atom k in the edge's frame (T, 3), angstrom."""
         return np.stack([np.real(self.axis), np.imag(self.axis), _height(self.sides.T)], 1)
 
+    @cached_property
+    def cut(self) -> np.ndarray:
+        """1, falling smoothly to 0 where atom k is `RADIUS` away from i or from j: (T,)."""
+        out = np.ones(len(self.sides))
+        for side in self.sides.T[1:]:
+            far = np.flatnonzero(side > 0.8 * RADIUS)
+            out[far] *= (1 + np.cos(np.pi * np.minimum(5 * side[far] / RADIUS - 4, 1))) / 2
+        return out
+
+    def turns(self, orders: int) -> np.ndarray:
+        """`(rho/2)^min(m, 2) e^{i m phi}`, real and imaginary parts: (2 orders + 1, T)."""
+        if orders not in self._turns:
+            self._turns[orders] = _turns(self.axis, orders)
+        return self._turns[orders]
+
+    @cached_property
+    def _turns(self) -> dict[int, np.ndarray]:
+        return {}
+
 
 def from_positions(edge: np.ndarray, third: np.ndarray, position: np.ndarray, distance: np.ndarray) -> Triangles:
     """Triangles on edges of these lengths (E,) whose third atoms are at (x, y, z) in their frames (T, 3)."""
@@ -87,7 +107,7 @@ def from_positions(edge: np.ndarray, third: np.ndarray, position: np.ndarray, di
     sides = np.stack(
         [distance[edge], np.sqrt(x * x + y * y + z * z), np.sqrt(x * x + y * y + (z - distance[edge]) ** 2)]
     )
-    return Triangles(edge, third, np.ascontiguousarray(sides.T), x + 1j * y)
+    return Triangles(edge, third, sides.T, x + 1j * y)
 
 
 def directed_pairs(oriented: OrientedPairs) -> DirectedPairs:
@@ -107,14 +127,16 @@ def find_triangles(pairs: DirectedPairs, edges: np.ndarray, frames: np.ndarray) 
     `frames` (E, 3, 3): D(1) into the frame of each of `edges`, in the order (y, z, x). Edges are numbered as given.
     """
     edge, other = leaving(pairs.near, pairs.centre[edges])
-    across = pairs.vectors[other] - pairs.vectors[edges[edge]]
+    vectors = pairs.vectors[other]
+    across = vectors - pairs.vectors[edges][edge]
     opposite = np.sqrt(np.einsum("tk,tk->t", across, across))
     # the edge itself ends where it ends
     keep = np.flatnonzero((opposite < RADIUS) & (opposite > 1e-8))
-    edge, other, opposite = edge[keep], other[keep], opposite[keep]
-    sides = np.stack([pairs.distance[edges[edge]], pairs.distance[other], opposite], 1)
-    y, x = np.einsum("tab,tb->at", frames[edge][:, ::2], pairs.vectors[other][:, [1, 2, 0]])
-    return Triangles(edge, pairs.neighbour_species[other], sides, x + 1j * y)
+    edge, other = edge[keep], other[keep]
+    sides = np.stack([pairs.distance[edges][edge], pairs.distance[other], opposite[keep]])
+    y_and_x = np.ascontiguousarray(frames[:, ::2, [2, 0, 1]])  # of (x, y, z)
+    y, x = np.einsum("tab,tb->at", y_and_x[edge], vectors[keep])
+    return Triangles(edge, pairs.neighbour_species[other], sides.T, x + 1j * y)
 
 
 def leaving(sorted_pairs: tuple[np.ndarray, np.ndarray], atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,19 +191,22 @@ def three_centre_weights(weights: np.ndarray, n_species: int) -> np.ndarray:
     return out.reshape(2 * n_species * n, -1)
 
 
-def _two_centre(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _two_centre(sides: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`z^p` and `exp(-b r_ik^2 - c r_jk^2)`, b = c = 0 first: (2, ...), (..., 5) and (..., 5)."""
-    squares, z = sides**2, _height(sides)
-    b, c = np.exp(-squares[1:, ..., None] * ASIDE)
-    return np.stack([np.ones_like(z), z]) * _cut(sides), b, c
+    aside = (sides[1:] ** 2)[..., None] * -ASIDE
+    b, c = np.exp(aside, out=aside)
+    return np.stack([cut, cut * _height(sides)]), b, c
 
 
 def cells(triangles: Triangles, n_edges: int, n_species: int, fade: float, orders: int) -> np.ndarray:
     """Moments of Gaussians around a grid of (r_ik, r_jk), falling by e over `fade` angstrom: (2 orders + 1, E, Q)."""
 
-    def gaussians(sides: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        b, c = np.exp(-((sides[1:, ..., None] - GRID) ** 2) / (2 * CELL**2))
-        return (np.exp(-(sides[1] + sides[2]) / fade) * _cut(sides))[None], b, c
+    def gaussians(sides: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        aside = sides[1:, ..., None] - GRID
+        aside *= aside
+        aside *= -1 / (2 * CELL**2)
+        b, c = np.exp(aside, out=aside)
+        return (np.exp(-(sides[1] + sides[2]) / fade) * cut)[None], b, c
 
     seen = moments(triangles, n_edges, n_species, gaussians, orders)
     return seen[..., _inside()].reshape(2 * orders + 1, n_edges, -1)
@@ -210,34 +235,29 @@ def _height(sides: np.ndarray) -> np.ndarray:
     return (sides[0] ** 2 + sides[1] ** 2 - sides[2] ** 2) / (2 * sides[0])
 
 
-def _cut(sides: np.ndarray) -> np.ndarray:
-    """1, falling smoothly to 0 where atom k is `RADIUS` away from i or from j."""
-    x = np.clip(5 * sides[1:] / RADIUS - 4, 0, 1)
-    return ((1 + np.cos(np.pi * x)) / 2).prod(0)
-
-
 def moments(triangles: Triangles, n_edges: int, n_species: int, functions: Functions, orders: int) -> np.ndarray:
     """Sums over the third atoms of each species: (2 orders + 1, n_edges, n_species, P, Q).
 
     Row 0 is m = 0, rows 2m - 1 and 2m are the real and the imaginary part of
     `sum_k f(sides) (rho/2)^min(m, 2) e^{i m phi}`.
     """
-    n_along, n_b, n_c = (factor.size for factor in functions(np.ones((3, 1))))
+    n_along, n_b, n_c = (factor.size for factor in functions(np.ones((3, 1)), np.ones(1)))
     out = np.zeros((2 * orders + 1, n_edges, n_species, n_along, n_b * n_c))
-    sides = np.ascontiguousarray(triangles.sides.T)
-    fits = (2 * orders + 1) * n_along * (n_b * n_c + 7) <= ROOM
+    sides, cut, turns = triangles.sides.T, triangles.cut, triangles.turns(orders)
+    fits = max((2 * orders + 1) * n_along, 4) * (n_b * n_c + 7) <= ROOM
     for third in range(n_species):
         mine = np.flatnonzero(triangles.third == third)
         if compiled is not None and fits:
-            along, b, c = map(np.ascontiguousarray, functions(sides[:, mine]))
-            start = np.concatenate([[0], np.cumsum(np.bincount(triangles.edge[mine], minlength=n_edges))])
+            some = mine if len(mine) < len(cut) else slice(None)  # which copies nothing
+            along, b, c = functions(sides[:, some], cut[some])
+            start = np.concatenate([[0], np.cumsum(np.bincount(triangles.edge[some], minlength=n_edges))])
             sizes = (n_edges, len(mine), 2 * orders + 1, n_along, n_b, n_c, n_species, third)
-            compiled.moments(*sizes, start, _turns(triangles.axis[mine], orders), along, b, c, out)
+            compiled.moments(*sizes, start, *map(np.ascontiguousarray, (turns[:, some], along, b, c)), out)
             continue
         for edges, rows, present in _padded(triangles.edge[mine], n_edges):
             chosen = mine[rows]
-            along, *aside = functions(sides[:, chosen])
-            left = _turns(triangles.axis[chosen], orders)[:, None] * (along * present)
+            along, *aside = functions(sides[:, chosen], cut[chosen])
+            left = turns[:, None, chosen] * (along * present)
             left = np.ascontiguousarray(left.reshape(-1, *chosen.shape).swapaxes(0, 1))
             out[:, edges, third] = (left @ _products(*aside)).reshape(len(edges), -1, n_along, n_b * n_c).swapaxes(0, 1)
     return out
