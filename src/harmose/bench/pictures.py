@@ -46,16 +46,14 @@ def speeds(content: Content) -> Figure | None:
 
 
 def memory(content: Content) -> Figure | None:
-    """Peak above what the loaded model takes."""
+    """Peak of a process, with all that PyTorch and the model take: some 400 MB."""
     if not content["memory"]:
         return None
     series = []
     for work, title, color in (("predict", "prediction", FULL), ("train", "training, both stages", STAGE1)):
-        found = {
-            m["system"]: (m["atoms"], max(m["peak"] - m["before"], 0.1)) for m in content["memory"] if m["work"] == work
-        }
+        found = {m["system"]: (m["atoms"], m["peak"]) for m in content["memory"] if m["work"] == work}
         series.append((title, color, found))
-    return _drawn(series, "memory above the loaded model, MB", "Memory against size", 1.0)
+    return _drawn(series, "peak of a process, MB", "Memory against size", 1.0, slopes=False)
 
 
 PICTURES: dict[str, tuple[str, Callable[[Content], Figure | None]]] = {
