@@ -161,6 +161,10 @@ def test_what_cannot_be_a_graph_is_named():
         build_graph(molecule("H2O"), basis)
     with pytest.raises(StructureError, match="expected a lattice vector for each periodic direction, got none for b"):
         build_graph(Atoms("H", cell=[3, 0, 3], pbc=True), basis)
+    for radius in (1.0, 0.05):  # within each other's reach or not
+        near = BasisSet("test", {1: (Shell(1, 0),)}, {1: radius})
+        with pytest.raises(StructureError, match=r"at least 0\.3 angstrom apart, got 0\.200 between atoms 1 and 2"):
+            build_graph(Atoms("H3", [[0, 0, 0], [0, 0, 3], [0, 0, 3.2]]), near)
 
 
 def test_no_atoms():

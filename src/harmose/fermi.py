@@ -14,7 +14,6 @@ from harmose.errors import MatrixError, ModelError
 from harmose.physics.counted_level import counted_fermi_level
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.states import mesh_fermi_level
-from harmose.radial_basis import overlap
 from harmose.sample import Sample, in_fermi_gauge
 from harmose.spin import Spin
 
@@ -24,12 +23,8 @@ SPACING = 0.35
 """1/angstrom between k-points."""
 
 
-def at_own_fermi_level(h: BlockMatrix, atoms: Atoms, n_electrons: float) -> BlockMatrix:
-    """`H - E_F S`, with E_F of H's own bands at 300 K, on a mesh with Gamma; S is computed.
-
-    `BasisError` for a basis set whose radial functions are not known (`radial_basis.overlap`).
-    """
-    s = overlap(atoms, h.basis)
+def at_own_fermi_level(h: BlockMatrix, s: BlockMatrix, atoms: Atoms, n_electrons: float) -> BlockMatrix:
+    """`H - E_F S`, with E_F of H's own bands at 300 K, on a mesh with Gamma."""
     level = own_level(h, s, level_mesh(atoms), n_electrons)
     return in_fermi_gauge(Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=level)).hamiltonian
 

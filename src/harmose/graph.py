@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from harmose.basis import BasisSet
-from harmose.structure import neighbour_pairs
+from harmose.structure import MIN_DISTANCE, check_distances, neighbour_pairs
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,14 @@ class Graph:
 
 
 def build_graph(atoms: Atoms, basis: BasisSet) -> Graph:
-    """All pairs closer than the sum of their orbital radii; `BasisError` for an element that the basis does not have."""
+    """All pairs closer than the sum of their orbital radii.
+
+    `BasisError` for an element that the basis does not have, `StructureError` for positions or a cell that have no meaning
+    and for atoms on top of each other.
+    """
     radius = basis.reach(atoms.numbers)
-    i, j, shift, distance = neighbour_pairs(atoms, 2 * float(radius.max(initial=0.0)))
+    i, j, shift, distance = neighbour_pairs(atoms, max(2 * float(radius.max(initial=0.0)), MIN_DISTANCE))
+    check_distances(i, j, distance)
     near = distance < radius[i] + radius[j]
     pairs = canonical_pairs(np.column_stack([i, j, shift])[near])
     return Graph(np.asarray(atoms.numbers, dtype=np.int64), pairs, pair_vectors(atoms, pairs))

@@ -18,13 +18,14 @@ from harmose.closed_form.novelty import LIMIT
 from harmose.data.dataset import restore
 from harmose.data.joining import Joined, join, joined_batch, joined_electrons, molecule_state, with_spin
 from harmose.electrons import Electrons
-from harmose.errors import ModelError, OutsideDomain
+from harmose.errors import BasisError, ModelError, OutsideDomain
 from harmose.fermi import at_own_fermi_level, n_electrons
-from harmose.graph import Graph, build_graph
+from harmose.graph import Graph, build_graph, pair_vectors
 from harmose.nn.model import Stage1Output, TwoStage, add
-from harmose.radial_basis import is_known, overlap
+from harmose.physics.overlap import Overlaps
+from harmose.radial_basis import radial_functions
 from harmose.shrinkage import shrunk
-from harmose.structure import check_structure
+from harmose.structure import check_atoms
 from harmose.targets import to_matrix
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.orbitals import Levels, levels
@@ -48,6 +49,11 @@ class Model:
     def is_calibrated(self) -> bool:
         """Whether predictions have bounds of their errors (`uncertainty`)."""
         return self.calibration is not None and self.calibration.highest is not None
+
+    @cached_property
+    def overlaps(self) -> Overlaps:
+        """S in the model's basis set; `BasisError` where its radial functions are not known."""
+        return Overlaps(radial_functions(self.baseline.space.basis))
 
     def predict(self, atoms: Atoms, prior: BlockMatrix | None = None, stage: str = "full") -> BlockMatrix:
         """H in eV. `stage` is "full" or "stage1"; a model that needs H0 computes it with PySCF unless it is given.
@@ -75,16 +81,16 @@ class Model:
             return {stage: [] for stage in stages}
         asked = Request(self, structures, priors)
         joined = asked.joined
-        with torch.no_grad():
+        with torch.inference_mode():
             first = self.network.stage1(asked.batch)
             found = {"stage1": first[0]}
             if "full" in stages:
                 found["full"] = add(first[0], self.network.stage2(asked.batch, first))
         try:
-            values = self.baseline.values(joined.oriented, asked.electrons)
-            scales = self.baseline.scales(joined.oriented)
+            graph = self.baseline.surroundings(joined.oriented, asked.electrons)
+            values, scales = self.baseline.values_of(graph), self.baseline.scales(joined.oriented)
             restored = {stage: restore(found[stage], values, scales) for stage in stages}
-            self._warn(joined, first)
+            self._warn(joined, first, self.baseline.novelty_of(graph))
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
         matrices = {
@@ -92,8 +98,13 @@ class Model:
             for stage, c in restored.items()
         }
         given = asked.priors if self.card.needs_prior else [None] * len(structures)
-        overlaps = asked.overlaps if self.card.shrinkage else None
+        overlaps = asked.overlaps if self._reads_overlaps else None
         return {stage: self.completed(each, structures, given, overlaps) for stage, each in matrices.items()}
+
+    @property
+    def _reads_overlaps(self) -> bool:
+        """Whether `completed` does."""
+        return self.card.gauge == "solved" or self.card.shrinkage > 0
 
     def completed(
         self,
@@ -106,13 +117,14 @@ class Model:
 
         `overlaps`: S of each structure, computed where it is needed and not given.
         """
+        if overlaps is None and self._reads_overlaps:
+            overlaps = [self._overlap(m, atoms) for m, atoms in zip(matrices, structures, strict=True)]
         if self.card.gauge == "solved":
             electrons = [self._n_electrons(atoms) for atoms in structures]
-            return [at_own_fermi_level(*each) for each in zip(matrices, structures, electrons, strict=True)]
+            parts = zip(matrices, overlaps or (), structures, electrons, strict=True)
+            return [at_own_fermi_level(*each) for each in parts]
         if self.card.shrinkage:
-            if overlaps is None:
-                overlaps = [overlap(atoms, m.basis) for m, atoms in zip(matrices, structures, strict=True)]
-            matrices = [shrunk(m, s, self.card.shrinkage) for m, s in zip(matrices, overlaps, strict=True)]
+            matrices = [shrunk(m, s, self.card.shrinkage) for m, s in zip(matrices, overlaps or (), strict=True)]
         return [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
 
     def uncertainty(
@@ -181,19 +193,25 @@ class Model:
         return block_traits(self.baseline, self.network, rigidity, asked.joined, asked.batch).split(asked.joined)
 
     def _levels(self, h: BlockMatrix, atoms: Atoms, s: BlockMatrix | None, spreads: np.ndarray) -> Levels | None:
-        if s is None and not is_known(h.basis):
+        try:
+            s = self._overlap(h, atoms) if s is None else s
+        except BasisError:  # without radial functions
             return None
         try:
             electrons = None if atoms.pbc.any() else self._n_electrons(atoms)
         except ModelError:  # of a molecule whose labels do not say
             return None
-        return levels(h, overlap(atoms, h.basis) if s is None else s, spreads, electrons)
+        return levels(h, s, spreads, electrons)
+
+    def _overlap(self, like: BlockMatrix, atoms: Atoms) -> BlockMatrix:
+        """S with the blocks of a structure's H."""
+        return self.overlaps.of(Graph(like.numbers, like.pairs, pair_vectors(atoms, like.pairs)))
 
     def _n_electrons(self, atoms: Atoms) -> float:
         return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
 
-    def _warn(self, joined: Joined, first: Stage1Output) -> None:
-        novelty, rigidity = self.baseline.novelty(joined.oriented), np.zeros(len(joined.pair_sample))
+    def _warn(self, joined: Joined, first: Stage1Output, novelty: np.ndarray) -> None:
+        rigidity = np.zeros(len(joined.pair_sample))
         if self.calibration is not None:
             _, edges, graph = first
             rigidity[joined.oriented.pair_order] = self.calibration.rigidity.of_pairs(edges.scalars, graph.kind)
@@ -227,7 +245,7 @@ class Request:
     def __init__(
         self, model: Model, structures: Sequence[Atoms], given: Sequence[BlockMatrix | None] | None = None
     ) -> None:
-        self.card, self.space, self.structures = model.card, model.baseline.space, structures
+        self.model, self.card, self.space, self.structures = model, model.card, model.baseline.space, structures
         self.given = [None] * len(structures) if given is None else given
         self.device = next(model.network.parameters()).device
         for atoms in structures:
@@ -259,7 +277,7 @@ class Request:
     @cached_property
     def overlaps(self) -> list[BlockMatrix]:
         """S of each structure, computed."""
-        return [overlap(atoms, self.space.basis) for atoms in self.structures]
+        return [self.model.overlaps.of(graph) for graph in self.graphs]
 
     @cached_property
     def electrons(self) -> Electrons | None:
@@ -283,7 +301,7 @@ class Request:
         return joined_batch(self.space, self.joined, operators, self.electrons).to(self.device)
 
     def _check(self, atoms: Atoms) -> None:
-        check_structure(atoms)
+        check_atoms(atoms)
         unknown = sorted(set(atoms.numbers.tolist()) - set(self.card.elements))
         if unknown:
             known = ", ".join(chemical_symbols[z] for z in self.card.elements)

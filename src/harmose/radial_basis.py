@@ -50,7 +50,12 @@ def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
     codes `harmose.basis(files).like(sample.basis)` gives the blocks of H. Raises `BasisError` for an element or basis set
     without radial functions, `StructureError` for a structure without meaning.
     """
-    return two_centre_overlap(atoms, basis if isinstance(basis, RadialBasis) else _known(basis, atoms))
+    if isinstance(basis, RadialBasis):
+        return two_centre_overlap(atoms, basis)
+    if not isinstance(basis, BasisSet):
+        raise BasisError(f"expected a basis set (harmose.basis(...), sample.basis), got {type(basis).__name__}")
+    basis.reach(atoms.numbers.tolist())
+    return two_centre_overlap(atoms, radial_functions(basis))
 
 
 def is_known(basis: BasisSet) -> bool:
@@ -62,12 +67,8 @@ def is_known(basis: BasisSet) -> bool:
     return True
 
 
-def _known(basis: BasisSet, atoms: Atoms) -> RadialBasis:
-    """The functions of a basis set that PySCF has under its name."""
-    if not isinstance(basis, BasisSet):
-        raise BasisError(f"expected a basis set (harmose.basis(...), sample.basis), got {type(basis).__name__}")
-    for z in sorted(set(atoms.numbers.tolist())):
-        basis.degrees(z)
+def radial_functions(basis: BasisSet) -> RadialBasis:
+    """The functions of a basis set that PySCF has under its name; `BasisError` where it has none."""
     try:
         found = radial_basis(_pyscf_name(basis.name), basis.elements)
     except BasisError:

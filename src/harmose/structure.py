@@ -19,6 +19,13 @@ MIN_SPACING = 1e-3
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
     """Raise `StructureError` unless there are atoms, at finite positions, in a usable cell, none on top of another."""
+    check_atoms(atoms, where)
+    i, j, _, distance = neighbour_pairs(atoms, MIN_DISTANCE, where)
+    check_distances(i, j, distance, where)
+
+
+def check_atoms(atoms: Atoms, where: str = "structure") -> None:
+    """Raise `StructureError` unless there are atoms, all of chemical elements."""
     if len(atoms) == 0:
         raise StructureError(f"{where}: expected at least one atom, got none")
     if (atoms.numbers < 1).any():
@@ -26,12 +33,15 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
         raise StructureError(
             f"{where}: expected chemical elements, got atomic number {atoms.numbers[bad]} for atom {bad}"
         )
-    i, j, _, d = neighbour_pairs(atoms, MIN_DISTANCE, where)
-    if len(d):
-        k = int(np.argmin(d))
+
+
+def check_distances(i: np.ndarray, j: np.ndarray, distance: np.ndarray, where: str = "structure") -> None:
+    """Raise `StructureError` for a pair of atoms (P,) that is closer than `MIN_DISTANCE`."""
+    if distance.min(initial=np.inf) < MIN_DISTANCE:
+        k = int(np.argmin(distance))
         raise StructureError(
             f"{where}: expected atoms at least {MIN_DISTANCE} angstrom apart, "
-            f"got {d[k]:.3f} between atoms {i[k]} and {j[k]}"
+            f"got {distance[k]:.3f} between atoms {i[k]} and {j[k]}"
         )
 
 

@@ -1,5 +1,7 @@
 """The covariant kernel of edges against its integral, and under the turns and mirrors that its equation names."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,30 @@ def test_without_third_atoms_there_is_no_likeness():
     empty = Triangles(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3)), np.zeros(0, complex))
     alone = seen(empty, np.array([1.0, 2.0]))
     assert not np.any(edge_kernels(alone, Compared(seen(*scene(0))), [0])[0])
+
+
+def repeated(triangles: Triangles, length: np.ndarray, times: int) -> tuple[Triangles, np.ndarray]:
+    edge = np.concatenate([triangles.edge + k * len(length) for k in range(times)])
+    third, sides, axis = (np.concatenate([x] * times) for x in (triangles.third, triangles.sides, triangles.axis))
+    return Triangles(edge, third, sides, axis), np.tile(length, times)
+
+
+@pytest.mark.parametrize(
+    "times", [1, 30]
+)  # many references that differ in few combinations of cells are compared in these
+@pytest.mark.parametrize("numbers", [[0, 2], [1, 0], [4, 3]])
+def test_elements_that_are_around_one_of_the_edges_alone_count_for_nothing(times, numbers):
+    (one, r), (other, s) = scene(0), repeated(*scene(1), times)
+    one = replace(one, third=np.ones_like(one.third))
+    assert (Compared(seen(other, s)).whole.basis is None) == (times == 1)
+    expected = edge_kernels(seen(one, r), Compared(seen(other, s)), range(5))
+    a, b = (
+        environments(replace(x, third=np.array(numbers)[x.third]), length, 5, OF_PAIRS)
+        for x, length in ((one, r), (other, s))
+    )
+    for x, y in zip(edge_kernels(a, Compared(b), range(5)), expected, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-13)
+        assert np.abs(y).max() > 1e-3
 
 
 @pytest.mark.parametrize("at_once", [1, 10**6])

@@ -8,11 +8,12 @@ from ase import Atoms
 from ase.build import bulk, graphene, molecule
 
 from harmose.errors import BasisError, StructureError
+from harmose.graph import build_graph
 from harmose.io.ion_nc import read_ions
 from harmose.io.pyscf import overlap as pyscf_overlap
 from harmose.io.pyscf_radial import radial_basis
 from harmose.physics.bloch import bloch_sum
-from harmose.physics.overlap import two_centre_overlap
+from harmose.physics.overlap import Overlaps, two_centre_overlap
 from harmose.so3.conventions import PYSCF
 from harmose.so3.wigner import random_rotation
 
@@ -173,6 +174,13 @@ def test_single_atoms_and_empty_structures():
     )
     with pytest.raises(StructureError, match="at least one atom"):
         two_centre_overlap(Atoms(), basis)
+
+
+def test_what_is_known_of_elements_serves_any_structure():
+    known = Overlaps(radial_basis("def2-svp", [1, 6, 8]))
+    for atoms in (molecule("H2O"), molecule("CH3CH2OH"), molecule("CO"), molecule("H2O")):
+        expected = two_centre_overlap(atoms, radial_basis("def2-svp", [1, 6, 8]))
+        assert np.array_equal(known.of(build_graph(atoms, known.basis.basis)).values, expected.values)
 
 
 def test_what_cannot_be_meant_is_refused():

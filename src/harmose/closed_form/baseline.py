@@ -299,10 +299,11 @@ class Baseline:
 
     def novelty(self, oriented: OrientedPairs) -> np.ndarray:
         """How unfamiliar the surroundings of each atom are (N,), 0 where the domain is not known (`novelty.Familiar`)."""
-        return self.novelty_of(self.surroundings(oriented), np.arange(len(oriented.species)))
+        return self.novelty_of(self.surroundings(oriented))
 
-    def novelty_of(self, graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
-        """`novelty` of some atoms (N,)."""
+    def novelty_of(self, graph: Surroundings, atoms: np.ndarray | None = None) -> np.ndarray:
+        """`novelty` of some atoms (N,), or of all."""
+        atoms = np.arange(len(graph.oriented.species)) if atoms is None else atoms
         out = np.zeros(len(atoms))
         for species, rows in by_value(graph.oriented.species[atoms]):
             if species in self.domain:
@@ -317,10 +318,14 @@ class Baseline:
 
     def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
-        graph = self.surroundings(oriented, electrons)
+        return self.values_of(self.surroundings(oriented, electrons))
+
+    def values_of(self, graph: Surroundings) -> Coefficients:
+        """The same of a graph whose `surroundings` are known."""
+        pairs, atoms = graph.oriented.members, graph.oriented.atoms
         return Coefficients(
-            {group: self.pair_values(graph, group, members) for group, members in oriented.members.items()},
-            {signature: self.onsite_values(graph, signature, atoms) for signature, atoms in oriented.atoms.items()},
+            {group: self.pair_values(graph, group, members) for group, members in pairs.items()},
+            {signature: self.onsite_values(graph, signature, members) for signature, members in atoms.items()},
         )
 
     def pair_values(self, graph: Surroundings, group: tuple[int, int], pairs: np.ndarray) -> Tensor:

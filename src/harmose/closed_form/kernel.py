@@ -58,32 +58,40 @@ DIVERSE_ATOMS = replace(OF_ATOMS, power=2)
 
 @dataclass(frozen=True)
 class Environments:
-    """What is around edges: doublets (2 ORDERS + 1, E, Q), normalised, rows as in `moments`; distance (E,) in angstrom."""
+    """What is around edges: doublets (2 ORDERS + 1, E, Q), normalised, rows as in `moments`; distance (E,) in angstrom.
+
+    species (S,): which elements the atoms around are of, ascending; Q runs over the cells of each of them.
+    """
 
     doublets: np.ndarray
     distance: np.ndarray
     likeness: Likeness
+    species: np.ndarray
 
     def __getitem__(self, chosen: np.ndarray | slice) -> "Environments":
-        return Environments(self.doublets[:, chosen], self.distance[chosen], self.likeness)
+        return Environments(self.doublets[:, chosen], self.distance[chosen], self.likeness, self.species)
 
 
 def environments(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: Likeness) -> Environments:
     """Of edges (E,) with these lengths; triangles numbered by them."""
-    doublets = cells(triangles, len(distance), n_species, likeness.fade, ORDERS)
+    count = np.bincount(triangles.third, minlength=n_species)
+    species = np.flatnonzero(count)
+    if len(species) < n_species:
+        triangles = replace(triangles, third=(np.cumsum(count > 0) - 1)[triangles.third])
+    doublets = cells(triangles, len(distance), len(species), likeness.fade, ORDERS)
     order = (np.arange(2 * ORDERS + 1) + 1) // 2
     weight = DAMPING**order * np.where(order, 2, 1)
     size = weight @ np.einsum("meq,meq->me", doublets, doublets)
     # An edge whose last neighbour goes away loses this term of its regression smoothly.
     doublets *= np.sqrt(weight[:, None] / (size + 1e-6))[:, :, None]
-    return Environments(doublets, distance, likeness)
+    return Environments(doublets, distance, likeness, species)
 
 
 class Compared:
     """Reference edges, made ready for kernels with others."""
 
     def __init__(self, references: Environments) -> None:
-        self.distance, self._doublets = references.distance, references.doublets
+        self.distance, self.species, self._doublets = references.distance, references.species, references.doublets
 
     @cached_property
     def whole(self) -> "_Compared":
@@ -97,15 +105,32 @@ class Compared:
 
     def overlaps(self, a: Environments, both: bool) -> list[Overlaps]:
         """With other edges; if `both`, of what is even and of what is odd under the exchange of their ends."""
-        return [part.overlaps(a) for part in (self.halves if both else (self.whole,))]
+        cells = self._cells_of(a)
+        return [part.overlaps(a, cells) for part in (self.halves if both else (self.whole,))]
+
+    def _cells_of(self, a: Environments) -> list[tuple[slice, slice]]:
+        """Runs of cells of elements that are around both: in `a`, and here."""
+        n = a.doublets.shape[2] // max(len(a.species), 1)
+        here = {species: k * n for k, species in enumerate(self.species.tolist())}
+        runs = [(0, 0, 0)]
+        for k, species in enumerate(a.species.tolist()):
+            if species in here:
+                start, other, length = runs[-1]
+                if (start + length, other + length) == (k * n, here[species]):
+                    runs[-1] = start, other, length + n
+                else:
+                    runs.append((k * n, here[species], n))
+        return [(slice(i, i + n), slice(j, j + n)) for i, j, n in runs if n or len(runs) == 1]
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """Doublets of edges in the few combinations of cells in which they differ: what another edge has beside these has no
-    overlap with any of them. basis (m, Q, r), scalar (r, R), around (m - 1, r, 2R)."""
+    """Doublets of edges, scalar (Q, R), around (m - 1, Q, 2R); or, where that is less work, in the few combinations of cells
+    in which they differ: what another edge has beside these has no overlap with any of them. basis (m, Q, r), and r in
+    place of Q.
+    """
 
-    basis: np.ndarray
+    basis: np.ndarray | None
     scalar: np.ndarray
     around: np.ndarray
 
@@ -116,6 +141,9 @@ class _Compared:
         _, sizes, bases = np.linalg.svd(around, full_matrices=False)
         size, basis = np.concatenate([size, sizes]), np.concatenate([basis, bases])
         rank = max(int((size > NEGLIGIBLE * max(size.max(initial=0.0), 1e-300)).sum(1).max(initial=0)), 1)
+        (_, columns, n_cells) = around.shape
+        if rank * (n_cells + columns) >= n_cells * columns:
+            return _Compared(None, scalar[0].T, around.swapaxes(1, 2))
         basis = np.ascontiguousarray(basis[:, :rank].swapaxes(1, 2))
         return _Compared(
             basis,
@@ -123,16 +151,28 @@ class _Compared:
             np.ascontiguousarray((around @ basis[1:]).swapaxes(1, 2)),
         )
 
-    def overlaps(self, a: Environments) -> Overlaps:
+    def overlaps(self, a: Environments, cells: Sequence[tuple[slice, slice]]) -> Overlaps:
+        """`cells`: runs of those that count, in `a` and here."""
         scalar, around = _by_order(a.doublets)
-        products = (around @ self.basis[1:]) @ self.around
-        shape = (ORDERS, 2, len(a.distance), 2, self.scalar.shape[1])
-        return Overlaps((scalar[0] @ self.basis[0]) @ self.scalar, products.reshape(shape))
+        if self.basis is None:
+            products = _summed(around[..., i] @ self.around[:, j] for i, j in cells)
+            scalars = _summed(scalar[0][:, i] @ self.scalar[j] for i, j in cells)
+        else:
+            products = _summed(around[..., i] @ self.basis[1:, j] for i, j in cells) @ self.around
+            scalars = _summed(scalar[0][:, i] @ self.basis[0, j] for i, j in cells) @ self.scalar
+        return Overlaps(scalars, products.reshape(ORDERS, 2, len(a.distance), 2, self.scalar.shape[1]))
+
+
+def _summed(parts: Iterator[np.ndarray]) -> np.ndarray:
+    out = next(parts)
+    for part in parts:
+        out += part
+    return out
 
 
 def _by_order(doublets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """m = 0 (1, E, Q), and the real parts followed by the imaginary ones of m = 1 ... ORDERS (m, 2E, Q)."""
-    return doublets[:1], doublets[1:].reshape(ORDERS, -1, doublets.shape[2])
+    return doublets[:1], doublets[1:].reshape(ORDERS, 2 * doublets.shape[1], doublets.shape[2])
 
 
 def edge_kernels(a: Environments, b: Compared, orders: Sequence[int]) -> list[np.ndarray]:

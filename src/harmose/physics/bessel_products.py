@@ -39,21 +39,37 @@ class GaussianProducts:
         """The integrals at distances r (E,)."""
 
         def products(a: list[int], b: list[int], degrees: range) -> np.ndarray:
-            (l1, exponents1, c1), (l2, exponents2, c2) = _shared(self.first, a), _shared(self.second, b)
-            prefactors = np.multiply.outer(_prefactor(l1, exponents1), _prefactor(l2, exponents2))
-            p = (1 / (4 * exponents1)[:, None] + 1 / (4 * exponents2)).ravel()
+            p, terms = self._terms(a, b, degrees)
             x = np.multiply.outer(1 / (4 * p), r**2)  # (pairs of exponents, E)
             decay = np.exp(-x)
-            contraction = np.einsum("ip,jq,pq->ijpq", c1, c2, prefactors).reshape(len(a), len(b), -1)
             out = []
-            for l in degrees:
-                n = (l1 + l2 - l) // 2
+            for l, n, weight in terms:
                 radial = decay * eval_genlaguerre(n, l + 0.5, x) if n else decay
-                weight = sqrt(pi) * factorial(n) / (2 ** (l + 2) * p ** (l + n + 1.5))
-                out.append((contraction * weight) @ radial * r**l)
+                out.append(weight @ radial * r**l)
             return np.stack(out)
 
         return products
+
+    def _terms(
+        self, a: list[int], b: list[int], degrees: range
+    ) -> tuple[np.ndarray, list[tuple[int, int, np.ndarray]]]:
+        """p of every pair of exponents; L, n, and what multiplies the terms (n_a, n_b, pairs of exponents). Made once."""
+        key = tuple(a), tuple(b), degrees
+        if key not in self._known:
+            (l1, exponents1, c1), (l2, exponents2, c2) = _shared(self.first, a), _shared(self.second, b)
+            prefactors = np.multiply.outer(_prefactor(l1, exponents1), _prefactor(l2, exponents2))
+            p = (1 / (4 * exponents1)[:, None] + 1 / (4 * exponents2)).ravel()
+            contraction = np.einsum("ip,jq,pq->ijpq", c1, c2, prefactors).reshape(len(a), len(b), -1)
+            terms = []
+            for l in degrees:
+                n = (l1 + l2 - l) // 2
+                terms.append((l, n, contraction * (sqrt(pi) * factorial(n) / (2 ** (l + 2) * p ** (l + n + 1.5)))))
+            self._known[key] = p, terms
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict:
+        return {}
 
 
 def _prefactor(l: int, exponents: np.ndarray) -> np.ndarray:

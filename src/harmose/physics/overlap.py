@@ -13,7 +13,7 @@ its exact values; where there are few pairs, the exact values are used.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil, pi, sqrt
 
 import numpy as np
@@ -21,13 +21,13 @@ import torch
 from ase import Atoms
 
 from harmose.blocks import BlockMatrix, empty_matrix
-from harmose.graph import build_graph
+from harmose.graph import Graph, build_graph
 from harmose.physics.interpolation import Table, tabulate
-from harmose.physics.two_centre import Functions, TwoCentre
+from harmose.physics.two_centre import TwoCentre
 from harmose.radial import RadialBasis
 from harmose.so3.coupling import clebsch_gordan
 from harmose.so3.harmonics import real_harmonics
-from harmose.structure import MIN_DISTANCE, check_structure
+from harmose.structure import check_atoms
 
 TOLERANCE = 1e-11
 """Largest error of an interpolated integral; a value of S is the sum of at most a few of them, with factors below 1."""
@@ -44,26 +44,55 @@ def two_centre_overlap(atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
     """
     for z in np.unique(atoms.numbers).tolist():
         basis.of(z)
-    graph = build_graph(atoms, basis.basis)
-    distance = np.linalg.norm(graph.vectors, axis=1)
-    if not len(atoms) or distance.min(initial=np.inf) < MIN_DISTANCE:
-        check_structure(atoms)
-    matrix = empty_matrix(basis.basis, graph.numbers, graph.pairs)
-    values = matrix.values[0]
-    starts = matrix.offsets[:-1]
-    for z in np.unique(graph.numbers).tolist():
-        where = np.flatnonzero(graph.numbers == z)
-        _store(values, starts[where], np.repeat(_onsite_block(basis.of(z))[:, None], len(where), axis=1))
-    for (z1, z2), pairs in _by_elements(graph.numbers, graph.pairs):
-        integrals = TwoCentre(basis.of(z1), basis.of(z2))
-        pairs = pairs[distance[pairs] < integrals.reach]
-        if len(pairs):
-            bond = _Bond(integrals, _table(integrals, distance[pairs]))
-            size = basis.basis.n_orbitals(z1) * basis.basis.n_orbitals(z2)
-            for chunk in np.array_split(pairs, ceil(len(pairs) * size / CHUNK)):
-                r = distance[chunk]
-                _store(values, starts[len(atoms) + chunk], bond.blocks(r, graph.vectors[chunk] / r[:, None]))
-    return matrix
+    check_atoms(atoms)
+    return Overlaps(basis).of(build_graph(atoms, basis.basis))
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """S of any number of structures in one basis set: what depends on their elements alone is worked out once."""
+
+    basis: RadialBasis
+
+    def of(self, graph: Graph) -> BlockMatrix:
+        """S on the blocks of a graph whose atoms are apart, as `two_centre_overlap`."""
+        basis, distance = self.basis.basis, np.linalg.norm(graph.vectors, axis=1)
+        matrix = empty_matrix(basis, graph.numbers, graph.pairs)
+        values, starts = matrix.values[0], matrix.offsets[:-1]
+        for z in np.unique(graph.numbers).tolist():
+            where = np.flatnonzero(graph.numbers == z)
+            _store(values, starts[where], np.repeat(self._onsite_block(z)[:, None], len(where), axis=1))
+        for (z1, z2), pairs in _by_elements(graph.numbers, graph.pairs):
+            integrals = self._integrals(z1, z2)
+            pairs = pairs[distance[pairs] < integrals.reach]
+            if len(pairs):
+                bond = _Bond(integrals, _table(integrals, distance[pairs]))
+                size = basis.n_orbitals(z1) * basis.n_orbitals(z2)
+                for chunk in np.array_split(pairs, ceil(len(pairs) * size / CHUNK)):
+                    r = distance[chunk]
+                    blocks = bond.blocks(r, graph.vectors[chunk] / r[:, None])
+                    _store(values, starts[graph.n_atoms + chunk], blocks)
+        return matrix
+
+    def _integrals(self, z1: int, z2: int) -> TwoCentre:
+        if (z1, z2) not in self._known_integrals:
+            self._known_integrals[z1, z2] = TwoCentre(self.basis.of(z1), self.basis.of(z2))
+        return self._known_integrals[z1, z2]
+
+    def _onsite_block(self, z: int) -> np.ndarray:
+        """The block of an atom with itself, flat: shells of the same l at distance zero."""
+        if z not in self._known_onsite:
+            bond = _Bond(self._integrals(z, z), None)
+            self._known_onsite[z] = bond.blocks(np.zeros(1), np.array([[0.0, 0.0, 1.0]]))[:, 0]
+        return self._known_onsite[z]
+
+    @cached_property
+    def _known_integrals(self) -> dict[tuple[int, int], TwoCentre]:
+        return {}
+
+    @cached_property
+    def _known_onsite(self) -> dict[int, np.ndarray]:
+        return {}
 
 
 def _by_elements(numbers: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
@@ -84,12 +113,6 @@ def _store(values: np.ndarray, starts: np.ndarray, blocks: np.ndarray) -> None:
         torch.from_numpy(values)[starts[0] : starts[0] + size * count].view(count, size).copy_(by_block)
     else:
         values[starts[:, None] + np.arange(size)] = by_block.contiguous().numpy()
-
-
-def _onsite_block(functions: Functions) -> np.ndarray:
-    """The block of an atom with itself, flat: shells of the same l at distance zero."""
-    bond = _Bond(TwoCentre(functions, functions), None)
-    return bond.blocks(np.zeros(1), np.array([[0.0, 0.0, 1.0]]))[:, 0]
 
 
 def _table(integrals: TwoCentre, distance: np.ndarray) -> Table | None:

@@ -48,12 +48,22 @@ class TwoCentre:
         r = np.asarray(r, dtype=np.float64)
         products = self._products.at(r)
         out = np.zeros((self.n_rows, len(r)))
+        for a, b, degrees, rows, factors in self._parts:
+            integrals = products(a, b, degrees)
+            out[rows] = (factors @ integrals.reshape(len(degrees), -1)).reshape(*rows.shape, -1)
+        return out
+
+    @cached_property
+    def _parts(self) -> list[tuple[list[int], list[int], range, np.ndarray, np.ndarray]]:
+        """Of every two degrees: the shells of either, L, the rows of their S_k (k, n_a, n_b), and `_axis_factors` (k, n_L)."""
+        parts = []
         for l1, a in _by_degree(self.degrees[0]).items():
             for l2, b in _by_degree(self.degrees[1]).items():
-                integrals = products(a, b, range(abs(l1 - l2), l1 + l2 + 1, 2))
-                for k in range(min(l1, l2) + 1):
-                    out[self.starts[np.ix_(a, b)] + k] = np.tensordot(_axis_factors(l1, l2, k), integrals, axes=1)
-        return out
+                k = np.arange(min(l1, l2) + 1)
+                rows = self.starts[np.ix_(a, b)] + k[:, None, None]
+                factors = np.stack([_axis_factors(l1, l2, m) for m in k.tolist()])
+                parts.append((a, b, range(abs(l1 - l2), l1 + l2 + 1, 2), rows, factors))
+        return parts
 
 
 def _products(first: Functions, second: Functions) -> GaussianProducts | TableProducts:
