@@ -152,7 +152,8 @@ def _into_frames(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, 
     """Rotations of the shells of both atoms into the frames of the group's pairs."""
     members = torch.as_tensor(oriented.members[group])
     wigner = [oriented.wigner(l)[members] for l in range(space.basis.l_max + 1)]
-    return [shells_frames(space.signatures[s], wigner) for s in group]
+    frames = {s: shells_frames(space.signatures[s], wigner) for s in set(group)}
+    return [frames[s] for s in group]
 
 
 def _turn_spin(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int]) -> Tensor | None:
@@ -211,6 +212,8 @@ def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, orie
     matrix = empty_matrix(space.basis, graph.numbers, graph.pairs, space.spin)
     values = torch.zeros(space.spin.n_channels, matrix.values.shape[1], dtype=torch.float64)
     for group, layout_values in coefficients.pairs.items():
+        if not len(layout_values):
+            continue
         layout = space.pair_layout(group)
         left, right = _into_frames(space, oriented, group)
         in_frame = layout.to_blocks(layout_values.double().flatten(1))
@@ -221,6 +224,8 @@ def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, orie
         blocks = _flip(space, oriented, group, left.mT[:, None] @ in_frame @ right[:, None])
         values[:, torch.as_tensor(_locate(space, matrix, oriented, group))] = blocks.movedim(1, 0)
     for s, onsite in coefficients.onsite.items():
+        if not len(onsite):
+            continue
         layout = space.onsite_layout(s)
         where = torch.as_tensor(_locate_onsite(space, matrix, oriented, s))
         blocks = layout.to_blocks(onsite.double().flatten(1)).reshape(len(where), len(values), *where.shape[1:])

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from harmose.closed_form.electronic import atom_terms, pair_terms
-from harmose.closed_form.kernel import Compared, Likeness, environments, weighted
+from harmose.closed_form.kernel import Compared, Environments, Likeness, environments, weighted
 from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
     N_GAUSSIANS,
     Neighbourhood,
     Surroundings,
-    axis_turned_back,
     neighbourhood,
     radial_gaussians,
     shared,
@@ -86,14 +85,13 @@ class EdgeField:
         """Directed edges (E,) -> slots (E, 2 M + 1, K)."""
         out = np.zeros((len(edges), 2 * len(self.weights) - 1, self.weights[0].shape[1]))
         for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
-            self.add([out[rows]], graph, part, graph.triangles(part))
+            self.add([out[rows]], graph.environments(part, self.references.likeness, graph.triangles(part)))
         return out
 
-    def add(self, out: list[np.ndarray], graph: Surroundings, edges: np.ndarray, triangles: Triangles) -> None:
-        """The same, added to `out[0]` (E, slots, K), of few edges with these triangles; and to `out[1]`, if there is one, that
-        of the same edges reversed.
+    def add(self, out: list[np.ndarray], seen: Environments) -> None:
+        """The same, added to `out[0]` (E, slots, K), of few edges whose surroundings these are; and to `out[1]`, if there is one,
+        that of the same edges reversed.
         """
-        seen = graph.environments(edges, self.references.likeness, triangles)
         columns, weights = zip(*self._some)
         sides = weighted(seen, self.references.compared, weights, self.n_natural, both=len(out) == 2)
         for side, orders in zip(out, sides, strict=True):
@@ -145,7 +143,8 @@ class PairRegression:
             if three_centre:
                 self._add_three_centre(out, graph.n_species, distance, triangles)
             if self.many_body is not None:
-                self.many_body.add(out, graph, sides[0], triangles)
+                likeness = self.many_body.references.likeness
+                self.many_body.add(out, graph.environments(sides[0], likeness, triangles))
         if self.electronic:
             for x, edges in zip(out, sides, strict=True):
                 terms = pair_terms(graph, known_electrons(graph), edges, len(self.electronic) - 1)
@@ -220,22 +219,36 @@ class AtomRegression:
         if not self.linear and not self.many_body:
             return out
         around = neighbourhood(graph, atoms)
-        shares = shared(graph, around)
-        for neighbour in range(graph.n_species):
-            mine = around[np.flatnonzero(graph.pairs.neighbour_species[around.edges] == neighbour)]
-            self._add_linear(out, graph, mine, neighbour)
-            if neighbour in self.many_body:
-                chosen = shares[np.flatnonzero(graph.pairs.neighbour_species[shares.edges] == neighbour)]
-                self._add_many_body(out, graph, chosen, self.many_body[neighbour], mask)
+        if self.linear:
+            self._add_linear(out, graph, around)
+        if self.many_body:
+            self._add_many_body(out, graph, shared(graph, around), mask)
         return out
 
-    def _add_linear(self, out: np.ndarray, graph: Surroundings, around: Neighbourhood, neighbour: int) -> None:
+    def _add_linear(self, out: np.ndarray, graph: Surroundings, around: Neighbourhood) -> None:
+        weights, degree = self._by_neighbour, self._degrees
         radial = radial_gaussians(graph.pairs.distance[around.edges])
-        for (degree, species), weights in self.linear.items():
-            if species == neighbour:
-                axial = axis_turned_back(graph, around.edges, degree)
-                rows = slice(degree**2, (degree + 1) ** 2)
-                out[:, rows, : weights.shape[1]] += around.gather(axial[:, :, None] * (radial @ weights)[:, None])
+        seen = np.zeros((len(around.edges), degree[-1] + 1, len(self.mean)))
+        for neighbour, rows in by_value(graph.pairs.neighbour_species[around.edges]):
+            if neighbour in weights:
+                seen[rows] = (radial[rows] @ weights[neighbour]).reshape(-1, *seen.shape[1:])
+        axes = graph.axes(around.edges)[:, : len(degree)]
+        out[:, : len(degree), : len(self.mean)] += around.gather(axes[:, :, None] * seen[:, degree])
+
+    @cached_property
+    def _degrees(self) -> np.ndarray:
+        """Of each component l m up to the largest degree of `linear`."""
+        degrees = np.arange(max(degree for degree, _ in self.linear) + 1)
+        return np.repeat(degrees, 2 * degrees + 1)
+
+    @cached_property
+    def _by_neighbour(self) -> dict[int, np.ndarray]:
+        """`linear` of all degrees side by side, by the species of the neighbour: (N_GAUSSIANS, degrees K_natural)."""
+        out = {}
+        for (degree, neighbour), weights in self.linear.items():
+            shape = (N_GAUSSIANS, self._degrees[-1] + 1, len(self.mean))
+            out.setdefault(neighbour, np.zeros(shape))[:, degree] = weights
+        return {neighbour: weights.reshape(N_GAUSSIANS, -1) for neighbour, weights in out.items()}
 
     def _columns(self, mask: np.ndarray) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
         if "columns" not in self._ready:
@@ -246,13 +259,28 @@ class AtomRegression:
     def _ready(self) -> dict[str, list[tuple[int, int, np.ndarray, np.ndarray]]]:
         return {}
 
-    def _add_many_body(self, out, graph: Surroundings, around: Neighbourhood, many_body: EdgeField, mask) -> None:
-        seen = many_body.values(graph, around.edges)
+    def _add_many_body(self, out, graph: Surroundings, around: Neighbourhood, mask) -> None:
+        seen = self._fields(graph, around.edges)
         for degree, parity, columns, place in self._columns(mask):
             back = turned_back(graph, around.edges, degree, parity) * around.shares[:, None]
             slots = seen[:, : 2 * degree + 1, place]
             rows = slice(degree**2, (degree + 1) ** 2)
             out[:, rows, columns] += around.gather(back.transpose(1, 2, 0) @ slots)
+
+    def _fields(self, graph: Surroundings, edges: np.ndarray) -> np.ndarray:
+        """`many_body` of edges to any neighbours, whose surroundings are looked at in one way: slots (E, 2 M + 1, K)."""
+        one = next(iter(self.many_body.values()))
+        out = np.zeros((len(edges), 2 * len(one.weights) - 1, one.weights[0].shape[1]))
+        species = graph.pairs.neighbour_species[edges]
+        for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
+            seen = graph.environments(part, one.references.likeness, graph.triangles(part))
+            for neighbour, chosen in by_value(species[rows]):
+                if neighbour in self.many_body:
+                    mine = slice(None) if len(chosen) == len(part) else chosen  # without a copy where they are all
+                    found = out[rows][mine]
+                    self.many_body[neighbour].add([found], seen[mine])
+                    out[rows][mine] = found
+        return out
 
 
 def known_electrons(graph: Surroundings) -> Electrons:
@@ -406,7 +434,7 @@ def atoms_in_turn(graph: Surroundings, rows: np.ndarray, atoms: np.ndarray) -> l
 
 def by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
     """Each value that occurs, and where."""
-    return ((k, np.flatnonzero(keys == k)) for k in np.unique(keys).tolist())
+    return ((k, np.flatnonzero(keys == k)) for k in np.flatnonzero(np.bincount(keys)).tolist())
 
 
 def is_symmetric(kind: int, n_species: int) -> bool:

@@ -92,6 +92,7 @@ class Compared:
 
     def __init__(self, references: Environments) -> None:
         self.distance, self.species, self._doublets = references.distance, references.species, references.doublets
+        self.likeness = references.likeness
 
     @cached_property
     def whole(self) -> "_Compared":
@@ -216,16 +217,16 @@ def _kernels(a: Environments, b: Compared, orders: Sequence[int], both: bool) ->
     step = max(AT_ONCE // max(len(b.distance), 1), 1)
     for start in range(0, len(a.distance), step):
         part = a[start : start + step]
-        alike = _alike(part, b.distance)
-        yield slice(start, start + step), over_angles(b.overlaps(part, both), alike, a.likeness.power, tuple(orders))
+        alike = _alike(part.distance, b.distance, b.likeness)
+        yield slice(start, start + step), over_angles(b.overlaps(part, both), alike, b.likeness.power, tuple(orders))
 
 
-def _alike(a: Environments, distance: np.ndarray) -> np.ndarray:
-    """What lengths make of a kernel: (A, B)."""
-    likeness, out = a.likeness, a.distance[:, None] - distance
+def _alike(a: np.ndarray, b: np.ndarray, likeness: Likeness) -> np.ndarray:
+    """What lengths (A,), (B,) make of a kernel: (A, B)."""
+    out = a[:, None] - b
     out *= out
     out *= -1 / (2 * likeness.spread**2)
     np.exp(out, out=out)
-    out *= np.exp(-(a.distance[:, None] - 1.1) / likeness.reach)
-    out *= np.exp(-(distance - 1.1) / likeness.reach)
+    out *= np.exp(-(a[:, None] - 1.1) / likeness.reach)
+    out *= np.exp(-(b - 1.1) / likeness.reach)
     return out

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harmose.closed_form.surroundings import Surroundings, axis_turned_back, neighbourhood
+from harmose.closed_form.surroundings import DEGREES, Surroundings, neighbourhood
 
 LIMIT = 2.0
 """Novelty from which a prediction is outside the training domain."""
 SPACING = 0.5
 """Angstrom between the Gaussians, and their width."""
-DEGREES = 4
 FALL = 3.0
 """Angstrom over which a neighbour counts less by e."""
 FLOOR = 1e-3
@@ -48,18 +47,18 @@ class Familiar:
 
 def features(graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
     """The x of this module's equation, for atoms (N,): (N, F)."""
-    around = neighbourhood(graph, atoms)
+    around = neighbourhood(graph, atoms).by_species(graph)
     distance = graph.pairs.distance[around.edges]
     centres = 0.5 + SPACING * np.arange(20)
     cut = (1 + np.cos(np.pi * distance / graph.reach[around.edges])) / 2 * np.exp(-distance / FALL)
     radial = np.exp(-(((distance[:, None] - centres) / SPACING) ** 2) / 2) * cut[:, None]
-    species, parts = graph.pairs.neighbour_species[around.edges], []
-    for degree in range(DEGREES):
-        angular = axis_turned_back(graph, around.edges, degree)  # (E, 2l+1)
-        for b in range(graph.n_species):
-            density = around.gather(angular[:, :, None] * (radial * (species == b)[:, None])[:, None])
-            parts.append(density[:, 0] if degree == 0 else np.linalg.norm(density, axis=1))
-    return np.concatenate(parts, 1)
+    angular = graph.axes(around.edges)[:, : DEGREES**2]
+    density = around.gather(angular[:, :, None] * radial[:, None])  # (atoms and species, l m, n)
+    first = np.arange(DEGREES) ** 2
+    sizes = np.sqrt(np.add.reduceat(density**2, first, axis=1))
+    sizes[:, 0] = density[:, 0]
+    by_species = sizes.reshape(len(atoms), graph.n_species, DEGREES, -1)
+    return by_species.swapaxes(1, 2).reshape(len(atoms), -1)
 
 
 def familiar(x: np.ndarray, sample: np.ndarray) -> Familiar | None:

@@ -32,6 +32,9 @@ SHARE_RANGE = 2.0
 """Angstrom: an atom's many-body terms come mostly from its edges not much longer than the shortest."""
 LEAST_SHARE = 1e-3
 
+DEGREES = 4
+"""Of the harmonics that tell whether surroundings are familiar (`novelty`), at least."""
+
 KEPT = 20_000
 """Pairs of a graph whose rotations are kept; of a larger one they are computed for those edges that are worked on."""
 
@@ -58,6 +61,7 @@ class Surroundings:
         self.same_from_both_ends = bool(2 * radii.min(initial=np.inf) >= RADIUS)
         """Whether all third atoms of an edge are there from either end: no pair that is near enough was too long to be one."""
         self._wigner: dict[int, np.ndarray] = {}
+        self.l_max = max(space.l_max, DEGREES - 1)
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
 
     @cached_property
@@ -96,6 +100,23 @@ class Surroundings:
             self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
         return self._wigner[degree][edges]
 
+    def axes(self, edges: np.ndarray) -> np.ndarray:
+        """Harmonics l = 0 ... `l_max` of the directions of directed pairs (E,), but for sqrt(4 pi / (2 l + 1)): (E, (l_max + 1)^2).
+
+        What the first slot of an edge's frame is in the global frame, for natural parity.
+        """
+        return self._axes_of(edges) if self.n_pairs > KEPT else self._axes[edges]
+
+    @cached_property
+    def _axes(self) -> np.ndarray:
+        return self._axes_of(np.arange(2 * self.n_pairs))
+
+    def _axes_of(self, edges: np.ndarray) -> np.ndarray:
+        directions = self.pairs.vectors[edges] / self.pairs.distance[edges, None]
+        degree = np.repeat(np.arange(self.l_max + 1), 2 * np.arange(self.l_max + 1) + 1)
+        scale = np.sqrt(4 * np.pi / (2 * degree + 1))
+        return np.ascontiguousarray((real_harmonics(self.l_max, directions) * scale[:, None]).T)
+
     def environments(self, edges: np.ndarray, likeness: Likeness, triangles: Triangles) -> Environments:
         """What is around `edges`, which have these triangles."""
         return environments(triangles, self.pairs.distance[edges], self.n_species, likeness)
@@ -132,6 +153,12 @@ class Neighbourhood:
     def __getitem__(self, chosen: np.ndarray) -> "Neighbourhood":
         return Neighbourhood(self.edges[chosen], self.rows[chosen], self.shares[chosen], self.n_atoms)
 
+    def by_species(self, graph: "Surroundings") -> "Neighbourhood":
+        """The same sorted by atom and then by the neighbour's species, with a row for each two of them."""
+        rows = self.rows * graph.n_species + graph.pairs.neighbour_species[self.edges]
+        order = np.argsort(rows, kind="stable")
+        return Neighbourhood(self.edges[order], rows[order], self.shares[order], self.n_atoms * graph.n_species)
+
     def gather(self, values: np.ndarray) -> np.ndarray:
         """Sums over each atom's edges: (E, ...) -> (n_atoms, ...)."""
         out = np.zeros((self.n_atoms, *values.shape[1:]))
@@ -167,9 +194,8 @@ def turned_back(graph: Surroundings, edges: np.ndarray, degree: int, parity: int
 
 
 def axis_turned_back(graph: Surroundings, edges: np.ndarray, degree: int) -> np.ndarray:
-    """The first of them for natural parity: harmonics of the edge's direction, but for a factor (E, 2l+1)."""
-    directions = graph.pairs.vectors[edges] / graph.pairs.distance[edges, None]
-    return np.sqrt(4 * np.pi / (2 * degree + 1)) * real_harmonics(degree, directions)[degree**2 :].T
+    """The first of them for natural parity, (E, 2l+1)."""
+    return graph.axes(edges)[:, degree**2 : (degree + 1) ** 2]
 
 
 @lru_cache(maxsize=64)

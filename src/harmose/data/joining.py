@@ -63,6 +63,8 @@ class Joined:
 
     def split(self, matrix: BlockMatrix, graphs: Sequence[Graph]) -> list[BlockMatrix]:
         """The inverse of `values`: the joined operator's blocks of each structure."""
+        if len(graphs) == 1:
+            return [matrix]
         n_atoms, n_pairs = (np.cumsum([0, *sizes]) for sizes in zip(*((g.n_atoms, g.n_pairs) for g in graphs)))
         onsite, pairs, v = matrix.offsets[n_atoms], matrix.offsets[len(self.atom_sample) + n_pairs], matrix.values
         return [

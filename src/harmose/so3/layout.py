@@ -50,7 +50,11 @@ class Table:
 
     def to_blocks(self, coefficients: Tensor) -> Tensor:
         """(N, coefficients) -> (N, n_channels * n1 * n2), float64."""
-        return torch.as_tensor(np.ascontiguousarray((self.table.T @ coefficients.numpy().T).T))
+        return torch.as_tensor(np.ascontiguousarray((self._transpose @ coefficients.numpy().T).T))
+
+    @cached_property
+    def _transpose(self) -> sparse.csc_array:
+        return self.table.T
 
 
 @dataclass(frozen=True)

@@ -33,36 +33,37 @@ def _quarter_turn(l: int) -> np.ndarray:
     return np.ascontiguousarray(turn.real)
 
 
-def _about_z(l: int, angle: Tensor) -> Tensor:
-    """D(Rz(angle)): angle (...) -> (..., 2l+1, 2l+1)."""
-    m = torch.arange(-l, l + 1, device=angle.device, dtype=angle.dtype)
-    phase = angle[..., None] * m
-    # On the diagonal cos(m a); on the anti-diagonal, row m: -sin(m a). At m = 0 the two meet and sin is 0.
-    return torch.diag_embed(torch.cos(phase)) + torch.diag_embed(-torch.sin(phase)).flip(-1)
+def _then_about_z(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """matrix @ D(Rz(angle)): (..., n, 2l+1) and (...) -> (..., n, 2l+1)."""
+    l = matrix.shape[-1] // 2
+    phase = angle[..., None, None] * np.arange(-l, l + 1, dtype=angle.dtype)
+    # D has cos(m a) on the diagonal and on the anti-diagonal, column m, sin(m a). At m = 0 the two meet and sin is 0.
+    return matrix * np.cos(phase) + matrix[..., ::-1] * np.sin(phase)
 
 
-def _about_y(l: int, angle: Tensor) -> Tensor:
-    k = torch.as_tensor(_quarter_turn(l), dtype=angle.dtype, device=angle.device)
-    return k @ _about_z(l, angle) @ k.T
+def _then_about_y(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """matrix @ D(Ry(angle))."""
+    k = _quarter_turn(matrix.shape[-1] // 2).astype(angle.dtype, copy=False)
+    turned = _then_about_z(matrix @ k, angle)
+    return (turned.reshape(-1, len(k)) @ k.T).reshape(turned.shape)  # one product instead of one for each angle
 
 
 def wigner_d(l: int, rotation: Tensor) -> Tensor:
     """D(l)(Q), shape (..., 2l+1, 2l+1), for proper rotations Q, shape (..., 3, 3)."""
     if l == 0:
-        return torch.ones(*rotation.shape[:-2], 1, 1, dtype=rotation.dtype, device=rotation.device)
+        return torch.ones(*rotation.shape[:-2], 1, 1, dtype=rotation.dtype)
     # Exact and cheap for l = 1: the rotation itself, in the order (y, z, x).
     if l == 1:
-        order = torch.tensor([1, 2, 0], device=rotation.device)
+        order = torch.tensor([1, 2, 0])
         return rotation[..., order, :][..., order]
+    q = rotation.numpy()
     # sin b e^{ia} = (Q_xz, Q_yz), cos b = Q_zz; what is left after undoing a and b turns about z by c.
-    sin_b = torch.hypot(rotation[..., 0, 2], rotation[..., 1, 2])
-    a = torch.atan2(rotation[..., 1, 2], rotation[..., 0, 2])
-    b = torch.atan2(sin_b, rotation[..., 2, 2])
-    cos_a, sin_a = torch.cos(a), torch.sin(a)
+    a = np.arctan2(q[..., 1, 2], q[..., 0, 2])
+    b = np.arctan2(np.hypot(q[..., 0, 2], q[..., 1, 2]), q[..., 2, 2])
     # Second row of Rz(-a) Q is (sin c, cos c, 0).
-    row = cos_a[..., None] * rotation[..., 1, :] - sin_a[..., None] * rotation[..., 0, :]
-    c = torch.atan2(row[..., 0], row[..., 1])
-    return _about_z(l, a) @ _about_y(l, b) @ _about_z(l, c)
+    row = np.cos(a)[..., None] * q[..., 1, :] - np.sin(a)[..., None] * q[..., 0, :]
+    about_z = _then_about_z(np.eye(2 * l + 1, dtype=q.dtype), a)
+    return torch.from_numpy(_then_about_z(_then_about_y(about_z, b), np.arctan2(row[..., 0], row[..., 1])))
 
 
 def edge_wigner(l: int, vectors: Tensor) -> Tensor:
@@ -71,12 +72,12 @@ def edge_wigner(l: int, vectors: Tensor) -> Tensor:
     The turn about the edge itself is free; here the azimuth is undone about the global z axis. Along z the azimuth is
     atan2(0, 0) = 0, which is as good as any.
     """
-    x, y, z = vectors.unbind(-1)
-    alpha = torch.atan2(y, x)
-    beta = torch.atan2(torch.hypot(x, y), z)
-    return _about_y(l, -beta) @ _about_z(l, -alpha)
+    x, y, z = vectors.numpy().T
+    alpha, beta = np.arctan2(y, x), np.arctan2(np.hypot(x, y), z)
+    return torch.from_numpy(_then_about_z(_then_about_y(np.eye(2 * l + 1, dtype=x.dtype), -beta), -alpha))
 
 
+@lru_cache(maxsize=32)
 def half_turn(l: int) -> np.ndarray:
     """Diagonal of D(l) for half a turn about x, (2l+1,): it takes the frame of an edge to that of the reversed edge."""
     m = np.arange(-l, l + 1)
