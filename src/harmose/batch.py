@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,8 @@ class GraphBatch:
 
     def to(self, device: torch.device | str) -> "GraphBatch":
         """The same batch on another device."""
+        if self.rotation.device == torch.device(device):
+            return self
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         operators = {name: map_coefficients(lambda x: x.to(device), c) for name, c in self.operators.items()}
         moved = {n: t.to(device) for n, t in tensors.items() if isinstance(t, Tensor)}
@@ -68,25 +71,23 @@ def graph_batch(
 
     Atoms and pairs come in the order of `TargetSpace.orient`'s members, which is that of `Coefficients`.
     """
-    atoms = torch.as_tensor(oriented.atom_order)
-    pairs = torch.as_tensor(oriented.pair_order)
-    place = torch.empty_like(atoms)
-    place[atoms] = torch.arange(len(atoms))
-    vectors = torch.as_tensor(oriented.vectors)[pairs]
-    rotation = pair_frames([oriented.wigner(l)[pairs] for l in range(space.l_max + 1)])
-    radii = torch.as_tensor([space.basis.radii[z] for z in space.elements], dtype=torch.float64)
-    species = torch.as_tensor(oriented.species)
-    first, second = torch.as_tensor(oriented.first)[pairs], torch.as_tensor(oriented.second)[pairs]
+    atoms, pairs = oriented.atom_order, oriented.pair_order
+    place = np.empty_like(atoms)
+    place[atoms] = np.arange(len(atoms))
+    species, first, second = oriented.species, oriented.first[pairs], oriented.second[pairs]
+    radii = np.array([space.basis.radii[z] for z in space.elements])
+    vectors = oriented.vectors[pairs]
+    rows = torch.as_tensor(pairs)
     return GraphBatch(
-        species=species[atoms],
+        species=torch.as_tensor(species[atoms]),
         sample=torch.zeros(len(species), dtype=torch.int64),
-        first=place[first],
-        second=place[second],
-        kind=torch.as_tensor(oriented.kind)[pairs],
-        vectors=vectors.to(dtype),
-        distance=vectors.norm(dim=-1).to(dtype),
-        reach=(radii[species[first]] + radii[species[second]]).to(dtype),
-        rotation=rotation.to(dtype),
+        first=torch.as_tensor(place[first]),
+        second=torch.as_tensor(place[second]),
+        kind=torch.as_tensor(oriented.kind[pairs]),
+        vectors=torch.as_tensor(vectors, dtype=dtype),
+        distance=torch.as_tensor(np.linalg.norm(vectors, axis=1), dtype=dtype),
+        reach=torch.as_tensor(radii[species[first]] + radii[species[second]], dtype=dtype),
+        rotation=pair_frames([oriented.wigner(l)[rows] for l in range(space.l_max + 1)]).to(dtype),
         atom_counts=tuple(map(len, oriented.atoms.values())),
         pair_counts=tuple(map(len, oriented.members.values())),
     )

@@ -7,7 +7,7 @@ from scipy import sparse
 
 from harmose.closed_form import limits
 from harmose.closed_form.baseline import AtomRegression, EdgeField, References, atom_columns, by_value
-from harmose.closed_form.electronic import atom_terms, scaled
+from harmose.closed_form.electronic import AtomTerms, scaled
 from harmose.closed_form.kernel import DIVERSE_ATOMS, OF_ATOMS, Likeness, edge_kernels
 from harmose.closed_form.regression import regress
 from harmose.closed_form.surroundings import (
@@ -32,6 +32,7 @@ class AtomFit:
         self.sample, self.candidates = training.atom_sample[atoms], training.candidates
         self.likeness = DIVERSE_ATOMS if training.diverse else OF_ATOMS
         self.compares = training.references != 0
+        self.terms: AtomTerms | None = None
 
     def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
         n = self.layout.n_natural
@@ -80,7 +81,9 @@ class AtomFit:
         """(N, 2l+1, F) of their usual sizes, their scales, and of scalars what is subtracted before (F,), their mean."""
         if self.graph.electrons is None or parity < 0:
             return np.zeros((len(self.atoms), 2 * degree + 1, 0)), np.zeros(0), np.zeros(0)
-        terms, sizes = atom_terms(self.graph, self.graph.electrons, self.atoms, degree)
+        if self.terms is None:
+            self.terms = AtomTerms(self.graph, self.graph.electrons, self.atoms)
+        terms, sizes = self.terms.of(degree)
         shift = terms.mean((0, 1)) if degree == 0 else np.zeros(terms.shape[-1])
         features, scale = scaled(terms - shift)
         return features * sizes, scale / sizes, shift

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmose.closed_form.electronic import atom_terms, pair_terms
+from harmose.closed_form.electronic import AtomTerms, pair_terms
 from harmose.closed_form.kernel import Compared, Environments, Likeness, environments, weighted
 from harmose.closed_form.novelty import Familiar, features
 from harmose.closed_form.surroundings import (
@@ -146,10 +146,11 @@ class PairRegression:
                 likeness = self.many_body.references.likeness
                 self.many_body.add(out, graph.environments(sides[0], likeness, triangles))
         if self.electronic:
-            for x, edges in zip(out, sides, strict=True):
-                terms = pair_terms(graph, known_electrons(graph), edges, len(self.electronic) - 1)
-                for m, weights in self.electronic.items():
-                    _add_order(x, m, np.arange(x.shape[2]), terms[m] @ weights)
+            terms = pair_terms(graph, known_electrons(graph), np.concatenate(sides), len(self.electronic) - 1)
+            for m, weights in self.electronic.items():
+                found = (terms[m] @ weights).reshape(-1, len(sides), *out[0][:, 0].shape)
+                for k, x in enumerate(out):
+                    _add_order(x, m, np.arange(x.shape[2]), found[:, k].reshape(-1, x.shape[2]))
 
     def _add_three_centre(
         self, out: list[np.ndarray], n_species: int, distance: np.ndarray, triangles: Triangles
@@ -213,9 +214,10 @@ class AtomRegression:
         """Atoms -> layout (N, (l_max+1)^2, K)."""
         out = np.zeros((len(atoms), *mask.shape))
         out[:, 0, : len(self.mean)] = self.mean
-        for degree, weights in self.electronic.items():
-            terms, _ = atom_terms(graph, known_electrons(graph), atoms, degree)
-            out[:, degree**2 : (degree + 1) ** 2, : len(self.mean)] += terms @ weights
+        if self.electronic:
+            terms = AtomTerms(graph, known_electrons(graph), atoms)
+            for degree, weights in self.electronic.items():
+                out[:, degree**2 : (degree + 1) ** 2, : len(self.mean)] += terms.of(degree)[0] @ weights
         if not self.linear and not self.many_body:
             return out
         around = neighbourhood(graph, atoms)

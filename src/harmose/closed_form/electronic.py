@@ -6,6 +6,8 @@ those of P and H0 of the same atom, the field-like sums of the neighbours' charg
 l = 0 the atom's own charge and potential.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from harmose.closed_form.surroundings import (
@@ -98,48 +100,63 @@ def _of_both_atoms(graph: Surroundings, electrons: Electrons, edges: np.ndarray)
     return (terms[:, :, None] * decay[:, None]).reshape(len(edges), -1)
 
 
-def atom_terms(
-    graph: Surroundings, electrons: Electrons, atoms: np.ndarray, degree: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms of one species (N, 2l + 1, F) for irreps of natural parity, and the usual sizes of the terms (F,)."""
-    signature, rows = _signature(graph, atoms), slice(degree**2, (degree + 1) ** 2)
-    layout = graph.space.onsite_layout(signature)
-    columns = np.flatnonzero(layout.mask[degree**2, : layout.n_natural])
-    terms = [
-        operator.onsite[signature].numpy()[graph.atom_places[atoms]][:, rows][:, :, columns]
-        for operator in (electrons.density, electrons.prior)
-    ]
-    around = neighbourhood(graph, atoms)
-    distance = graph.pairs.distance[around.edges, None]
-    radial = np.concatenate([np.exp(-distance * np.array(FIELD_DECAYS)), distance ** -(degree + 1.0)], 1)
-    fields = electrons.charge[graph.neighbours[around.edges], None] * radial
-    axis = axis_turned_back(graph, around.edges, degree)
-    terms.append(around.gather(axis[:, :, None] * fields[:, None]))
-    if degree == 0:
-        q, v = electrons.charge[atoms], electrons.potential[atoms]
-        terms.append(np.stack([v, q, v**2, q**2, q * v], 1)[:, None])
-    bonds = _bonds(graph, electrons.density, signature, around, degree)
-    n_others = sum(t.shape[-1] for t in terms)
-    return np.concatenate([*terms, bonds], -1), np.repeat([1.0, BONDS], [n_others, bonds.shape[-1]])
+class AtomTerms:
+    """Of atoms of one species (N,), for irreps of natural parity of any degree."""
 
+    def __init__(self, graph: Surroundings, electrons: Electrons, atoms: np.ndarray) -> None:
+        self.graph, self.electrons, self.atoms = graph, electrons, atoms
+        signature, rows = _signature(graph, atoms), graph.atom_places[atoms]
+        self.layout = graph.space.onsite_layout(signature)
+        self._own = [x.onsite[signature].numpy()[rows] for x in (electrons.density, electrons.prior)]
+        self.around = neighbourhood(graph, atoms).by_species(graph)
+        distance = graph.pairs.distance[self.around.edges, None]
+        self._distance, self._decay = distance, np.exp(-distance * np.array(FIELD_DECAYS))
+        self._bonds = list(self._known_bonds(signature))
 
-def _bonds(
-    graph: Surroundings, operator: Coefficients, signature: int, around: Neighbourhood, degree: int
-) -> np.ndarray:
-    """Sums over the neighbours of each species of an operator's blocks with them, turned back: (N, 2l + 1, F)."""
-    parts = []
-    for species in range(graph.n_species):
-        other = int(graph.space.signature[species])
-        layout = graph.space.pair_layout((min(signature, other), max(signature, other)))
-        mine = around[np.flatnonzero(graph.pairs.neighbour_species[around.edges] == species)]
-        found = np.zeros((around.n_atoms, 2 * degree + 1, layout.n_natural))
-        if len(mine.edges):
-            n = min(2 * degree + 1, layout.n_slots)
-            slots = _along(graph, operator, mine.edges)[:, :n, : layout.n_natural]
-            back = turned_back(graph, mine.edges, degree, 1)[:n]
-            found = mine.gather(back.transpose(1, 2, 0) @ slots)
-        parts.append(found)
-    return np.concatenate(parts, -1)
+    def of(self, degree: int) -> tuple[np.ndarray, np.ndarray]:
+        """The terms (N, 2l + 1, F), and their usual sizes (F,)."""
+        rows = slice(degree**2, (degree + 1) ** 2)
+        columns = np.flatnonzero(self.layout.mask[degree**2, : self.layout.n_natural])
+        terms = [x[:, rows][:, :, columns] for x in self._own]
+        terms.append(self._fields(degree).reshape(len(self.atoms), self.graph.n_species, 2 * degree + 1, -1).sum(1))
+        if degree == 0:
+            q, v = self.electrons.charge[self.atoms], self.electrons.potential[self.atoms]
+            terms.append(np.stack([v, q, v**2, q**2, q * v], 1)[:, None])
+        bonds = self._bond_terms(degree)
+        n_others = sum(t.shape[-1] for t in terms)
+        return np.concatenate([*terms, *bonds], -1), np.repeat(
+            [1.0, BONDS], [n_others, sum(t.shape[-1] for t in bonds)]
+        )
+
+    def _fields(self, degree: int) -> np.ndarray:
+        """What the charges of the neighbours of each species do."""
+        graph, edges = self.graph, self.around.edges
+        radial = np.concatenate([self._decay, self._distance ** -(degree + 1.0)], 1)
+        fields = self.electrons.charge[graph.neighbours[edges], None] * radial
+        return self.around.gather(axis_turned_back(graph, edges, degree)[:, :, None] * fields[:, None])
+
+    def _known_bonds(self, signature: int) -> Iterator[tuple[Neighbourhood, np.ndarray]]:
+        """Edges to neighbours of each signature, and P's blocks with them (E, S, K_natural)."""
+        graph = self.graph
+        signatures = graph.space.signature[graph.pairs.neighbour_species[self.around.edges]]
+        for other in range(len(graph.space.signatures)):
+            layout = graph.space.pair_layout((min(signature, other), max(signature, other)))
+            mine = self.around[np.flatnonzero(signatures == other)]
+            slots = np.zeros((0, layout.n_slots, layout.n_natural))
+            if len(mine.edges):
+                slots = _along(graph, self.electrons.density, mine.edges)[:, :, : layout.n_natural]
+            yield mine, slots
+
+    def _bond_terms(self, degree: int) -> list[np.ndarray]:
+        """Sums of the blocks with the neighbours of each species, turned back: (N, 2l + 1, F) by signature."""
+        graph, terms = self.graph, []
+        for other, (mine, slots) in enumerate(self._bonds):
+            back = turned_back(graph, mine.edges, degree, 1)[: slots.shape[1]]
+            found = mine.gather(back.transpose(1, 2, 0) @ slots[:, : len(back)])
+            found = found.reshape(len(self.atoms), graph.n_species, *found.shape[1:])
+            found = found[:, graph.space.signature == other].swapaxes(1, 2)
+            terms.append(found.reshape(*found.shape[:2], -1))
+        return terms
 
 
 def _signature(graph: Surroundings, atoms: np.ndarray) -> int:
