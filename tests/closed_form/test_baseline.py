@@ -146,7 +146,7 @@ def test_a_state_that_points_at_edges_that_are_not_there(fitted):
 
 def test_predictions_do_not_depend_on_how_many_edges_are_in_memory(training, fitted, monkeypatch):
     whole = fitted[1].values(training.oriented)
-    monkeypatch.setattr("harmose.closed_form.baseline.AT_ONCE", 500)
+    monkeypatch.setattr("harmose.closed_form.edge_field.AT_ONCE", 500)
     parts = fitted[1].values(training.oriented)
     for group, x in whole.pairs.items():
         torch.testing.assert_close(parts.pairs[group], x, atol=1e-9, rtol=0)
@@ -192,7 +192,7 @@ def test_both_directions_from_one_end_are_those_of_each_from_its_own(fitted, wat
 
 def test_fits_do_not_depend_on_how_much_is_in_memory(training, fitted, monkeypatch):
     whole = fitted[1].values(training.oriented)
-    for name, value in (("limits.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("baseline.AT_ONCE", 20_000)):
+    for name, value in (("limits.KEPT", 10_000), ("ridge.AT_ONCE", 100_000), ("edge_field.AT_ONCE", 20_000)):
         monkeypatch.setattr(f"harmose.closed_form.{name}", value)
     parts = fit_baseline(training)[0].values(training.oriented)
     for group, x in whole.pairs.items():

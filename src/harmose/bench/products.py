@@ -23,7 +23,8 @@ from torch.utils.module_tracker import ModuleTracker
 
 from harmose.bench.machine import best_time, gemm, triad
 from harmose.blocks import BlockMatrix
-from harmose.closed_form.baseline import EdgeField, is_symmetric, some_columns
+from harmose.closed_form.baseline import is_symmetric
+from harmose.closed_form.edge_field import EdgeField, some_columns
 from harmose.closed_form.kernel import NEGLIGIBLE, ORDERS, environments
 from harmose.closed_form.surroundings import Surroundings, neighbourhood, shared
 from harmose.closed_form.triangles import from_positions

@@ -6,10 +6,11 @@ import numpy as np
 from scipy import sparse
 
 from harmose.closed_form import limits
-from harmose.closed_form.baseline import AtomRegression, EdgeField, References, atom_columns, by_value
+from harmose.closed_form.edge_field import EdgeField, References, by_value
 from harmose.closed_form.electronic import AtomTerms, scaled
 from harmose.closed_form.kernel import DIVERSE_ATOMS, OF_ATOMS, Likeness, edge_kernels
 from harmose.closed_form.regression import regress
+from harmose.closed_form.regressions import AtomRegression, atom_columns
 from harmose.closed_form.surroundings import (
     N_GAUSSIANS,
     Neighbourhood,

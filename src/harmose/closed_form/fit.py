@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from harmose.closed_form.atom_fit import AtomFit
-from harmose.closed_form.baseline import Baseline, by_value
+from harmose.closed_form.baseline import Baseline
+from harmose.closed_form.edge_field import by_value
 from harmose.closed_form.electronic import mean_density
 from harmose.closed_form.novelty import Familiar, familiar, features
 from harmose.closed_form.pair_fit import PairFit

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from harmose.closed_form import limits
-from harmose.closed_form.baseline import ENVIRONMENT, EdgeField, PairRegression, References, in_turn, is_symmetric
+from harmose.closed_form.baseline import is_symmetric
+from harmose.closed_form.edge_field import ENVIRONMENT, EdgeField, References, in_turn
 from harmose.closed_form.electronic import pair_terms, scaled
 from harmose.closed_form.kernel import DIVERSE_PAIRS, OF_PAIRS, Likeness, edge_kernels
 from harmose.closed_form.regression import regress
+from harmose.closed_form.regressions import PairRegression
 from harmose.closed_form.surroundings import Surroundings, pair_features
 from harmose.closed_form.training import Training
 from harmose.so3.layout import PairLayout

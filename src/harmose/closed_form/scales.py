@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from harmose.closed_form.baseline import by_value, scale_at
+from harmose.closed_form.baseline import scale_at
+from harmose.closed_form.edge_field import by_value
 from harmose.targets import Coefficients, OrientedPairs, TargetSpace
 
 SCALE_FLOOR = 1e-6

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmose.closed_form.baseline import AtomRegression, Baseline, EdgeField, PairRegression, References
+from harmose.closed_form.baseline import Baseline
+from harmose.closed_form.edge_field import EdgeField, References
 from harmose.closed_form.kernel import OF_ATOMS, OF_PAIRS, Likeness
 from harmose.closed_form.novelty import Familiar
+from harmose.closed_form.regressions import AtomRegression, PairRegression
 from harmose.closed_form.triangles import Triangles
 from harmose.errors import ModelError
 from harmose.targets import TargetSpace

@@ -95,27 +95,31 @@ class Surroundings:
             pairs, back = edges % self.n_pairs, edges >= self.n_pairs
             ahead = edge_wigner(degree, torch.as_tensor(self.oriented.vectors[pairs])).numpy()
             return np.where(back[:, None, None], ahead * half_turn(degree)[:, None], ahead)
+        return self._kept(degree)[edges]
+
+    def _kept(self, degree: int) -> np.ndarray:
+        """`wigner` of all directed pairs."""
         if degree not in self._wigner:
             ahead = self.oriented.wigner(degree).numpy()
             self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
-        return self._wigner[degree][edges]
+        return self._wigner[degree]
 
     def axes(self, edges: np.ndarray) -> np.ndarray:
         """Harmonics l = 0 ... `l_max` of the directions of directed pairs (E,), but for sqrt(4 pi / (2 l + 1)): (E, (l_max + 1)^2).
 
         What the first slot of an edge's frame is in the global frame, for natural parity.
         """
-        return self._axes_of(edges) if self.n_pairs > KEPT else self._axes[edges]
-
-    @cached_property
-    def _axes(self) -> np.ndarray:
-        return self._axes_of(np.arange(2 * self.n_pairs))
-
-    def _axes_of(self, edges: np.ndarray) -> np.ndarray:
+        if self.n_pairs <= KEPT:
+            return self._axes[edges]
         directions = self.pairs.vectors[edges] / self.pairs.distance[edges, None]
         degree = np.repeat(np.arange(self.l_max + 1), 2 * np.arange(self.l_max + 1) + 1)
         scale = np.sqrt(4 * np.pi / (2 * degree + 1))
         return np.ascontiguousarray((real_harmonics(self.l_max, directions) * scale[:, None]).T)
+
+    @cached_property
+    def _axes(self) -> np.ndarray:
+        """The middle rows of the rotations that are kept anyway."""
+        return np.concatenate([self._kept(degree)[:, degree] for degree in range(self.l_max + 1)], 1)
 
     def environments(self, edges: np.ndarray, likeness: Likeness, triangles: Triangles) -> Environments:
         """What is around `edges`, which have these triangles."""

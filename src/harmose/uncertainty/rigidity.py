@@ -17,7 +17,7 @@ import torch
 from scipy.linalg import solve_triangular
 
 from harmose.batch import GraphBatch
-from harmose.closed_form.baseline import by_value
+from harmose.closed_form.edge_field import by_value
 from harmose.nn.model import TwoStage
 
 RIDGE = 1e-4
