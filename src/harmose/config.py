@@ -52,6 +52,7 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(gt=0)] | None = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    compile: bool = False
     prior: Literal["none", "H0"] = "none"
     gauge: Literal["none", "fermi", "solved"] = "none"
     many_body: bool = True
@@ -178,6 +179,13 @@ def _check_sense(config: TrainConfig, where: str) -> None:
     active = config.phases.active
     if config.gauge != "none" and config.prior == "H0":
         raise ConfigError(f"{where}: expected gauge none with prior H0, whose zero of energy is not the Fermi level")
+    if config.compile and config.loss.on_levels:
+        raise ConfigError(f"{where}: expected compile false with a loss on levels, which is not compiled")
+    refiner = config.model.refiner
+    if config.compile and refiner.symmetry == "learned" and refiner.rotate:
+        raise ConfigError(f"{where}: expected compile false with symmetry learned, which draws turns in each step")
+    if config.compile and config.clock == "cpu":
+        raise ConfigError(f"{where}: expected clock wall with compile, whose compilers are processes of their own")
     if config.shrinkage and config.prior != "H0":
         raise ConfigError(f"{where}: expected prior H0 with shrinkage, which is of corrections to it")
     if not active:

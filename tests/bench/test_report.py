@@ -81,6 +81,14 @@ def test_tables(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"bench.md", "time.png", "speed.png", "memory.png"}
 
 
+def test_compiled_steps_beside_the_others(tmp_path):
+    found = content()
+    found["rows"].append(_row(4, "step stage1 compiled", 6e-4 * 16))
+    text = write_bench(found, tmp_path).read_text()
+    assert "| stage 1 | both stages | stage 1, compiled | edges/s, stage 1 |" in text
+    assert "| graphene-4x4 | 32 | 16.0 (14.4–19.2) | 32.0 (28.8–38.4) | 9.60 (8.64–11.5) | 156,000 |" in text
+
+
 def test_slopes_are_powers_of_the_atoms():
     figure = times(content())
     assert figure is not None

@@ -160,15 +160,16 @@ def _median(content: Content, system: str, what: str) -> float:
 
 
 def _training(content: Content) -> str:
-    head = ["system", "atoms", "stage 1", "both stages", "edges/s, stage 1", "batch, in memory", "batch, from a store"]
+    steps = {"step stage1": "stage 1", "step joint": "both stages"}
+    compiled = {f"{what} compiled": f"{title}, compiled" for what, title in steps.items()}
+    steps |= {what: title for what, title in compiled.items() if any(r["what"] == what for r in content["rows"])}
+    head = ["system", "atoms", *steps.values(), "edges/s, stage 1", "batch, in memory", "batch, from a store"]
     rows = []
     for name in names(content):
         first = find(content, name, "step stage1")
         if first is None:
             continue
-        shown = [
-            time_of(find(content, name, what), spread=what.startswith("step")) for what in ("step stage1", "step joint")
-        ]
+        shown = [time_of(find(content, name, what), spread=True) for what in steps]
         loading = [time_of(find(content, name, f"batch {how}")) for how in ("ready", "stored")]
         speed = number(first["edges"] / first["timing"]["cpu"]["median"])
         rows.append([name, f"{first['atoms']:,}", *shown, speed, *loading])

@@ -95,10 +95,14 @@ def _predictions(
 
 
 def _steps(model: Model, batch: TrainingBatch, settings: BenchSettings) -> Found:
-    return [
-        (f"step {phase}", "harmose", measure(stepper(model, batch, phase, settings.device), settings.patience))
-        for phase in ("stage1", "joint")
-    ]
+    found: Found = []
+    for phase in ("stage1", "joint"):
+        for compiled in (False, True) if settings.compile else (False,):
+            step = stepper(model, batch, phase, settings.device, compiled)
+            if compiled:
+                step()  # not what a step takes, nor more than all there is of patience
+            found.append((f"step {phase}{' compiled' * compiled}", "harmose", measure(step, settings.patience)))
+    return found
 
 
 def _loading(model: Model, samples: Sequence[Sample], settings: BenchSettings) -> Found:

@@ -22,6 +22,8 @@ class BenchSettings:
     model: str | None = None
     kernels: bool = True
     memory: bool = True
+    compile: bool = False
+    """Training steps compiled as well, which takes minutes for each system and phase."""
     starts: int = 3
     """Fresh processes of each kind; 0 for none."""
 

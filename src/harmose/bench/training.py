@@ -20,6 +20,7 @@ from harmose.blocks import BlockMatrix
 from harmose.data.dataset import Dataset, TrainingBatch, load_dataset, prepare
 from harmose.data.joining import measure
 from harmose.data.store import Store
+from harmose.errors import ConfigError
 from harmose.model import Model, Request
 from harmose.radial_basis import overlap
 from harmose.sample import Sample
@@ -63,7 +64,9 @@ def batch_of(model: Model, samples: Sequence[Sample]) -> TrainingBatch:
     )
 
 
-def stepper(model: Model, batch: TrainingBatch, phase: PhaseName, device: str = "cpu") -> Callable[[], float]:
+def stepper(
+    model: Model, batch: TrainingBatch, phase: PhaseName, device: str = "cpu", compiled: bool = False
+) -> Callable[[], float]:
     """One training step of a phase, all of it: loss, gradient, optimizer, averaged weights. The model itself is left as it is."""
     fabric = Fabric(accelerator=device, devices=1)
     network, average = copy.deepcopy(model.network), copy.deepcopy(model.network)
@@ -71,9 +74,14 @@ def stepper(model: Model, batch: TrainingBatch, phase: PhaseName, device: str = 
     average.to(fabric.device)
     loss = PhaseLoss(network, fabric.device, 0.3)
     generator = torch.Generator(fabric.device).manual_seed(0)
-    work = Stepper(fabric, loss, average, generator, phase, Phase(learning_rate=1e-5))
+    work = Stepper(fabric, loss, average, generator, phase, Phase(learning_rate=1e-5), compiled, _refuse)
     on_device = batch.to(fabric.device)
     return lambda: work.step(on_device, 0, 0.0)
+
+
+def _refuse(text: str) -> None:
+    """What is timed as compiled must be."""
+    raise ConfigError(f"--compile: {text}")
 
 
 @dataclass(frozen=True)

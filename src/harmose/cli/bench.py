@@ -37,6 +37,9 @@ def bench(
         typer.Option("--kernels/--no-kernels", help="Each product of matrices against the machine's limits."),
     ] = None,
     memory: Annotated[bool | None, typer.Option("--memory/--no-memory", help="Peaks of fresh processes.")] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Training steps compiled as well: minutes for each system.")
+    ] = False,
 ) -> None:
     """Time training steps, predictions and their parts, loading, starting, memory; write tables and pictures.
 
@@ -65,6 +68,7 @@ def bench(
         model=model,
         kernels=usual.kernels if kernels is None else kernels,
         memory=usual.memory if memory is None else memory,
+        compile=compile,
         starts=usual.starts,
     )
     if into is not None:

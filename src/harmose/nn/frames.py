@@ -5,7 +5,8 @@ are multiplied into weights instead of features. Rows of a pair's frame are sort
 that what a map of order m reads are neighbours in memory: nothing is copied on the way from the rotation to the product with
 the weights, and components l < m, which do not exist, cost nothing.
 
-The gradients are written down here as well: that of `gathered` is `summed` and the other way round.
+The gradients are written down here as well: that of `gathered` is `summed` and the other way round. A compiler derives its
+own, from `traced`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.compiler import is_compiling
 
+from harmose.nn import traced
 from harmose.so3.layout import order_rows
 
 
@@ -42,6 +45,8 @@ def pair_frames(rotation: Tensor, reversal: Tensor, weight: Tensor, *atoms) -> P
 
 def gathered(features: Tensor, frames: PairFrames) -> Tensor:
     """Irreps (N, S, C) of both atoms of every pair in its frame: (P, S, 2 C), the first atom's before the second's."""
+    if is_compiling():
+        return traced.gathered(features, frames.rotation, frames.first, frames.second)
     return _Gather.apply(features, frames)  # type: ignore[return-value]
 
 
@@ -50,6 +55,8 @@ def summed(messages: Tensor, frames: PairFrames) -> Tensor:
 
     Where there are fewer rows than S, the others are zero.
     """
+    if is_compiling():
+        return traced.summed(messages, frames.sending, frames.first, frames.second, frames.n_atoms)
     return _Sum.apply(messages, frames)  # type: ignore[return-value]
 
 
@@ -118,6 +125,8 @@ def mixed(
     (M, l_max (2 C + 2 C'), n): weights, whose inputs are sorted by degree, then centre and neighbour, then channel. Returns
     scalars (2 P, n0) and doublets (M, 2 P, 2, n): the pairs, then their reversals.
     """
+    if is_compiling():
+        return traced.mixed(natural, unnatural, axial, around, signs.order, signs.axial)
     return _Mix.apply(natural, unnatural, axial, around, signs)  # type: ignore[return-value]
 
 
@@ -212,6 +221,8 @@ def messages(axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) ->
     axial (E, (l_max + 1) C) and chiral (E, (l_max + 1) C') at m = 0; doublets (M, E, 2, n) are mapped by `around`
     (M, n, l_max (C + C')), whose outputs are sorted by parity, degree and channel.
     """
+    if is_compiling():
+        return traced.messages(axial, chiral, doublets, around)
     return _Write.apply(axial, chiral, doublets, around)  # type: ignore[return-value]
 
 
@@ -277,6 +288,8 @@ class _Write(Function):
 def directed(seen: Tensor, signs: Signs, is_natural: bool) -> tuple[Tensor, Tensor]:
     """What both atoms look like (P, S, 2 C), from `gathered`, for each direction of a pair: m = 0 part (2 P, (l_max + 1) 2 C) and
     doublets (M, 2 P, 2, l_max 2 C), sorted by degree, then centre and neighbour; zero where l < m."""
+    if is_compiling():
+        return traced.directed(seen, signs.axial, signs_of_rows(signs, is_natural), is_natural)
     return _Direct.apply(seen, signs, is_natural)  # type: ignore[return-value]
 
 
@@ -286,7 +299,7 @@ def _rows(x: Tensor, l_max: int, m: int) -> Tensor:
     return x[:, start:stop].unflatten(2, (2, -1)).unflatten(1, (2, -1))
 
 
-def _factors(signs: Signs, is_natural: bool) -> Tensor:
+def signs_of_rows(signs: Signs, is_natural: bool) -> Tensor:
     """For doublets (M, 2 directions, P, 2 halves, l_max, 2, C) made of the rows of a pair's frame."""
     one, back = torch.ones_like(signs.order), signs.order
     halves = [one, one, back, -back] if is_natural else [-one, one, back, back]
@@ -306,7 +319,7 @@ class _Direct(Function):
             rows = rows if is_natural else rows.flip(1)
             out[m - 1, 0, :, :, m - 1 :] = rows
             out[m - 1, 1, :, :, m - 1 :] = rows.flip(3)
-        out *= _factors(signs, is_natural)
+        out *= signs_of_rows(signs, is_natural)
         return torch.cat([first, back]).flatten(1), out.view(l_max, 2 * n_pairs, 2, l_max * width)
 
     @staticmethod
@@ -315,7 +328,7 @@ class _Direct(Function):
         out = of_axial.new_empty(ctx.shape)
         ahead, back = of_axial.view(2, len(out), l_max + 1, 2, ctx.shape[2] // 2)
         out[:, : l_max + 1] = (ahead + back.flip(2) * signs.axial[:, None, None]).flatten(2)
-        g = of_doublets.view(l_max, 2, len(out), 2, l_max, 2, ctx.shape[2] // 2) * _factors(signs, ctx.is_natural)
+        g = of_doublets.view(l_max, 2, len(out), 2, l_max, 2, ctx.shape[2] // 2) * signs_of_rows(signs, ctx.is_natural)
         for m in range(1, l_max + 1):
             ahead, back = g[m - 1, :, :, :, m - 1 :]
             rows = ahead + back.flip(3)

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.compiler import is_compiling
+
+from harmose.nn import traced
 
 
 def scaled_with_invariants(
@@ -12,6 +15,8 @@ def scaled_with_invariants(
 
     factors (M, E, 1, n); mean (E or 1, n0 + M n) and scale (n0 + M n,) are constants.
     """
+    if is_compiling():
+        return traced.scaled_with_invariants(doublets, factors, scalars, mean, scale)
     return _Scaled.apply(doublets, factors, scalars, mean, scale)  # type: ignore[return-value]
 
 

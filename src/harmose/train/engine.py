@@ -159,7 +159,8 @@ class Training:
     def _run_phase(self, name: PhaseName) -> None:
         phase = self.schedule.phase(name)
         n_steps = phase.n_steps(len(self.dataset))
-        stepper = Stepper(self.fabric, self.loss, self.average, self.generator, name, phase)
+        how = self.config.compile, self.log.say
+        stepper = Stepper(self.fabric, self.loss, self.average, self.generator, name, phase, *how)
         parts = Parts(self.network, self.average, self.best, stepper.adam, self.generator)
         self._set_time(name)
         p, bad = self.position, 0

@@ -21,6 +21,7 @@ FREE = {
     "save_every",
     "memory",
     "accelerator",
+    "compile",
     "closed_form",
 }
 """Keys that a resumed run may change."""

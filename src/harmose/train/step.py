@@ -1,6 +1,9 @@
 """One step of one phase: loss, gradient, AdamW, averaged weights."""
 
 import math
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -12,6 +15,7 @@ from harmose.data.dataset import TrainingBatch
 from harmose.nn.model import TwoStage, add
 from harmose.targets import Coefficients
 from harmose.train.assembly import Assembly
+from harmose.train.compiled import Compiled, reason
 from harmose.train.levels import LevelTable
 from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
 from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals
@@ -22,10 +26,10 @@ BETAS = (0.9, 0.98)
 
 
 class Handed:
-    """A batch on its way through Fabric, which would otherwise take it apart."""
+    """A batch on its way through Fabric, which would otherwise take it apart; `compiled`: in place of the loss itself."""
 
-    def __init__(self, batch: TrainingBatch):
-        self.batch = batch
+    def __init__(self, batch: TrainingBatch, compiled: Compiled | None = None):
+        self.batch, self.compiled = batch, compiled
 
 
 class PhaseLoss(nn.Module):
@@ -49,7 +53,12 @@ class PhaseLoss(nn.Module):
         self.assembly = Assembly(network.space).to(device) if self.settings.on_levels else None
 
     def forward(self, handed: Handed, phase: PhaseName, generator: torch.Generator) -> Tensor:
-        batch = handed.batch
+        if handed.compiled is None:
+            return self.of(handed.batch, phase, generator)
+        return handed.compiled(replace(handed.batch, names=()), phase, generator)
+
+    def of(self, batch: TrainingBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
+        """What `forward` returns, of a batch as it is."""
         with torch.set_grad_enabled(phase != "stage2"):
             first = self.network.stage1(batch.graph)
         if phase == "stage1":
@@ -72,7 +81,10 @@ class PhaseLoss(nn.Module):
 
 
 class Stepper:
-    """A phase's trained parameters, their averages in `average`, and the optimizer; the other parameters are frozen."""
+    """A phase's trained parameters, their averages in `average`, and the optimizer; the other parameters are frozen.
+
+    `compiled`: the loss is compiled, and where that fails `say` is told why and steps are made without.
+    """
 
     def __init__(
         self,
@@ -82,6 +94,8 @@ class Stepper:
         generator: torch.Generator,
         name: PhaseName,
         settings: Phase,
+        compiled: bool = False,
+        say: Callable[[str], object] = print,
     ):
         network = loss.network
         self.fabric, self.name, self.settings, self.generator = fabric, name, settings, generator
@@ -94,6 +108,7 @@ class Stepper:
             self.parameters, settings.learning_rate, BETAS, weight_decay=settings.weight_decay, fused=True
         )
         self.loss = fabric.setup_module(loss)
+        self.compiled, self.say = Compiled(loss.of) if compiled else None, say
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
 
     def step(self, batch: TrainingBatch, number: int, fraction: float) -> float:
@@ -103,12 +118,7 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(number, fraction)
-        self.optimizer.zero_grad()
-        loss = self.loss(Handed(batch.to(self.fabric.device)), self.name, self.generator)
-        self.fabric.backward(loss)
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
-        # The one time in a step that a device is waited for.
-        value, size = torch.stack([loss.detach(), norm.detach().to(loss)]).tolist()
+        value, size, norm = self._differentiate(batch.to(self.fabric.device))
         if not (math.isfinite(value) and math.isfinite(size)):
             return math.nan
         if self.settings.clip is not None and size > self.settings.clip:
@@ -116,6 +126,40 @@ class Stepper:
         self.optimizer.step()
         get_ema_multi_avg_fn(self.settings.averaging(number))(self.averaged, [*self.parameters], None)
         return value
+
+    def _differentiate(self, batch: TrainingBatch) -> tuple[float, float, Tensor]:
+        """`_gradient`, compiled where that works."""
+        compiled = self.compiled
+        if compiled is None or not compiled.takes(batch.graph):
+            return self._gradient(batch)
+        if not compiled.is_new:
+            return self._tried(batch, compiled)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a compiler's
+            expected = self._gradient(batch)
+            found = self._tried(batch, compiled, expected)
+        return found
+
+    def _tried(self, batch: TrainingBatch, compiled: Compiled, expected: tuple[float, float, Tensor] | None = None):
+        try:
+            found = self._gradient(batch, compiled)
+            if expected is not None:
+                compiled.check(expected[:2], found[:2])
+            return found
+        except Exception as error:  # whatever a compiler says: it is not needed
+            self.compiled = None
+            self.say(f"compile: not possible here, going on without ({reason(error)})")
+            return self._gradient(batch)
+
+    def _gradient(self, batch: TrainingBatch, compiled: Compiled | None = None) -> tuple[float, float, Tensor]:
+        """The loss and the norm of its gradient, which is left in the parameters."""
+        self.optimizer.zero_grad()
+        loss = self.loss(Handed(batch, compiled), self.name, self.generator)
+        self.fabric.backward(loss)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
+        # The one time in a step that a device is waited for.
+        value, size = torch.stack([loss.detach(), norm.detach().to(loss)]).tolist()
+        return value, size, norm
 
     @torch.no_grad()
     def finish(self) -> None:
