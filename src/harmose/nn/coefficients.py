@@ -43,7 +43,7 @@ class CoefficientReader(nn.Module):
         self.register_buffer("sign", torch.as_tensor(sign, dtype=torch.float32), persistent=False)
 
     def forward(self, coefficients: Tensor) -> tuple[EdgeFeatures, EdgeFeatures]:
-        back = (coefficients * self.sign)[..., self.column]
+        back = (coefficients * self.sign).index_select(-1, self.column)
         return self._features(coefficients, 0), self._features(back, 1)
 
     def _features(self, coefficients: Tensor, direction: int) -> EdgeFeatures:

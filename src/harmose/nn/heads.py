@@ -58,7 +58,7 @@ class PairHead(nn.Module):
         if not self.same:
             return weight * torch.stack([torch.ones_like(self.sign[0, columns]), self.sign[0, columns]])[:, None]
         offset = columns.start or 0
-        back = weight[0][:, self.column[columns] - offset] * self.sign[0, columns]
+        back = weight[0].index_select(-1, self.column[columns] - offset) * self.sign[0, columns]
         return torch.stack([weight[0], back])
 
     def _around(self, doublets: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class PairHead(nn.Module):
         stacked = doublets.permute(0, 2, 3, 1, 4).reshape(orders, 2 * n_pairs, 2 * width)
         ahead, back = self.doublets[0], self.doublets[-1]
         if self.same:
-            back = back[..., self.column]
+            back = back.index_select(-1, self.column)
         # The odd half of a reversed doublet changes sign against the even half: handed in with the features below.
         weight = torch.cat([ahead, back], 1) * self.around
         out = torch.bmm(stacked, weight).view(orders, n_pairs, 2, weight.shape[-1])

@@ -45,7 +45,7 @@ class IrrepsLinear(nn.Module):
         self.register_buffer("degree", degree, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.bmm(features.transpose(0, 1), self.weight[self.degree]).transpose(0, 1)
+        return torch.bmm(features.transpose(0, 1), self.weight.index_select(0, self.degree)).transpose(0, 1)
 
 
 class Rescale(nn.Module):
