@@ -17,6 +17,10 @@ class MatrixError(HarmoseError):
     """A matrix that is not what it claims: wrong size, not Hermitian, blocks missing, extra or doubled."""
 
 
+class SingularMatrix(MatrixError):
+    """A matrix without an inverse to rounding: an energy that is an eigenvalue."""
+
+
 class FormatError(HarmoseError):
     """A file that is missing, truncated, corrupt, of another version, or of another kind."""
 

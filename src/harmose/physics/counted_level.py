@@ -43,7 +43,7 @@ def counted_fermi_level(
     """
     s = check_pair(h, s)
     mesh = mesh_for(h, mesh)
-    factorize = Dense if solver is None and _size(h) <= DENSE else _counting(factorizer(solver))
+    factorize = Dense if solver is None and _size(h) <= DENSE else _counting(factorizer(solver, counts=True))
     level, n = float(guess), min(FIRST, _size(h) - 2)
     some = slice(0, 1)  # one k-point is enough to come near
     for _ in range(MOVES):
@@ -90,7 +90,10 @@ def _near(
     """The `n` states nearest to `level` at each k-point ([2,] n_k, n), and the number of those below ([2,] n_k)."""
     energies, below = [], []
     for k in kpoints:
-        found = [nearest(*pair, level, n, factorize) for pair in zip(sparse_at(h, k, h.spin), sparse_at(s, k, h.spin))]
+        found = [
+            nearest(*pair, level, n, factorize)
+            for pair in zip(sparse_at(h, k, h.spin, True), sparse_at(s, k, h.spin, True))
+        ]
         energies.append([each[0] for each in found])
         below.append([each[2] for each in found])
     if np.min(below) < 0:

@@ -1,21 +1,22 @@
 """Factors of a sparse Hermitian matrix, A = P^T L D L^dagger P: what solves A x = b many times, and counts negative eigenvalues.
 
-MKL's PARDISO where `pypardiso` is installed (`pip install harmose[pardiso]`): nested dissection, all processors. SuperLU,
-which comes with scipy, otherwise: the same results from one processor and with more memory.
+MKL's PARDISO where `pypardiso` is installed (`pip install harmose[pardiso]`). Otherwise our own `dissection`, and SuperLU, which
+comes with scipy, where states are counted: the same results from one processor and with more time and memory.
 
 By Sylvester's law of inertia A has as many negative eigenvalues as D. With A = H - level S these are the states below a
 level: exact, from one factorization, without any eigenvector.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import get_lapack_funcs
 from scipy.sparse.linalg import splu
 
-from harmose.errors import ConfigError, MatrixError
+from harmose.errors import ConfigError, MatrixError, SingularMatrix
+from harmose.physics.dissection import Dissection
 
 
 class Factors(Protocol):
@@ -28,17 +29,19 @@ class Factors(Protocol):
     def free(self) -> None: ...
 
 
-Factorize = Callable[[sparse.csr_matrix], Factors]
+Matrix: TypeAlias = "sparse.csr_matrix | sparse.bsr_matrix"
+Factorize = Callable[[Matrix], Factors]
 
 
-class SingularMatrix(MatrixError):
-    """A matrix without an inverse: the level is an eigenvalue."""
+def factorizer(name: str | None = None, counts: bool = False) -> Factorize:
+    """`pardiso`, `dissection`, `superlu` or `dense`; without a name the first that is installed and, if asked, `counts`.
 
-
-def factorizer(name: str | None = None) -> Factorize:
-    """`pardiso`, `superlu` or `dense`; without a name the first of them that is installed. `ConfigError` for others."""
+    `ConfigError` for others.
+    """
     if name is None:
-        name = "superlu" if _pardiso() is None else "pardiso"
+        name = "pardiso" if _pardiso() is not None else "superlu" if counts else "dissection"
+    if name == "dissection":
+        return Dissection
     if name == "superlu":
         return SuperLU
     if name == "pardiso":
@@ -47,7 +50,7 @@ def factorizer(name: str | None = None) -> Factorize:
         return Pardiso
     if name == "dense":
         return Dense
-    raise ConfigError(f"solver: expected pardiso, superlu or dense, got {name!r}")
+    raise ConfigError(f"solver: expected pardiso, dissection, superlu or dense, got {name!r}")
 
 
 class SuperLU:
@@ -56,7 +59,8 @@ class SuperLU:
     `least`: the size of a diagonal pivot relative to the largest of its column below which another is taken; 0: never.
     """
 
-    def __init__(self, matrix: sparse.csr_matrix, least: float = 1e-3) -> None:
+    def __init__(self, matrix: Matrix, least: float = 1e-3) -> None:
+        matrix = matrix.tocsr()
         # A Hermitian matrix by rows is its conjugate by columns.
         columns = sparse.csc_matrix((matrix.data.conj(), matrix.indices, matrix.indptr), shape=matrix.shape)
         options: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": least}
@@ -87,7 +91,7 @@ class SuperLU:
 class Dense:
     """L D L^dagger of LAPACK with the pivots of Bunch and Kaufman: for matrices of which little is zero. Always counts."""
 
-    def __init__(self, matrix: sparse.csr_matrix) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         kind = "he" if np.iscomplexobj(matrix.data) else "sy"
         names = (f"{kind}trf", f"{kind}trf_lwork", f"{kind}trs")
         factorize, size, self._solve = get_lapack_funcs(names, dtype=matrix.dtype)
@@ -124,7 +128,7 @@ class Pardiso:
     FACTORIZE, SOLVE, FREE = 12, 33, -1
     OUT_OF_MEMORY, ZERO_PIVOT = -2, -4
 
-    def __init__(self, matrix: sparse.csr_matrix) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         self._call_library = _pardiso()
         upper = sparse.triu(matrix, format="csr")
         upper.sort_indices()

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from harmose.blocks import BlockMatrix
-from harmose.errors import ConfigError, MatrixError
+from harmose.errors import ConfigError, MatrixError, SingularMatrix
 from harmose.physics.bloch import check_kpoints
 from harmose.physics.eigen import check_pair, eigenvalues, solve
-from harmose.physics.factorization import Factorize, Factors, SingularMatrix, factorizer
+from harmose.physics.factorization import Factorize, Factors, Matrix, factorizer
 from harmose.physics.sparse_bloch import GAMMA, shifted, sparse_at
 from harmose.spin import Spin
 
@@ -27,6 +26,8 @@ ON_TOP = 1e-7
 """An eigenvalue so near (eV) to sigma takes digits from all others."""
 TOLERANCE = 1e-6
 """Largest |H c - e S c| / |S c| in eV that is no error: the distance of e from an exact level is far below it."""
+CONVERGED = 1e-9
+"""Error of nu relative to it: one of e relative to e - sigma."""
 DENSE = 400
 """Matrices so small are solved as a whole."""
 
@@ -55,8 +56,8 @@ def states_near(
 ) -> NearStates:
     """The `n` states of H(k) c = e S(k) c nearest to `level` (eV, on H's scale) at each of `kpoints` (n_k, 3), default Gamma.
 
-    Energies are those of `eigen.eigenvalues` to 1e-8 eV. `vectors`: with coefficients, as of `eigen.solve`. `solver`:
-    pardiso or superlu, by default the first of the two that is installed. Time and memory are those of the factors of H(k) - level S(k).
+    Energies are those of `eigen.eigenvalues` to 1e-8 eV. `vectors`: with coefficients, as of `eigen.solve`. `solver`: as of
+    `factorization.factorizer`. Time and memory are those of the factors of H(k) - level S(k).
 
     Raises `MatrixError` as `eigenvalues`, `ConfigError` for a number of states or solver without meaning.
     """
@@ -73,7 +74,7 @@ def states_near(
     found = [
         [
             nearest(h_k, s_k, level, n, factorize, vectors)
-            for h_k, s_k in zip(sparse_at(h, at, h.spin), sparse_at(s, at, h.spin))
+            for h_k, s_k in zip(sparse_at(h, at, h.spin, True), sparse_at(s, at, h.spin, True))
         ]
         for at in k
     ]
@@ -95,20 +96,14 @@ def _of_all(h: BlockMatrix, s: BlockMatrix, level: float, n: int, k: np.ndarray,
 
 
 def nearest(
-    h: sparse.csr_matrix, s: sparse.csr_matrix, level: float, n: int, factorize: Factorize, vectors: bool = False
+    h: Matrix, s: Matrix, level: float, n: int, factorize: Factorize, vectors: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Energies (n,), coefficients (m, n) (or (m, 0)) and the number of states below the lowest, -1 where not known."""
     for sigma in (level, level + ASIDE, level - 1.618 * ASIDE):
         try:
-            factors = factorize(shifted(h, s, -sigma))
+            energies, c, below = _around(h, s, sigma, n, factorize)
         except SingularMatrix:
             continue
-        try:
-            # Of states at one distance on both sides of sigma, or of level, more are needed than asked for.
-            energies, c = _lanczos(h, s, sigma, min(n + 2, h.shape[0] - 2), factors)
-            below = factors.negative()
-        finally:
-            factors.free()
         if np.abs(energies - sigma).min() < ON_TOP:
             continue
         order = np.argsort(energies)
@@ -121,22 +116,32 @@ def nearest(
     raise MatrixError(f"states near a level: H - E S is singular at and around E = {level:g} eV")
 
 
-def _lanczos(
-    h: sparse.csr_matrix, s: sparse.csr_matrix, sigma: float, n: int, factors: Factors
-) -> tuple[np.ndarray, np.ndarray]:
+def _around(
+    h: Matrix, s: Matrix, sigma: float, n: int, factorize: Factorize
+) -> tuple[np.ndarray, np.ndarray, int | None]:
+    """Energies and coefficients, and how many states lie below sigma."""
+    factors = factorize(shifted(h, s, -sigma))
+    try:
+        # Of states at one distance on both sides of sigma, or of level, more are needed than asked for.
+        return *_lanczos(h, s, sigma, min(n + 2, h.shape[0] - 2), factors), factors.negative()
+    finally:
+        factors.free()
+
+
+def _lanczos(h: Matrix, s: Matrix, sigma: float, n: int, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
     dtype = np.result_type(h.dtype, s.dtype)
     inverse = LinearOperator(h.shape, matvec=lambda b: factors.solve(b.astype(dtype)), dtype=dtype)  # type: ignore[call-arg]
     # A start of its own: results are the same in every run.
     start = np.random.default_rng(0).normal(size=h.shape[0]).astype(dtype)
     try:
-        return eigsh(h, n, s, sigma, OPinv=inverse, v0=start, ncv=min(h.shape[0], max(2 * n + 1, 20)))
+        return eigsh(h, n, s, sigma, OPinv=inverse, v0=start, ncv=min(h.shape[0], max(2 * n + 1, 20)), tol=CONVERGED)
     except ArpackNoConvergence as error:
         raise MatrixError(
             f"states near a level: {len(error.eigenvalues)} of {n} converged around {sigma:g} eV"
         ) from None
 
 
-def _check(h: sparse.csr_matrix, s: sparse.csr_matrix, energies: np.ndarray, c: np.ndarray) -> None:
+def _check(h: Matrix, s: Matrix, energies: np.ndarray, c: np.ndarray) -> None:
     overlap = s @ c
     residual = np.linalg.norm(h @ c - overlap * energies, axis=0) / np.linalg.norm(overlap, axis=0)
     if not residual.max(initial=0.0) < TOLERANCE:
