@@ -1,6 +1,7 @@
 """Twisted bilayer graphene at the magic angle: 11,164 atoms from structure to H, S, density of states and a picture.
 
     python examples/magic_angle.py FOLDER                  # 1.08 degrees; hours of DFT, minutes here
+    python examples/magic_angle.py FOLDER --whole 24       # and 24 levels of it at Gamma: 20 GB, 15 minutes more
     python examples/magic_angle.py FOLDER --m 9            # 3.48 degrees, 1,084 atoms: quick
 
 Writes dos.csv, levels.csv and magic-angle.png into FOLDER, and prints how long each step took and how large the process
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -37,10 +39,20 @@ WINDOW = (-12.0, 6.0)
 """eV about the Fermi level."""
 SMALL = 2
 """The cell whose Fermi level is found from all of its bands; neutral graphene's is at every angle where the bands cross."""
+DENSE = 5_000
+"""Orbitals up to which levels are compared with all of them."""
 NEAR = 12
 """Levels on show for each angle."""
 K = (1 / 3, 2 / 3, 0.0)
 """The corner of the zone, in fractions of reciprocal vectors 120 degrees apart (those of the cell are 60 degrees apart)."""
+
+
+class Levels(NamedTuple):
+    """Of the cell m at a k-point, in eV from where the bands cross, or from the Fermi level where that is not known."""
+
+    m: int
+    point: str
+    energies: np.ndarray
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--levels", type=int, nargs="*", default=[3, 4, 5, 6, 7, 8], help="cells m whose levels are found"
     )
+    parser.add_argument("--whole", type=int, default=0, help="levels at Gamma of the large cell too: so many of them")
     asked = parser.parse_args(arguments)
     asked.folder.mkdir(parents=True, exist_ok=True)
     model = harmose.load(asked.model)
@@ -73,9 +86,14 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{electrons.mean():.0f} +- {electrons.std() / len(electrons) ** 0.5:.0f} of {VALENCE * len(atoms)} electrons below"
     )
+    levels = []
+    if asked.whole:
+        with timed(f"{asked.whole} levels at Gamma of {len(atoms):,} atoms"):
+            levels.append(Levels(asked.m, "Gamma", states_near(h, s, level, asked.whole).energies[0] - level))
     del h, s
     bernal = of_bernal(model, asked.width)
-    levels = {m: near_levels(model, m, level) for m in asked.levels}
+    for m in asked.levels:
+        levels += near_levels(model, m, level)
     write_tables(asked.folder, density, error, levels)
     picture(atoms, asked.m, density, error, bernal, levels).savefig(asked.folder / "magic-angle.png", dpi=200)
     print(asked.folder / "magic-angle.png")
@@ -105,16 +123,21 @@ def crossing(model: Model, m: int) -> float:
     return mesh_fermi_level(h, harmose.overlap(atoms, h.basis), (3, 3, 1), VALENCE * len(atoms))
 
 
-def near_levels(model: Model, m: int, level: float) -> dict[str, np.ndarray]:
+def near_levels(model: Model, m: int, level: float) -> list[Levels]:
     """Of a cell the levels (eV) nearest to where its bands cross, at Gamma and K, counted from there."""
     atoms = twisted(m)
     with timed(f"levels at {angle(m):.2f} degrees, {len(atoms)} atoms"):
-        h = in_labels_zero(model, atoms)
-        energies = states_near(h, harmose.overlap(atoms, h.basis), level, NEAR, [(0.0, 0.0, 0.0), K]).energies
+        h, points = in_labels_zero(model, atoms), [(0.0, 0.0, 0.0), K]
+        s = harmose.overlap(atoms, h.basis)
+        energies = states_near(h, s, level, NEAR, points).energies
+    if h.n_orbitals <= DENSE:
+        every = harmose.eigenvalues(h, s, points)
+        off = max(np.abs(e[:, None] - of_all).min(axis=1).max() for e, of_all in zip(energies, every, strict=True))
+        print(f"  from those of the dense solver by at most {off:.1e} eV")
     # At K meet a cone of either layer, one for each of their zone's corners: four states.
     zero = np.sort(energies[1][np.argsort(np.abs(energies[1] - level))[:4]]).mean()
     print(f"  the bands cross at {zero:.4f} eV")
-    return {"Gamma": energies[0] - zero, "K": energies[1] - zero}
+    return [Levels(m, "Gamma", energies[0] - zero), Levels(m, "K", energies[1] - zero)]
 
 
 def in_labels_zero(model: Model, atoms: Atoms) -> BlockMatrix:
@@ -122,16 +145,13 @@ def in_labels_zero(model: Model, atoms: Atoms) -> BlockMatrix:
     return harmose.predict(replace(model, card=replace(model.card, gauge="none")), atoms)
 
 
-def write_tables(
-    folder: Path, density: DensityOfStates, error: np.ndarray, levels: dict[int, dict[str, np.ndarray]]
-) -> None:
+def write_tables(folder: Path, density: DensityOfStates, error: np.ndarray, levels: list[Levels]) -> None:
     rows = np.column_stack([density.relative, density.total, error])
     header = "energy - Fermi level (eV),states per eV and cell (two electrons each),standard error"
     np.savetxt(folder / "dos.csv", rows, "%.6f", ",", header=header, comments="")
     lines = [
         f"{angle(m):.6f},{4 * (3 * m * m + 3 * m + 1)},{point},{energy:.6f}"
-        for m, points in levels.items()
-        for point, energies in points.items()
+        for m, point, energies in levels
         for energy in energies
     ]
     text = "\n".join(["angle (degrees),atoms,k-point,energy - crossing (eV)", *lines]) + "\n"
@@ -144,7 +164,7 @@ def picture(
     density: DensityOfStates,
     error: np.ndarray,
     bernal: DensityOfStates,
-    levels: dict[int, dict[str, np.ndarray]],
+    levels: list[Levels],
 ):
     """The structure, the density of states and the levels nearest to the crossing."""
     figure = new_figure(11.0, 3.8)
@@ -166,8 +186,8 @@ def picture(
     legend(middle, loc="upper right")
     dress(right, "twist (degrees)", "energy − crossing (eV)", "levels nearest to the crossing", "y")
     for point, colour, shift in (("Gamma", STAGE1, -0.06), ("K", DFT, 0.06)):
-        x = [angle(k) + shift for k, found in levels.items() for _ in found[point]]
-        y = [energy for found in levels.values() for energy in found[point]]
+        mine = [(angle(k) + shift, energy) for k, at, energies in levels if at == point for energy in energies]
+        x, y = np.array(mine).reshape(-1, 2).T
         right.scatter(x, y, 60, colour, marker="_", linewidths=1.2, label="Γ" if point == "Gamma" else "K")
     legend(right, loc="upper left")
     return figure

@@ -17,7 +17,7 @@ def test_all_steps(tmp_path, monkeypatch, capsys):
     spec.loader.exec_module(example)
     monkeypatch.setattr(example, "SMALL", 1)
     monkeypatch.setattr(example, "NEAR", 4)
-    assert example.main([str(tmp_path / "out"), "--m", "1", "--levels", "1", "--width", "0.5"]) == 0
+    assert example.main([str(tmp_path / "out"), "--m", "1", "--levels", "1", "--width", "0.5", "--whole", "2"]) == 0
     told = capsys.readouterr().out
     assert "(2, 1): 21.787 degrees, 28 atoms" in told
     assert "of 112 electrons below" in told
@@ -25,7 +25,7 @@ def test_all_steps(tmp_path, monkeypatch, capsys):
     assert density.shape == (1001, 3)
     assert (density[:, 1] > -1e-3).all()
     levels = np.genfromtxt(tmp_path / "out" / "levels.csv", delimiter=",", skip_header=1, usecols=(1, 3))
-    at_k = levels[4:, 1]
-    assert levels.shape == (8, 2)
+    at_k = levels[6:, 1]
+    assert levels.shape == (10, 2)
     assert np.abs(at_k).max() < 0.02, "the cones of the layers meet at K"
     assert (tmp_path / "out" / "magic-angle.png").stat().st_size > 10_000

@@ -37,7 +37,7 @@ def predicted(
         joined = asked.joined
     with watch("frames"):
         batch = asked.batch
-    with torch.no_grad():
+    with torch.inference_mode():
         with watch("stage1"):
             first = model.network.stage1(batch)
         with watch("stage2"):

@@ -19,7 +19,7 @@ IN_FLIGHT, OVERHEAD = 3.5, 1e8
 """Numbers that are in memory for one that an edge is given or gives, at the worst moment of a round, and bytes besides: measured."""
 FRAMES, FEATURES = 5, 5
 """Bytes of a number of a pair's rotation, and of an edge's features: those of float32, and what allocating by parts wastes."""
-PER_PAIR, PER_ATOM = 600, 400
+PER_PAIR, PER_ATOM = 1600, 400
 """Bytes of the graph and its neighbours in the closed form."""
 
 
