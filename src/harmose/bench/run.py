@@ -36,7 +36,8 @@ def run(settings: BenchSettings, out: Path, console: Console) -> Path:
     chosen = checked(settings, out)
     begin = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"settings": json.loads(json.dumps(asdict(settings), default=str)), "rows": []}
+    asked = {k: v for k, v in asdict(settings).items() if k != "deeptb_python"}  # a path says nothing elsewhere
+    content: dict[str, Any] = {"settings": asked, "rows": []}
     content |= {"starts": {}, "memory": [], "kernels": []}
     path = out / "bench.md"
     with threads(settings.threads), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
