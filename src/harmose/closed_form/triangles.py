@@ -252,7 +252,8 @@ def moments(triangles: Triangles, n_edges: int, n_species: int, functions: Funct
             along, b, c = functions(sides[:, some], cut[some])
             start = np.concatenate([[0], np.cumsum(np.bincount(triangles.edge[some], minlength=n_edges))])
             sizes = (n_edges, len(mine), 2 * orders + 1, n_along, n_b, n_c, n_species, third)
-            compiled.moments(*sizes, start, *map(np.ascontiguousarray, (turns[:, some], along, b, c)), out)
+            turned, along, b, c = (np.ascontiguousarray(x) for x in (turns[:, some], along, b, c))
+            compiled.moments(*sizes, start, turned, along, b, c, out)
             continue
         for edges, rows, present in _padded(triangles.edge[mine], n_edges):
             chosen = mine[rows]
