@@ -1,6 +1,7 @@
 """The fit to the atoms of one species (`fit`)."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -10,7 +11,7 @@ from harmose.closed_form.edge_field import EdgeField, References, by_value
 from harmose.closed_form.electronic import AtomTerms, scaled
 from harmose.closed_form.kernel import DIVERSE_ATOMS, OF_ATOMS, Likeness, edge_kernels
 from harmose.closed_form.regression import regress
-from harmose.closed_form.regressions import AtomRegression, atom_columns
+from harmose.closed_form.regressions import AtomRegression, atom_columns, known_electrons
 from harmose.closed_form.surroundings import (
     N_GAUSSIANS,
     Neighbourhood,
@@ -33,7 +34,6 @@ class AtomFit:
         self.sample, self.candidates = training.atom_sample[atoms], training.candidates
         self.likeness = DIVERSE_ATOMS if training.diverse else OF_ATOMS
         self.compares = training.references != 0
-        self.terms: AtomTerms | None = None
 
     def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
         n = self.layout.n_natural
@@ -78,13 +78,15 @@ class AtomFit:
         fields = {b: EdgeField(term.references, weights[b], n_natural) for b, term in terms.items()}
         return AtomRegression(mean, linear, fields, electronic), left_out
 
+    @cached_property
+    def _terms(self) -> AtomTerms:
+        return AtomTerms(self.graph, known_electrons(self.graph), self.atoms)
+
     def _electronic_features(self, degree: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(N, 2l+1, F) of their usual sizes, their scales, and of scalars what is subtracted before (F,), their mean."""
         if self.graph.electrons is None or parity < 0:
             return np.zeros((len(self.atoms), 2 * degree + 1, 0)), np.zeros(0), np.zeros(0)
-        if self.terms is None:
-            self.terms = AtomTerms(self.graph, self.graph.electrons, self.atoms)
-        terms, sizes = self.terms.of(degree)
+        terms, sizes = self._terms.of(degree)
         shift = terms.mean((0, 1)) if degree == 0 else np.zeros(terms.shape[-1])
         features, scale = scaled(terms - shift)
         return features * sizes, scale / sizes, shift

@@ -35,8 +35,8 @@ AT_ONCE = 2_000
 Functions = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Side lengths (3, ...) and `Triangles.cut` (...) -> factors (P, ...), (..., B) and (..., C): the functions are the products of
 one of each."""
-ROOM = 8_000
-"""Sums for an edge that `_kernels.c` has room for."""
+ROOM, TOGETHER = 8_000, 4
+"""Sums for an edge that `_kernels.c` has room for, and the triangles whose products it needs as much for."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class Triangles:
 
     def turns(self, orders: int) -> np.ndarray:
         """`(rho/2)^min(m, 2) e^{i m phi}`, real and imaginary parts: (2 orders + 1, T)."""
-        if orders not in self._turns:
-            self._turns[orders] = _turns(self.axis, orders)
-        return self._turns[orders]
+        if orders not in self._known_turns:
+            self._known_turns[orders] = _turns(self.axis, orders)
+        return self._known_turns[orders]
 
     @cached_property
-    def _turns(self) -> dict[int, np.ndarray]:
+    def _known_turns(self) -> dict[int, np.ndarray]:
         return {}
 
 
@@ -244,7 +244,7 @@ def moments(triangles: Triangles, n_edges: int, n_species: int, functions: Funct
     n_along, n_b, n_c = (factor.size for factor in functions(np.ones((3, 1)), np.ones(1)))
     out = np.zeros((2 * orders + 1, n_edges, n_species, n_along, n_b * n_c))
     sides, cut, turns = triangles.sides.T, triangles.cut, triangles.turns(orders)
-    fits = max((2 * orders + 1) * n_along, 4) * (n_b * n_c + 7) <= ROOM
+    fits = max((2 * orders + 1) * n_along, TOGETHER) * (n_b * n_c + 7) <= ROOM
     for third in range(n_species):
         mine = np.flatnonzero(triangles.third == third)
         if compiled is not None and fits:

@@ -130,12 +130,6 @@ def mixed(
     return _Mix.apply(natural, unnatural, axial, around, signs)  # type: ignore[return-value]
 
 
-def _reversed(weights: Tensor, signs: Tensor) -> Tensor:
-    """Weights (.., degrees 2 C, n) as the reversed edge needs them for even halves; its own inverse and adjoint."""
-    w = weights.unflatten(-2, (signs.shape[-1], 2, -1))
-    return w.flip(-3).mul_(signs[..., None, None, None]).flatten(-4, -2)
-
-
 def _halves(x: Tensor, l_max: int) -> list[tuple[Tensor, Tensor]]:
     """Views (P, (l_max + 1 - m) 2 C) of even and odd halves of every order m = 1.. of (P, S, 2 C)."""
     width = x.shape[2]
@@ -151,7 +145,7 @@ class _Mix(Function):
     def forward(ctx, natural: Tensor, unnatural: Tensor | None, axial: Tensor, around: Tensor, signs: Signs):
         (orders, _, width), n_pairs, l_max = around.shape, len(natural), len(signs.axial) - 1
         straight = around[:, : l_max * natural.shape[2]]
-        straight, turned = torch.cat([straight, _reversed(straight, signs.order)], 2), None
+        straight, turned = torch.cat([straight, traced.reversed_weights(straight, signs.order)], 2), None
         out = natural.new_empty(orders, 2, n_pairs, 2 * width)
         for m, (x, w, y) in enumerate(zip(_halves(natural, l_max), straight, out, strict=True)):
             w = w[m * natural.shape[2] :]
@@ -159,14 +153,14 @@ class _Mix(Function):
             torch.mm(x[1], w, out=y[1])
         if unnatural is not None:
             turned = around[:, l_max * natural.shape[2] :]
-            turned = torch.cat([turned, _reversed(turned, -signs.order)], 2)
+            turned = torch.cat([turned, traced.reversed_weights(turned, -signs.order)], 2)
             for m, (x, w, y) in enumerate(zip(_halves(unnatural, l_max), turned, out, strict=True)):
                 w = w[m * unnatural.shape[2] :]
                 y[0].addmm_(x[1], w, alpha=-1)
                 y[1].addmm_(x[0], w)
         out = out.view(orders, 2, n_pairs, 2, width)
         out[:, 1, :, 1].neg_()
-        back, first = _reversed(axial, signs.axial), natural.flatten(1)[:, : len(axial)]
+        back, first = traced.reversed_weights(axial, signs.axial), natural.flatten(1)[:, : len(axial)]
         scalars = natural.new_empty(2, n_pairs, axial.shape[1])
         torch.mm(first, axial, out=scalars[0])
         torch.mm(first, back, out=scalars[1])
@@ -183,7 +177,7 @@ class _Mix(Function):
         g[:, 1, :, 1].neg_()
         g = g.flatten(3)
         first, (ahead, reverse) = natural.flatten(1)[:, : len(axial)], of_scalars.unflatten(0, (2, n_pairs))
-        of_axial = (first.T @ ahead).add_(_reversed(first.T @ reverse, signs.axial))
+        of_axial = (first.T @ ahead).add_(traced.reversed_weights(first.T @ reverse, signs.axial))
         of_natural, of_straight = torch.empty_like(natural), torch.zeros_like(straight)
         of_first = of_natural.flatten(1)[:, : len(axial)]
         torch.mm(ahead, axial.T, out=of_first)
@@ -212,7 +206,7 @@ class _Mix(Function):
 
 def _of_one_direction(gradient: Tensor, signs: Tensor) -> Tensor:
     ahead, back = gradient.chunk(2, -1)
-    return ahead + _reversed(back, signs)
+    return ahead + traced.reversed_weights(back, signs)
 
 
 def messages(axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def summed(messages: Tensor, sending: tuple[Tensor, Tensor], first: Tensor, seco
 
 
 def reversed_weights(weights: Tensor, signs: Tensor) -> Tensor:
-    """Weights (.., degrees 2 C, n) as the reversed edge needs them for even halves."""
+    """Weights (.., degrees 2 C, n) as the reversed edge needs them for even halves; its own inverse and adjoint."""
     w = weights.unflatten(-2, (signs.shape[-1], 2, -1))
     return (w.flip(-3) * signs[..., None, None, None]).flatten(-4, -2)
 

@@ -14,7 +14,7 @@ from harmose.physics.eigen import check_pair
 from harmose.physics.factorization import Dense, Factorize, Factors, SuperLU, factorizer
 from harmose.physics.near_level import nearest
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, electrons_per_state, fermi_level
-from harmose.physics.sparse_bloch import sparse_at
+from harmose.physics.sparse_bloch import pencils
 from harmose.physics.states import Mesh, mesh_for
 from harmose.spin import Spin
 
@@ -90,10 +90,7 @@ def _near(
     """The `n` states nearest to `level` at each k-point ([2,] n_k, n), and the number of those below ([2,] n_k)."""
     energies, below = [], []
     for k in kpoints:
-        found = [
-            nearest(*pair, level, n, factorize)
-            for pair in zip(sparse_at(h, k, h.spin, True), sparse_at(s, k, h.spin, True))
-        ]
+        found = [nearest(h_k, s_k, level, n, factorize) for h_k, s_k in pencils(h, s, k)]
         energies.append([each[0] for each in found])
         below.append([each[2] for each in found])
     if np.min(below) < 0:

@@ -19,6 +19,7 @@ from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from harmose.errors import SingularMatrix
+from harmose.physics.panels import ranges
 
 LEAF = 500
 """Rows of a part that is not halved any more."""
@@ -44,12 +45,12 @@ class Dissection:
 
     def __init__(self, matrix: sparse.csr_matrix | sparse.bsr_matrix) -> None:
         self._matrix, self._block = matrix, matrix.blocksize[0] if matrix.format == "bsr" else 1
-        self._dtype = np.dtype(matrix.dtype.char.lower() if matrix.shape[0] < SINGLE else "f")
-        if np.iscomplexobj(matrix.data):
-            self._dtype = np.result_type(self._dtype, np.complex64)
+        single = np.dtype(np.complex64 if np.iscomplexobj(matrix.data) else np.float32)
+        self._dtype = matrix.dtype if matrix.shape[0] < SINGLE else single
         n = len(matrix.indptr) - 1
         graph = sparse.csr_matrix((np.ones(len(matrix.indices), np.float32), matrix.indices, matrix.indptr), (n, n))
         self._parts = parts(graph, max(LEAF // self._block, 1))
+        self._at = [(self._rows(part.own), self._rows(part.border)) for part in self._parts]
         self._factors = self._eliminated()
 
     def negative(self) -> None:
@@ -60,8 +61,7 @@ class Dissection:
 
     @property
     def n_values(self) -> int:
-        sizes = ((len(p.own) * self._block, len(p.border) * self._block) for p in self._parts)
-        return sum(own * (own + border) for own, border in sizes)
+        return sum(len(own) * (len(own) + len(border)) for own, border in self._at)
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         x, size = self._once(b), np.linalg.norm(b)
@@ -74,11 +74,10 @@ class Dissection:
 
     def _once(self, b: np.ndarray) -> np.ndarray:
         x = b.astype(self._dtype)
-        at = [(self._rows(p.own), self._rows(p.border)) for p in self._parts]
-        for (own, border), (lu, pivots, across) in zip(at, self._factors, strict=True):
+        for (own, border), (lu, pivots, across) in zip(self._at, self._factors, strict=True):
             x[border] -= across.conj().T @ x[own]
             x[own] = lu_solve((lu, pivots), x[own], trans=1, check_finite=False)
-        for (own, border), (_, _, across) in zip(reversed(at), reversed(self._factors), strict=True):
+        for (own, border), (_, _, across) in zip(reversed(self._at), reversed(self._factors), strict=True):
             x[own] -= across @ x[border]
         return x.astype(np.result_type(b, self._matrix.dtype))
 
@@ -116,7 +115,8 @@ class Dissection:
         size, n_own, n_border = self._block, len(part.own), len(part.border)
         place[:] = -1
         place[part.own], place[part.border] = np.arange(n_own), np.arange(n_own, n_own + n_border)
-        rows, which = _of_rows(self._matrix.indptr, part.own)
+        rows = np.repeat(np.arange(n_own), np.diff(self._matrix.indptr)[part.own])
+        which = ranges(self._matrix.indptr, part.own)
         columns, values = place[self._matrix.indices[which]], self._matrix.data[which].reshape(-1, size, size)
         oo = np.zeros((n_own, size, n_own, size), self._dtype)
         bo = np.zeros((n_border, size, n_own, size), self._dtype)
@@ -127,7 +127,7 @@ class Dissection:
         bb = np.zeros((n_border * size, n_border * size), self._dtype)
         for i in part.below:
             complement = complements.pop(i)
-            at = (place[self._parts[i].border][:, None] * size + np.arange(size)).ravel()  # ascending
+            at = self._rows(place[self._parts[i].border])  # ascending
             n = np.count_nonzero(at < len(oo))
             inner, outer = at[:n], at[n:] - len(oo)
             _add(oo, inner, inner, complement[:n, :n])
@@ -161,7 +161,7 @@ def parts(graph: sparse.csr_matrix, leaf: int) -> list[Part]:
     order[np.concatenate([own for own, _ in owned])] = np.arange(graph.shape[0])
     out: list[Part] = []
     for own, below in owned:
-        touched = [graph.indices[_of_rows(graph.indptr, own)[1]], *(out[i].border for i in below)]
+        touched = [graph.indices[ranges(graph.indptr, own)], *(out[i].border for i in below)]
         touched = np.unique(np.concatenate(touched))
         touched = touched[order[touched] > order[own[-1]]]
         out.append(Part(own, touched[np.argsort(order[touched])], below))
@@ -205,14 +205,6 @@ def _half(graph: sparse.csr_matrix) -> np.ndarray:
     upper = np.zeros(n, bool)
     upper[np.argsort(mode, kind="stable")[n // 2 :]] = True
     return upper
-
-
-def _of_rows(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is in these rows of a sparse matrix: the number of each entry's row among them, and where it is."""
-    count = indptr[rows + 1] - indptr[rows]
-    before = np.cumsum(count) - count
-    which = np.arange(count.sum()) + np.repeat(indptr[rows] - before, count)
-    return np.repeat(np.arange(len(rows)), count), which
 
 
 class _Room:

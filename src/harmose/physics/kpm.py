@@ -29,7 +29,7 @@ from harmose.physics.eigen import check_pair
 from harmose.physics.occupations import electrons_per_state
 from harmose.physics.panels import clusters, columns_of, dense_rows, ranges
 from harmose.physics.resolvent import Resolvent, resolvent
-from harmose.physics.sparse_bloch import GAMMA, sparse_at
+from harmose.physics.sparse_bloch import GAMMA, pencils
 from harmose.spin import Spin
 
 VECTORS = 16
@@ -206,7 +206,7 @@ def kpm(
     _check(window, width, n_moments, n_vectors)
     rows = _rows(structure, h)
     found = []
-    for h_k, s_k in zip(*(sparse_at(x, kpoint, h.spin, blocked=True, dtype=dtype) for x in (h, s))):
+    for h_k, s_k in pencils(h, s, kpoint, dtype):
         kind = np.result_type(h_k.dtype, s_k.dtype)
         bottom, level = _estimate(h_k, s_k, rows, n_electrons, h.spin)
         zero = fermi_level if fermi_level is not None else level if n_electrons is not None else 0.0

@@ -17,7 +17,7 @@ from harmose.errors import ConfigError, MatrixError, SingularMatrix
 from harmose.physics.bloch import check_kpoints
 from harmose.physics.eigen import check_pair, eigenvalues, solve
 from harmose.physics.factorization import Factorize, Factors, Matrix, factorizer
-from harmose.physics.sparse_bloch import GAMMA, shifted, sparse_at
+from harmose.physics.sparse_bloch import GAMMA, pencils, shifted
 from harmose.spin import Spin
 
 ASIDE = 1e-3
@@ -71,13 +71,7 @@ def states_near(
     if size <= max(DENSE, 3 * n):
         return _of_all(h, s, level, n, k, vectors)
     factorize = factorizer(solver)
-    found = [
-        [
-            nearest(h_k, s_k, level, n, factorize, vectors)
-            for h_k, s_k in zip(sparse_at(h, at, h.spin, True), sparse_at(s, at, h.spin, True))
-        ]
-        for at in k
-    ]
+    found = [[nearest(h_k, s_k, level, n, factorize, vectors) for h_k, s_k in pencils(h, s, at)] for at in k]
     energies, coefficients, below = (np.array([[one[part] for one in at] for at in found]) for part in range(3))
     n_spins = 2 if h.spin is Spin.COLLINEAR else 1
     energies, coefficients, below = (

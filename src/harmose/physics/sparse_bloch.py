@@ -54,6 +54,14 @@ def sparse_at(
     return matrices * 2 if spin is Spin.COLLINEAR else (sparse.block_diag(matrices * 2, format="csr"),)
 
 
+def pencils(
+    h: BlockMatrix, s: BlockMatrix, kpoint: ArrayLike = GAMMA, dtype: type | np.dtype | None = None
+) -> list[tuple[sparse.csr_matrix | sparse.bsr_matrix, sparse.csr_matrix | sparse.bsr_matrix]]:
+    """H(k) and S(k) of each spin, in blocks where there are any, as of `sparse_at`."""
+    both = (sparse_at(x, kpoint, h.spin, blocked=True, dtype=dtype) for x in (h, s))
+    return list(zip(*both, strict=True))
+
+
 def _phases(operator: BlockMatrix, kpoint: np.ndarray) -> np.ndarray | None:
     """Of each stored block (N + P,); None where all are 1, real where they are 1 and -1."""
     cells = operator.keys[:, 2:]
