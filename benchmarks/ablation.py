@@ -22,20 +22,20 @@ import yaml
 from ablation_report import Run, write_report
 from rich.console import Console
 
-from harmose.checkpoint import Model, load
-from harmose.closed_form.baseline import Baseline
-from harmose.config import TrainConfig, load_config
-from harmose.data.dataset import chunks
-from harmose.data.joining import target_space
+from harmose.core.sample import Sample
 from harmose.data.store import Store
-from harmose.electrons import Electrons
 from harmose.errors import ConfigError, HarmoseError, OutsideDomain
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import Prediction, evaluate, rotation_error
-from harmose.nn.encoder import EncoderSettings
-from harmose.nn.model import TwoStage
-from harmose.sample import Sample
-from harmose.targets import Coefficients, OrientedPairs
+from harmose.inference.checkpoint import Model, load
+from harmose.kernel_regression.model import Baseline
+from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.two_stage import TwoStage
+from harmose.representation.block_irreps import Coefficients, OrientedPairs
+from harmose.representation.charge_features import Electrons
+from harmose.representation.concatenation import target_space
+from harmose.train.config import TrainConfig, load_config
+from harmose.train.dataset import chunks
 from harmose.train.engine import train
 
 PLAN = Path(__file__).with_suffix(".yaml")

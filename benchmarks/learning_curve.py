@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harmose.data.dataset import Reference, fit, measured_samples
-from harmose.data.joining import Target, target_space
 from harmose.data.store import Store
 from harmose.evaluate.style import FULL, STAGE1, dress, legend, log_ticks, new_figure, png
-from harmose.nn.model import ModelSettings, TwoStage
+from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.representation.concatenation import Target, target_space
+from harmose.train.dataset import Reference, fit, measured_samples
 from harmose.units import MICRO_HARTREE
 
 KINDS = {"structure alone": (), "structure and density of H0": ("density",)}

@@ -4,7 +4,7 @@
 
 For samples of a store, at grid level 0, the exact H is spoiled by random errors, by a part of its difference from the Fock
 matrix of superposed atoms, by shifted atoms, and replaced by that of moved atoms. PySCF (DIIS) starts from each, without the guard
-of `harmose.scf_guard`, whose LIMIT these tables have set. Marked: more than one cycle more than minao.
+of `harmose.scf.guard`, whose LIMIT these tables have set. Marked: more than one cycle more than minao.
 """
 
 import sys
@@ -15,10 +15,10 @@ import numpy as np
 from pyscf import gto
 
 from harmose.data.store import Store
-from harmose.io.pyscf import PySCFSettings, mean_field, molecule
+from harmose.io.pyscf.pyscf import PySCFSettings, mean_field, molecule
 from harmose.physics.density import density_from_dense
-from harmose.pyscf import SAME_ENERGY
-from harmose.scf_guard import LIMIT, moved_electrons
+from harmose.scf.guard import LIMIT, moved_electrons
+from harmose.scf.initial_guess import SAME_ENERGY
 
 
 def spoiled(own, settings: PySCFSettings, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:

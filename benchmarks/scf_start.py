@@ -25,13 +25,13 @@ import torch
 from ase import Atoms
 
 import harmose
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.data.store import Store
 from harmose.errors import OutsideDomain
 from harmose.evaluate.style import DFT, FULL, STAGE1, dress, legend, log_ticks, new_figure, png
-from harmose.io.pyscf import PySCFSettings, basis_set, layout, mean_field, molecule, to_blocks
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, mean_field, molecule, to_blocks
 from harmose.io.structures import read_structures
-from harmose.pyscf import GUESSES, compare_guesses, matrix, model_settings
+from harmose.scf.initial_guess import GUESSES, compare_guesses, matrix, model_settings
 from harmose.units import HARTREE, MICRO_HARTREE
 
 NOISE = (0.0, 1.0, 10.0, 100.0, 1000.0)

@@ -27,12 +27,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from rich.progress import track
 
-from harmose.basis import LETTERS, BasisSet, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import LETTERS, BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.data.store import new_store
 from harmose.errors import FormatError, HarmoseError
 from harmose.io.assembly import Rules, from_blocks
-from harmose.sample import Sample
 from harmose.units import HARTREE
 
 ATTRIBUTES = ("basis", "orbital_order", "pair_cutoff_A", "h_scale", "s_scale")

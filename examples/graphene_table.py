@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 import harmose
-from harmose.blocks import BlockMatrix
-from harmose.closed_form.novelty import LIMIT
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
+from harmose.core.sample import Sample, in_fermi_gauge
 from harmose.data.store import Store
 from harmose.errors import HarmoseError, OutsideDomain
-from harmose.graph import build_graph
-from harmose.sample import Sample, in_fermi_gauge
+from harmose.kernel_regression.training_domain import LIMIT
 
 LABEL = "pristine_1x1"
 

@@ -24,12 +24,12 @@ from scipy.spatial import cKDTree
 from twisted_bilayers import angle, shifted, twisted
 
 import harmose
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, TEXT, dress, legend, new_figure
-from harmose.model import Model
+from harmose.inference.model import Model
 from harmose.physics.dos import DensityOfStates, dos
-from harmose.physics.kpm import kpm
-from harmose.physics.near_level import states_near
+from harmose.physics.sparse.kpm import kpm
+from harmose.physics.sparse.shift_invert import states_near
 from harmose.physics.states import mesh_fermi_level
 
 MODEL = "bilayer-graphene-pbe-dzvp"

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from harmose.core.sample import Sample
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError, HarmoseError
-from harmose.sample import Sample
 
 DECISIVE = ("code", "functional", "basis", "grid_level", "small_rho_cutoff")
 """Settings that all stores must share; they become those of the new one."""

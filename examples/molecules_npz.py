@@ -25,11 +25,11 @@ import numpy as np
 from ase import Atoms
 from rich.progress import track
 
-from harmose.basis import BasisSet
+from harmose.core.basis import BasisSet
+from harmose.core.sample import Sample
 from harmose.data.store import new_store
 from harmose.errors import FormatError, HarmoseError
-from harmose.io.pyscf import PySCFSettings, basis_set, layout, to_blocks
-from harmose.sample import Sample
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, to_blocks
 from harmose.units import HARTREE
 
 REQUIRED = ("atom_ptr", "z", "pos", "nao", "tri_ptr", "F", "S")

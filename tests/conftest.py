@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.data.store import Store
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 WATER = np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.471], [0.0, -0.757, -0.471]])
@@ -49,7 +49,7 @@ def graphene(shared_data) -> Callable[[str], Sample]:
 
 @pytest.fixture(scope="session")
 def water_basis() -> BasisSet:
-    from harmose.io.pyscf import basis_set
+    from harmose.io.pyscf.pyscf import basis_set
 
     return basis_set("sto-3g", [1, 8])
 
@@ -70,7 +70,7 @@ def water_sample(water_atoms, water_basis) -> Callable[..., Sample]:
 
     import scipy.linalg
 
-    from harmose.io.pyscf import layout, molecule, overlap, to_blocks
+    from harmose.io.pyscf.pyscf import layout, molecule, overlap, to_blocks
 
     def make(seed: int, **changes) -> Sample:
         atoms = water_atoms(seed)
@@ -112,10 +112,10 @@ def untrained_model(tmp_path, water_store) -> Path:
     """The folder of a model that knows the closed-form baseline of `water_store` and nothing more."""
     import torch
 
-    from harmose.checkpoint import Card, Model, save
-    from harmose.data.dataset import fitted_baseline
-    from harmose.data.joining import Target, target_space
-    from harmose.nn.model import ModelSettings, TwoStage
+    from harmose.inference.checkpoint import Card, Model, save
+    from harmose.nn.two_stage import ModelSettings, TwoStage
+    from harmose.representation.concatenation import Target, target_space
+    from harmose.train.dataset import fitted_baseline
 
     with Store.open(water_store) as store:
         baseline, _ = fitted_baseline(store, store.splits["train"], Target())

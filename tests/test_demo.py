@@ -11,7 +11,7 @@ import harmose
 from harmose import demo
 from harmose.demo import DemoSettings, geometries, run, training, water
 from harmose.errors import ConfigError
-from harmose.labelling import PySCFSettings
+from harmose.label.label import PySCFSettings
 
 SMALL = DemoSettings(
     labels=PySCFSettings(functional="lda", basis="sto-3g", grid_level=0),
@@ -55,7 +55,7 @@ def test_goes_the_whole_way_and_starts_again_with_what_is_there(tmp_path, monkey
         assert sorted(name for names in store.splits.values() for name in names) == sorted(store.names())
         assert reference.name not in store
 
-    monkeypatch.setattr("harmose.labelling.calculate", lambda *_: pytest.fail("calculated again"))
+    monkeypatch.setattr("harmose.label.label.calculate", lambda *_: pytest.fail("calculated again"))
     again = console()
     assert run(out, again, SMALL).evaluation.to_json() == results.evaluation.to_json()
     assert "15 of them from an earlier run" in again.file.getvalue()

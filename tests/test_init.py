@@ -9,14 +9,14 @@ import harmose
 
 
 def test_names_resolve_to_the_types_inside():
-    from harmose.basis import BasisSet
+    from harmose.core.basis import BasisSet
     from harmose.data.store import Store
-    from harmose.files import read
+    from harmose.io.files import read
 
     assert harmose.BasisSet is BasisSet
     assert harmose.Store is Store
     assert harmose.read is read
-    assert harmose.pyscf.__name__ == "harmose.pyscf"
+    assert harmose.scf.initial_guess.__name__ == "harmose.scf.initial_guess"
     assert set(harmose.__all__) <= set(dir(harmose))
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         _ = harmose.colour

@@ -7,7 +7,7 @@
     h = model.predict(atoms)                             # BlockMatrix
     h = harmose.predict(model, atoms, memory=12e9)       # the same of 10,000 atoms, in parts
     u = model.uncertainty(atoms)                         # with bounds of its errors: u.blocks, u.gap, u.outside
-    mf = harmose.pyscf.start(mf, model)                  # PySCF, started from the prediction
+    mf = harmose.scf.initial_guess.start(mf, model)                  # PySCF, started from the prediction
 
 The names below are imported when they are first used, so that `import harmose` costs nothing.
 """
@@ -17,44 +17,44 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harmose import pyscf as pyscf
-    from harmose.basis import BasisSet as BasisSet
-    from harmose.basis import Shell as Shell
-    from harmose.blocks import BlockMatrix as BlockMatrix
-    from harmose.checkpoint import load as load
+    from harmose.core.basis import BasisSet as BasisSet
+    from harmose.core.basis import Shell as Shell
+    from harmose.core.blocks import BlockMatrix as BlockMatrix
+    from harmose.core.sample import Sample as Sample
     from harmose.data.store import Store as Store
     from harmose.errors import HarmoseError as HarmoseError
-    from harmose.files import read as read
-    from harmose.files import read_all as read_all
-    from harmose.files import write as write
+    from harmose.inference.checkpoint import load as load
+    from harmose.inference.partition.predict import predict as predict
+    from harmose.io.basis_sets import basis as basis
+    from harmose.io.basis_sets import overlap as overlap
+    from harmose.io.files import read as read
+    from harmose.io.files import read_all as read_all
+    from harmose.io.files import write as write
     from harmose.io.sisl import to_sisl as to_sisl
-    from harmose.partition.predict import predict as predict
     from harmose.physics.bands import bands as bands
     from harmose.physics.dos import dos as dos
     from harmose.physics.eigen import eigenvalues as eigenvalues
-    from harmose.radial_basis import basis as basis
-    from harmose.radial_basis import overlap as overlap
-    from harmose.sample import Sample as Sample
+    from harmose.scf import initial_guess as pyscf
     from harmose.spin import Spin as Spin
     from harmose.uncertainty.prediction import Uncertainty as Uncertainty
 
     __version__: str
 
 _WHERE = {
-    "read": "harmose.files",
-    "read_all": "harmose.files",
-    "write": "harmose.files",
+    "read": "harmose.io.files",
+    "read_all": "harmose.io.files",
+    "write": "harmose.io.files",
     "to_sisl": "harmose.io.sisl",
-    "load": "harmose.checkpoint",
-    "predict": "harmose.partition.predict",
+    "load": "harmose.inference.checkpoint",
+    "predict": "harmose.inference.partition.predict",
     "eigenvalues": "harmose.physics.eigen",
-    "overlap": "harmose.radial_basis",
+    "overlap": "harmose.io.basis_sets",
     "bands": "harmose.physics.bands",
     "dos": "harmose.physics.dos",
-    "Sample": "harmose.sample",
-    "BlockMatrix": "harmose.blocks",
-    "BasisSet": "harmose.basis",
-    "Shell": "harmose.basis",
+    "Sample": "harmose.core.sample",
+    "BlockMatrix": "harmose.core.blocks",
+    "BasisSet": "harmose.core.basis",
+    "Shell": "harmose.core.basis",
     "Spin": "harmose.spin",
     "Store": "harmose.data.store",
     "HarmoseError": "harmose.errors",
@@ -92,7 +92,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     if name == "pyscf":
-        return import_module("harmose.pyscf")
+        return import_module("harmose.scf.initial_guess")
     if name == "__version__":
         try:
             return metadata.version("harmose")
@@ -106,17 +106,17 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`harmose.basis` is the function, although a module has the same name: its import must not take the place."""
+    """`harmose.core.basis` is the function, although a module has the same name: its import must not take the place."""
 
     @property
     def basis(self) -> Any:
         from importlib import import_module
 
-        return import_module("harmose.radial_basis").basis
+        return import_module("harmose.io.basis_sets").basis
 
     @basis.setter
     def basis(self, module: ModuleType) -> None:
-        """What the import of `harmose.basis` would store here stays in `sys.modules`, where imports look for it."""
+        """What the import of `harmose.core.basis` would store here stays in `sys.modules`, where imports look for it."""
 
 
 sys.modules[__name__].__class__ = _Package

@@ -17,19 +17,19 @@ from dask.system import CPU_COUNT
 from rich.console import Console
 from rich.table import Table
 
-from harmose.checkpoint import Model, load
-from harmose.config import TrainConfig, load_config
+from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import ConfigError, LabellingError
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import Prediction, evaluate, mean_absolute, rotation_error
 from harmose.evaluate.report import terminal_table, write_report
-from harmose.files import write
-from harmose.labelling import PySCFSettings, label, sample_name
+from harmose.inference.checkpoint import Model, load
+from harmose.io.files import write
+from harmose.label.label import PySCFSettings, label, sample_name
 from harmose.physics.eigen import MolecularOrbitals, molecular_orbitals
-from harmose.pyscf import ScfComparison, compare_scf
-from harmose.sample import Sample
+from harmose.scf.initial_guess import ScfComparison, compare_scf
 from harmose.so3.wigner import random_rotation
+from harmose.train.config import TrainConfig, load_config
 from harmose.train.engine import train
 from harmose.units import MICRO_HARTREE
 

@@ -7,8 +7,8 @@ import torch
 import harmose
 from harmose.bench.e3nn_stage1 import E3nnStage1, step
 from harmose.bench.systems import system
-from harmose.model import Request
-from harmose.nn.encoder import EncoderSettings
+from harmose.inference.model import Request
+from harmose.nn.stage1.encoder import EncoderSettings
 from harmose.so3.wigner import random_rotation, wigner_d
 
 SMALL = EncoderSettings(channels=4, unnatural_channels=2, radial=8)

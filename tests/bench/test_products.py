@@ -8,7 +8,7 @@ import harmose
 from harmose.bench.products import blocks_kernel, closed_form_kernel, kernel, products, recorded
 from harmose.bench.systems import system
 from harmose.bench.training import batch_of, labelled, stepper
-from harmose.model import Request
+from harmose.inference.model import Request
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from harmose.bench.systems import DEFAULT, INTERLAYER, LATTICE, primitive, system, twisted
+from harmose.core.structure import check_structure, neighbour_pairs
 from harmose.errors import ConfigError
-from harmose.structure import check_structure, neighbour_pairs
 
 BOND = LATTICE / np.sqrt(3)
 

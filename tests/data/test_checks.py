@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import block_values, empty_matrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import block_values, empty_matrix
+from harmose.core.graph import build_graph
+from harmose.core.sample import Sample
 from harmose.data.checks import check, fingerprint
 from harmose.data.store import Store
-from harmose.graph import build_graph
-from harmose.io.pyscf import basis_set, layout, molecule, overlap, to_blocks
-from harmose.sample import Sample
+from harmose.io.pyscf.pyscf import basis_set, layout, molecule, overlap, to_blocks
 from harmose.so3.wigner import random_rotation
 
 

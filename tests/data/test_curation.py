@@ -7,7 +7,7 @@ import pytest
 from harmose.data.curation import merge, split
 from harmose.data.store import Store
 from harmose.errors import BasisError, ConfigError, FormatError
-from harmose.io.pyscf import basis_set
+from harmose.io.pyscf.pyscf import basis_set
 
 SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
 

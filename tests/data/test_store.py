@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.data import database as database_module
 from harmose.data.store import VERSION, Store, new_store
 from harmose.errors import BasisError, FormatError, MatrixError
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 
@@ -176,7 +176,7 @@ def test_failures_are_remembered_until_they_succeed(water_store, water_sample):
 
 
 def test_basis_grows_by_elements(water_store, water_sample):
-    from harmose.io.pyscf import basis_set
+    from harmose.io.pyscf.pyscf import basis_set
 
     with Store.open(water_store, writable=True) as store:
         store.extend_basis(basis_set("sto-3g", [6, 1]))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
+from harmose.core.sample import Sample
 from harmose.evaluate.metrics import Prediction
-from harmose.graph import build_graph
-from harmose.sample import Sample
 
 
 def disturbed(operator: BlockMatrix, size: float, seed: int = 0) -> BlockMatrix:

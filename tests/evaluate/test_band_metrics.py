@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import MatrixError
 from harmose.evaluate.band_metrics import (
     bands_along,
@@ -17,7 +18,6 @@ from harmose.evaluate.band_metrics import (
     sample_band_errors,
 )
 from harmose.physics.bands import Bands, bands
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 LEVELS = np.array([-8.0, -5.0, -1.0, 3.0])

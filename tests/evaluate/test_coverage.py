@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harmose.evaluate import trust_plots
+from harmose.evaluate import uncertainty_plots as trust_plots
 from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import evaluate
 from harmose.evaluate.report import coverage_line, terminal_table, write_report
 from harmose.uncertainty.calibration import LEVELS, Calibration
+from harmose.uncertainty.features import Traits
+from harmose.uncertainty.llpr import Rigidity
 from harmose.uncertainty.orbitals import KINDS, levels
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
-from harmose.uncertainty.rigidity import Rigidity
-from harmose.uncertainty.traits import Traits
 
 
 @pytest.fixture(scope="module")

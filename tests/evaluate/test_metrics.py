@@ -8,13 +8,13 @@ from ase import Atoms
 from scipy.linalg import eigh
 from scipy.spatial.transform import Rotation
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix, empty_matrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix, empty_matrix
+from harmose.core.sample import Sample
 from harmose.errors import MatrixError
 from harmose.evaluate.metrics import Prediction, evaluate, rotation_error, wavefunction_similarity
-from harmose.io import pyscf as io
+from harmose.io.pyscf import pyscf as io
 from harmose.physics.eigen import molecular_orbitals
-from harmose.sample import Sample
 from harmose.spin import Spin
 from harmose.units import MICRO_HARTREE
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.evaluate.metrics import Prediction, evaluate, solved_orbitals
 from harmose.evaluate.spin_orbit import scalar_part, spin_orbit_shifts
 from harmose.physics.eigen import eigenvalues
-from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin
 

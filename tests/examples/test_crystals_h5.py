@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from harmose.core.graph import build_graph
 from harmose.data.checks import check
 from harmose.data.store import Store
-from harmose.graph import build_graph
 from harmose.physics.eigen import eigenvalues
 from harmose.units import HARTREE
 

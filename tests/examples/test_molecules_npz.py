@@ -9,7 +9,7 @@ from ase.build import molecule
 from scipy.linalg import eigh
 
 from harmose.data.store import Store
-from harmose.io import pyscf as io
+from harmose.io.pyscf import pyscf as io
 from harmose.units import HARTREE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "molecules_npz.py"

@@ -8,8 +8,8 @@ import pytest
 from ase.io import read
 from ase.neighborlist import neighbor_list
 
+from harmose.core.structure import check_structure
 from harmose.data.store import Store
-from harmose.structure import check_structure
 
 PATH = Path(__file__).parents[2] / "examples" / "twisted_bilayers.py"
 

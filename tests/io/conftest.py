@@ -7,8 +7,8 @@ import pytest
 import torch
 from ase import Atoms
 
-from harmose.blocks import BlockMatrix
-from harmose.graph import pair_vectors
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import pair_vectors
 from harmose.so3.wigner import edge_wigner, shells_wigner
 
 

@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
+from harmose.core.sample import check_sample
 from harmose.errors import HarmoseError
 from harmose.io.aims import AIMS, read_aims
 from harmose.physics.bloch import bloch_sum
 from harmose.physics.eigen import eigenvalues
-from harmose.sample import check_sample
 from harmose.spin import Spin
 from harmose.units import HARTREE
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import BasisError, MatrixError
 from harmose.io.assembly import (
     Rules,

@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.build import molecule as named
 
 from harmose.errors import FormatError, HarmoseError
-from harmose.files import open_source, read, read_all
-from harmose.io import pyscf as io
+from harmose.io.files import open_source, read, read_all
 from harmose.io.md17 import ORCA, MD17Database
+from harmose.io.pyscf import pyscf as io
 from harmose.physics.eigen import eigenvalues
 from harmose.so3.conventions import E3NN, PYSCF, Convention
 from harmose.units import BOHR, HARTREE

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
 from harmose.io.npz import read_npz, write_npz
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 

@@ -9,9 +9,9 @@ import pytest
 from scipy import sparse
 from scipy.linalg import eigvalsh
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import FormatError
-from harmose.files import write, write_petsc
+from harmose.io.files import write, write_petsc
 from harmose.physics.bloch import bloch_sum
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin

@@ -10,12 +10,12 @@ from ase import Atoms
 from ase.build import molecule
 from pyscf import dft
 
-from harmose.blocks import block_values
+from harmose.core.blocks import block_values
 from harmose.data.checks import check
 from harmose.data.store import Store
 from harmose.errors import FormatError, HarmoseError
-from harmose.files import open_source, read, read_all
-from harmose.io import pyscf as io
+from harmose.io.files import open_source, read, read_all
+from harmose.io.pyscf import pyscf as io
 from harmose.io.qh9 import QH9, QH9_LOADER, QH9Database
 from harmose.physics.eigen import eigenvalues
 from harmose.so3.conventions import Convention

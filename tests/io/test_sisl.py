@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harmose.errors import FormatError
-from harmose.io.deeph import read_deeph
+from harmose.io.deeph.deeph import read_deeph
 from harmose.io.sisl import to_sisl
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harmose.basis import BasisSet, Shell
+from harmose.core.basis import BasisSet, Shell
 from harmose.errors import BasisError, FormatError, HarmoseError
-from harmose.io.deeph import read_deeph
+from harmose.io.deeph.deeph import read_deeph
 from harmose.io.sources import Runs, common_basis
 
 SHELLS = {1: (Shell(1, 0),), 6: (Shell(2, 0), Shell(2, 1))}

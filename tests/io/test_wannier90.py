@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from harmose.errors import FormatError
-from harmose.io.deeph import read_deeph
+from harmose.io.deeph.deeph import read_deeph
 from harmose.io.wannier90 import write_wannier90
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin

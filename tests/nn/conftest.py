@@ -6,14 +6,14 @@ import torch
 from ase.build import molecule
 from e3nn import o3
 
-from harmose.basis import BasisSet, Shell
-from harmose.batch import graph_batch
-from harmose.blocks import BlockMatrix
-from harmose.graph import build_graph
-from harmose.nn.encoder import EncoderSettings
-from harmose.nn.model import ModelSettings, TwoStage
-from harmose.nn.transformer import RefinerSettings
-from harmose.targets import TargetSpace, to_matrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
+from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage2.transformer import RefinerSettings
+from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.representation.batch import graph_batch
+from harmose.representation.block_irreps import TargetSpace, to_matrix
 
 S, P, D = (Shell(1, 0), Shell(2, 1), Shell(3, 2))
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, Shell(2, 0), P, D), 8: (S, Shell(2, 0), P, D)}, {1: 6.0, 6: 6.0, 8: 6.0})

@@ -5,17 +5,17 @@ import pytest
 import torch
 from ase.build import molecule
 
-from harmose.basis import BasisSet, Shell
-from harmose.batch import graph_batch
-from harmose.blocks import BlockMatrix
-from harmose.data.joining import target_space
-from harmose.graph import build_graph
-from harmose.nn.encoder import EncoderSettings
-from harmose.nn.model import ModelSettings, TwoStage
-from harmose.nn.transformer import RefinerSettings
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
+from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage2.transformer import RefinerSettings
+from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.representation.batch import graph_batch
+from harmose.representation.block_irreps import to_matrix
+from harmose.representation.concatenation import target_space
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin
-from harmose.targets import to_matrix
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
 BASIS = BasisSet("spd", {1: (S, P), 8: (S, P, D), 6: (S, P, D)}, {1: 6.0, 8: 6.0, 6: 6.0})

@@ -4,9 +4,9 @@ import torch
 from ase.build import molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harmose.batch import collate, graph_batch
-from harmose.graph import build_graph
-from harmose.targets import map_coefficients
+from harmose.core.graph import build_graph
+from harmose.representation.batch import collate, graph_batch
+from harmose.representation.block_irreps import map_coefficients
 
 WAITS = {
     torch.ops.aten._local_scalar_dense.default,

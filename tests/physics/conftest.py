@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix
-from harmose.graph import build_graph
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
 from harmose.spin import Spin
 
 

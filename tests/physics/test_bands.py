@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError, StructureError
-from harmose.files import read
+from harmose.io.files import read
 from harmose.physics.bands import MIN_GAP, band_gap, bands
 from harmose.physics.eigen import eigenvalues
 from harmose.physics.kmesh import kmesh

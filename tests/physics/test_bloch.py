@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix, empty_matrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.errors import MatrixError
 from harmose.physics.bloch import bloch_sum
 from harmose.spin import Spin

@@ -5,9 +5,9 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from harmose.blocks import BlockMatrix, empty_matrix
+from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.errors import MatrixError
-from harmose.io import pyscf as io
+from harmose.io.pyscf import pyscf as io
 from harmose.physics.density import dense_density, density_matrix, occupied_orbitals
 from harmose.spin import Spin
 

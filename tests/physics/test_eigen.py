@@ -5,10 +5,10 @@ import pytest
 from pyscf import dft
 from scipy.spatial.transform import Rotation
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix, empty_matrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.errors import MatrixError
-from harmose.io import pyscf as io
+from harmose.io.pyscf import pyscf as io
 from harmose.physics.bloch import bloch_sum
 from harmose.physics.eigen import eigenvalues, molecular_orbitals, solve, spin_orbitals
 from harmose.spin import Spin

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harmose.config import TrainConfig, load_config
+from harmose.train.config import TrainConfig, load_config
 
 SMALL = {
     "model": {

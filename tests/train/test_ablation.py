@@ -10,9 +10,9 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from harmose.checkpoint import load
 from harmose.cli.models import evaluate as evaluate_command
 from harmose.data.store import Store
+from harmose.inference.checkpoint import load
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -12,11 +12,11 @@ from torch._dynamo.utils import counters
 import harmose
 from harmose.bench.systems import system
 from harmose.bench.training import known_priors, labelled
-from harmose.data.dataset import prepare
-from harmose.data.joining import measure
 from harmose.errors import ConfigError
-from harmose.nn.model import TwoStage
+from harmose.nn.two_stage import TwoStage
+from harmose.representation.concatenation import measure
 from harmose.train.compiled import reason
+from harmose.train.dataset import prepare
 from harmose.train.engine import train
 from harmose.train.schedule import Phase
 from harmose.train.step import PhaseLoss, Stepper

@@ -8,16 +8,16 @@ import pytest
 import yaml
 from ase import Atoms
 
-from harmose.basis import BasisSet
-from harmose.checkpoint import Model, load
 from harmose.cli import main
-from harmose.config import load_config
+from harmose.core.basis import BasisSet
+from harmose.core.sample import Sample
 from harmose.data.store import Store, new_store
 from harmose.errors import BasisError, MatrixError, ModelError, OutsideDomain
-from harmose.fermi import level_mesh
+from harmose.inference.checkpoint import Model, load
+from harmose.inference.energy_zero import level_mesh
+from harmose.io.basis_sets import basis, overlap
 from harmose.physics.states import mesh_fermi_level
-from harmose.radial_basis import basis, overlap
-from harmose.sample import Sample
+from harmose.train.config import load_config
 from harmose.train.engine import train
 
 VALENCE = {"H": 1, "Li": 3}
@@ -152,7 +152,7 @@ def test_labels_without_a_fermi_level_are_refused(trained, crystals, chain_basis
 
 
 def test_learning_in_the_fermi_gauge_itself(crystals, chain_basis):
-    from harmose.data.joining import Target, measure, target_space
+    from harmose.representation.concatenation import Target, measure, target_space
 
     sample = labelled("c", chain(1), chain_basis)
     space = target_space(chain_basis)

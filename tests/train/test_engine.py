@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from harmose.checkpoint import load
-from harmose.data.dataset import Reference
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
-from harmose.targets import map_coefficients
+from harmose.inference.checkpoint import load
+from harmose.representation.block_irreps import map_coefficients
 from harmose.train import step
+from harmose.train.dataset import Reference
 from harmose.train.engine import Training, train
 from harmose.units import MICRO_HARTREE
 
@@ -135,7 +135,7 @@ def test_slow_validations_leave_the_time_to_training(small_config, monkeypatch):
 
 def test_patience_ends_a_phase(small_config, monkeypatch):
     errors = iter([3.0, 2.0, 4.0, 5.0])
-    monkeypatch.setattr("harmose.data.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
+    monkeypatch.setattr("harmose.train.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
     only = ["phases.stage1.steps=20", "phases.stage2.steps=0", "phases.joint.steps=0", "validations=20"]
     out = train(small_config("run", *only, "phases.stage1.patience=2"))
     measured = [row for row in rows(out) if row["mae_val"]]
@@ -147,7 +147,7 @@ def test_patience_ends_a_phase(small_config, monkeypatch):
 def test_a_phase_that_does_not_help_is_undone(small_config, monkeypatch):
     """Without a validation that betters the one at its beginning, the weights from before the phase are shipped."""
     errors = iter([1.0, 1.0, 1.0])
-    monkeypatch.setattr("harmose.data.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
+    monkeypatch.setattr("harmose.train.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
     assert _is_silent(train(small_config("run", *ONE_PHASE)))
 
 
@@ -170,7 +170,7 @@ def test_few_samples_must_agree_on_a_phase(small_config, monkeypatch, after, kep
         calls.append(self)
         return np.array([0.95, 1.0, 1.05]) if len(calls) <= 3 else np.array(after)
 
-    monkeypatch.setattr("harmose.data.dataset.Reference.errors", errors)
+    monkeypatch.setattr("harmose.train.dataset.Reference.errors", errors)
     assert _is_silent(train(small_config("run", *ONE_PHASE))) is not kept
 
 

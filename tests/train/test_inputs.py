@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harmose.checkpoint import load
 from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.evaluate.metrics import rotation_error
-from harmose.nn.inputs import InputSettings
-from harmose.shrinkage import shrunk
+from harmose.inference.checkpoint import load
+from harmose.nn.stage1.inputs import InputSettings
+from harmose.physics.overlap_filter import shrunk
+from harmose.train.calibrate import calibrated_on
 from harmose.train.engine import train
-from harmose.train.held_out import calibrated_on
 
 
 @pytest.mark.parametrize("density", [False, True])

@@ -8,16 +8,16 @@ import torch
 from ase.build import molecule
 from scipy.linalg import eigh
 
-from harmose.batch import graph_batch
-from harmose.blocks import BlockMatrix
-from harmose.data.joining import Target, join, sample_graph, target_space
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import FormatError, MatrixError
-from harmose.io.pyscf import layout, overlap, to_blocks
-from harmose.io.pyscf import molecule as pyscf_molecule
+from harmose.io.pyscf.pyscf import layout, overlap, to_blocks
+from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
 from harmose.physics.bloch import bloch_sum
-from harmose.sample import Sample
+from harmose.representation.batch import graph_batch
+from harmose.representation.block_irreps import Coefficients, to_coefficients
+from harmose.representation.concatenation import Target, join, sample_graph, target_space
 from harmose.spin import Spin
-from harmose.targets import Coefficients, to_coefficients
 from harmose.train.assembly import Assembly
 from harmose.train.levels import FAR, kpoints, merged, sample_levels, stacked
 from harmose.train.physics_loss import between_orbitals

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from harmose.data.dataset import fitted_baseline, load_dataset
-from harmose.data.joining import Target
 from harmose.data.store import Store
-from harmose.targets import map_coefficients
+from harmose.representation.block_irreps import map_coefficients
+from harmose.representation.concatenation import Target
+from harmose.train.dataset import fitted_baseline, load_dataset
 from harmose.train.loss import block_loss, degree_weights
 from harmose.units import MICRO_HARTREE
 
@@ -44,7 +44,7 @@ def naive(space, predicted, batch) -> float:
 
 
 def test_the_loss_is_its_equation(batch):
-    from harmose.data.joining import target_space
+    from harmose.representation.concatenation import target_space
 
     batch, basis = batch
     space = target_space(basis)
@@ -58,7 +58,7 @@ def test_the_loss_is_its_equation(batch):
 
 
 def test_a_perfect_prediction_costs_nothing_and_pulls_nowhere(batch):
-    from harmose.data.joining import target_space
+    from harmose.representation.concatenation import target_space
 
     batch, basis = batch
     weights = degree_weights(target_space(basis))

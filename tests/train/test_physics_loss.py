@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.linalg import block_diag, cholesky, eigh, solve_triangular
 
-from harmose.data.dataset import fitted_baseline, load_dataset
-from harmose.data.joining import Target
 from harmose.data.store import Store
-from harmose.targets import map_coefficients, to_matrix
+from harmose.representation.block_irreps import map_coefficients, to_matrix
+from harmose.representation.concatenation import Target
+from harmose.train.dataset import fitted_baseline, load_dataset
 from harmose.train.levels import Levels, LevelTable
 from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
 from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals, eigenvalues, occupied, overlap_metric
@@ -41,7 +41,7 @@ def waters(water_store):
 
 def dense_errors(space, batch, samples, errors) -> list[np.ndarray]:
     """dH of each sample through `targets.to_matrix`."""
-    from harmose.data.joining import join, sample_graph
+    from harmose.representation.concatenation import join, sample_graph
 
     graphs = [sample_graph(s, space) for s in samples]
     joined = join(space, graphs)

@@ -7,15 +7,15 @@ import pytest
 from ase import Atoms
 from typer.testing import CliRunner
 
-from harmose.blocks import BlockMatrix
-from harmose.checkpoint import load
 from harmose.cli import app
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import MatrixError, ModelError
 from harmose.evaluate.metrics import rotation_error
-from harmose.io.pyscf import layout, molecule, to_blocks
+from harmose.inference.checkpoint import load
+from harmose.io.pyscf.pyscf import layout, molecule, to_blocks
 from harmose.physics.eigen import eigenvalues
-from harmose.sample import Sample
 from harmose.spin import Spin
 from harmose.train.engine import train
 

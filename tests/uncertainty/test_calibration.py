@@ -7,10 +7,10 @@ import pytest
 
 from harmose.errors import ModelError
 from harmose.uncertainty.calibration import Held, fit_blocks, fit_orbitals
+from harmose.uncertainty.features import Traits
+from harmose.uncertainty.llpr import Rigidity
 from harmose.uncertainty.orbitals import KINDS
-from harmose.uncertainty.rigidity import Rigidity
 from harmose.uncertainty.state import from_state, to_state
-from harmose.uncertainty.traits import Traits
 
 RIGIDITY = Rigidity({0: np.eye(3)}, {0: np.eye(2)})
 

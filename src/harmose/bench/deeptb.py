@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from harmose.basis import BasisSet
 from harmose.bench.e3nn_stage1 import irreps_of
 from harmose.bench.systems import System
 from harmose.bench.timing import Patience, Timing
+from harmose.core.basis import BasisSet
 from harmose.errors import ConfigError
-from harmose.model import Model
+from harmose.inference.model import Model
 
 SCRIPT = Path(__file__).with_name("deeptb_times.py")
 

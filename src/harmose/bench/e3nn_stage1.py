@@ -15,10 +15,10 @@ from e3nn import o3
 from e3nn.nn import FullyConnectedNet, Gate
 from torch import Tensor, nn
 
-from harmose.batch import GraphBatch
-from harmose.nn.encoder import EncoderSettings
-from harmose.nn.layers import RadialFeatures, cutoff_envelope
-from harmose.targets import TargetSpace
+from harmose.nn.ops.layers import RadialFeatures, cutoff_envelope
+from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import TargetSpace
 
 HIDDEN = 64
 """Of the perceptrons that make the products' weights."""

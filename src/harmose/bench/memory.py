@@ -46,8 +46,8 @@ def _work(name: str, work: str, device: str, model_name: str) -> dict[str, float
     from harmose.bench.prediction import predicted
     from harmose.bench.timing import Stopwatch
     from harmose.bench.training import batch_of, known_priors, labelled, stepper
-    from harmose.checkpoint import load
-    from harmose.partition.predict import predict
+    from harmose.inference.checkpoint import load
+    from harmose.inference.partition.predict import predict
 
     torch.set_num_threads(1)
     chosen = system(name, model_name or None)

@@ -6,11 +6,11 @@ import torch
 from ase import Atoms
 
 from harmose.bench.timing import Patience, Stopwatch, Timing, measure
-from harmose.blocks import BlockMatrix
-from harmose.data.dataset import restore
-from harmose.model import Model, Request
-from harmose.nn.model import add
-from harmose.targets import to_matrix
+from harmose.core.blocks import BlockMatrix
+from harmose.inference.model import Model, Request
+from harmose.nn.two_stage import add
+from harmose.representation.block_irreps import to_matrix
+from harmose.representation.concatenation import restore
 
 PARTS = {
     "graph": "neighbour list, graph",

@@ -22,15 +22,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from harmose.bench.machine import best_time, gemm, triad
-from harmose.blocks import BlockMatrix
-from harmose.closed_form.baseline import is_symmetric
-from harmose.closed_form.edge_field import EdgeField, some_columns
-from harmose.closed_form.kernel import NEGLIGIBLE, ORDERS, environments
-from harmose.closed_form.surroundings import Surroundings, neighbourhood, shared
-from harmose.closed_form.triangles import from_positions
-from harmose.data.joining import Joined
-from harmose.model import Model
-from harmose.targets import OrientedPairs, to_matrix
+from harmose.core.blocks import BlockMatrix
+from harmose.inference.model import Model
+from harmose.kernel_regression.descriptors import from_positions
+from harmose.kernel_regression.expansion import EdgeField, some_columns
+from harmose.kernel_regression.kernel import NEGLIGIBLE, ORDERS, environments
+from harmose.kernel_regression.model import is_symmetric
+from harmose.kernel_regression.neighbourhoods import Surroundings, neighbourhood, shared
+from harmose.representation.block_irreps import OrientedPairs, to_matrix
+from harmose.representation.concatenation import Joined
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from harmose.bench.settings import BenchSettings
 from harmose.bench.systems import System
 from harmose.bench.timing import Timing, measure
 from harmose.bench.training import Loading, batch_of, known_priors, labelled, stepper
-from harmose.blocks import BlockMatrix
-from harmose.checkpoint import load
-from harmose.data.dataset import TrainingBatch
-from harmose.graph import build_graph
-from harmose.model import Model
-from harmose.partition.predict import LARGE, predict
-from harmose.sample import Sample
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
+from harmose.core.sample import Sample
+from harmose.inference.checkpoint import load
+from harmose.inference.model import Model
+from harmose.inference.partition.predict import LARGE, predict
+from harmose.train.dataset import TrainingBatch
 
 RIVAL_EDGES = 6000
 """Directed edges beyond which the others are not timed: a step of theirs takes seconds."""

@@ -21,9 +21,9 @@ from harmose.bench.settings import RIVALS, BenchSettings
 from harmose.bench.systems import System, system
 from harmose.bench.timing import measure, threads
 from harmose.bench.training import batch_of, labelled, stepper
-from harmose.checkpoint import load
 from harmose.errors import ConfigError
-from harmose.model import Request
+from harmose.inference.checkpoint import load
+from harmose.inference.model import Request
 
 KERNELS_OF = "graphene-3x3"
 

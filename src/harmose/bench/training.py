@@ -16,14 +16,14 @@ from lightning_fabric import Fabric
 from harmose.bench.prediction import predicted
 from harmose.bench.systems import System
 from harmose.bench.timing import Stopwatch
-from harmose.blocks import BlockMatrix
-from harmose.data.dataset import Dataset, TrainingBatch, load_dataset, prepare
-from harmose.data.joining import measure
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import ConfigError
-from harmose.model import Model, Request
-from harmose.radial_basis import overlap
-from harmose.sample import Sample
+from harmose.inference.model import Model, Request
+from harmose.io.basis_sets import overlap
+from harmose.representation.concatenation import measure
+from harmose.train.dataset import Dataset, TrainingBatch, load_dataset, prepare
 from harmose.train.schedule import Phase, PhaseName
 from harmose.train.step import PhaseLoss, Stepper
 

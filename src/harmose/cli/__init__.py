@@ -11,7 +11,9 @@ from typing import Any
 
 import typer
 
-from harmose.cli import bench, convert, data, models, periodic, scf, trust, work
+from harmose.cli import bench, convert, data, models, periodic, scf
+from harmose.cli import train as work
+from harmose.cli import uncertainty as trust
 from harmose.cli.options import examples
 from harmose.errors import HarmoseError, OutsideDomain
 

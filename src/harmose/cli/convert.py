@@ -11,9 +11,9 @@ from harmose.cli.options import ForceOption, check_output, new_output, progress,
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harmose.core.sample import Sample
     from harmose.data.store import Store
     from harmose.io.sources import Source
-    from harmose.sample import Sample
 
 BATCH = 64
 """Samples that are written in one transaction."""
@@ -56,7 +56,7 @@ def convert(
     """
     from harmose.data.store import Store
     from harmose.errors import ConfigError, FormatError
-    from harmose.files import WRITERS, open_source
+    from harmose.io.files import WRITERS, open_source
 
     if to not in WRITERS:
         raise ConfigError(f"--to: expected one of {', '.join(WRITERS)}, got {to!r}")
@@ -99,8 +99,8 @@ def _good(
     source: "Source", names: list[str], bad: dict[str, str], strict: bool, console: "Console"
 ) -> Iterator["Sample"]:
     """Samples that can be read and pass the checks; the others are noted in `bad`, or raised if `strict`."""
+    from harmose.core.sample import check_sample
     from harmose.errors import HarmoseError
-    from harmose.sample import check_sample
 
     for name in progress(names, "converting", len(names), console):
         try:
@@ -173,7 +173,7 @@ def _into_folder(
     several: bool,
 ) -> None:
     from harmose.errors import FormatError
-    from harmose.files import write, write_petsc
+    from harmose.io.files import write, write_petsc
 
     if several:
         path.mkdir()

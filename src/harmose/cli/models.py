@@ -19,7 +19,7 @@ from harmose.cli.options import (
     terminal,
 )
 from harmose.cli.parts import Predictor
-from harmose.cli.trust import bounds_line
+from harmose.cli.uncertainty import bounds_line
 from harmose.errors import ConfigError, FormatError, MatrixError, ModelError
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from harmose.checkpoint import Card
+    from harmose.core.sample import Sample
     from harmose.data.store import Store
     from harmose.evaluate.metrics import Prediction, RotationError
+    from harmose.inference.checkpoint import Card
     from harmose.physics.eigen import MolecularOrbitals
-    from harmose.sample import Sample
     from harmose.uncertainty.prediction import Uncertainty
 
 ROTATED_SAMPLES = 4
@@ -51,10 +51,10 @@ def evaluate(
     force: ForceOption = False,
 ) -> None:
     """The paper's table: errors of stage 1 and of the full model beside each other."""
-    from harmose.checkpoint import load
     from harmose.data.store import Store
     from harmose.evaluate.metrics import evaluate as evaluated
     from harmose.evaluate.report import terminal_table, write_report
+    from harmose.inference.checkpoint import load
     from harmose.units import ERROR_UNITS
 
     if unit is not None and unit not in ERROR_UNITS:
@@ -83,8 +83,8 @@ def evaluate(
 
 def _predictions(model: Any, store: "Store", names: "Sequence[str]") -> "Iterator[Prediction]":
     """Both stages, for many samples in one pass of the network."""
-    from harmose.data.dataset import chunks
     from harmose.evaluate.metrics import Prediction
+    from harmose.train.dataset import chunks
 
     for samples in chunks(store, names):
         structures, priors = [sample.structure for sample in samples], [sample.prior for sample in samples]
@@ -186,8 +186,8 @@ def predict(
     Prints gap, HOMO and LUMO with what their errors stay below; a .npz holds such bounds for every block and level. Large
     structures are predicted in parts, without bounds.
     """
-    from harmose.checkpoint import load
     from harmose.data.store import new_store
+    from harmose.inference.checkpoint import load
     from harmose.io.npz import write_npz
     from harmose.io.structures import read_structures
 
@@ -226,8 +226,8 @@ def _with_bounds(sample: "Sample", bounds: "Uncertainty") -> "Sample":
 def _predicted(model: Any, name: str, atoms: "Atoms", label: str, source: Path | None, how: Predictor) -> "Sample":
     """The prediction as a sample; S from `source`, or exact where the basis set's radial functions are known, or none."""
     from harmose.cli.pairs import electrons_of, same_structure
-    from harmose.radial_basis import is_known, overlap
-    from harmose.sample import Sample
+    from harmose.core.sample import Sample
+    from harmose.io.basis_sets import is_known, overlap
 
     other = None if source is None else same_structure(source, atoms, label)
     with about(atoms.info["source"]):
@@ -278,9 +278,9 @@ def orbitals(
 
 
 def _source_sample(source: str, target: str, reference: Path | None) -> "Sample":
-    from harmose.checkpoint import load
     from harmose.cli.pairs import is_model
-    from harmose.files import read
+    from harmose.inference.checkpoint import load
+    from harmose.io.files import read
 
     if not is_model(source):
         return read(source, target)

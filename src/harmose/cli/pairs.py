@@ -12,7 +12,7 @@ from harmose.errors import FormatError, MatrixError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from harmose.sample import Sample
+    from harmose.core.sample import Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Pair:
 
 
 def samples_of(source: str, target: str | None, reference: Path | None) -> Pair:
-    from harmose.files import read
+    from harmose.io.files import read
 
     if target is None:
         sample = read(source)
@@ -83,9 +83,9 @@ def fermi_level(sample: "Sample", pair: Pair, mesh: Any, electrons: float | None
 
 def _predicted(name: str, path: Path, reference: Path | None) -> Pair:
     """The prediction with the reference's overlap, or with the one that its basis set gives."""
-    from harmose.checkpoint import load
-    from harmose.radial_basis import overlap
-    from harmose.sample import Sample
+    from harmose.core.sample import Sample
+    from harmose.inference.checkpoint import load
+    from harmose.io.basis_sets import overlap
 
     atoms = one_structure(path)
     other = None if reference is None else same_structure(reference, atoms, str(path))
@@ -107,8 +107,8 @@ def electrons_of(card: Any, atoms: "Atoms") -> float | None:
     if isinstance(valence, Mapping) and all(chemical_symbols[z] in valence for z in set(atoms.numbers.tolist())):
         return float(sum(valence[chemical_symbols[z]] for z in atoms.numbers.tolist()))
     if card.settings.get("code", "pyscf") == "pyscf":
-        from harmose.io.pyscf import molecule
-        from harmose.radial_basis import is_known
+        from harmose.io.basis_sets import is_known
+        from harmose.io.pyscf.pyscf import molecule
 
         if not is_known(card.basis):
             return None
@@ -119,7 +119,7 @@ def electrons_of(card: Any, atoms: "Atoms") -> float | None:
 def same_structure(path: Path, atoms: "Atoms", name: str) -> "Sample":
     """The sample of a source (anything that `harmose.read` reads) that has this structure."""
     from harmose.data.checks import fingerprint
-    from harmose.files import open_source
+    from harmose.io.files import open_source
 
     wanted = fingerprint(atoms)
     source = open_source(path)

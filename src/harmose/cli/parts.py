@@ -1,4 +1,4 @@
-"""How commands predict: a structure as a whole or in parts, in a given memory (`harmose.partition`)."""
+"""How commands predict: a structure as a whole or in parts, in a given memory (`harmose.inference.partition`)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from rich.console import Console
 
-    from harmose.blocks import BlockMatrix
-    from harmose.sample import Sample
+    from harmose.core.blocks import BlockMatrix
+    from harmose.core.sample import Sample
     from harmose.uncertainty.prediction import Uncertainty
 
 
@@ -37,7 +37,7 @@ class Predictor:
 
     def predict(self, model: Any, atoms: "Atoms") -> "BlockMatrix":
         """H in eV."""
-        from harmose.partition.predict import predict
+        from harmose.inference.partition.predict import predict
 
         self.in_parts = False
         size: Any = self.partition if self.partition in ("auto", "off") else int(self.partition)
@@ -58,7 +58,7 @@ class Predictor:
 def _bytes(text: str) -> float:
     from pydantic import TypeAdapter, ValidationError
 
-    from harmose.config import Bytes
+    from harmose.train.config import Bytes
 
     try:
         return TypeAdapter(Bytes).validate_python(text)

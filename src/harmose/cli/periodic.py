@@ -14,10 +14,10 @@ from harmose.errors import ConfigError, MatrixError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from harmose.core.sample import Sample
     from harmose.evaluate.band_metrics import BandErrors
     from harmose.physics.bands import Bands, Gap
     from harmose.physics.dos import DensityOfStates
-    from harmose.sample import Sample
 
 PICTURES = (".png", ".pdf", ".svg")
 LARGE = 6000
@@ -216,7 +216,7 @@ def _kpm(
     seed: int,
     say: Any,
 ) -> "DensityOfStates":
-    from harmose.physics.kpm import kpm
+    from harmose.physics.sparse.kpm import kpm
 
     level = fermi_level(sample, pair, None, electrons)
     structure = pair.sample.structure

@@ -11,7 +11,7 @@ from harmose.errors import ConfigError, LabellingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harmose.pyscf import ScfRun
+    from harmose.scf.initial_guess import ScfRun
 
 
 def scf(
@@ -28,8 +28,8 @@ def scf(
     max_cycle: Annotated[int, typer.Option(min=1, help="Cycles before a start counts as not converged.")] = 100,
 ) -> None:
     """Converge PySCF from its own guesses and from the prediction; say how many cycles are saved."""
-    from harmose.checkpoint import load
-    from harmose.pyscf import compare_guesses, model_settings
+    from harmose.inference.checkpoint import load
+    from harmose.scf.initial_guess import compare_guesses, model_settings
 
     names = _names(guesses)
     atoms = one_structure(structure)
@@ -45,7 +45,7 @@ def scf(
 
 
 def _names(guesses: str) -> list[str]:
-    from harmose.pyscf import GUESSES
+    from harmose.scf.initial_guess import GUESSES
 
     names = list(GUESSES) if guesses == "all" else [name.strip() for name in guesses.split(",") if name.strip()]
     for name in names:

@@ -11,11 +11,11 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import pair_vectors
+from harmose.core.sample import Sample, check_sample
 from harmose.data.store import Store
 from harmose.errors import HarmoseError
-from harmose.graph import pair_vectors
-from harmose.sample import Sample, check_sample
 from harmose.so3.wigner import edge_wigner
 from harmose.spin import Spin
 

@@ -13,10 +13,10 @@ from ase import Atoms
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from harmose.basis import BasisSet
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import FormatError, MatrixError
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 OPERATORS = ("hamiltonian", "overlap", "prior")

@@ -22,11 +22,11 @@ from typing import Any
 
 import lmdb
 
-from harmose.basis import BasisSet
+from harmose.core.basis import BasisSet
+from harmose.core.sample import Sample, check_sample
 from harmose.data.database import Database, create_database, open_database
 from harmose.data.record import decode, encode, read_header
 from harmose.errors import BasisError, FormatError, HarmoseError
-from harmose.sample import Sample, check_sample
 from harmose.spin import Spin
 
 FORMAT = "harmose-store"

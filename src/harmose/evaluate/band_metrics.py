@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import HarmoseError, MatrixError
 from harmose.physics.bands import Bands, bands
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.kpath import kpath
 from harmose.physics.states import check_overlap, energies_at, mesh_fermi_level
-from harmose.sample import Sample
 
 WINDOW = (-10.0, 5.0)
 """eV from the DFT Fermi level."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from ase.data import chemical_symbols
 
-from harmose.basis import Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import Shell
+from harmose.core.blocks import BlockMatrix
 from harmose.evaluate.evaluation import BlockErrors
 
 Atom = tuple[int, tuple[Shell, ...]]

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 from ase import Atoms
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import HarmoseError, MatrixError
 from harmose.evaluate.band_metrics import sample_band_errors
 from harmose.evaluate.block_errors import block_errors, block_sums, total
@@ -23,7 +24,6 @@ from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import BlockErrors, EvaluatedSample, Evaluation, SampleErrors, StageMetrics
 from harmose.evaluate.spin_orbit import spin_orbit_shifts
 from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals, spin_orbitals
-from harmose.sample import Sample
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
 from harmose.uncertainty.prediction import Uncertainty

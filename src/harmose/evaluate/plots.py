@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import Prediction, solved_orbitals
 from harmose.evaluate.style import (

@@ -18,9 +18,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harmose.basis import BasisSet
+from harmose.core.basis import BasisSet
 from harmose.errors import FormatError
-from harmose.evaluate import band_plots, heat_map, plots, trust_plots
+from harmose.evaluate import band_plots, heat_map, plots
+from harmose.evaluate import uncertainty_plots as trust_plots
 from harmose.evaluate.coverage import TITLES
 from harmose.evaluate.evaluation import METRICS, BlockErrors, Coverage, EvaluatedSample, Evaluation, Metric
 from harmose.evaluate.metrics import Prediction

@@ -8,7 +8,7 @@ the same S. Where levels of H_0 are degenerate, differences of shifts are splitt
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.physics.eigen import spin_orbitals
 
 

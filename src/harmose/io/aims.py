@@ -22,15 +22,15 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read as read_structure
 
-from harmose.basis import LETTERS, BasisSet, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import LETTERS, BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
+from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 from harmose.io.assembly import Rules, check_shells, covering_radii, from_elements, hamiltonian_rules, overlap_rules
 from harmose.io.hdf5 import numbers, open_hdf5
-from harmose.sample import Sample
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
-from harmose.structure import check_structure
 from harmose.units import HARTREE
 
 AIMS = Convention("aims", {}, {l: (1,) * (l + 1) + tuple((-1) ** m for m in range(1, l + 1)) for l in range(1, 7)})

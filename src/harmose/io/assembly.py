@@ -23,10 +23,10 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from harmose.basis import BasisSet, Shell
-from harmose.blocks import BlockMatrix, empty_matrix
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix, empty_matrix
+from harmose.core.graph import build_graph, is_canonical, pair_vectors, reversed_pairs
 from harmose.errors import BasisError, FormatError, MatrixError
-from harmose.graph import build_graph, is_canonical, pair_vectors, reversed_pairs
 from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
 

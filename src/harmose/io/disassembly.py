@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
-from harmose.graph import reversed_pairs
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import reversed_pairs
 from harmose.so3.conventions import E3NN, Convention
 
 

@@ -21,12 +21,12 @@ import ase.db
 import numpy as np
 from ase import Atoms
 
-from harmose.basis import BasisSet
-from harmose.blocks import block_values
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import block_values
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.pyscf import basis_set, layout, overlap
+from harmose.io.pyscf.pyscf import basis_set, layout, overlap
 from harmose.io.sqlite import columns, open_sqlite
-from harmose.sample import Sample
 from harmose.so3.conventions import E3NN, PYSCF, Convention
 from harmose.units import BOHR, HARTREE
 

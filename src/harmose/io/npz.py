@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from harmose.basis import BasisSet
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import FormatError, HarmoseError
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 FORMAT, VERSION = "harmose-npz", 1

@@ -10,7 +10,7 @@ big-endian throughout:
     float64 values                         (values; a complex one as its real and imaginary part)
 
 Of collinear spins H is `H.up.petsc` and `H.dn.petsc`. Real at Gamma; else for a PETSc that was configured with complex scalars.
-`harmose.files.write_petsc` writes a sample at a k-point.
+`harmose.io.files.write_petsc` writes a sample at a k-point.
 """
 
 from collections.abc import Mapping

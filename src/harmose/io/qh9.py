@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from harmose.basis import BasisSet
-from harmose.blocks import block_values
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import block_values
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
 from harmose.io.plain_pickle import plain_dictionary
-from harmose.io.pyscf import PySCFSettings, basis_set, layout, overlap
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, overlap
 from harmose.io.sqlite import columns, open_sqlite
-from harmose.sample import Sample
 from harmose.so3.conventions import Convention
 from harmose.units import BOHR, HARTREE
 

@@ -11,12 +11,12 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy import sparse
 
-from harmose.basis import BasisSet
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.deeph import with_cell
+from harmose.io.deeph.deeph import with_cell
 from harmose.io.disassembly import all_elements
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 

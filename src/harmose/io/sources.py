@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from harmose.basis import BasisSet
+from harmose.core.basis import BasisSet
+from harmose.core.sample import Sample
 from harmose.errors import BasisError, FormatError, HarmoseError
-from harmose.sample import Sample
 
 ReadRun = Callable[[Path, BasisSet | None], Sample]
 """Reads the folder (or file) of one calculation; with a basis set that other calculations share, or with its own."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from ase import Atoms
 from ase.io import read
 
+from harmose.core.structure import check_structure
 from harmose.errors import FormatError
-from harmose.structure import check_structure
 
 KEPT = ("name", "group", "charge")
 """Entries of `atoms.info` that mean something to harmose."""

@@ -18,12 +18,12 @@ from typing import TextIO
 import numpy as np
 from ase import Atoms
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.deeph import with_cell
+from harmose.io.deeph.deeph import with_cell
 from harmose.io.disassembly import all_elements
 from harmose.io.output import new_folder
-from harmose.sample import Sample
 from harmose.spin import Spin
 
 SEED = "wannier90"

@@ -13,12 +13,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.kpath import KPath, check_crystal, explicit_path, kpath
-from harmose.physics.near_level import states_near
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
+from harmose.physics.sparse.shift_invert import states_near
 from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_fermi_level
 from harmose.spin import Spin
 

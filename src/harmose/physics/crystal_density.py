@@ -11,7 +11,7 @@ with g = 2 electrons for each state without spin; a collinear D is that of up an
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, electrons_per_state, occupations
 from harmose.physics.states import Mesh, check_overlap, mesh_fermi_level, mesh_for, states_at

@@ -8,7 +8,7 @@ with the N/2 lowest orbitals doubly occupied (Szabo and Ostlund, Modern Quantum 
 import numpy as np
 from scipy.linalg import LinAlgError, eigh
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
 from harmose.spin import Spin
 

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.cell import Cell
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError
 from harmose.physics.kmesh import SPACING, KMesh, mesh_size
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, eigh
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
 from harmose.physics.bloch import bloch_sum, check_kpoints
 from harmose.physics.density import occupied_orbitals
@@ -123,7 +123,7 @@ def same_orbitals(a: BlockMatrix, b: BlockMatrix) -> bool:
 def _pairs(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None) -> tuple[np.ndarray, ...]:
     """H(k) and S(k), both (n_k, n, n) or, collinear, (2, n_k, n, n), and the k-points (n_k, 3)."""
     s = check_pair(h, s)
-    k = check_kpoints(((0.0, 0.0, 0.0),) if kpoints is None else kpoints)
+    k = check_kpoints(np.zeros((1, 3)) if kpoints is None else kpoints)
     return at_kpoints(h, k, h.spin), at_kpoints(s, k, h.spin), k
 
 

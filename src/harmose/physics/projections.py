@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from ase.data import chemical_symbols
 
-from harmose.basis import LETTERS, Shell
-from harmose.blocks import BlockMatrix
+from harmose.core.basis import LETTERS, Shell
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError
 from harmose.spin import Spin
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
 from harmose.physics.eigen import at_kpoints, eigenvalues, solve
 from harmose.physics.kmesh import KMesh, kmesh

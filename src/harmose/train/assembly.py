@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harmose.batch import GraphBatch
-from harmose.so3.layout import frame_rows
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import Coefficients, TargetSpace
+from harmose.representation.layout import frame_rows
 from harmose.spin import Spin
-from harmose.targets import Coefficients, TargetSpace
 
 
 class Assembly(nn.Module):

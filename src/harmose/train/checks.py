@@ -1,19 +1,17 @@
 """Before a training starts: whether its store is fit for its configuration, and what the labels say of themselves."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError
-from harmose.fermi import n_electrons, valence_of
-from harmose.radial_basis import overlap
+from harmose.inference.energy_zero import n_electrons, valence_of
+from harmose.io.basis_sets import overlap
 from harmose.spin import Spin
-
-if TYPE_CHECKING:
-    from harmose.config import TrainConfig
+from harmose.train.config import TrainConfig
 
 
-def check(store: Store, config: "TrainConfig") -> None:
+def check(store: Store, config: TrainConfig) -> None:
     """`FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
     _check_splits(store, config)
     if config.shrinkage and store.spin is not Spin.NONE:
@@ -22,7 +20,7 @@ def check(store: Store, config: "TrainConfig") -> None:
         _check_solvable(store, store.splits[config.train_split])
 
 
-def _check_splits(store: Store, config: "TrainConfig") -> None:
+def _check_splits(store: Store, config: TrainConfig) -> None:
     for name in (config.train_split, config.val_split):
         if not store.splits.get(name):
             known = ", ".join(store.splits) or "none"
@@ -30,7 +28,7 @@ def _check_splits(store: Store, config: "TrainConfig") -> None:
     training_names(store, config)
 
 
-def training_names(store: Store, config: "TrainConfig") -> list[str]:
+def training_names(store: Store, config: TrainConfig) -> list[str]:
     """The first `train_samples` of the split."""
     names, n = store.splits[config.train_split], config.train_samples
     if n is not None and n > len(names):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as shapes
 
-from harmose.batch import GraphBatch
 from harmose.errors import HarmoseError, ModelError
+from harmose.representation.batch import GraphBatch
 
 TOLERANCE = 1e-3
 """Relative, of the loss and its gradient's norm in the first step, which is made both ways."""

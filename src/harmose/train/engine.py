@@ -9,27 +9,27 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from harmose.batch import GraphBatch
-from harmose.checkpoint import Card, Model, save
-from harmose.data.dataset import Reference, TrainingBatch, load_dataset
-from harmose.data.joining import Target, target_space
 from harmose.data.store import Store
 from harmose.errors import ModelError
-from harmose.nn.model import TwoStage
-from harmose.targets import Coefficients
+from harmose.inference.checkpoint import Card, Model, save
+from harmose.nn.two_stage import TwoStage
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import Coefficients
+from harmose.representation.concatenation import Target, target_space
+from harmose.train.calibrate import MOST_TRAINING, calibrated
 from harmose.train.checks import check, label_settings, training_names
-from harmose.train.closed_form import prepare_closed_form
+from harmose.train.config import TrainConfig
+from harmose.train.dataset import Reference, TrainingBatch, load_dataset
 from harmose.train.folder import open_folder
-from harmose.train.held_out import MOST_TRAINING, calibrated
 from harmose.train.levels import LevelTable
 from harmose.train.log import Log
+from harmose.train.regression_cache import prepare_closed_form
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
 from harmose.train.state import (
     BASELINE,
@@ -44,9 +44,6 @@ from harmose.train.state import (
 from harmose.train.step import PhaseLoss, Stepper
 from harmose.train.stop import StopRequest
 
-if TYPE_CHECKING:
-    from harmose.config import TrainConfig
-
 CALIBRATION_SAMPLES = 100
 BATCH_CALIBRATED = 20
 """Training samples at once, when the bounds of errors are fitted."""
@@ -58,7 +55,7 @@ LOG_ROWS = 100
 """Rows of the log in each phase."""
 
 
-def train(config: "TrainConfig", console: Console | None = None, begin: float | None = None) -> Path:
+def train(config: TrainConfig, console: Console | None = None, begin: float | None = None) -> Path:
     """Train as configured and return the folder with the model; goes on with an unfinished training found there.
 
     Ends within `time_limit`, all work since `begin` (of `time.monotonic`; default: now) included; with `clock: cpu` that is
@@ -87,7 +84,7 @@ def train(config: "TrainConfig", console: Console | None = None, begin: float | 
 class Training:
     """Everything that a run holds. `run` goes from `position` to the end."""
 
-    def __init__(self, config: "TrainConfig", store: Store, log: Log, position: Position, begin: float | None):
+    def __init__(self, config: TrainConfig, store: Store, log: Log, position: Position, begin: float | None):
         self.config, self.store, self.log, self.position = config, store, log, position
         self.schedule, self.stop = config.phases, StopRequest()
         self.now = time.process_time if config.clock == "cpu" else time.monotonic

@@ -1,14 +1,11 @@
 """The folder of a training: whether to begin there, to go on, or to refuse."""
 
 import json
-from typing import TYPE_CHECKING
 
-from harmose.checkpoint import CARD
 from harmose.errors import ConfigError
+from harmose.inference.checkpoint import CARD
+from harmose.train.config import TrainConfig
 from harmose.train.state import STATE, Position, read_position
-
-if TYPE_CHECKING:
-    from harmose.config import TrainConfig
 
 SETTINGS = "config.json"
 
@@ -27,12 +24,12 @@ FREE = {
 """Keys that a resumed run may change."""
 
 
-def fixed_settings(config: "TrainConfig") -> str:
+def fixed_settings(config: TrainConfig) -> str:
     """What a resumed run must have in common with its beginning, as JSON."""
     return config.model_dump_json(exclude=FREE)
 
 
-def open_folder(config: "TrainConfig") -> Position | None:
+def open_folder(config: TrainConfig) -> Position | None:
     """Where to begin, with `out` made ready; None when there is a finished training of this configuration."""
     out = config.out
     if out.exists() and not out.is_dir():
@@ -54,7 +51,7 @@ def open_folder(config: "TrainConfig") -> Position | None:
     return Position()
 
 
-def _check_same(config: "TrainConfig", before: str) -> None:
+def _check_same(config: TrainConfig, before: str) -> None:
     old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmose.data.joining import Target
+from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import MatrixError
 from harmose.physics.eigen import solve
-from harmose.sample import Sample
+from harmose.representation.block_irreps import TargetSpace
+from harmose.representation.concatenation import Target
 from harmose.spin import Spin
-from harmose.targets import TargetSpace
 
 POINTS = 4
 """k-points of a crystal: Gamma, and three that lie evenly and on no symmetry line."""

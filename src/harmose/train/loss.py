@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harmose.batch import GraphBatch
-from harmose.data.dataset import TrainingBatch
-from harmose.targets import Coefficients, TargetSpace, map_coefficients
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import Coefficients, TargetSpace, map_coefficients
+from harmose.train.dataset import TrainingBatch
 from harmose.units import MICRO_HARTREE
 
 EPSILON = 1e-12

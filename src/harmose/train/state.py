@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harmose.checkpoint import write_tensors
-from harmose.closed_form.baseline import Baseline
-from harmose.closed_form.state import from_state, to_state
 from harmose.errors import FormatError
-from harmose.targets import Coefficients, TargetSpace
+from harmose.inference.checkpoint import write_tensors
+from harmose.kernel_regression.model import Baseline
+from harmose.kernel_regression.state import from_state, to_state
+from harmose.representation.block_irreps import Coefficients, TargetSpace
 
 STATE, BASELINE = "state.safetensors", "baseline.safetensors"
 

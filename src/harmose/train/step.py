@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from harmose.data.dataset import TrainingBatch
-from harmose.nn.model import TwoStage, add
-from harmose.targets import Coefficients
+from harmose.nn.two_stage import TwoStage, add
+from harmose.representation.block_irreps import Coefficients
 from harmose.train.assembly import Assembly
 from harmose.train.compiled import Compiled, reason
+from harmose.train.dataset import TrainingBatch
 from harmose.train.levels import LevelTable
 from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
 from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from harmose.closed_form.novelty import LIMIT
 from harmose.errors import ModelError
+from harmose.kernel_regression.training_domain import LIMIT
 from harmose.uncertainty import conformal
+from harmose.uncertainty.features import Traits, concatenate
+from harmose.uncertainty.llpr import Rigidity
 from harmose.uncertainty.orbitals import KINDS
-from harmose.uncertainty.rigidity import Rigidity
-from harmose.uncertainty.traits import Traits, concatenate
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 USUAL = 0.9

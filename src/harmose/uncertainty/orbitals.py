@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.physics.eigen import is_periodic, solve, spin_orbitals
 
 KINDS = ("occupied", "unoccupied", "homo", "lumo", "gap", "gamma")

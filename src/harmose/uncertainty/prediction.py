@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from harmose.blocks import BlockMatrix
+from harmose.core.blocks import BlockMatrix
 from harmose.spin import absolute
 from harmose.uncertainty.calibration import Calibration
+from harmose.uncertainty.features import Traits
 from harmose.uncertainty.orbitals import KINDS, Levels
-from harmose.uncertainty.traits import Traits
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from harmose.errors import ModelError
 from harmose.uncertainty.calibration import Calibration
+from harmose.uncertainty.llpr import Rigidity
 from harmose.uncertainty.orbitals import KINDS
-from harmose.uncertainty.rigidity import Rigidity
 
 ARRAYS = (
     "powers",

@@ -1,0 +1,165 @@
+"""`Card`: what a model is, as JSON beside its weights; older versions are brought up to this one."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_args
+
+from ase.data import chemical_symbols
+
+from harmose.core.basis import BasisSet
+from harmose.errors import FormatError, HarmoseError
+from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage1.inputs import InputSettings
+from harmose.nn.stage2.settings import RefinerSettings, Symmetry
+from harmose.nn.two_stage import ModelSettings
+from harmose.representation.concatenation import Target, target_space
+from harmose.spin import Spin
+
+FORMAT = "harmose-model"
+VERSION = 2
+
+GAUGES = ("none", "fermi", "solved")
+
+CONVENTIONS = {
+    "energies": "eV",
+    "lengths": "angstrom",
+    "orbitals": "m = -l..l, shells in the order of the basis set",
+    "targets": "O(3) irreps: off-site in edge frames, on-site in the global frame; closed-form baseline subtracted",
+}
+
+
+def _name_symmetry(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew one second stage, whose symmetry is learned and which sees everything."""
+    switches = {"symmetry": "learned", "rotate": True, "covariant": True, "baseline": True, "attention": True}
+    model = content["model"]
+    return content | {"model": model | {"refiner": model["refiner"] | switches}}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_symmetry}
+"""From a card of version v to one of version v + 1."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is: everything that decides whether a request makes sense for it, and where it comes from.
+
+    `settings` are those of the labels (the store's metadata). `metrics` holds energies in eV.
+    """
+
+    basis: BasisSet
+    spin: Spin
+    model: ModelSettings
+    l_max: int
+    needs_prior: bool = False
+    inputs: InputSettings = field(default_factory=InputSettings)
+    """What stage 1 reads besides the structure."""
+    gauge: str = "none"
+    """`none`: the zero of energy is that of the labels. Otherwise a prediction's Fermi level is zero: with `fermi` because
+    H - E_F S was learned, with `solved` because it is found from the prediction's own bands."""
+    shrinkage: float = 0.0
+    """The t of `harmose.physics.overlap_filter`; 0: corrections to H0 are added as they are."""
+    periodic: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
+    training_set: str = ""
+    """SHA-256 of the training samples' records."""
+    n_train: int = 0
+    n_parameters: int = 0
+    seed: int = 0
+    date: str = ""
+    harmose: str = ""
+    """Version of the package that trained it."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What the bounds of errors were fitted to: `samples`, how many of them are independent (`groups`), `highest_level`, the
+    `left_out` training samples among them; empty for a model without."""
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        return self.basis.elements
+
+    @property
+    def target(self) -> Target:
+        """What a prediction is to be compared with, and what of a sample the model reads."""
+        return Target(prior=self.needs_prior, fermi=self.gauge != "none", operators=self.inputs.operators)
+
+    @property
+    def functional(self) -> str | None:
+        return self.settings.get("functional")
+
+    @property
+    def code(self) -> str | None:
+        return self.settings.get("code")
+
+    def to_json(self) -> str:
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content |= {
+            "format": FORMAT,
+            "version": VERSION,
+            "elements": [chemical_symbols[z] for z in self.elements],
+            "basis": json.loads(self.basis.to_json()),
+            "basis_fingerprint": self.basis.fingerprint,
+            "functional": self.functional,
+            "code": self.code,
+            "spin": self.spin.value,
+            "model": asdict(self.model),
+            "inputs": asdict(self.inputs),
+        }
+        return json.dumps(content, indent=1, default=dict)
+
+    @staticmethod
+    def from_json(text: str, where: str = "model card") -> "Card":
+        """`FormatError` unless the text is a card of this format, of this version or an older one."""
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            version = int(content["version"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise FormatError(f"{where}: expected the card of a harmose model, got something else ({error})") from None
+        if not 0 < version <= VERSION:
+            raise FormatError(f"{where}: expected a model of version {VERSION} or older, got version {version}")
+        try:
+            for v in range(version, VERSION):
+                content = UPGRADES[v](content)
+            return _card(content)
+        except (HarmoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FormatError(f"{where}: the model card is corrupt ({error})") from None
+
+
+def _card(content: dict[str, Any]) -> Card:
+    basis = BasisSet.from_json(json.dumps(content["basis"]))
+    if basis.fingerprint != content["basis_fingerprint"]:
+        raise ValueError("the basis set does not have the fingerprint that is written beside it")
+    model = content["model"]
+    settings = ModelSettings(EncoderSettings(**model["encoder"]), RefinerSettings(**model["refiner"]))
+    _check_network(settings)
+    l_max = int(content["l_max"])
+    spin = Spin(content["spin"])
+    if l_max != target_space(basis, spin).l_max:
+        raise ValueError(f"l_max {l_max} does not belong to the basis set")
+    if content.get("gauge", "none") not in GAUGES:
+        raise ValueError(f"gauge {content['gauge']!r}")
+    inputs = InputSettings(**content.get("inputs", {}))
+    if not all(type(value) is bool for value in asdict(inputs).values()):
+        raise ValueError(f"inputs {content['inputs']!r}")
+    shrinkage = content.get("shrinkage", 0.0)
+    if not (isinstance(shrinkage, float) and 0 <= shrinkage < 10):
+        raise ValueError(f"shrinkage {shrinkage!r}")
+    plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
+    return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "inputs": inputs, "l_max": l_max})
+
+
+def _check_network(settings: ModelSettings) -> None:
+    """`ValueError` unless every setting has its type, widths a size that can be meant, and the symmetry mode exists."""
+    usual = ModelSettings()
+    for part, like in ((settings.encoder, usual.encoder), (settings.refiner, usual.refiner)):
+        for name, default in asdict(like).items():
+            value = getattr(part, name)
+            if type(default) is int and not (type(value) is int and 0 < value <= 10**5):
+                raise ValueError("the network's widths are not positive whole numbers")
+            if type(value) is not type(default):
+                raise ValueError(f"{name} {value!r} is no setting of a network")
+    if settings.refiner.symmetry not in get_args(Symmetry):
+        raise ValueError(f"symmetry {settings.refiner.symmetry!r}")

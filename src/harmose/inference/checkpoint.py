@@ -1,0 +1,120 @@
+"""Trained models on disk: `model.safetensors` (weights, baseline, calibration) and `card.json` (what the model is and is for).
+
+Loading reads numbers and text; it never runs code.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+
+from harmose.errors import FormatError, ModelError
+from harmose.inference.card import Card
+from harmose.inference.model import Model
+from harmose.kernel_regression.state import from_state, to_state
+from harmose.nn.two_stage import TwoStage
+from harmose.representation.concatenation import target_space
+from harmose.uncertainty.state import from_state as calibration_from_state
+from harmose.uncertainty.state import to_state as calibration_to_state
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+SHIPPED = Path(__file__).parents[1] / "models"
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Write a model into the folder `path`, made if it is missing; each file appears whole or not at all."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {f"network.{k}": v for k, v in model.network.state_dict().items()}
+    tensors |= {f"baseline.{k}": v for k, v in to_state(model.baseline).items()}
+    if model.calibration is not None:
+        tensors |= {f"calibration.{k}": v for k, v in calibration_to_state(model.calibration).items()}
+    write_tensors(path / WEIGHTS, tensors)
+    _replace(path / CARD, lambda hidden: hidden.write_text(model.card.to_json(), encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], text: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, whole or not at all."""
+    own = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    # not save_file: its files are the owner's alone, and a full disk is no OSError there
+    _replace(path, lambda hidden: hidden.write_bytes(to_bytes(own, metadata=dict(text or {}))))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        write(hidden)
+        with open(hidden, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(hidden, path)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def load(name_or_path: str | Path) -> Model:
+    """A model from the folder of a training, or a shipped one by its name.
+
+    Raises `FormatError` for a folder that holds no model or a damaged one, `ModelError` when there is no such folder or
+    name, or when the weights do not belong to the card.
+    """
+    path = located(name_or_path)
+    try:
+        card = Card.from_json((path / CARD).read_text(encoding="utf-8"), str(path / CARD))
+        tensors = load_file(path / WEIGHTS)
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: expected a harmose model, got no {Path(error.filename or WEIGHTS).name}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: the model cannot be read ({error})") from None
+    except (SafetensorError, ValueError) as error:
+        raise FormatError(
+            f"{path / WEIGHTS}: expected model weights, got a truncated or damaged file ({error})"
+        ) from None
+    return _assemble(card, tensors, path)
+
+
+def located(name_or_path: str | Path) -> Path:
+    """The folder of a model, given as such or by the name of a shipped one."""
+    for path in (Path(name_or_path), SHIPPED / str(name_or_path)):
+        if path.is_dir():
+            return path
+    if Path(name_or_path).exists():
+        raise FormatError(f"{name_or_path}: expected the folder of a model, got a file")
+    shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{CARD}"))
+    raise ModelError(
+        f"{name_or_path}: no such model: expected a folder or one of the shipped models "
+        f"({', '.join(shipped) or 'none in this version'})"
+    )
+
+
+def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
+    space = target_space(card.basis, card.spin)
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and soon replaced
+        network = TwoStage(space, card.model, card.inputs)
+    expected = network.state_dict()
+    found = _with_prefix(tensors, "network.")
+    # Second stages of before had no units of their own: ones.
+    found = {k: v for k, v in expected.items() if k.startswith("refiner.sizes.")} | found
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        raise ModelError(f"{path}: the weights lack {missing[0]} and {len(missing) - 1} more that the card asks for")
+    for name, tensor in found.items():
+        if name not in expected:
+            raise ModelError(f"{path}: the weights hold {name}, which the card's network does not have")
+        if tensor.shape != expected[name].shape:
+            want, got = tuple(expected[name].shape), tuple(tensor.shape)
+            raise ModelError(f"{path}: expected {name} of shape {want} by the card, got {got}")
+    network.load_state_dict(found)
+    baseline = from_state(space, _with_prefix(tensors, "baseline."))
+    calibration = calibration_from_state(_with_prefix(tensors, "calibration."))
+    return Model(network.eval().requires_grad_(False), baseline, card, calibration)
+
+
+def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,110 @@
+"""How much memory a prediction by parts takes, said before it begins, and what goes to files so that it fits."""
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from harmose.core.basis import BasisSet
+from harmose.core.graph import Graph
+from harmose.errors import ConfigError
+from harmose.inference.partition.part_model import Work
+
+PAIRS_PER_PART = 2_000
+"""Fewer and calls of operators count; more and what is in flight falls out of the caches."""
+FEWEST_PAIRS = 250
+USABLE = 0.8
+"""Of the memory that is free."""
+IN_FLIGHT, OVERHEAD = 3.5, 1e8
+"""Numbers that are in memory for one that an edge is given or gives, at the worst moment of a round, and bytes besides: measured."""
+FRAMES, FEATURES = 5, 5
+"""Bytes of a number of a pair's rotation, and of an edge's features: those of float32, and what allocating by parts wastes."""
+PER_PAIR, PER_ATOM = 1600, 400
+"""Bytes of the graph and its neighbours in the closed form."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes: `present` before it begins, `graph`, `atoms`, `edges` (their features between rounds), `frames`, `blocks`, `in_flight`.
+
+    What `maps_features` or `maps_blocks` says is in files counts for nothing, nor do frames unless `keeps_frames`.
+    """
+
+    n_atoms: int
+    n_pairs: int
+    pairs_per_part: int
+    present: float
+    graph: float
+    atoms: float
+    edges: float
+    frames: float
+    blocks: float
+    in_flight: float
+    keeps_frames: bool = True
+    maps_features: bool = False
+    maps_blocks: bool = False
+
+    @property
+    def n_parts(self) -> int:
+        return -(-self.n_pairs // self.pairs_per_part)
+
+    @property
+    def memory(self) -> float:
+        """Bytes at the worst moment."""
+        kept = (0 if self.maps_features else self.edges) + (0 if self.maps_blocks else self.blocks)
+        kept += self.frames if self.keeps_frames else 0
+        return self.present + self.graph + self.atoms + kept + self.in_flight
+
+    def __str__(self) -> str:
+        files = [(self.edges, self.maps_features, "features"), (self.blocks, self.maps_blocks, "blocks")]
+        written = [f"{size / 1e9:.1f} GB of {name}" for size, is_mapped, name in files if is_mapped]
+        return (
+            f"{self.n_atoms:,} atoms, {self.n_pairs:,} pairs in {self.n_parts} parts; memory {self.memory / 1e9:.1f} GB"
+            + (f", and {' and '.join(written)} in files" if written else "")
+        )
+
+
+def n_values(basis: BasisSet, graph: Graph) -> int:
+    """Matrix elements of all blocks of a graph."""
+    counts = basis.counts(graph.numbers)
+    return int((counts**2).sum() + (counts[graph.pairs[:, 0]] * counts[graph.pairs[:, 1]]).sum())
+
+
+def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = None) -> Plan:
+    """A plan that fits into `memory` bytes, of the whole process; `ConfigError` where none does."""
+    present = float(psutil.Process().memory_info().rss)
+    if memory is None:
+        memory = present + USABLE * psutil.virtual_memory().available
+    e, r = work.network.settings.encoder, work.network.settings.refiner
+    l_max = work.space.l_max
+    width = e.scalars + e.pseudoscalars + 2 * l_max * e.doublets
+    frames = 2 * (l_max + 1 + 2 * l_max**2) * (l_max + 1) ** 2
+    gathered = 2 * (l_max + 1 + 2 * l_max**2) * (e.channels + e.unnatural_channels)
+    widest = frames + gathered + 2 * width + (2 * l_max * (r.doublets + r.hidden) if work.full else 0)
+    n_pairs, n_atoms = work.graph.n_pairs, work.graph.n_atoms
+    size = n_values(work.space.basis, work.graph)
+
+    def planned(per_part: int, keeps_frames: bool, maps_features: bool, maps_blocks: bool) -> Plan:
+        return Plan(
+            n_atoms,
+            n_pairs,
+            per_part,
+            present=present,
+            graph=float(PER_PAIR * n_pairs + PER_ATOM * n_atoms),
+            atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.unnatural_channels),
+            edges=float(2 * FEATURES * width * n_pairs) if len(work.rounds) > 1 else 0.0,
+            frames=float(FRAMES * (l_max + 1) ** 4 + 200) * n_pairs,
+            blocks=float(size) * work.space.spin.n_components * work.space.spin.dtype.itemsize,
+            in_flight=8 * IN_FLIGHT * widest * per_part * torch.get_num_threads() + OVERHEAD,
+            keeps_frames=keeps_frames,
+            maps_features=maps_features,
+            maps_blocks=maps_blocks,
+        )
+
+    most = max(min(pairs_per_part or PAIRS_PER_PART, n_pairs), 1)
+    for per_part in dict.fromkeys([most, *(pairs_per_part is None) * [max(most // 4, 1), min(most, FEWEST_PAIRS)]]):
+        for last in range(4):  # what is given up first costs the least time
+            found = planned(per_part, last < 1, last > 1, last > 2)
+            if found.memory <= memory:
+                return found
+    raise ConfigError(f"memory: {n_atoms:,} atoms need at least {found.memory / 1e9:.2f} GB, got {memory / 1e9:.2f} GB")

@@ -1,0 +1,149 @@
+"""Who works on the parts: this process, or the workers of a Dask scheduler. Features of edges stay where they were made."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from threadpoolctl import threadpool_limits
+
+from harmose.errors import ConfigError
+from harmose.inference.partition.part_model import Answer, Prepared, Work
+from harmose.inference.partition.parts import Part
+from harmose.nn.ops.so2 import EdgeFeatures
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+PATIENCE = "20s"
+"""To wait for a scheduler."""
+
+
+class Runner(Protocol):
+    """Does one round of all parts."""
+
+    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
+        """Every part, in any order, and its answer without the features of its edges; `atoms`: what all atoms know."""
+        ...
+
+
+class Here:
+    """This process, as many parts at a time as PyTorch has threads; features of edges in memory or in files of `folder`.
+
+    `keeps_frames`: what a part's network reads is made once, not in each round.
+    """
+
+    def __init__(self, work: Work, parts: Sequence[Part], folder: Path | None, keeps_frames: bool = False) -> None:
+        self.work, self.parts, self.folder, self.keeps_frames = work, parts, folder, keeps_frames
+        self._edges: list[EdgeFeatures | None] = [None] * len(parts)
+        self._prepared: dict[int, Prepared] = {}
+        _ = work.surroundings  # made once, not by every thread
+
+    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
+        def work(n: int) -> Answer:
+            part = self.parts[n]
+            prepared = self._prepared.pop(n, None) or self.work.prepared(part)
+            answer = self.work.run(k, part, of_part(atoms, part), self._take(n, k), prepared)
+            self._keep(n, answer.edges)
+            if self.keeps_frames and k < len(self.work.rounds) - 1:
+                self._prepared[n] = prepared
+            return answer._replace(edges=None)
+
+        yield from zip(self.parts, on_threads(work, range(len(self.parts))), strict=True)
+
+    def _take(self, n: int, k: int) -> EdgeFeatures | None:
+        if self.folder is None or k == 0:
+            return self._edges[n]
+        return EdgeFeatures(**load_file(self._file(n)))
+
+    def _keep(self, n: int, edges: EdgeFeatures | None) -> None:
+        if self.folder is None:
+            self._edges[n] = edges
+        elif edges is not None:
+            save_file({name: x.contiguous() for name, x in edges._asdict().items()}, self._file(n))
+
+    def _file(self, n: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{n}.safetensors"
+
+
+def on_threads(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`work` on each item, in order, with as many threads as PyTorch has; no further ahead than that, since results are large."""
+    with one_thread_each() as n_workers, ThreadPoolExecutor(n_workers) as pool:
+        running: deque[Future[T]] = deque()
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > n_workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+@contextmanager
+def one_thread_each() -> Iterator[int]:
+    """PyTorch's number of threads, which are those of the caller meanwhile: each operation, of numpy too, has one.
+
+    Much of a part's work is in small operations, which threads of their own do not help.
+    """
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield n
+    finally:
+        torch.set_num_threads(n)
+
+
+class OnDask:
+    """The workers of a Dask scheduler, each of which keeps the features of the edges of its parts."""
+
+    def __init__(self, client: Any, work: Work, parts: Sequence[Part]) -> None:
+        self.client, self.parts = client, parts
+        self._work = client.scatter(work, broadcast=True, hash=False)
+        self._edges: list[Any] = [None] * len(parts)
+
+    @classmethod
+    @contextmanager
+    def connected(cls, work: Work, parts: Sequence[Part], scheduler: str) -> "Iterator[OnDask]":
+        """`ConfigError` when there is no scheduler at this address, or it has no worker."""
+        from distributed import Client
+
+        try:
+            with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
+                if not client.nthreads():
+                    raise ConfigError(f"the Dask scheduler {scheduler}: expected workers, got none")
+                yield cls(client, work, parts)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot work with the Dask scheduler {scheduler}: {error}") from None
+
+    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
+        from distributed import as_completed
+
+        number, submit = {}, self.client.submit
+        for n, part in enumerate(self.parts):
+            done = submit(Work.run, self._work, k, part, of_part(atoms, part), self._edges[n], pure=False)
+            self._edges[n] = submit(_edges, done, pure=False)
+            number[submit(_others, done, pure=False)] = n
+        for future in as_completed(number, loop=self.client.loop):
+            yield self.parts[number[future]], future.result()
+            future.release()
+
+
+def _edges(answer: Answer) -> EdgeFeatures | None:
+    return answer.edges
+
+
+def _others(answer: Answer) -> Answer:
+    return answer._replace(edges=None)
+
+
+def of_part(atoms: Any, part: Part) -> Any:
+    """What the atoms of a part know, of all."""
+    if atoms is None:
+        return None
+    chosen = torch.as_tensor(part.atoms)
+    return type(atoms)(*(x.index_select(0, chosen) if len(x) else x for x in atoms))

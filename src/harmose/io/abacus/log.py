@@ -1,0 +1,181 @@
+"""What ABACUS says of a run in `running_scf.log`, `STRU.cif` and `STRU`: structure, shells, reach of orbitals, energies."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from ase.geometry import cellpar_to_cell
+from scipy.linalg import orthogonal_procrustes
+
+from harmose.core.basis import LETTERS, Shell
+from harmose.errors import BasisError, FormatError
+from harmose.units import BOHR
+
+NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
+
+
+@dataclass(frozen=True)
+class Species:
+    """A kind of atoms of the input: its label, atomic number, shells, and how many there are."""
+
+    label: str
+    number: int
+    shells: tuple[Shell, ...]
+    count: int
+
+    @property
+    def n_orbitals(self) -> int:
+        return sum(shell.size for shell in self.shells)
+
+
+@dataclass(frozen=True)
+class Log:
+    """`orbital_reach`, `projector_reach` in angstrom: the longest of all species; energies in eV."""
+
+    structure: Atoms
+    species: tuple[Species, ...]
+    n_spin: int | None
+    orbital_reach: float | None
+    projector_reach: float | None
+    n_electrons: float | None
+    fermi_level: float | None
+    energy: float | None
+    version: str | None
+
+    @property
+    def shells(self) -> dict[int, tuple[Shell, ...]]:
+        """The shells of each element; `BasisError` where two species of one element differ."""
+        shells: dict[int, tuple[Shell, ...]] = {}
+        for kind in self.species:
+            if shells.setdefault(kind.number, kind.shells) != kind.shells:
+                raise BasisError(f"expected the same orbitals on all atoms of an element, got others for {kind.label}")
+        return shells
+
+
+def read_log(folder: Path) -> Log:
+    """The log of the single-point run in `folder` (`OUT.*`)."""
+    path = folder / "running_scf.log"
+    if not path.is_file():
+        others = sorted(p.name for p in folder.glob("running_*.log"))
+        raise FormatError(
+            f"{path}: expected the log of a single-point run of ABACUS, got {', '.join(others[:3]) or 'none'}"
+        )
+    text = path.read_text(errors="replace")
+    species = _species(path, text)
+    orbitals = _last(text, rf"longest orb rcut \(Bohr\)\s*=\s*({NUMBER})")
+    projectors = _last(text, rf"longest nonlocal projector rcut \(Bohr\)\s*=\s*({NUMBER})")
+    return Log(
+        structure=_structure(path, text, species),
+        species=species,
+        n_spin=None if (n_spin := _last(text, r"\bNSPIN\s*=+\s*(\d)")) is None else int(n_spin),
+        orbital_reach=None if orbitals is None else orbitals * BOHR,
+        projector_reach=None if projectors is None else projectors * BOHR,
+        n_electrons=_last(text, rf"AUTOSET (?:the )?number of electrons\s*:?\s*=\s*({NUMBER})"),
+        fermi_level=_last(text, rf"EFERMI\s*=\s*({NUMBER})\s*eV"),
+        energy=_last(text, rf"FINAL[ _]ETOT[ _]IS\s*({NUMBER})\s*eV"),
+        version=found[1] if (found := re.search(r"ABACUS\s+v?(\d[\w.]*)", text)) else None,
+    )
+
+
+def _last(text: str, pattern: str) -> float | None:
+    found = re.findall(pattern, text, re.IGNORECASE)
+    return float(found[-1]) if found else None
+
+
+def _species(path: Path, text: str) -> tuple[Species, ...]:
+    """The part below each "READING ATOM TYPE"."""
+    species = []
+    for part in text.split("READING ATOM TYPE")[1:]:
+        label = re.search(r"atom label\s*=\s*(\S+)", part, re.IGNORECASE)
+        zetas = re.findall(r"L=(\d{1,3}),?\s*number of zeta\s*=\s*(\d{1,3})", part, re.IGNORECASE)
+        count = re.search(r"number of atoms? for this type\s*=\s*(\d{1,9})", part, re.IGNORECASE)
+        if label is None or not zetas or count is None:
+            raise FormatError(
+                f"{path}: expected label, numbers of zeta and of atoms of each species, got a log without"
+            )
+        shells = tuple(Shell(int(l) + 1 + k, int(l)) for l, n in zetas for k in range(int(n)))
+        if max((shell.l for shell in shells), default=len(LETTERS)) >= len(LETTERS):
+            raise FormatError(f"{path}: expected shells up to l = {len(LETTERS) - 1} for {label[1]}, got {zetas}")
+        species.append(Species(label[1], _element(path, label[1]), shells, int(count[1])))
+    if not species:
+        raise FormatError(f"{path}: expected a log of ABACUS with the species of its atoms, got another file")
+    return tuple(species)
+
+
+def _element(path: Path, label: str) -> int:
+    """Of a label such as Fe, Fe1 or Fe_up."""
+    letters = re.match(r"[A-Za-z]*", label).group()
+    for symbol in (letters, letters[:2], letters[:1]):
+        if symbol and symbol.capitalize() in atomic_numbers:
+            return atomic_numbers[symbol.capitalize()]
+    raise FormatError(f"{path}: expected labels of atoms that begin with an element, got {label!r}")
+
+
+def _structure(path: Path, text: str, species: tuple[Species, ...]) -> Atoms:
+    constant = _last(text, rf"UNIT =\s*({NUMBER}) Bohr") or _last(text, rf"lattice constant \(Bohr\)\s*=\s*({NUMBER})")
+    lines = text.splitlines()
+    n_atoms = sum(kind.count for kind in species)
+    if not 0 < n_atoms < len(lines):
+        raise FormatError(f"{path}: expected the coordinates of {n_atoms} atoms, got a log of {len(lines)} lines")
+    numbers = np.repeat([kind.number for kind in species], [kind.count for kind in species])
+    heading, places = _table(path, lines, r"\s*(DIRECT|CARTESIAN) COORDINATES", skip=1, n_rows=len(numbers), first=1)
+    _, vectors = _table(path, lines, r"\s*Lattice vectors: \(Cartesian coordinate", skip=0, n_rows=3, first=0)
+    if constant is None:
+        raise FormatError(f"{path}: expected a lattice constant, got a log without")
+    cell = _refined(path.with_name("STRU.cif"), vectors * constant * BOHR)
+    positions = places @ cell if "DIRECT" in heading.upper() else places * constant * BOHR
+    return Atoms(numbers, positions=positions, cell=cell, pbc=True)
+
+
+def _table(path: Path, lines: list[str], heading: str, skip: int, n_rows: int, first: int) -> tuple[str, np.ndarray]:
+    """The heading that is found first, and three columns from `first` of the `n_rows` lines below `skip` others."""
+    for k, line in enumerate(lines):
+        if re.match(heading, line, re.IGNORECASE):
+            rows = [row.split()[first : first + 3] for row in lines[k + 1 + skip : k + 1 + skip + n_rows]]
+            try:
+                return line, np.array(rows, dtype=float).reshape(n_rows, 3)
+            except ValueError:
+                raise FormatError(f"{path}: expected {n_rows} rows of three numbers below {line.strip()[:50]!r}, got "
+                                  f"others") from None  # fmt: skip
+    raise FormatError(f"{path}: expected coordinates and lattice vectors, got a log without")
+
+
+def _refined(path: Path, rounded: np.ndarray) -> np.ndarray:
+    """The cell with lengths and angles of `STRU.cif`, turned as `rounded` (six digits) is; `rounded` without such a file."""
+    if not path.is_file():
+        return rounded
+    text = path.read_text(errors="replace")
+    names = [f"length_{x}" for x in "abc"] + [f"angle_{x}" for x in ("alpha", "beta", "gamma")]
+    parameters = [_last(text, rf"_cell_{name}\s+({NUMBER})") for name in names]
+    if None in parameters:
+        return rounded
+    try:
+        cell = cellpar_to_cell(parameters)
+    except (AssertionError, ValueError, ZeroDivisionError):
+        return rounded
+    if not np.isfinite(cell).all():
+        return rounded
+    turn, _ = orthogonal_procrustes(cell, rounded)
+    turned = cell @ turn
+    # another cell: the file is not of this run
+    return turned if np.abs(turned - rounded).max() < 1e-4 * np.abs(rounded).max() else rounded
+
+
+def orbital_reaches(folder: Path, species: tuple[Species, ...]) -> dict[str, float]:
+    """Radius (angstrom) of each species' orbitals by the names of the orbital files in `STRU` (..._8au_...), if it is there."""
+    path = folder.parent / "STRU"
+    if not path.is_file():
+        return {}
+    lines = [line.split("#")[0].split("//")[0].strip() for line in path.read_text(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    if "NUMERICAL_ORBITAL" not in lines:
+        return {}
+    at = lines.index("NUMERICAL_ORBITAL") + 1
+    names = lines[at : at + len(species)]
+    radii = [re.search(r"_(\d+(?:\.\d+)?)au_", name) for name in names]
+    if len(radii) < len(species) or None in radii:
+        return {}
+    return {kind.label: float(radius[1]) * BOHR for kind, radius in zip(species, radii)}

@@ -1,0 +1,287 @@
+"""CP2K: H and S of a run with `KS_CSR_WRITE` and `S_CSR_WRITE` (`REAL_SPACE T`), as a sample.
+
+CP2K's matrices are in Hartree, their orbitals in our order and sign, and their R counts from atoms wrapped into the cell
+(docs/conventions.md). `harmose.io.cp2k.input` writes inputs that give such runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import is_canonical, pair_vectors, reversed_pairs
+from harmose.core.sample import Sample
+from harmose.errors import FormatError, MatrixError
+from harmose.io.assembly import check_shells, element_keys, from_elements, hamiltonian_rules, overlap_rules, zeros
+from harmose.io.cp2k.csr import image_files, matrix_files, read_csr
+from harmose.io.cp2k.output import Output, is_output, read_output
+from harmose.io.cp2k.structure import structure_of
+from harmose.spin import Spin
+from harmose.units import HARTREE
+
+TIE = 1e-6
+"""An atom so near (fractional) to one half may be wrapped to either side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Elements:
+    """Matrix elements that are not zero: rows, columns (nnz,), cells (nnz, 3), values (nnz,) in the code's unit."""
+
+    rows: np.ndarray
+    cols: np.ndarray
+    cells: np.ndarray
+    values: np.ndarray
+
+    def chosen(self, which: np.ndarray) -> "Elements":
+        return Elements(self.rows[which], self.cols[which], self.cells[which], self.values[which])
+
+
+def read_cp2k(path: Path, basis: BasisSet | None = None, max_dropped: float = 1e-6) -> Sample:
+    """The sample of a run folder (or of the output file in it): H, S, structure, electrons, energies, provenance.
+
+    With k-points, or for a molecule or a large cell at Gamma alone; spin none or collinear. `basis`: the same shells with
+    other radii (default: those of CP2K's orbitals), which may leave out blocks of H with values up to `max_dropped` (eV);
+    the largest value left out is noted in the provenance. Raises `FormatError`, `MatrixError`, `StructureError` or
+    `BasisError`, with the file, for anything missing, cut off, unfinished, not converged or not fitting together.
+    """
+    output = read_output(_output_file(Path(path)))
+    return sample_of(output, structure_of(output), basis, max_dropped)
+
+
+def sample_of(
+    output: Output,
+    structure: Atoms,
+    basis: BasisSet | None = None,
+    max_dropped: float = 1e-6,
+    repeated: Sequence[bool] | None = None,
+) -> Sample:
+    """The sample of a run whose atoms are `structure`; arguments and errors as of `read_cp2k`.
+
+    `repeated`: directions in which the run is periodic, where there are more of them than in `structure` (vacuum).
+    """
+    own = own_basis(output)
+    basis = own if basis is None else basis
+    check_shells(basis, own.shells, str(output.path))
+    files, layout = matrix_files(output), zeros(structure, basis)
+    off = _cells_off(output, files, structure, layout, structure.pbc if repeated is None else np.array(repeated))
+    run = _Run(output, files, structure, layout, off)
+    h, dropped_h = _operator("KS", run)
+    s, dropped_s = _operator("S", run)
+    dropped_h.check(max_dropped, str(output.path))
+    return Sample(
+        name=output.path.resolve().parent.name,
+        structure=structure,
+        basis=basis,
+        hamiltonian=h,
+        overlap=s,
+        spin=h.spin,
+        n_electrons=output.n_electrons,
+        fermi_level=output.fermi_level,
+        energy=output.energy,
+        provenance={
+            **_provenance(output),
+            "largest_dropped_H": dropped_h.largest,
+            "largest_dropped_S": dropped_s.largest,
+        },
+    )
+
+
+def is_cp2k(path: Path) -> bool:
+    """Whether a path is an output of CP2K, or a folder with one or with its matrices."""
+    if path.is_file():
+        return is_output(path)
+    return path.is_dir() and (any(path.glob("*_SPIN_*.csr")) or bool(_outputs(path)))
+
+
+def own_basis(output: Output) -> BasisSet:
+    """The shells that the output prints, with the radii at which CP2K cuts its orbitals."""
+    names = {orbitals.name for orbitals in output.orbitals.values()}
+    shells = {z: orbitals.shells for z, orbitals in output.orbitals.items()}
+    radii = {z: orbitals.radius for z, orbitals in output.orbitals.items()}
+    return BasisSet("+".join(sorted(names)), shells, radii)
+
+
+def _provenance(output: Output) -> dict:
+    told = {
+        "code": "cp2k",
+        "cp2k": output.version,
+        "basis": "+".join(sorted({o.name for o in output.orbitals.values()})),
+    }
+    mesh = list(output.kmesh) if output.kmesh is not None else None
+    return {**told, "kmesh": mesh, "cycles": output.cycles, "converged": True}
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def _output_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = _outputs(path)
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found[:5]) or "none"
+        raise FormatError(f"{path}: expected one output of CP2K, found {names}" + (": name it" if found else ""))
+    return found[0]
+
+
+def _outputs(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_file() and f.suffix != ".csr" and is_output(f))
+
+
+# Matrices ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all matrices of a run need; `layout` is zero in the blocks of the graph, `off` as of `_cells_off`."""
+
+    output: Output
+    files: Mapping
+    structure: Atoms
+    layout: BlockMatrix
+    off: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Dropped:
+    """Absolute values that the graph leaves out, and how far their atoms are apart (angstrom), both (n,)."""
+
+    values: np.ndarray
+    distances: np.ndarray
+
+    @property
+    def largest(self) -> float:
+        return float(self.values.max(initial=0.0))
+
+    def check(self, largest: float, where: str) -> None:
+        """`MatrixError` when a value is above `largest`; it says which pair cutoff would keep it."""
+        if self.largest > largest:
+            needed = np.floor(self.distances[self.values > largest].max() * 10 + 1) / 10
+            raise MatrixError(
+                f"{where}: expected elements of H beyond the radii of the basis set below {largest:g} eV, got "
+                f"{self.largest:.3g}; a pair cutoff of {needed:.1f} angstrom is enough"
+            )
+
+
+def _operator(prefix: str, run: _Run) -> tuple[BlockMatrix, _Dropped]:
+    """H in eV, with all its spins, or S; and what the graph leaves out."""
+    n_spins = run.output.n_spins if prefix == "KS" else 1
+    parts, dropped = zip(*(_one_spin(prefix, spin, run) for spin in range(1, n_spins + 1)))
+    if n_spins == 1:
+        return parts[0], dropped[0]
+    layout = zeros(run.structure, run.layout.basis, Spin.COLLINEAR)
+    both = _Dropped(*(np.concatenate([getattr(d, name) for d in dropped]) for name in ("values", "distances")))
+    return layout.with_values(np.concatenate([part.values for part in parts])), both
+
+
+def _one_spin(prefix: str, spin: int, run: _Run) -> tuple[BlockMatrix, _Dropped]:
+    images = image_files(prefix, spin, run.output, run.files)
+    elements = _collect(images, run.layout, HARTREE if prefix == "KS" else 1.0)
+    name = f"{images[0][0]}: {'H' if prefix == 'KS' else 'S'}"
+    if images[0][1] is not None:
+        elements = _shifted(elements, run.off, run.layout)
+    elif run.structure.pbc.any():
+        elements = _placed(elements, run.layout, name)
+    kept, dropped = _within_reach(elements, run.structure, run.layout)
+    rules = (hamiltonian_rules if prefix == "KS" else overlap_rules)(
+        name, one_triangle=not (elements.rows > elements.cols).any()
+    )
+    values = (kept.rows, kept.cols, kept.cells, kept.values)
+    return from_elements(run.structure, run.layout.basis, *values, rules), dropped
+
+
+def _collect(images: list[tuple[Path, np.ndarray | None]], layout: BlockMatrix, unit: float) -> Elements:
+    parts = []
+    for file, cell in images:
+        rows, cols, values = read_csr(file, layout.n_orbitals)
+        kept = values != 0
+        cells = np.tile(np.zeros(3, np.int64) if cell is None else cell, (int(kept.sum()), 1))
+        parts.append((rows[kept], cols[kept], cells, values[kept] * unit))
+    return Elements(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _shifted(elements: Elements, off: np.ndarray, layout: BlockMatrix) -> Elements:
+    atom = np.repeat(np.arange(len(off)), layout.orbital_counts)
+    cells = elements.cells + off[atom[elements.rows], atom[elements.cols]]
+    return replace(elements, cells=cells)
+
+
+def _cells_off(
+    output: Output, files: Mapping, structure: Atoms, layout: BlockMatrix, repeated: np.ndarray
+) -> np.ndarray:
+    """What is added to CP2K's R of the block (i, j) for positions as they are, n_i - n_j: (N, N, 3).
+
+    n (N, 3) are the lattice vectors that CP2K takes off the positions in `repeated` directions. Where an atom lies at one
+    half, rounding noise has decided about n; S tells how: it is large where atoms are near.
+    """
+    if not repeated.any():
+        return np.zeros((len(structure), len(structure), 3), np.int64)
+    fractional = np.where(repeated, structure.cell.scaled_positions(structure.positions), 0.0)
+    wrap = np.floor(np.abs(fractional) + 0.5).astype(np.int64) * np.sign(fractional).astype(np.int64)
+    off = wrap[:, None] - wrap[None]
+    unsure = np.abs(np.abs(fractional) % 1 - 0.5) < TIE
+    if not unsure.any():
+        return off
+    overlap = _collect(image_files("S", 1, output, files), layout, 1.0)
+    return off + _decided(overlap, structure, off, unsure, layout)
+
+
+def _decided(
+    overlap: Elements, structure: Atoms, off: np.ndarray, unsure: np.ndarray, layout: BlockMatrix
+) -> np.ndarray:
+    """For each pair of atoms the shift in {-1, 0, 1}^3 with the least sum of |S| d^2 over its blocks: (N, N, 3)."""
+    keys = element_keys(layout.orbital_counts, overlap.rows, overlap.cols, overlap.cells)
+    blocks, block = np.unique(keys, axis=0, return_inverse=True)
+    weight = np.bincount(block.ravel(), np.abs(overlap.values))
+    i, j = blocks[:, 0], blocks[:, 1]
+    blocks[:, 2:] += off[i, j]
+    n = len(structure)
+    shifts = np.array(list(product((0, -1, 1), repeat=3)))
+    sums = np.empty((len(shifts), n * n))
+    for k, shift in enumerate(shifts):
+        moved = blocks + np.concatenate([[0, 0], shift])
+        distance = np.linalg.norm(pair_vectors(structure, moved), axis=1)
+        possible = ~((shift != 0) & ~(unsure[i] | unsure[j])).any(axis=1) & ((i != j) | (not shift.any()))
+        sums[k] = np.bincount(i * n + j, np.where(possible, weight * distance**2, np.inf), minlength=n * n)
+    return shifts[np.argmin(sums, axis=0)].reshape(n, n, 3)
+
+
+def _within_reach(elements: Elements, structure: Atoms, layout: BlockMatrix) -> tuple[Elements, _Dropped]:
+    """The elements of atoms within each other's reach, and the others."""
+    keys = element_keys(layout.orbital_counts, elements.rows, elements.cols, elements.cells)
+    blocks, block = np.unique(keys, axis=0, return_inverse=True)
+    block = block.ravel()
+    onsite = (blocks[:, 0] == blocks[:, 1]) & ~blocks[:, 2:].any(axis=1)
+    # in the direction of the graph, so that distances are the graph's to the last digit
+    turned = np.where(is_canonical(blocks)[:, None], blocks, reversed_pairs(blocks))
+    distance = np.linalg.norm(pair_vectors(structure, turned), axis=1)
+    reach = layout.basis.reach(structure.numbers)
+    aperiodic = blocks[:, 2:][:, ~structure.pbc].any(axis=1)
+    near = (distance < reach[blocks[:, 0]] + reach[blocks[:, 1]]) & ~aperiodic
+    inside = (near | onsite)[block]
+    dropped = _Dropped(np.abs(elements.values[~inside]), distance[block[~inside]])
+    return elements.chosen(inside), dropped
+
+
+def _placed(elements: Elements, layout: BlockMatrix, name: str) -> Elements:
+    """Elements of a sum over images, each put into the only image in which its atoms reach each other.
+
+    `FormatError` where two atoms, or an atom and itself, meet in more than one image.
+    """
+    n = len(layout.numbers)
+    pairs = np.concatenate([layout.pairs, reversed_pairs(layout.pairs)])
+    meetings = np.bincount(pairs[:, 0] * n + pairs[:, 1], minlength=n * n).reshape(n, n) + np.eye(n, dtype=np.int64)
+    if (meetings > 1).any():
+        i, j = np.argwhere(meetings > 1)[0].tolist()
+        raise FormatError(
+            f"{name}: the matrix of a run without k-points is a sum over periodic images, and atoms {i} and {j} reach "
+            f"each other in more than one: run with a &KPOINTS section"
+        )
+    cells = np.zeros((n, n, 3), np.int64)
+    cells[pairs[:, 0], pairs[:, 1]] = pairs[:, 2:]
+    return _shifted(elements, cells, layout)

@@ -1,0 +1,282 @@
+"""What CP2K says of a single-point calculation in its output: atoms, basis sets, images, energies, convergence."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from harmose.core.basis import LETTERS, Shell
+from harmose.errors import FormatError
+from harmose.io.cp2k.basis_data import counted_shells
+from harmose.units import BOHR, HARTREE
+
+TITLE = "CP2K| version string:"
+"""In the first lines of every output."""
+
+START = "PROGRAM STARTED AT"
+
+HEAD = 1 << 16
+"""The title comes within so many bytes."""
+
+UNNORMALISED = 5.0
+"""CP2K cuts orbitals before it normalises them (boron 3d: 2.5 times as large), and prints them normalised."""
+
+NUMBER = r"[-+]?\d+\.?\d*(?:[Ee][-+]?\d+)?"
+
+
+@dataclass(frozen=True)
+class Orbitals:
+    """An atomic kind's basis set: its name, shells in CP2K's order, and radius (angstrom) where its orbitals end."""
+
+    name: str
+    shells: tuple[Shell, ...]
+    radius: float
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A finished, converged single point. Energies in eV; `fermi_level` is None where CP2K prints none (no smearing).
+
+    `positions` (N, 3) and `cell` (3, 3) in angstrom have the digits that CP2K prints: six, and three.
+    """
+
+    path: Path
+    version: str
+    project: str
+    input_name: str
+    n_spins: int
+    cell: np.ndarray
+    numbers: np.ndarray
+    positions: np.ndarray
+    orbitals: Mapping[int, Orbitals]
+    images: Mapping[str, np.ndarray]
+    """R (n, 3) of the files `R_1`, `R_2`, ... of "KS" and "S"; empty without k-points."""
+    n_electrons: float
+    fermi_level: float | None
+    energy: float
+    kmesh: tuple[int, int, int] | None
+    cycles: int
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file begins as CP2K's outputs do."""
+    try:
+        with open(path, "rb") as file:
+            return TITLE.encode() in file.read(HEAD)
+    except OSError:
+        return False
+
+
+def failure(text: str) -> str | None:
+    """Why the last calculation of an output cannot be used, in one line: it stopped, broke off or did not converge."""
+    text = _last_run(text)
+    reason = _abort_reason(text)
+    if reason is not None:
+        return f"CP2K stopped: {reason}"
+    if "PROGRAM ENDED AT" not in text:
+        return "CP2K's output breaks off"
+    if "SCF run NOT converged" in text or "SCF run converged" not in text:
+        return "the SCF is not converged"
+    return None
+
+
+def _last_run(text: str) -> str:
+    """CP2K appends to an output that exists."""
+    return text[max(text.rfind(START), 0) :]
+
+
+def _abort_reason(text: str) -> str | None:
+    """What CP2K wrote into its box with [ABORT], beside a drawing, before file and line of its source."""
+    box = re.search(r"^ \* *\[ABORT\] *\*\n((?: \*.*\n)+)", text, re.MULTILINE)
+    if box is None:
+        return None
+    words = [word for line in box[1].splitlines() for word in line[10:].rstrip("* ").split()]
+    return " ".join(word for word in words if not re.fullmatch(r"\S+\.F:\d+", word))
+
+
+def read_output(path: Path) -> Output:
+    """Parse an output. `FormatError` that names the file for another kind of file, a run that did not end or converge, one
+    that is not a single point, and one that prints too little (below `PRINT_LEVEL MEDIUM`).
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+    if TITLE not in text[:HEAD]:
+        raise FormatError(f"{path}: expected an output of CP2K, got something else")
+    text = _last_run(text)
+    _check_finished(path, text)
+    numbers, positions, kinds = _atoms(path, text)
+    n_spins = int(_first(r"DFT\| Number of spin states +(\d+)", text) or _missing(path, "the number of spin states"))
+    return Output(
+        path=path,
+        version=(_first(r"CP2K\| version string: +(?:CP2K version )?(.+)", text) or "unknown").strip(),
+        project=(_first(r"GLOBAL\| Project name +(\S+)", text) or _missing(path, "the project's name")),
+        input_name=(_first(r"CP2K\| Input file name +(\S+)", text) or _missing(path, "the name of the input")),
+        n_spins=n_spins,
+        cell=_cell(path, text),
+        numbers=numbers,
+        positions=positions,
+        orbitals=_orbitals(path, text, kinds),
+        images={prefix: images for prefix in ("KS", "S") if (images := _images(path, text, prefix)) is not None},
+        n_electrons=_electrons(path, text, n_spins),
+        fermi_level=_scaled(_last(rf"^ +Fermi energy: +({NUMBER})", text)),
+        energy=float(_last(rf"ENERGY\| Total FORCE_EVAL.*: +({NUMBER})", text) or _missing(path, "the energy"))
+        * HARTREE,
+        kmesh=_mesh(text),
+        cycles=int(_last(r"SCF run converged in +(\d+) steps", text) or 0),
+    )
+
+
+def _check_finished(path: Path, text: str) -> None:
+    reason = failure(text)
+    if reason is not None:
+        raise FormatError(f"{path}: expected a finished, converged calculation; {reason}")
+    kind = _first(r"GLOBAL\| Run type +(\S+)", text)
+    if kind not in ("ENERGY", "ENERGY_FORCE"):
+        raise FormatError(f"{path}: expected a single point (RUN_TYPE ENERGY), got RUN_TYPE {kind}")
+
+
+def _missing(path: Path, what: str) -> NoReturn:
+    raise FormatError(f"{path}: expected {what} in CP2K's output, found none (PRINT_LEVEL MEDIUM prints it)")
+
+
+def _first(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _last(pattern: str, text: str) -> str | None:
+    found = re.findall(pattern, text, re.MULTILINE)
+    return found[-1] if found else None
+
+
+def _scaled(hartree: str | None) -> float | None:
+    return None if hartree is None else float(hartree) * HARTREE
+
+
+def _cell(path: Path, text: str) -> np.ndarray:
+    rows = re.findall(rf"^ CELL\| Vector ([abc]) \[angstrom\]: +({NUMBER}) +({NUMBER}) +({NUMBER})", text, re.MULTILINE)
+    if [row[0] for row in rows[:3]] != ["a", "b", "c"]:
+        _missing(path, "the cell")
+    return np.array([row[1:] for row in rows[:3]], dtype=np.float64)
+
+
+def _atoms(path: Path, text: str) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
+    """Atomic numbers (N,), positions (N, 3), and the atomic number of each kind."""
+    table = re.search(
+        r"^ MODULE QUICKSTEP: +ATOMIC COORDINATES IN ANGSTROM\n\s*\n? *Atom +Kind +Element.*\n\s*?((?: +\d+ +\d+ .*\n)+)",
+        text,
+        re.MULTILINE | re.IGNORECASE,
+    )
+    if table is None:
+        _missing(path, "the atomic coordinates")
+    rows = [line.split() for line in table[1].splitlines()]
+    try:
+        kinds = np.array([row[1] for row in rows], dtype=np.int64)
+        numbers = np.array([row[3] for row in rows], dtype=np.int64)
+        positions = np.array([row[4:7] for row in rows], dtype=np.float64)
+    except (ValueError, IndexError, OverflowError):
+        raise FormatError(f"{path}: cannot read the table of atomic coordinates") from None
+    if not ((numbers > 0) & (numbers < len(chemical_symbols))).all():
+        raise FormatError(
+            f"{path}: expected chemical elements in the table of atomic coordinates, got ghosts or others"
+        )
+    return numbers, positions, dict(zip(kinds.tolist(), numbers.tolist()))
+
+
+def _electrons(path: Path, text: str, n_spins: int) -> float:
+    counts = re.findall(r"^ ?Number of electrons: +(\d+)", text, re.MULTILINE)[:n_spins]
+    if len(counts) != n_spins:
+        _missing(path, "the number of electrons")
+    return float(sum(map(int, counts)))
+
+
+def _mesh(text: str) -> tuple[int, int, int] | None:
+    found = re.search(r"BRILLOUIN\| K-Point grid +(\d+) +(\d+) +(\d+)", text, re.IGNORECASE)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def _images(path: Path, text: str, prefix: str) -> np.ndarray | None:
+    """R (n, 3) in the order of the files. The printed numbers overflow beyond 999 and are not used.
+
+    `FormatError` unless there are as many as the list announces, each once and with its negative.
+    """
+    head = re.search(
+        rf"^ +{prefix} CSR write\| *(\S+) *periodic images\n +Number.*\n((?: +\S+(?: +-?\d{{1,4}}){{3}}\n)+)",
+        text,
+        re.M,
+    )
+    if head is None:
+        return None
+    images = np.array([line.split()[-3:] for line in head[2].splitlines()], dtype=np.int64)
+    known = set(map(tuple, images.tolist()))
+    announced = head[1] == str(len(images)) or "*" in head[1]
+    if not announced or len(known) != len(images) or known != set(map(tuple, (-images).tolist())):
+        raise FormatError(f"{path}: expected {head[1]} periodic images of {prefix}, each R with -R, got a damaged list")
+    return images
+
+
+# Basis sets ----------------------------------------------------------------------------------------------------------
+
+
+def _orbitals(path: Path, text: str, kinds: Mapping[int, int]) -> dict[int, Orbitals]:
+    """The basis set of each element. `FormatError` where two kinds of one element have different ones."""
+    precision = float(_last(rf"eps_pgf_orb: +({NUMBER})", text) or 1e-5)
+    found: dict[int, Orbitals] = {}
+    for index, section in _kind_sections(text):
+        if index not in kinds:
+            continue
+        one = _kind_orbitals(path, section, precision)
+        if found.setdefault(kinds[index], one) != one:
+            symbol = chemical_symbols[kinds[index]]
+            raise FormatError(f"{path}: expected one basis set for {symbol}, got two kinds of it with different ones")
+    if set(found) != set(kinds.values()):
+        _missing(path, "the basis set of each element")
+    return found
+
+
+def _kind_sections(text: str) -> Iterator[tuple[int, str]]:
+    """The index and the text of each kind, from "Orbital Basis Set" on, under ATOMIC KIND INFORMATION."""
+    start = text.find("ATOMIC KIND INFORMATION")
+    end = text.find("TOTAL NUMBERS AND MAXIMUM NUMBERS", start)
+    parts = re.split(r"^ +(\d+)\. Atomic kind:", text[start:end] if start >= 0 else "", flags=re.MULTILINE)
+    for index, part in zip(parts[1::2], parts[2::2]):
+        _, _, orbital = part.partition("Orbital Basis Set")
+        yield int(index), re.split(r"Basis Set|Atomic covalent radius|Potential information", orbital)[0]
+
+
+def _kind_orbitals(path: Path, section: str, precision: float) -> Orbitals:
+    """Rows are `set shell orbital exponent coefficient`, then exponents and coefficients alone, for each Cartesian one."""
+    printed: dict[tuple[str, str], tuple[int, int]] = {}
+    radius, l = 0.0, 0
+    for line in section.splitlines():
+        words = line.split()
+        head = re.fullmatch(rf"(\d+)([{LETTERS}])\S*", words[2]) if len(words) == 5 else None
+        if head is not None:
+            l = LETTERS.index(head[2])
+            printed.setdefault((words[0], words[1]), (int(head[1]), l))
+        elif len(words) != 2 or not printed:
+            continue
+        if re.fullmatch(NUMBER, words[-2]) and re.fullmatch(NUMBER, words[-1]):  # stars where a number is too long
+            radius = max(radius, _reach(l, float(words[-2]), UNNORMALISED * abs(float(words[-1])), precision))
+    count = _first(r"Number of spherical basis functions: +(\d+)", section)
+    if not printed or count is None or sum(2 * l + 1 for _, l in printed.values()) != int(count):
+        _missing(path, "the orbitals of each atomic kind")
+    name = section.split()[0]
+    return Orbitals(name, counted_shells(printed.values()), float(np.ceil(radius * BOHR * 100) / 100))
+
+
+def _reach(l: int, exponent: float, coefficient: float, precision: float) -> float:
+    """Where c r^l exp(-a r^2) = precision beyond its maximum (Bohr); 0 where it is smaller everywhere."""
+    if not (0 < exponent < 1e12 and 0 < coefficient < 1e12 and precision > 0):
+        return 0.0
+    height = np.log(coefficient / precision)
+    r = np.sqrt(max(height, 1.0) / exponent)
+    for _ in range(60):
+        r = np.sqrt(max(height + l * np.log(max(r, 1e-12)), 0.0) / exponent)
+    return float(r)

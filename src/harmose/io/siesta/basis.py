@@ -1,0 +1,106 @@
+"""What SIESTA writes about its atoms and orbitals beside the matrices: `.ion.nc`, `.ion.xml`, `.ORB_INDX`, `.XV`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from harmose.core.basis import Shell
+from harmose.errors import FormatError
+from harmose.io.siesta.ion_nc import Ion, read_ion
+from harmose.units import BOHR
+
+
+@dataclass(frozen=True)
+class Species:
+    """Atoms with one label in SIESTA's input, and their shells in SIESTA's order."""
+
+    label: str
+    shells: tuple[Shell, ...]
+
+    @property
+    def n_orbitals(self) -> int:
+        return sum(shell.size for shell in self.shells)
+
+
+def find_ion(folder: Path, label: str) -> Ion | None:
+    """The species in `label.ion.nc` or `label.ion.xml` in `folder`; None where there is neither."""
+    for ending in (".ion.nc", ".ion.xml"):
+        path = folder / (label + ending)
+        if path.is_file():
+            return read_ion(path)
+    return None
+
+
+@dataclass(frozen=True)
+class OrbitalTable:
+    """The home cell's orbitals by `.ORB_INDX`, each (n_orbitals,): atom (from 0), label, n, l, m, zeta, reach in angstrom."""
+
+    atom: np.ndarray
+    label: np.ndarray
+    n: np.ndarray
+    l: np.ndarray
+    m: np.ndarray
+    zeta: np.ndarray
+    reach: np.ndarray
+
+    def species(self) -> tuple[list[Species], np.ndarray]:
+        """The species, and which of them each atom is (N,)."""
+        _, first = np.unique(self.atom, return_index=True)
+        labels, example, which = np.unique(self.label[first], return_index=True, return_inverse=True)
+        return [Species(str(label), self._shells(atom)) for label, atom in zip(labels, example)], which
+
+    def _shells(self, atom: int) -> tuple[Shell, ...]:
+        start = (self.atom == atom) & (self.m == -self.l)
+        return tuple(Shell(*s) for s in zip(self.n[start].tolist(), self.l[start].tolist(), self.zeta[start].tolist()))
+
+    @property
+    def reaches(self) -> dict[str, float]:
+        """The longest orbital of each species."""
+        labels, which = np.unique(self.label, return_inverse=True)
+        longest = np.zeros(len(labels))
+        np.maximum.at(longest, which, self.reach)
+        return dict(zip(labels.tolist(), longest.tolist()))
+
+
+def read_orbital_table(path: Path) -> OrbitalTable:
+    """`.ORB_INDX`: columns io ia is spec iao n l m z p sym rc isc(3) iuo, the home cell's orbitals first."""
+    try:
+        with path.open(errors="replace") as file:
+            n = int(file.readline().split()[0])
+            if not 0 < n <= path.stat().st_size:
+                raise ValueError(f"{n} orbitals")
+            file.readline()  # empty, then the names of the columns
+            file.readline()
+            rows = np.array([file.readline().split() for _ in range(n)])
+        if rows.shape != (n, 16):
+            raise ValueError(f"rows of another form than 16 columns ({rows.shape})")
+        number = {name: rows[:, k].astype(int) for name, k in (("atom", 1), ("n", 5), ("l", 6), ("m", 7), ("zeta", 8))}
+        reach = rows[:, 11].astype(float) * BOHR
+    except (ValueError, IndexError, OSError) as error:
+        raise FormatError(f"{path}: expected a SIESTA table of orbitals, got a damaged one ({error})") from None
+    return OrbitalTable(number["atom"] - 1, rows[:, 3], number["n"], number["l"], number["m"], number["zeta"], reach)
+
+
+def read_atomic_numbers(path: Path) -> np.ndarray:
+    """Atomic numbers (N,) of `.XV`: three lines of the cell, the number of atoms, and per atom species, number, x, v."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+        n = int(lines[3])
+        rows = np.array([line.split() for line in lines[4 : 4 + n]])
+        if n < 1 or rows.shape != (n, 8):
+            raise ValueError(f"{n} atoms in rows of shape {rows.shape}")
+        return rows[:, 1].astype(int)
+    except (ValueError, IndexError, OSError) as error:
+        raise FormatError(f"{path}: expected SIESTA's positions and velocities, got a damaged file ({error})") from None
+
+
+def element_of(label: str) -> int | None:
+    """Atomic number by a species label such as Fe, Fe_up or C1; None where it names no element."""
+    letters = (re.match(r"[A-Za-z]*", label) or [""])[0]
+    for symbol in (letters, letters[:2], letters[:1]):
+        if symbol.capitalize() in atomic_numbers and symbol:
+            return atomic_numbers[symbol.capitalize()]
+    return None

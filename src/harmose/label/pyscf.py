@@ -1,0 +1,99 @@
+"""PySCF labels molecules: Kohn-Sham of any spin kind in Gaussian basis sets, with H0 beside H."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyscf
+from ase import Atoms
+from pyscf import dft, lib
+
+from harmose.core.basis import BasisSet
+from harmose.core.sample import Sample, check_sample
+from harmose.errors import LabellingError
+from harmose.io.pyscf.pyscf import (
+    FLAVOURS,
+    PySCFSettings,
+    basis_set,
+    charge,
+    check_molecule,
+    layout,
+    mean_field,
+    molecule,
+    prior_fock,
+    to_blocks,
+)
+from harmose.label.code import Code
+from harmose.spin import Spin, magnetic_part
+from harmose.units import HARTREE
+
+MAGNETIC = 1e-4
+"""eV: convergence leaves a closed shell's H so much, or less, that is odd under time reversal."""
+
+
+def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str) -> Sample:
+    """Converge one molecule, on one thread, and return its sample: H, S, H0, energies, electrons, provenance.
+
+    H is the Fock matrix of the converged density, and the orbital energies are its own. Raises `LabellingError` when the SCF
+    does not converge, or gives spinors a magnetic moment; `MatrixError` when the result is not fit to keep (`check_sample`).
+    """
+    started = time.perf_counter()
+    blocks, spinless = layout(atoms, basis, settings.spin), layout(atoms, basis)
+    with lib.with_omp_threads(1):
+        mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
+        h0 = prior_fock(mf)
+        mf.kernel()
+        if not mf.converged:
+            raise LabellingError(f"{atoms.get_chemical_formula()}: not converged in {settings.max_cycle} cycles")
+        h, s = np.asarray(mf.get_fock()), mf.mol.intor_symmetric("int1e_ovlp")
+        energies, _ = mf.eig(h, mf.get_ovlp())
+    sample = Sample(
+        name=name,
+        structure=atoms,
+        basis=basis,
+        hamiltonian=to_blocks(h, blocks, name="H"),
+        overlap=to_blocks(s, spinless, energy=False, name="S"),
+        prior=to_blocks(h0, blocks, name="H0"),
+        spin=settings.spin,
+        n_electrons=float(mf.mol.nelectron),
+        energy=float(mf.e_tot) * HARTREE,
+        orbital_energies=np.sort(energies) * HARTREE,
+        provenance={**_provenance(atoms, settings), "cycles": int(mf.cycles), "seconds": time.perf_counter() - started},
+    )
+    check_sample(sample)
+    if settings.spin is Spin.SPINOR and (odd := np.abs(magnetic_part(sample.hamiltonian.values)).max()) > MAGNETIC:
+        raise LabellingError(f"{atoms.get_chemical_formula()}: H breaks time-reversal symmetry by {odd:.2g} eV")
+    return sample
+
+
+def _provenance(atoms: Atoms, settings: PySCFSettings) -> dict[str, Any]:
+    versions = {"pyscf": pyscf.__version__, "libxc": str(getattr(dft.libxc, "__version__", "unknown"))}
+    group = str(atoms.info.get("group", atoms.get_chemical_formula()))
+    told = {key: str(atoms.info[key]) for key in ("name", "source") if key in atoms.info}
+    return {**settings.to_dict(), **versions, **told, "group": group, "charge": charge(atoms), "converged": True}
+
+
+def _remark(settings: PySCFSettings) -> str | None:
+    flavour = FLAVOURS.get(settings.functional)
+    return None if flavour is None else f"{settings.functional}: {flavour}"
+
+
+def _check(atoms: Atoms, settings: PySCFSettings) -> None:
+    check_molecule(atoms, settings.basis, settings.spin)
+
+
+def _basis(elements: Iterable[int], settings: PySCFSettings) -> BasisSet:
+    return basis_set(settings.basis, elements, settings.min_radius)
+
+
+PYSCF = Code(
+    name="pyscf",
+    settings=PySCFSettings,
+    ready=lambda: None,
+    check=_check,
+    basis=_basis,
+    calculate=calculate,
+    remark=_remark,
+    patience=frozenset({"max_cycle"}),
+)

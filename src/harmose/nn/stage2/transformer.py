@@ -1,0 +1,135 @@
+"""Stage 2: a graph Transformer whose non-linear maps know no symmetry, in the frames of the edges, correcting stage 1.
+
+Atoms attend over their neighbourhoods: attention weights come from the invariants of stage 1's edge features and its
+baseline coefficients, values are covariant messages. Each edge then gathers, in its own frame, what its two atoms have
+attended to, its own features and stage 1's coefficients, and hands all components alike to plain perceptrons.
+
+A frame has the edge as its axis; its turn about the edge, and its handedness, are free. How the perceptrons deal with
+that freedom is the symmetry mode: `exact_map.ExactMap` or `free_map.LearnedMap`.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from harmose.nn.ops.layers import Rescale, Standardize
+from harmose.nn.ops.message_passing import Round, run
+from harmose.nn.ops.so2 import EdgeFeatures, sizes_of_doublets
+from harmose.nn.stage1.encoder import AtomFeatures, DirectedEdges, EncoderSettings, Messages, of_both_atoms
+from harmose.nn.stage1.heads import Heads
+from harmose.nn.stage2.attention import Attention
+from harmose.nn.stage2.coefficient_reader import CoefficientReader, end_to_end
+from harmose.nn.stage2.equivariant_map import ExactMap
+from harmose.nn.stage2.frame_map import LearnedMap
+from harmose.nn.stage2.output_scale import Sizes
+from harmose.nn.stage2.settings import RefinerSettings
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import Coefficients, TargetSpace
+
+__all__ = ["Refiner", "RefinerSettings"]
+
+
+class Refiner(nn.Module):
+    """Stage-1 features and coefficients -> correction of the coefficients (normalised)."""
+
+    def __init__(self, space: TargetSpace, settings: RefinerSettings, encoder: EncoderSettings) -> None:
+        super().__init__()
+        s, l_max, n_kinds = settings, space.l_max, len(space.elements) ** 2
+        self.groups, self.l_max, self.settings = space.groups, l_max, settings
+        self.coefficients = nn.ModuleList(CoefficientReader(space, g, s) for g in space.groups if s.baseline)
+        seen = _widths_seen(s, encoder, l_max)
+        self.attention = Attention(s, seen, l_max, n_kinds)
+        scalars = seen.scalars + 2 * s.channels * (l_max + 1)
+        pseudoscalars = seen.pseudoscalars + 2 * s.unnatural_channels * (l_max + 1)
+        doublets = seen.doublets + l_max * 2 * (s.channels + s.unnatural_channels)
+        self.standardize = Standardize(n_kinds, scalars)
+        self.rescale = Rescale(l_max, 1, 1, doublets)
+        kind_of_map = ExactMap if s.symmetry == "exact" else LearnedMap
+        self.free = kind_of_map(s, l_max, n_kinds, scalars, pseudoscalars, doublets)
+        self.messages = Messages(s.messages, l_max)
+        self.heads = Heads(space, s.channels, s.unnatural_channels, s.scalars, s.pseudoscalars, s.doublets, gain=0.0)
+        self.sizes = Sizes(space)
+
+    def forward(
+        self,
+        batch: GraphBatch,
+        edges: EdgeFeatures,
+        graph: DirectedEdges,
+        baseline: Coefficients,
+        generator: torch.Generator | None = None,
+    ) -> Coefficients:
+        """Covariant features in, covariant correction out; `generator` draws the turns while training."""
+        atoms, refined = run(self.rounds(generator), graph, None, self.seen(edges, baseline.pairs))
+        return Coefficients(self.correction_of_pairs(refined, batch), self.correction_of_atoms(atoms, batch))
+
+    def correction_of_pairs(self, refined: EdgeFeatures, batch: GraphBatch) -> dict[tuple[int, int], Tensor]:
+        """Of each group's pairs, from what their edges have become in all `rounds`."""
+        return self.sizes(Coefficients(self.heads.of_pairs(refined, batch), {})).pairs
+
+    def correction_of_atoms(self, atoms: AtomFeatures, batch: GraphBatch) -> dict[int, Tensor]:
+        """Of the atoms of each signature, from what they know after all `rounds`."""
+        return self.sizes(Coefficients({}, self.heads.of_atoms(*atoms, batch))).onsite
+
+    def rounds(self, generator: torch.Generator | None = None) -> list[Round]:
+        """Atoms attend over their edges; edges are refined and sent to the atoms. They begin with what is `seen`."""
+        return [Round(self._attend, self._attended), Round(partial(self._refine, generator), self._received)]
+
+    def _attend(self, graph: DirectedEdges, atoms: None, seen: EdgeFeatures):
+        return seen, self.attention.sums(seen, graph)
+
+    def _attended(self, atoms: None, *sums: Tensor) -> AtomFeatures:
+        return self.attention.received(*sums)
+
+    def _refine(
+        self, generator: torch.Generator | None, graph: DirectedEdges, context: AtomFeatures, seen: EdgeFeatures
+    ):
+        axial, around = of_both_atoms(context.natural, graph, True)
+        chiral, mirrored = of_both_atoms(context.unnatural, graph, False)
+        gathered = EdgeFeatures(
+            self.standardize(torch.cat([seen.scalars, axial], 1), graph.kind),
+            torch.cat([seen.pseudoscalars, chiral], 1),
+            self.rescale(torch.cat([seen.doublets, around, mirrored], -1)),
+        )
+        refined = self.free(gathered, graph.kind, generator)
+        return refined, (self.messages.sums(refined, graph),)
+
+    def _received(self, context: AtomFeatures, sums: Tensor) -> AtomFeatures:
+        return self.messages.received(sums)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not learned anything yet, so that it corrects nothing."""
+        return not any(bool(parameter.any()) for parameter in self.heads.parameters())
+
+    def seen(self, edges: EdgeFeatures, baseline: Mapping[tuple[int, int], Tensor]) -> EdgeFeatures:
+        """Stage 1's edge features and coefficients of the pairs, as far as the settings let them through."""
+        if self.settings.baseline:
+            read = self._read(baseline)
+            edges = EdgeFeatures(*(torch.cat(parts, -1) for parts in zip(edges, read, strict=True)))
+        if self.settings.covariant:
+            return edges
+        scalars = [edges.scalars, edges.pseudoscalars.square(), sizes_of_doublets(edges.doublets)]
+        hidden = torch.zeros_like(edges.pseudoscalars), torch.zeros_like(edges.doublets)
+        return EdgeFeatures(torch.cat(scalars, 1), *hidden)
+
+    def _read(self, baseline: Mapping[tuple[int, int], Tensor]) -> EdgeFeatures:
+        """Stage 1's coefficients of every directed edge as features: all pairs ahead, then all reversed."""
+        parts = [reader(baseline[g]) for g, reader in zip(self.groups, self.coefficients, strict=True)]
+        return end_to_end([ahead for ahead, _ in parts] + [back for _, back in parts])
+
+
+def _widths_seen(settings: RefinerSettings, encoder: EncoderSettings, l_max: int) -> EncoderSettings:
+    """Scalars, doublets and pseudoscalars of `Refiner.seen`."""
+    s, e = settings, encoder
+    scalars, doublets, pseudoscalars = e.scalars, e.doublets, e.pseudoscalars
+    if s.baseline:
+        scalars, doublets, pseudoscalars = (
+            scalars + s.scalars,
+            doublets + s.doublets,
+            pseudoscalars + s.pseudoscalars,
+        )
+    if not s.covariant:
+        scalars += pseudoscalars + l_max * doublets
+    return EncoderSettings(scalars=scalars, doublets=doublets, pseudoscalars=pseudoscalars)

@@ -1,0 +1,172 @@
+"""The overlap S(R) of a structure from the radial functions of its orbitals: no DFT program, no dense matrix.
+
+A block is a sum of Slater-Koster integrals (`physics.two_centre`, functions of the distance alone) times functions of the
+direction alone, shared by all shells of the same degrees:
+
+    S[l1 m1, l2 m2](r, u) = sum_k S_k(r) P_k[m1, m2](u)
+    P_k[m1, m2](u) = sum_L sum_{m = k, -k} C[L, 0, m, m] sum_M C[L, M, m1, m2] sqrt(4 pi / (2L + 1)) Y(L, M)(u)
+
+P_k(u) is the matrix with ones at (k, k) and (-k, -k), turned from the z axis to u: what Wigner matrices on both sides
+give, for the price of the harmonics up to l1 + l2. Distances are many and look alike, so that S_k comes from a table of
+its exact values; where there are few pairs, the exact values are used.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import ceil, pi, sqrt
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from harmose.core.blocks import BlockMatrix, empty_matrix
+from harmose.core.graph import Graph, build_graph
+from harmose.core.radial import RadialBasis
+from harmose.core.structure import check_atoms
+from harmose.physics.integrals.interpolation import Table, tabulate
+from harmose.physics.integrals.two_centre import TwoCentre
+from harmose.so3.coupling import clebsch_gordan
+from harmose.so3.harmonics import real_harmonics
+
+TOLERANCE = 1e-11
+"""Largest error of an interpolated integral; a value of S is the sum of at most a few of them, with factors below 1."""
+
+CHUNK = 2e5
+"""Values computed at once: with their intermediate arrays they stay in the processor's cache."""
+
+
+def two_centre_overlap(atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
+    """S on the blocks of the graph of `atoms` and `basis.basis`, whose radii decide what is kept.
+
+    Exact to 1e-10 (what the sums of `physics.two_centre` give; see there for tables). Raises `BasisError` for an element
+    without radial functions, `StructureError` for atoms on top of each other and for positions or cells without meaning.
+    """
+    for z in np.unique(atoms.numbers).tolist():
+        basis.of(z)
+    check_atoms(atoms)
+    return Overlaps(basis).of(build_graph(atoms, basis.basis))
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """S of any number of structures in one basis set: what depends on their elements alone is worked out once."""
+
+    basis: RadialBasis
+
+    def of(self, graph: Graph) -> BlockMatrix:
+        """S on the blocks of a graph whose atoms are apart, as `two_centre_overlap`."""
+        basis, distance = self.basis.basis, np.linalg.norm(graph.vectors, axis=1)
+        matrix = empty_matrix(basis, graph.numbers, graph.pairs)
+        values, starts = matrix.values[0], matrix.offsets[:-1]
+        for z in np.unique(graph.numbers).tolist():
+            where = np.flatnonzero(graph.numbers == z)
+            _store(values, starts[where], np.repeat(self._onsite_block(z)[:, None], len(where), axis=1))
+        for (z1, z2), pairs in _by_elements(graph.numbers, graph.pairs):
+            integrals = self._integrals(z1, z2)
+            pairs = pairs[distance[pairs] < integrals.reach]
+            if len(pairs):
+                bond = _Bond(integrals, _table(integrals, distance[pairs]))
+                size = basis.n_orbitals(z1) * basis.n_orbitals(z2)
+                for chunk in np.array_split(pairs, ceil(len(pairs) * size / CHUNK)):
+                    r = distance[chunk]
+                    blocks = bond.blocks(r, graph.vectors[chunk] / r[:, None])
+                    _store(values, starts[graph.n_atoms + chunk], blocks)
+        return matrix
+
+    def _integrals(self, z1: int, z2: int) -> TwoCentre:
+        if (z1, z2) not in self._known_integrals:
+            self._known_integrals[z1, z2] = TwoCentre(self.basis.of(z1), self.basis.of(z2))
+        return self._known_integrals[z1, z2]
+
+    def _onsite_block(self, z: int) -> np.ndarray:
+        """The block of an atom with itself, flat: shells of the same l at distance zero."""
+        if z not in self._known_onsite:
+            bond = _Bond(self._integrals(z, z), None)
+            self._known_onsite[z] = bond.blocks(np.zeros(1), np.array([[0.0, 0.0, 1.0]]))[:, 0]
+        return self._known_onsite[z]
+
+    @cached_property
+    def _known_integrals(self) -> dict[tuple[int, int], TwoCentre]:
+        return {}
+
+    @cached_property
+    def _known_onsite(self) -> dict[int, np.ndarray]:
+        return {}
+
+
+def _by_elements(numbers: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Indices of the pairs of each ordered pair of elements."""
+    z1, z2 = numbers[pairs[:, 0]], numbers[pairs[:, 1]]
+    elements = np.unique(numbers).tolist()
+    for a in elements:
+        of_first = z1 == a
+        for b in elements:
+            yield (a, b), np.flatnonzero(of_first & (z2 == b))
+
+
+def _store(values: np.ndarray, starts: np.ndarray, blocks: np.ndarray) -> None:
+    """Write blocks, (n1 n2, B) with one block a column, to where they start in `values`."""
+    size, count = blocks.shape
+    by_block = torch.from_numpy(blocks).T
+    if starts[-1] - starts[0] == size * (count - 1):  # side by side, as in a structure of one element
+        torch.from_numpy(values)[starts[0] : starts[0] + size * count].view(count, size).copy_(by_block)
+    else:
+        values[starts[:, None] + np.arange(size)] = by_block.contiguous().numpy()
+
+
+def _table(integrals: TwoCentre, distance: np.ndarray) -> Table | None:
+    """A table over the given distances, where it has fewer points than there are distances."""
+    return tabulate(integrals, float(distance.min()), float(distance.max()), TOLERANCE, most=len(distance))
+
+
+@dataclass(frozen=True, eq=False)
+class _Bond:
+    """Blocks between two elements, from a table of the integrals or, without one, from the integrals themselves."""
+
+    exact: TwoCentre
+    table: Table | None
+
+    def integrals(self, r: np.ndarray) -> np.ndarray:
+        """S_k(r), (rows, E)."""
+        return self.exact(r) if self.table is None else np.ascontiguousarray(self.table(r).T)
+
+    def blocks(self, r: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Blocks at distances r (E,) along unit vectors (E, 3), each a column: (n1 n2, E)."""
+        integrals = self.integrals(r)
+        l1, l2 = self.exact.degrees
+        harmonics = real_harmonics(max(l1) + max(l2), directions)
+        angular = {(a, b): _angular(a, b, harmonics) for a in set(l1) for b in set(l2)}
+        row = iter(self.exact.starts.ravel())
+        out = np.empty((sum(2 * l + 1 for l in l1), sum(2 * l + 1 for l in l2), len(r)))
+        i = 0
+        for a in l1:
+            j = 0
+            for b in l2:
+                start, block = next(row), out[i : i + 2 * a + 1, j : j + 2 * b + 1]
+                np.multiply(angular[a, b][0], integrals[start], out=block)
+                for k in range(1, min(a, b) + 1):
+                    block += angular[a, b][k] * integrals[start + k]
+                j += 2 * b + 1
+            i += 2 * a + 1
+        return out.reshape(-1, len(r))
+
+
+def _angular(l1: int, l2: int, harmonics: np.ndarray) -> np.ndarray:
+    """P_k of directions, from their harmonics: (k, 2 l1 + 1, 2 l2 + 1, E)."""
+    factors = _angular_factors(l1, l2)
+    return (factors @ harmonics[: factors.shape[1]]).reshape(-1, 2 * l1 + 1, 2 * l2 + 1, harmonics.shape[1])
+
+
+@lru_cache(maxsize=64)
+def _angular_factors(l1: int, l2: int) -> np.ndarray:
+    """The factors of Y(L, M) in P_k[m1, m2]: (k m1 m2, (l1 + l2 + 1)^2), Y in the order of `real_harmonics`."""
+    count = min(l1, l2) + 1
+    out = np.zeros((count, 2 * l1 + 1, 2 * l2 + 1, (l1 + l2 + 1) ** 2))
+    for l in range(abs(l1 - l2), l1 + l2 + 1, 2):
+        coupling = clebsch_gordan(l1, l2, l)
+        axis = coupling[l]
+        for k in range(count):
+            weight = sum(axis[l1 + m, l2 + m] for m in {k, -k}) * sqrt(4 * pi / (2 * l + 1))
+            out[k, ..., l * l : (l + 1) ** 2] = weight * np.moveaxis(coupling, 0, -1)
+    return out.reshape(-1, (l1 + l2 + 1) ** 2)

@@ -1,0 +1,136 @@
+"""`GraphBatch`: the graphs of several structures as the tensors a network reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmose.core.graph import Graph
+from harmose.representation.block_irreps import Coefficients, OrientedPairs, TargetSpace, map_coefficients
+from harmose.representation.layout import pair_frames
+
+
+@dataclass(frozen=True)
+class GraphBatch:
+    """Atoms and oriented pairs (from `first` to `second`) of `n_samples` structures.
+
+    species, sample (N,), sorted by signature; first, second, kind (P,), sorted by group of element pairs; vectors (P, 3),
+    distance, reach (P,) in angstrom; rotation (P, (l_max+1)^2, (l_max+1)^2) into the pairs' frames (`so3.layout.pair_frames`).
+    Atoms of signature s are the slice `atom_slice(s)`, pairs of group g `pair_slice(g)`.
+    """
+
+    species: Tensor
+    sample: Tensor
+    first: Tensor
+    second: Tensor
+    kind: Tensor
+    vectors: Tensor
+    distance: Tensor
+    reach: Tensor
+    rotation: Tensor
+    atom_counts: tuple[int, ...]
+    """Atoms of each signature."""
+    pair_counts: tuple[int, ...]
+    """Pairs of each group."""
+    n_samples: int = 1
+    operators: Mapping[str, Coefficients] = field(default_factory=dict)
+    """Coefficients of other operators of the structures, such as H0 and S, by name."""
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.species)
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.first)
+
+    def atom_slice(self, signature: int) -> slice:
+        start = sum(self.atom_counts[:signature])
+        return slice(start, start + self.atom_counts[signature])
+
+    def pair_slice(self, group: int) -> slice:
+        start = sum(self.pair_counts[:group])
+        return slice(start, start + self.pair_counts[group])
+
+    def to(self, device: torch.device | str) -> "GraphBatch":
+        """The same batch on another device."""
+        if self.rotation.device == torch.device(device):
+            return self
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        operators = {name: map_coefficients(lambda x: x.to(device), c) for name, c in self.operators.items()}
+        moved = {n: t.to(device) for n, t in tensors.items() if isinstance(t, Tensor)}
+        return replace(self, **moved, operators=operators)
+
+
+def graph_batch(
+    space: TargetSpace, graph: Graph, oriented: OrientedPairs, dtype: torch.dtype = torch.float32
+) -> GraphBatch:
+    """One structure as a batch; frames are computed in float64 and then rounded to `dtype`.
+
+    Atoms and pairs come in the order of `TargetSpace.orient`'s members, which is that of `Coefficients`.
+    """
+    atoms, pairs = oriented.atom_order, oriented.pair_order
+    place = np.empty_like(atoms)
+    place[atoms] = np.arange(len(atoms))
+    species, first, second = oriented.species, oriented.first[pairs], oriented.second[pairs]
+    radii = np.array([space.basis.radii[z] for z in space.elements])
+    vectors = oriented.vectors[pairs]
+    rows = torch.as_tensor(pairs)
+    return GraphBatch(
+        species=torch.as_tensor(species[atoms]),
+        sample=torch.zeros(len(species), dtype=torch.int64),
+        first=torch.as_tensor(place[first]),
+        second=torch.as_tensor(place[second]),
+        kind=torch.as_tensor(oriented.kind[pairs]),
+        vectors=torch.as_tensor(vectors, dtype=dtype),
+        distance=torch.as_tensor(np.linalg.norm(vectors, axis=1), dtype=dtype),
+        reach=torch.as_tensor(radii[species[first]] + radii[species[second]], dtype=dtype),
+        rotation=pair_frames([oriented.wigner(l)[rows] for l in range(space.l_max + 1)]).to(dtype),
+        atom_counts=tuple(map(len, oriented.atoms.values())),
+        pair_counts=tuple(map(len, oriented.members.values())),
+    )
+
+
+def collate(batches: Sequence[GraphBatch]) -> GraphBatch:
+    """Several batches as one; within it atoms stay sorted by signature and pairs by group."""
+    if len(batches) == 1:
+        return batches[0]
+    n_signatures, n_groups = len(batches[0].atom_counts), len(batches[0].pair_counts)
+    atom_counts = tuple(sum(b.atom_counts[s] for b in batches) for s in range(n_signatures))
+    pair_counts = tuple(sum(b.pair_counts[g] for b in batches) for g in range(n_groups))
+    samples = _starts([b.n_samples for b in batches])
+    atom_parts = [(k, b.atom_slice(s)) for s in range(n_signatures) for k, b in enumerate(batches)]
+    pair_parts = [(k, b.pair_slice(g)) for g in range(n_groups) for k, b in enumerate(batches)]
+    # Where each batch's atoms of each signature start in the whole: its atom a of signature s moves by a constant.
+    places = [torch.empty_like(b.species) for b in batches]
+    start = 0
+    for k, part in atom_parts:
+        stop = start + part.stop - part.start
+        places[k][part] = torch.arange(start, stop)
+        start = stop
+    first = [place[b.first] for place, b in zip(places, batches, strict=True)]
+    second = [place[b.second] for place, b in zip(places, batches, strict=True)]
+
+    def pairs(name: str) -> Tensor:
+        return torch.cat([getattr(batches[k], name)[part] for k, part in pair_parts])
+
+    return GraphBatch(
+        **{n: pairs(n) for n in ("kind", "vectors", "distance", "reach", "rotation")},
+        species=torch.cat([batches[k].species[part] for k, part in atom_parts]),
+        sample=torch.cat([batches[k].sample[part] + samples[k] for k, part in atom_parts]),
+        first=torch.cat([first[k][part] for k, part in pair_parts]),
+        second=torch.cat([second[k][part] for k, part in pair_parts]),
+        atom_counts=atom_counts,
+        pair_counts=pair_counts,
+        n_samples=sum(b.n_samples for b in batches),
+        operators={
+            name: map_coefficients(lambda *x: torch.cat(x), *(b.operators[name] for b in batches))
+            for name in batches[0].operators
+        },
+    )
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [sum(sizes[:k]) for k in range(len(sizes))]

@@ -1,0 +1,73 @@
+"""Radial functions and their basis: values, norms, and what does not belong together."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.radial import Gaussians, RadialBasis, Tabulated
+from harmose.errors import BasisError
+
+S_SHELL = Gaussians(0, np.array([0.5, 2.0]), np.array([0.3, 0.7]))
+P_SHELL = Gaussians(1, np.array([1.5]), np.array([1.0]))
+SHELLS = (Shell(1, 0), Shell(2, 1))
+BASIS = BasisSet("sp", {1: SHELLS, 6: SHELLS}, {1: 3.0, 6: 4.0})
+
+
+@pytest.fixture
+def radial() -> RadialBasis:
+    return RadialBasis(BASIS, {1: (S_SHELL, P_SHELL), 6: (S_SHELL, P_SHELL)})
+
+
+def test_gaussians_are_their_formula():
+    r = np.array([0.0, 0.5, 2.0])
+    np.testing.assert_allclose(S_SHELL(r), 0.3 * np.exp(-0.5 * r**2) + 0.7 * np.exp(-2 * r**2), rtol=1e-14)
+    np.testing.assert_allclose(P_SHELL(r), r * np.exp(-1.5 * r**2), rtol=1e-14)
+
+
+def test_tables_pass_through_their_values_start_flat_and_end():
+    r = np.linspace(0, 3, 61)
+    function = Tabulated(2, np.cos(r / 2) * (1 - r / 3), 0.05, 0.02)
+    assert function.cutoff == pytest.approx(3.0)
+    np.testing.assert_allclose(function(r), r**2 * np.cos(r / 2) * (1 - r / 3), atol=1e-12)
+    assert function(np.array([3.0, 3.1, 50.0])).tolist() == [0, 0, 0]
+    slope = Tabulated(0, np.cos(r / 2) * (1 - r / 3), 0.05, 0.02)(np.array([0.0, 1e-6]))
+    assert abs(np.diff(slope)[0]) < 1e-10  # cos(r / 2)(1 - r / 3) itself would fall by 3e-7
+    grid, values = function.samples()
+    assert (grid[0], grid[1], len(grid)) == (0, 0.02, 150)
+    np.testing.assert_array_equal(values, function(grid))
+
+
+def test_a_radial_basis_knows_its_set_and_its_functions(radial):
+    assert (radial.name, radial.elements) == ("sp", (1, 6))
+    assert radial.of(6) == (S_SHELL, P_SHELL)
+    with pytest.raises(BasisError, match="expected one of H, C, got O"):
+        radial.of(8)
+
+
+def test_like_takes_name_radii_and_elements_of_another_set(radial):
+    other = BasisSet("run", {6: (Shell(2, 0), Shell(2, 1))}, {6: 7.0})
+    like = radial.like(other)
+    assert like.basis == other
+    assert like.of(6) == radial.of(6)
+    with pytest.raises(BasisError, match="one radial function for each shell of C"):
+        radial.like(BasisSet("run", {6: (Shell(2, 1), Shell(2, 0))}, {6: 7.0}))
+    with pytest.raises(BasisError, match="got O"):
+        radial.like(BasisSet("run", {8: SHELLS}, {8: 7.0}))
+
+
+def test_functions_that_do_not_belong_to_the_shells_are_refused():
+    with pytest.raises(BasisError, match="same elements"):
+        RadialBasis(BASIS, {1: (S_SHELL, P_SHELL)})
+    with pytest.raises(BasisError, match=r"shell of C, l = \(0, 1\), got l = \(0,\)"):
+        RadialBasis(BASIS, {1: (S_SHELL, P_SHELL), 6: (S_SHELL,)})
+    table = Tabulated(1, np.ones(20), 0.1, 0.02)
+    with pytest.raises(BasisError, match="either Gaussians or tables"):
+        RadialBasis(BASIS, {1: (S_SHELL, P_SHELL), 6: (S_SHELL, table)})
+
+
+def test_a_radial_basis_goes_to_other_processes(radial):
+    copy = pickle.loads(pickle.dumps(radial))  # noqa: S301
+    assert copy.basis == radial.basis
+    np.testing.assert_array_equal(copy.of(1)[0].exponents, S_SHELL.exponents)

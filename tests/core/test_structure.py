@@ -1,0 +1,113 @@
+"""Checks on structures: every mistake is named; the neighbour list survives absurd shapes."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, graphene, molecule
+
+from harmose.core.structure import check_structure, neighbour_pairs
+from harmose.errors import StructureError
+
+GOOD = {
+    "molecule": molecule("CH3CH2OH"),
+    "atom": Atoms("He"),
+    "molecule with a cell": molecule("H2O", cell=[9, 9, 9]),
+    "crystal": bulk("Si"),
+    "slab without a third vector": graphene(),
+    "slab with vacuum": graphene(vacuum=8.0),
+    "wire": Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.8]], cell=[0, 0, 2.0], pbc=[False, False, True]),
+    # nothing is asked of the vectors of free directions
+    "slab, third vector downward": Atoms("C", cell=[[2.5, 0, 0], [0, 2.5, 0], [0, 0, -9]], pbc=[1, 1, 0]),
+    "slab, third vector in its plane": Atoms("C", cell=[[2.5, 0, 0], [0, 2.5, 0], [2.5, 0, 0]], pbc=[1, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("atoms", GOOD.values(), ids=GOOD)
+def test_good_structures_pass(atoms):
+    check_structure(atoms)
+
+
+def h2(*second, **kwargs):
+    return Atoms("H2", positions=[[0, 0, 0], second], **kwargs)
+
+
+def with_number(number):
+    atoms = h2(0, 0, 1)
+    atoms.numbers[1] = number
+    return atoms
+
+
+BAD = {
+    "no atoms": (Atoms(), "file 3: expected at least one atom, got none"),
+    "NaN": (
+        h2(0, np.nan, 1),
+        r"file 3: expected finite positions within 1e\+05 angstrom, got \[0.0, nan, 1.0\] for atom 1",
+    ),
+    "infinite": (h2(0, 0, -np.inf), r"expected finite positions .*, got \[0.0, 0.0, -inf\] for atom 1"),
+    "far": (h2(0, 0, 1e9), r"expected finite positions .*, got \[0.0, 0.0, 1000000000.0\] for atom 1"),
+    "dummy atom": (with_number(0), "file 3: expected chemical elements, got atomic number 0 for atom 1"),
+    "negative number": (with_number(-6), "expected chemical elements, got atomic number -6 for atom 1"),
+    "on top": (
+        h2(0.1, 0, 0),
+        "file 3: expected atoms at least 0.3 angstrom apart, got 0.100 between atoms 0 and 1",
+    ),
+    "same place": (h2(0, 0, 0), "got 0.000 between atoms 0 and 1"),
+    "on top of an image": (h2(0, 0, 5.9, cell=[6, 6, 6], pbc=True), "got 0.100 between atoms 0 and 1"),
+    "on top of its own image": (Atoms("H", cell=[0.2, 3, 3], pbc=True), "got 0.200 between atoms 0 and 0"),
+    "on top across the periodic direction": (h2(2.9, 0, 0, cell=[3, 0, 0], pbc=[1, 0, 0]), "got 0.100"),
+    "flat cell": (
+        Atoms("H", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True),
+        "file 3: expected a cell with a volume, got 0 cubic angstrom",
+    ),
+    "parallel vectors": (Atoms("H", cell=[[3, 0, 0], [6, 0, 0], [0, 0, 0]], pbc=[1, 1, 0]), "cell with a volume"),
+    "almost flat cell": (Atoms("H", cell=[[3e4, 0, 0], [3e4, 1e-9, 0], [0, 0, 3]], pbc=True), "cell with a volume"),
+    "no cell": (
+        Atoms("H", pbc=True),
+        "file 3: expected a lattice vector for each periodic direction, got none for a",
+    ),
+    "no third vector": (Atoms("H", cell=[3, 3, 0], pbc=True), "each periodic direction, got none for c"),
+    "NaN cell": (Atoms("H", cell=[3, np.nan, 3], pbc=True), r"file 3: expected a finite cell within 1e\+05 angstrom"),
+    "huge cell": (Atoms("H", cell=[3, 3, 1e9], pbc=True), r"expected a finite cell within 1e\+05 angstrom"),
+    "left-handed": (
+        Atoms("H", cell=[[0, 3, 0], [3, 0, 0], [0, 0, 3]], pbc=True),
+        r"file 3: expected a right-handed cell, got a left-handed one \(volume -27.000\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("atoms", "message"), BAD.values(), ids=BAD)
+def test_mistakes_are_named(atoms, message):
+    with pytest.raises(StructureError, match=message) as caught:
+        check_structure(atoms, "file 3")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["NaN", "far", "NaN cell", "no cell", "almost flat cell"])
+def test_neighbour_pairs_alone_refuses_what_has_no_meaning(case):
+    """Such input ends the process inside the neighbour list, so no caller may get it there unchecked."""
+    with pytest.raises(StructureError, match="file 3: expected"):
+        neighbour_pairs(BAD[case][0], 5.0, "file 3")
+
+
+SHAPES = {
+    "line": Atoms("H3", positions=[[0, 0, 0], [1e4, 0, 0], [1e4, 0.2, 0]]),
+    "plane": Atoms("H3", positions=[[0, 0, 0], [1e3, 0, 0], [1e3, 1e3, 0]]),
+    "wide cell": Atoms("H2", positions=[[0, 0, 0.05], [300, 300, 0.15]], cell=[600, 600, 0.7], pbc=True),
+    "wire": Atoms("H2", positions=[[0, 0, 0], [1e3, 1e3, 0.1]], cell=[0, 0, 0.5], pbc=[False, False, True]),
+}
+
+
+@pytest.mark.parametrize("atoms", SHAPES.values(), ids=SHAPES)
+def test_long_and_flat_structures(atoms):
+    """vesin's bins once divided by zero here: SIGFPE."""
+    i, j, shift, distance = neighbour_pairs(atoms, 0.3)
+    expected = {frozenset([a, b]) for a in range(len(atoms)) for b in range(a) if atoms.get_distance(a, b) < 0.3}
+    assert {frozenset(pair) for pair in zip(i.tolist(), j.tolist())} == expected
+    assert len(i) == len(expected)
+    assert shift.shape == (len(i), 3)
+    assert (distance < 0.3).all()
+
+
+def test_no_atoms_no_pairs():
+    i, j, shift, distance = neighbour_pairs(Atoms(), 5.0)
+    assert (len(i), len(j), shift.shape, len(distance)) == (0, 0, (0, 3), 0)

@@ -1,0 +1,152 @@
+"""A structure in parts: the numbers of the whole, the memory that was stated, and what it refuses."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import graphene, molecule
+
+import harmose
+from harmose.errors import ConfigError, ModelError, OutsideDomain
+from harmose.inference.partition.predict import LARGE, Prediction, predict
+
+TOLERANCE = 2e-6
+"""eV: sums of float32 numbers in another order."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Of graphene, in the zero of energy of its labels: what its own Fermi level costs is not asked here."""
+    loaded = harmose.load("graphene-pbe-dzvp")
+    return replace(loaded, card=replace(loaded.card, gauge="none"))
+
+
+@pytest.fixture(scope="module")
+def sheet() -> Atoms:
+    """18 atoms, thermally displaced."""
+    atoms = graphene(a=2.46, size=(3, 3, 1), vacuum=6.0)
+    atoms.positions += np.random.default_rng(0).normal(scale=0.03, size=atoms.positions.shape)
+    atoms.pbc = (True, True, False)
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def whole(model, sheet):
+    return {stage: model.predict(sheet, stage=stage) for stage in ("stage1", "full")}
+
+
+@pytest.mark.parametrize("stage", ["stage1", "full"])
+@pytest.mark.parametrize("size", [1000, 97])
+def test_same_numbers_as_the_whole(model, sheet, whole, stage, size):
+    found = predict(model, sheet, size, stage=stage)
+    assert np.array_equal(found.pairs, whole[stage].pairs)
+    assert np.abs(found.values - whole[stage].values).max() < TOLERANCE
+    assert np.abs(whole["full"].values - whole["stage1"].values).max() > 100 * TOLERANCE
+
+
+def test_same_numbers_from_files(model, sheet, whole, tmp_path):
+    plan = Prediction(model, sheet, pairs_per_part=97).plan
+    small = replace(plan, keeps_frames=False, maps_features=True, maps_blocks=True)
+    asked = Prediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
+    assert asked.plan.maps_features
+    assert asked.plan.maps_blocks
+    found = asked.run(folder=tmp_path)
+    assert isinstance(found.values, np.memmap)
+    assert not list(tmp_path.iterdir()), "files that stay behind"
+    assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
+
+
+def test_atoms_of_several_elements():
+    """Groups of pairs and signatures of atoms that a part may lack."""
+    model = harmose.load("water-pbe-def2svp")
+    water = molecule("H2O")
+    found = predict(model, water, 1)
+    assert np.abs(found.values - model.predict(water).values).max() < TOLERANCE
+
+
+def test_unlike_the_training_set_is_said(model):
+    bilayer = graphene(a=2.46, size=(2, 2, 1), vacuum=6.0)
+    upper = bilayer.copy()
+    upper.positions[:, 2] += 3.35
+    with pytest.warns(OutsideDomain, match="of 16 atoms"):
+        predict(model, bilayer + upper, 500, stage="stage1")
+
+
+def test_the_level_of_large_structures_is_not_looked_for(sheet, whole, monkeypatch):
+    solved, told = harmose.load("graphene-pbe-dzvp"), []
+    monkeypatch.setattr("harmose.inference.partition.predict.LARGEST_LEVEL", 18 * 13 - 1)
+    found = predict(solved, sheet, 300, told=told.append)
+    assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
+    assert "not from the Fermi level" in told[1]
+    monkeypatch.setattr("harmose.inference.partition.predict.LARGEST_LEVEL", 18 * 13)
+    assert np.abs(predict(solved, sheet, 300).values - solved.predict(sheet).values).max() < TOLERANCE
+
+
+def test_small_structures_are_predicted_as_a_whole(model, sheet, whole, monkeypatch):
+    monkeypatch.setattr(Prediction, "run", None)
+    assert len(whole["full"].pairs) < LARGE
+    assert np.array_equal(predict(model, sheet).values, whole["full"].values)
+    assert np.array_equal(predict(model, sheet, "off").values, whole["full"].values)
+
+
+def test_an_atom_alone_has_no_pairs(model):
+    with pytest.warns(OutsideDomain):
+        assert len(predict(model, Atoms("C"), 10).values[0]) == 169
+
+
+def test_memory_that_cannot_do(model, sheet):
+    with pytest.raises(ConfigError, match=r"memory: 18 atoms need at least .* GB, got 0\.01 GB"):
+        predict(model, sheet, 100, memory=1e7)
+
+
+@pytest.mark.parametrize("partition", [0, -3, "some"])
+def test_partitions_without_meaning(model, sheet, partition):
+    with pytest.raises(ConfigError, match="expected auto, off or a number of pairs"):
+        predict(model, sheet, partition)
+
+
+def test_a_model_that_reads_h0_is_refused():
+    model = harmose.load("organics-b3lyp-def2svp")
+    with pytest.raises(ModelError, match="a model of the structure alone"):
+        predict(model, molecule("H2O"), 2)
+
+
+def test_stated_memory_is_kept():
+    """In a process of its own, whose largest size the system tells."""
+    script = textwrap.dedent("""
+        from dataclasses import replace
+        import torch, harmose
+        from ase.build import graphene
+        from harmose.inference.partition.predict import Prediction
+        torch.set_num_threads(1)
+        model = harmose.load("graphene-pbe-dzvp")
+        model = replace(model, card=replace(model.card, gauge="none"))
+        atoms = graphene(a=2.46, size=(6, 6, 1), vacuum=6.0)
+        atoms.pbc = (True, True, False)
+        asked = Prediction(model, atoms, stage="stage1")
+        stated = asked.plan.memory
+        asked.run()
+        peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+        print(stated, 1024 * int(peak.split()[1]))
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    stated, peak = map(float, done.stdout.split())
+    assert 0.5 * stated < peak < 1.02 * stated
+
+
+def test_workers_of_a_scheduler_give_the_same(model, sheet, whole):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        found = predict(model, sheet, 200, scheduler=str(cluster.scheduler_address))  # type: ignore[attr-defined]
+    assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
+
+
+def test_no_scheduler(model, sheet, monkeypatch):
+    monkeypatch.setattr("harmose.inference.partition.runners.PATIENCE", "1s")
+    with pytest.raises(ConfigError, match="cannot work with the Dask scheduler tcp"):
+        predict(model, sheet, 200, scheduler="tcp://127.0.0.1:1")

@@ -1,0 +1,250 @@
+"""Models on disk: what is written is what is read; what is not a model, or not for this request, is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+from safetensors.torch import load_file, save_file
+
+from harmose.data.store import Store
+from harmose.errors import FormatError, ModelError, StructureError
+from harmose.inference.checkpoint import CARD, WEIGHTS, Card, Model, load, save
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set
+from harmose.io.pyscf.pyscf import prior as pyscf_prior
+from harmose.kernel_regression.state import from_state, to_state
+from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage2.transformer import RefinerSettings
+from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.representation.concatenation import Target
+from harmose.spin import Spin
+from harmose.train.dataset import fitted_baseline
+
+SETTINGS = ModelSettings(EncoderSettings(4, 2, 8, 4, 2, 8, 8, 1), RefinerSettings(2, 4, 2, 8, 4, 2, 8, 1, 2))
+LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level": 0}
+
+
+@pytest.fixture
+def model(water_store) -> Model:
+    """Not trained, but with a baseline, and with random numbers in all its weights."""
+    with Store.open(water_store) as store:
+        baseline, _ = fitted_baseline(store, store.splits["train"], Target())
+        basis = store.basis
+    torch.manual_seed(3)
+    network = TwoStage(baseline.space, SETTINGS)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(torch.randn(p.shape) * 0.1)
+    card = Card(basis, Spin.NONE, SETTINGS, baseline.space.l_max, settings=LABELS, n_train=6, metrics={"mae_val": 0.1})
+    return Model(network.eval().requires_grad_(False), baseline, card)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save(model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_card(folder, **changes) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | changes))
+
+
+def test_round_trip(model, folder, water_atoms):
+    again = load(folder)
+    assert again.card == model.card
+    atoms = water_atoms(20)
+    for stage in ("stage1", "full"):
+        a, b = model.predict(atoms, stage=stage), again.predict(atoms, stage=stage)
+        np.testing.assert_allclose(a.values, b.values, rtol=0, atol=1e-9)
+    assert np.abs(a.values - again.predict(atoms, stage="stage1").values).max() > 1e-6
+    assert {p.name for p in folder.iterdir()} == {WEIGHTS, CARD}
+    card = json.loads((folder / CARD).read_text())
+    assert card["elements"] == ["H", "O"]
+    assert card["basis_fingerprint"] == model.card.basis.fingerprint
+    assert load_file(folder / WEIGHTS)["network.encoder.embed.weight"].dtype == torch.float32
+    baseline = {k: v for k, v in load_file(folder / WEIGHTS).items() if k.startswith("baseline.")}
+    assert all(v.dtype != torch.float32 for k, v in baseline.items() if not k.endswith("domain.whiten"))
+
+
+def test_many_predictions_are_those_one_by_one(model, water_atoms):
+    structures = [water_atoms(30), molecule("H2"), water_atoms(31)]
+    together = model.predict_many(structures)
+    for atoms, h in zip(structures, together, strict=True):
+        alone = model.predict(atoms)
+        assert np.array_equal(h.pairs, alone.pairs)
+        np.testing.assert_allclose(h.values, alone.values, rtol=0, atol=1e-4)
+    assert model.predict_many([]) == []
+
+
+def test_a_prior_is_added_given_or_computed(model, water_atoms):
+    needy = Model(model.network, model.baseline, Card(**vars(model.card) | {"needs_prior": True}))
+    atoms = water_atoms(20)
+    h0 = pyscf_prior(atoms, PySCFSettings(functional="pbe", basis="sto-3g", grid_level=0), model.card.basis)
+    expected = model.predict(atoms).values + h0.values
+    np.testing.assert_allclose(needy.predict(atoms, prior=h0).values, expected, atol=1e-9)
+    np.testing.assert_allclose(needy.predict(atoms).values, expected, atol=1e-6)
+    # the same matrix in a basis set that holds another element as well
+    wide = basis_set("sto-3g", [1, 6, 8])
+    wider = pyscf_prior(atoms, PySCFSettings(functional="pbe", basis="sto-3g", grid_level=0), wide)
+    np.testing.assert_allclose(needy.predict(atoms, prior=wider).values, expected, atol=1e-6)
+    with pytest.raises(ModelError, match="expected a prior of the same structure"):
+        needy.predict(atoms, prior=pyscf_prior(molecule("H2"), PySCFSettings(basis="sto-3g"), model.card.basis))
+    with pytest.raises(ModelError, match="expected a prior in basis sto-3g with the model's shells, got def2-svp"):
+        needy.predict(atoms, prior=pyscf_prior(atoms, PySCFSettings(basis="def2-svp")))
+    foreign = Model(model.network, model.baseline, Card(**vars(needy.card) | {"settings": {"code": "siesta"}}))
+    with pytest.raises(ModelError, match="needs the prior H0 of siesta"):
+        foreign.predict(atoms)
+
+
+def test_requests_outside_the_card(model):
+    with pytest.raises(ModelError, match="expected elements among H, O, which the model knows, got C"):
+        model.predict(molecule("CH4"))
+    with pytest.raises(ModelError, match=r"expected a molecule, as in the model's training set, got pbc"):
+        model.predict(bulk("O", "sc", a=4.0))
+    with pytest.raises(ModelError, match="stage: expected full or stage1, got 'both'"):
+        model.predict(molecule("H2O"), stage="both")
+    broken = molecule("H2O")
+    broken.positions[1] = broken.positions[0]
+    with pytest.raises(StructureError):
+        model.predict(broken)
+
+
+def test_names(tmp_path, folder, monkeypatch):
+    with pytest.raises(ModelError, match=r"nothing: no such model: expected a folder or one of the shipped models \("):
+        load("nothing")
+    monkeypatch.setattr("harmose.inference.checkpoint.SHIPPED", tmp_path)
+    assert load("model").card.n_train == 6
+    with pytest.raises(ModelError, match=r"shipped models \(model\)"):
+        load("nothing")
+    with pytest.raises(FormatError, match="expected the folder of a model, got a file"):
+        load(folder / CARD)
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+def test_a_folder_without_a_model(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FormatError, match=f"expected a harmose model, got no {name}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("size", [0, 7, 300, 20000])
+def test_truncated_weights(folder, size):
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:size])
+    with pytest.raises(
+        FormatError, match=r"model\.safetensors: expected model weights, got a truncated or damaged file"
+    ):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected the card of a harmose model"),
+        ("{", "expected the card of a harmose model"),
+        ("[]", "expected the card of a harmose model"),
+        ('{"format": "zip", "version": 1}', "got something else \\(format 'zip'\\)"),
+        ('{"format": "harmose-model", "version": 7}', "version 2 or older, got version 7"),
+        ('{"format": "harmose-model", "version": 1}', "the model card is corrupt"),
+        ("[" * 100_000, "expected the card of a harmose model"),
+    ],
+)
+def test_cards_that_are_none(folder, text, words):
+    (folder / CARD).write_text(text)
+    with pytest.raises(FormatError, match=words):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"l_max": 8}, "l_max 8 does not belong to the basis set"),
+        ({"basis_fingerprint": "0" * 16}, "does not have the fingerprint"),
+        ({"spin": "sideways"}, "the model card is corrupt"),
+        ({"model": {"encoder": {"channels": 4, "turbo": 1}, "refiner": {}}}, "the model card is corrupt"),
+        ({"model": {"encoder": {"channels": 10**9}, "refiner": {}}}, "widths are not positive whole numbers"),
+        ({"model": {"encoder": {"channels": "x"}, "refiner": {}}}, "widths are not positive whole numbers"),
+        ({"model": {"encoder": {"channels": True}, "refiner": {}}}, "widths are not positive whole numbers"),
+        ({"model": {"encoder": {}, "refiner": {"symmetry": "some"}}}, "the model card is corrupt .symmetry 'some'"),
+        ({"model": {"encoder": {}, "refiner": {"attention": 1}}}, "attention 1 is no setting of a network"),
+    ],
+)
+def test_cards_with_nonsense(folder, changes, words):
+    change_card(folder, **changes)
+    with pytest.raises(FormatError, match=words):
+        load(folder)
+
+
+def test_a_card_of_version_1_has_learned_symmetry(model, tmp_path, water_atoms):
+    refiner = replace(SETTINGS.refiner, symmetry="learned")
+    settings = replace(SETTINGS, refiner=refiner)
+    torch.manual_seed(4)
+    network = TwoStage(model.baseline.space, settings).eval().requires_grad_(False)
+    save(Model(network, model.baseline, replace(model.card, model=settings)), tmp_path / "old")
+    card = json.loads((tmp_path / "old" / CARD).read_text())
+    for key in ("symmetry", "directions", "rotate", "covariant", "baseline", "attention"):
+        del card["model"]["refiner"][key]
+    (tmp_path / "old" / CARD).write_text(json.dumps(card | {"version": 1}))
+    again = load(tmp_path / "old")
+    assert again.card.model.refiner == refiner
+    a, b = (m.predict(water_atoms(20)) for m in (Model(network, model.baseline, model.card), again))
+    np.testing.assert_array_equal(a.values, b.values)
+
+
+def test_weights_of_another_network(folder):
+    tensors = load_file(folder / WEIGHTS)
+    first = "network.encoder.embed.weight"
+    save_file({k: v for k, v in tensors.items() if k != first}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match=r"the weights lack encoder\.embed\.weight and 0 more"):
+        load(folder)
+    save_file(tensors | {first: torch.zeros(3, 3)}, folder / WEIGHTS)
+    with pytest.raises(
+        ModelError, match=r"expected encoder\.embed\.weight of shape \(8, 8\) by the card, got \(3, 3\)"
+    ):
+        load(folder)
+    save_file(tensors | {"network.extra": torch.zeros(1)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="the weights hold extra, which the card's network does not have"):
+        load(folder)
+
+
+def test_a_baseline_of_another_model(folder):
+    tensors = load_file(folder / WEIGHTS)
+    scale = next(k for k in tensors if k.startswith("baseline.onsite") and k.endswith("scale"))
+    save_file({k: v for k, v in tensors.items() if k != scale}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="the baseline is not complete"):
+        load(folder)
+    save_file(tensors | {scale: torch.zeros(2, 3, dtype=torch.float64)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="the model's baseline does not belong to its card"):
+        load(folder).predict(molecule("H2O"))
+
+
+def test_loading_does_not_disturb_random_numbers(folder):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    load(folder)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_saving_over_a_model_replaces_it_whole(model, folder, monkeypatch):
+    before = (folder / WEIGHTS).read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harmose.inference.checkpoint.os.fsync", full)
+    with pytest.raises(FormatError, match="No space left on device"):
+        save(model, folder)
+    assert (folder / WEIGHTS).read_bytes() == before
+    assert {p.name for p in folder.iterdir()} == {WEIGHTS, CARD}
+    shutil.rmtree(folder)
+
+
+def test_baseline_survives_exactly(model):
+    again = from_state(model.baseline.space, to_state(model.baseline))
+    a, b = to_state(model.baseline), to_state(again)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)

@@ -1,0 +1,47 @@
+"""Electrons of each element, told from whole samples."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ase import Atoms
+
+from harmose.errors import MatrixError
+from harmose.inference import energy_zero as fermi
+from harmose.inference.energy_zero import own_level, valence_of
+from harmose.physics.states import mesh_fermi_level
+
+
+def labelled(formula: str, n: float | None) -> Any:
+    return SimpleNamespace(structure=Atoms(formula), n_electrons=n)
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([("C2", 8.0)], {"C": 4.0}),
+        ([("MoS2", 26.0), ("Mo2S2", 40.0)], {"Mo": 14.0, "S": 6.0}),
+        ([("MoS2", 26.0), ("Mo2S4", 52.0)], None),  # one ratio
+        ([("C2", 8.0), ("C2", 7.0)], None),  # a charge
+        ([("C2", 8.0), ("C", None)], None),
+        ([], None),
+    ],
+)
+def test_valence_electrons_follow_from_compositions(samples, expected):
+    elements = {"C2": [6], "MoS2": [42, 16]}[samples[0][0]] if samples else [6]
+    assert valence_of((labelled(*sample) for sample in samples), elements) == expected
+
+
+def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):
+    """From the states near it, or, where these are not found, from all."""
+    sample = graphene("mg_000")
+    h, s = sample.hamiltonian, sample.overlap
+    expected = mesh_fermi_level(h, s, (1, 1, 1), 72)
+    monkeypatch.setattr(fermi, "COUNTED", 100)
+    assert own_level(h, s, (1, 1, 1), 72) == pytest.approx(expected, abs=1e-8)
+
+    def nothing(*_):
+        raise MatrixError("not found")
+
+    monkeypatch.setattr(fermi, "counted_fermi_level", nothing)
+    assert own_level(h, s, (1, 1, 1), 72) == expected

@@ -1,0 +1,156 @@
+"""PySCF's labels with spin: spin-orbit coupling against known splittings and turned molecules, open shells."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from harmose.data.checks import check
+from harmose.data.store import Store
+from harmose.errors import LabellingError, MatrixError
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, from_blocks
+from harmose.label.label import label, sample_name
+from harmose.label.pyscf import calculate
+from harmose.physics.eigen import eigenvalues
+from harmose.representation.block_irreps import to_coefficients, to_matrix
+from harmose.representation.concatenation import Target, measure, target_space
+from harmose.so3.wigner import random_rotation
+from harmose.spin import Spin, magnetic_part
+from harmose.units import HARTREE
+
+HEAVY = PySCFSettings("hf", "crenbl", grid_level=0, convergence_gradient=1e-8, spin=Spin.SPINOR)
+OPEN = PySCFSettings("pbe", "sto-3g", grid_level=0, spin=Spin.COLLINEAR)
+H2TE = Atoms("TeH2", [[0.1, 0, 0], [0.3, 1.1, 1.3], [0, -1.2, 1.2]])
+
+
+def labelled(atoms: Atoms, settings: PySCFSettings):
+    basis = basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
+    return calculate(atoms, settings, basis, atoms.get_chemical_formula())
+
+
+def levels(sample) -> np.ndarray:
+    assert sample.orbital_energies is not None
+    return sample.orbital_energies
+
+
+@pytest.fixture(scope="module")
+def h2te():
+    return labelled(H2TE, HEAVY)
+
+
+def test_the_splitting_of_xenon_is_that_of_the_dirac_equation():
+    """5p levels of four-component Dirac-Fock: -0.4926 and -0.4398 Hartree (Desclaux, At. Data Nucl. Data Tables 12, 311)."""
+    xenon = levels(labelled(Atoms("Xe"), HEAVY))[12:18] / HARTREE
+    np.testing.assert_allclose(xenon, [-0.4926] * 2 + [-0.4398] * 4, atol=2e-3)
+
+
+def test_spinor_labels_are_kramers_pairs_and_solve_their_own_equation(h2te):
+    assert h2te.hamiltonian.spin is h2te.spin is h2te.prior.spin is Spin.SPINOR
+    assert h2te.overlap.spin is Spin.NONE
+    pairs = levels(h2te) / HARTREE
+    np.testing.assert_allclose(pairs[::2], pairs[1::2], atol=1e-8)
+    np.testing.assert_allclose(eigenvalues(h2te.hamiltonian, h2te.overlap)[0], h2te.orbital_energies, atol=1e-9)
+    assert np.abs(magnetic_part(h2te.hamiltonian.values)).max() < 1e-6
+    assert from_blocks(h2te.hamiltonian).shape == (80, 80)
+
+
+def test_a_store_of_spinors_is_checked(h2te, tmp_path):
+    wrong = replace(h2te, name="wrong", orbital_energies=h2te.orbital_energies + 0.1)
+    with Store.create(tmp_path / "store", h2te.basis, Spin.SPINOR) as store:
+        store.append(h2te)
+        store.append(wrong)
+        problems = check(store)
+    assert {problem.sample for problem in problems} == {"wrong"}
+    assert any("the orbital energies of (H, S) differ from the stored ones by 0.1 eV" in p.text for p in problems)
+
+
+def test_spin_turns_with_the_molecule(h2te):
+    rotation = random_rotation(np.random.default_rng(7))
+    turned = Atoms(H2TE.numbers, H2TE.positions @ rotation.T)
+    h = labelled(turned, HEAVY).hamiltonian
+    np.testing.assert_allclose(h.values, h2te.hamiltonian.rotate(rotation).values, atol=2e-6)
+    # Space alone would leave errors of the size of the coupling.
+    assert np.abs(h.values - h2te.hamiltonian.values).max() > 1
+
+
+def test_channels_hold_all_of_a_spinor_label(h2te):
+    space = target_space(h2te.basis, Spin.SPINOR)
+    measured = measure(space, [h2te], Target())
+    again = to_matrix(space, measured.coefficients, measured.joined.graph, measured.joined.oriented)
+    np.testing.assert_allclose(again.values, h2te.hamiltonian.values, atol=1e-6)
+    exact = again.with_values(again.values)
+    twice = to_coefficients(space, exact, measured.joined.oriented)
+    np.testing.assert_allclose(
+        to_matrix(space, twice, measured.joined.graph, measured.joined.oriented).values, exact.values, atol=1e-12
+    )
+
+
+def test_a_magnetic_label_is_named(h2te):
+    field = h2te.hamiltonian.values.copy()
+    where = h2te.hamiltonian.is_onsite & (np.diff(h2te.hamiltonian.elements[1:], axis=0)[0] == 0)
+    field[0, where] += 0.01  # a magnetic field along z on the spins alone
+    field[3, where] -= 0.01
+    magnetic = replace(h2te, hamiltonian=h2te.hamiltonian.with_values(field))
+    with pytest.raises(
+        MatrixError, match=r"sample H2Te: expected H symmetric under time reversal.* got a part of 0.014 eV"
+    ):
+        measure(target_space(h2te.basis, Spin.SPINOR), [magnetic], Target())
+
+
+def test_another_spin_is_named(h2te):
+    with pytest.raises(MatrixError, match="sample H2Te: expected spin none, got spinor"):
+        measure(target_space(h2te.basis), [h2te], Target())
+
+
+def test_open_shells_are_two_real_matrices():
+    oxygen = labelled(Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": 2}), OPEN)
+    assert oxygen.hamiltonian.values.dtype == np.float64
+    assert levels(oxygen).shape == (2, 10)
+    up, down = levels(oxygen)
+    assert up[8] < down[7]  # nine up electrons and seven down
+    assert down[7] > up[7]
+    np.testing.assert_allclose(eigenvalues(oxygen.hamiltonian, oxygen.overlap)[:, 0], levels(oxygen), atol=1e-9)
+
+
+def test_a_closed_shell_has_equal_spins():
+    both, one = (labelled(molecule("H2O"), replace(OPEN, spin=spin)) for spin in (Spin.COLLINEAR, Spin.NONE))
+    np.testing.assert_allclose(both.hamiltonian.values, np.repeat(one.hamiltonian.values, 2, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "settings", "text"),
+    [
+        (molecule("H2O"), replace(HEAVY, basis="sto-3g"), "basis sto-3g has no spin-orbit potential"),
+        (Atoms("I"), HEAVY, "I: time-reversal symmetric Kohn-Sham wants an even number of electrons, got 53"),
+        (Atoms("O", info={"spin": 1}), OPEN, "O: 8 electrons cannot have 1 of them unpaired"),
+        (Atoms("O", info={"spin": 0.5}), OPEN, "O: expected a whole number as spin, got 0.5"),
+    ],
+)
+def test_what_a_spin_kind_cannot_take(atoms, settings, text):
+    with pytest.raises(LabellingError, match=text):
+        labelled(atoms, settings)
+
+
+def test_unknown_spin_kinds():
+    with pytest.raises(LabellingError, match="spin: expected one of none, collinear, spinor, got 'up'"):
+        PySCFSettings(spin="up")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_store_has_one_spin_kind(tmp_path):
+    hydrogen = Atoms("H2", [[0, 0, 0], [0, 0, 0.75]])
+    label([hydrogen], tmp_path / "store", OPEN, workers=1)
+    with Store.open(tmp_path / "store") as store:
+        assert store.spin is Spin.COLLINEAR
+        assert store.metadata["spin"] == "collinear"
+    with pytest.raises(LabellingError, match="expected a store of spin none, got one of collinear"):
+        label([hydrogen], tmp_path / "store", replace(OPEN, spin=Spin.NONE), workers=1)
+
+
+def test_spin_none_leaves_names_and_settings_as_they_were():
+    settings = PySCFSettings("pbe", "sto-3g")
+    assert "spin" not in settings.to_dict()
+    triplet, singlet = (Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": n}) for n in (2, 0))
+    assert sample_name(triplet, settings) == sample_name(singlet, settings)
+    assert sample_name(triplet, OPEN) != sample_name(singlet, OPEN)

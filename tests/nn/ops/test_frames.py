@@ -1,0 +1,109 @@
+"""Into the frames of pairs and back: what the fused maps and their gradients must agree with."""
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from harmose.nn.ops.frames import (
+    PairFrames,
+    Signs,
+    axial_signs,
+    directed,
+    gathered,
+    messages,
+    mixed,
+    order_signs,
+    summed,
+)
+from harmose.nn.ops.frames import pair_frames as prepared
+from harmose.representation.layout import pair_frames, reversal_signs
+from harmose.so3.wigner import edge_wigner
+
+L, C, U, WIDTH, ATOMS, PAIRS = 2, 2, 1, 3, 3, 4
+SIGNS = Signs(order_signs(L).double(), axial_signs(L).double())
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.as_tensor(np.random.default_rng([seed, *shape]).normal(size=shape)).requires_grad_()
+
+
+def frames_of(vectors: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> PairFrames:
+    rotation = pair_frames([edge_wigner(l, vectors) for l in range(L + 1)])
+    weight = torch.linspace(0.2, 1, len(vectors), dtype=torch.float64)[:, None, None]
+    return prepared(rotation, torch.as_tensor(reversal_signs(L))[:, None], weight, first, second, ATOMS)
+
+
+VECTORS = random(PAIRS, 3).detach()
+FIRST, SECOND = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 2, 2, 2])
+FRAMES, BACK = frames_of(VECTORS, FIRST, SECOND), frames_of(-VECTORS, SECOND, FIRST)
+
+
+def half(x: torch.Tensor, k: int, axis: int = 0) -> torch.Tensor:
+    """Of the pairs, or of their reversals."""
+    return x.unflatten(axis, (2, PAIRS)).select(axis, k)
+
+
+def test_gathered_is_the_rotation_of_both_atoms():
+    features = random(ATOMS, (L + 1) ** 2, C)
+    first, second = gathered(features, FRAMES).chunk(2, -1)
+    torch.testing.assert_close(first, FRAMES.rotation @ features[FIRST])
+    torch.testing.assert_close(second, FRAMES.rotation @ features[SECOND])
+
+
+@pytest.mark.parametrize("is_natural", [True, False])
+def test_what_reversed_pairs_see_is_what_the_pairs_see_backwards(is_natural):
+    features = random(ATOMS, (L + 1) ** 2, C)
+    ahead, back = (directed(gathered(features, frames), SIGNS, is_natural) for frames in (FRAMES, BACK))
+    torch.testing.assert_close(half(ahead[0], 1), half(back[0], 0))
+    torch.testing.assert_close(half(ahead[1], 1, 1), half(back[1], 0, 1))
+
+
+def test_mixed_is_a_linear_map_of_what_each_direction_sees():
+    features = random(ATOMS, (L + 1) ** 2, C), random(ATOMS, (L + 1) ** 2, U)
+    seen = [gathered(x, FRAMES) for x in features]
+    axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
+    scalars, doublets = mixed(*seen, axial, around, SIGNS)
+    (first, straight), (_, mirrored) = (directed(x, SIGNS, k) for x, k in zip(seen, (True, False), strict=True))
+    torch.testing.assert_close(scalars, first @ axial)
+    torch.testing.assert_close(doublets, torch.cat([straight, mirrored], -1) @ around[:, None])
+
+
+def test_messages_of_reversed_pairs_are_those_of_the_pairs_backwards():
+    """Directions exchanged: the same sums, and for natural features the same as undoing the rotation."""
+    axial, chiral, around = (
+        random(2 * PAIRS, (L + 1) * C),
+        random(2 * PAIRS, (L + 1) * U),
+        random(L, WIDTH, L * (C + U)),
+    )
+    doublets = random(L, 2 * PAIRS, 2, WIDTH)
+    sums = summed(messages(axial, chiral, doublets, around), FRAMES)
+    other = [x.unflatten(k, (2, PAIRS)).flip(k).flatten(k, k + 1) for x, k in ((axial, 0), (chiral, 0), (doublets, 1))]
+    torch.testing.assert_close(sums, summed(messages(*other, around), BACK))
+
+
+def test_sums_weigh_messages():
+    written = random(2 * PAIRS, (L + 1) ** 2, C)
+    weight = torch.linspace(0.2, 1, PAIRS, dtype=torch.float64)[:, None, None].repeat(2, 1, 1)
+    torch.testing.assert_close(summed(written, FRAMES), summed(written * weight, FRAMES.unweighted()))
+
+
+def test_gradients():
+    features = random(ATOMS, (L + 1) ** 2, C)
+    assert gradcheck(lambda x: gathered(x, FRAMES), features, fast_mode=True)
+    assert gradcheck(lambda x: summed(x, FRAMES), random(2 * PAIRS, (L + 1) ** 2, C), fast_mode=True)
+    assert gradcheck(lambda x: summed(x, FRAMES), random(2 * PAIRS, L + 1, C), fast_mode=True)
+    seen = random(PAIRS, (L + 1) ** 2, 2 * C), random(PAIRS, (L + 1) ** 2, 2 * U)
+    for is_natural in (True, False):
+        assert gradcheck(lambda x, k=is_natural: directed(x, SIGNS, k), seen[0], fast_mode=True)
+    axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
+    assert gradcheck(lambda *x: mixed(*x, SIGNS), (*seen, axial, around), fast_mode=True)
+    assert gradcheck(
+        lambda x, a, b: mixed(x, None, a, b, SIGNS), (seen[0], axial, random(L, L * 2 * C, WIDTH)), fast_mode=True
+    )
+    axial, chiral, around = (
+        random(2 * PAIRS, (L + 1) * C),
+        random(2 * PAIRS, (L + 1) * U),
+        random(L, WIDTH, L * (C + U)),
+    )
+    assert gradcheck(messages, (axial, chiral, random(L, 2 * PAIRS, 2, WIDTH), around), fast_mode=True)

@@ -1,0 +1,104 @@
+"""What a compiler is given is the same as what is written down with its gradients."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from harmose.nn.ops import frames, invariants
+from harmose.nn.ops import frames_traced as traced
+from harmose.representation.layout import pair_frames, reversal_signs
+from harmose.so3.wigner import edge_wigner
+
+L, C, U, WIDTH, ATOMS, PAIRS = 3, 2, 1, 3, 3, 4
+ROWS = (L + 1) ** 2
+SIGNS = frames.Signs(frames.order_signs(L).double(), frames.axial_signs(L).double())
+FIRST, SECOND = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 2, 2, 2])
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.as_tensor(np.random.default_rng([seed, *shape]).normal(size=shape)).requires_grad_()
+
+
+@pytest.fixture(scope="module")
+def known() -> frames.PairFrames:
+    rotation = pair_frames([edge_wigner(l, random(PAIRS, 3).detach()) for l in range(L + 1)])
+    weight = torch.linspace(0.2, 1, PAIRS, dtype=torch.float64)[:, None, None]
+    reversal = torch.as_tensor(reversal_signs(L))[:, None]
+    return frames.pair_frames(rotation, reversal, weight, FIRST, SECOND, ATOMS)
+
+
+def same(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> None:
+    """Results, and gradients of a random combination of them."""
+    found = []
+    for work in (ours, theirs):
+        out = work(*inputs)
+        out = out if isinstance(out, tuple) else (out,)
+        total = torch.stack([(x * random(*x.shape, seed=1).detach()).sum() for x in out]).sum()
+        found.append([*out, *torch.autograd.grad(total, inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_gathered(known):
+    at = known.rotation, known.first, known.second
+    same(lambda x: frames.gathered(x, known), lambda x: traced.gathered(x, *at), [random(ATOMS, ROWS, C)])
+
+
+@pytest.mark.parametrize("rows", [ROWS, L + 1])
+def test_summed(known, rows):
+    def theirs(x):
+        return traced.summed(x, known.sending, known.first, known.second, known.n_atoms)
+
+    same(lambda x: frames.summed(x, known), theirs, [random(2 * PAIRS, rows, C)])
+
+
+@pytest.mark.parametrize("unnatural", [True, False])
+def test_mixed(unnatural):
+    width = 2 * (C + U) if unnatural else 2 * C
+    inputs = [random(PAIRS, ROWS, 2 * C), random((L + 1) * 2 * C, 5), random(L, L * width, WIDTH)]
+    inputs += [random(PAIRS, ROWS, 2 * U)] if unnatural else []
+
+    def ours(natural, axial, around, seen=None):
+        return frames.mixed(natural, seen, axial, around, SIGNS)
+
+    def theirs(natural, axial, around, seen=None):
+        return traced.mixed(natural, seen, axial, around, SIGNS.order, SIGNS.axial)
+
+    same(ours, theirs, inputs)
+
+
+def test_messages():
+    inputs = [random(2 * PAIRS, (L + 1) * C), random(2 * PAIRS, (L + 1) * U), random(L, 2 * PAIRS, 2, WIDTH)]
+    same(frames.messages, traced.messages, [*inputs, random(L, WIDTH, L * (C + U))])
+
+
+@pytest.mark.parametrize("is_natural", [True, False])
+def test_directed(is_natural):
+    def theirs(x):
+        return traced.directed(x, SIGNS.axial, frames.signs_of_rows(SIGNS, is_natural), is_natural)
+
+    same(lambda x: frames.directed(x, SIGNS, is_natural), theirs, [random(PAIRS, ROWS, 2 * C)])
+
+
+def test_scaled_with_invariants():
+    n = 4 + L * WIDTH
+    constants = random(2 * PAIRS, n).detach(), random(n).detach()
+    inputs = [random(L, 2 * PAIRS, 2, WIDTH), random(L, 2 * PAIRS, 1, WIDTH), random(2 * PAIRS, 4)]
+
+    def ours(a, b, c):
+        return invariants.scaled_with_invariants(a, b, c, *constants)
+
+    def theirs(a, b, c):
+        return traced.scaled_with_invariants(a, b, c, *constants)
+
+    same(ours, theirs, inputs)
+
+
+def test_sums_and_rows_are_each_others_gradient():
+    index = torch.tensor([2, 0, 2, 1])
+    assert gradcheck(lambda x: traced.take_rows(x, index), [random(3, 2)])
+    assert gradcheck(lambda x: traced.sum_rows(x, index, 3), [random(4, 2)])

@@ -1,0 +1,112 @@
+"""Laws of the two-stage network: rotation against e3nn, inversion, translation, permutation, batching, both precisions."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from harmose.core.graph import build_graph
+from harmose.representation.batch import collate, graph_batch
+from harmose.so3.wigner import random_rotation
+
+METHANOL = molecule("CH3OH")
+ACETYLENE = molecule("C2H2")
+WATER = molecule("H2O")
+
+
+def turned(atoms: Atoms, rotation: np.ndarray) -> Atoms:
+    out = atoms.copy()
+    out.positions = out.positions @ rotation.T
+    return out
+
+
+@pytest.mark.parametrize("atoms", [METHANOL, ACETYLENE, WATER], ids=["general", "linear", "planar"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 3e-5)])
+def test_stage1_rotates_as_e3nn_says(network, predict, e3nn_rotation, atoms, dtype, tolerance):
+    model, rotation = network(dtype), random_rotation(np.random.default_rng(5))
+    d = e3nn_rotation(atoms, rotation)
+    expected = d @ predict(model, atoms, "stage1").dense() @ d.T
+    found = predict(model, turned(atoms, rotation), "stage1").dense()
+    assert np.abs(found - expected).max() < tolerance * max(1.0, np.abs(expected).max())
+
+
+def test_stage1_respects_inversion(network, predict):
+    model = network(torch.float64)
+    h = predict(model, METHANOL, "stage1")
+    mirrored = METHANOL.copy()
+    mirrored.positions *= -1
+    parity = np.concatenate([[(-1.0) ** l] * (2 * l + 1) for z in METHANOL.numbers for l in h.basis.degrees(int(z))])
+    np.testing.assert_allclose(
+        predict(model, mirrored, "stage1").dense(), parity[:, None] * h.dense() * parity, atol=1e-11
+    )
+
+
+def test_linear_molecule_on_the_polar_axis(network, predict, e3nn_rotation):
+    model = network(torch.float64)
+    rotation = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # z to x
+    d = e3nn_rotation(ACETYLENE, rotation)
+    assert np.ptp(ACETYLENE.positions[:, :2]) == 0
+    expected = d @ predict(model, ACETYLENE, "stage1").dense() @ d.T
+    np.testing.assert_allclose(predict(model, turned(ACETYLENE, rotation), "stage1").dense(), expected, atol=1e-11)
+
+
+@pytest.mark.parametrize("stage", ["stage1", "full"])
+def test_translation_changes_nothing(network, predict, stage):
+    model = network(torch.float64)
+    moved = METHANOL.copy()
+    moved.positions += [3.0, -20.0, 7.0]
+    np.testing.assert_allclose(predict(model, moved, stage).values, predict(model, METHANOL, stage).values, atol=1e-9)
+
+
+def test_permuted_atoms_permute_blocks(network, predict):
+    model, order = network(torch.float64), np.random.default_rng(1).permutation(len(METHANOL))
+    h, permuted = predict(model, METHANOL, "stage1"), predict(model, METHANOL[order], "stage1")
+    for i in range(len(order)):
+        for j in range(len(order)):
+            np.testing.assert_allclose(permuted.block(i, j), h.block(order[i], order[j]), atol=1e-12)
+
+
+@pytest.mark.parametrize("stage", ["stage1", "full"])
+def test_a_batch_gives_what_each_sample_gives(network, space, stage):
+    model, batches = network(torch.float64), []
+    for atoms in (WATER, METHANOL, ACETYLENE):
+        graph = build_graph(atoms, space.basis)
+        batches.append(graph_batch(space, graph, space.orient(graph), torch.float64))
+    with torch.no_grad():
+        together = model(collate(batches), stage)
+        alone = [model(b, stage) for b in batches]
+    for g in together.pairs:
+        torch.testing.assert_close(together.pairs[g], torch.cat([c.pairs[g] for c in alone]))
+    for s in together.onsite:
+        torch.testing.assert_close(together.onsite[s], torch.cat([c.onsite[s] for c in alone]))
+
+
+def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, space):
+    """Logits hundreds apart: with one shift for the whole batch the exponentials of most atoms would vanish."""
+    model = network(torch.float64)
+    with torch.no_grad():
+        model.refiner.attention.weights[-1].weight.mul_(1000)
+    graphs = [build_graph(atoms, space.basis) for atoms in (METHANOL, WATER)]
+    batches = [graph_batch(space, g, space.orient(g), torch.float64) for g in graphs]
+    with torch.no_grad():
+        together, alone = model(collate(batches)), model(batches[1])
+    n = len(alone.onsite[0])
+    torch.testing.assert_close(together.onsite[0][-n:], alone.onsite[0], rtol=1e-9, atol=1e-9)
+
+
+def test_an_untrained_second_stage_corrects_nothing(space, network):
+    model = network(torch.float64)
+    for parameter in model.refiner.heads.parameters():
+        torch.nn.init.zeros_(parameter)
+    graph = build_graph(WATER, space.basis)
+    batch = graph_batch(space, graph, space.orient(graph), torch.float64)
+    with torch.no_grad():
+        correction = model.stage2(batch, model.stage1(batch))
+    assert all(x.abs().max() == 0 for x in [*correction.pairs.values(), *correction.onsite.values()] if x.numel())
+
+
+def test_a_lone_atom_has_only_an_on_site_block(network, predict):
+    h = predict(network(torch.float64), Atoms("O"))
+    assert h.dense().shape == (10, 10)
+    assert np.isfinite(h.dense()).all()

@@ -1,0 +1,217 @@
+"""SCF from a prediction, with stand-ins for a model that answer with a known Hamiltonian."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from pyscf import dft, gto, scf
+
+import harmose.scf.initial_guess as bridge
+from harmose.core.blocks import BlockMatrix
+from harmose.errors import LabellingError, ModelError, OutsideDomain
+from harmose.io.pyscf import pyscf as io
+from harmose.spin import Spin
+
+SETTINGS = io.PySCFSettings("pbe", "def2-svp", grid_level=1)
+
+
+@dataclass
+class KnownAnswer:
+    """A model whose prediction is the converged Fock matrix, plus an error of `noise` eV."""
+
+    noise: float = 0.0
+    elements: tuple[int, ...] = (1, 8)
+    card: Any = field(init=False)
+
+    def __post_init__(self):
+        self.card = SimpleNamespace(basis=io.basis_set("def2-svp", self.elements), settings=SETTINGS.to_dict())
+
+    def predict(self, atoms: Atoms) -> BlockMatrix:
+        mf = io.mean_field(io.molecule(atoms, "def2-svp"), SETTINGS).run(conv_tol=1e-12)
+        h = io.to_blocks(mf.get_fock(), io.layout(atoms, self.card.basis))
+        error = np.random.default_rng(0).normal(scale=self.noise, size=h.values.shape)
+        symmetric = h.with_values(error).dense()
+        return io.to_blocks(io.from_blocks(h) + (symmetric + symmetric.T) / 2 / 27.2114, h)
+
+
+@pytest.fixture(scope="module")
+def water() -> Atoms:
+    atoms = molecule("H2O")
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def test_scf_from_the_answer_is_done_at_once(water):
+    result = bridge.compare_scf(KnownAnswer(), water)
+    assert result.cycles_predicted <= 2 < result.cycles_minao
+    assert result.cycles_saved == result.cycles_minao - result.cycles_predicted
+    assert result.energy_difference < 1e-8
+
+
+def test_scf_from_a_rough_prediction_still_ends_at_the_same_energy(water):
+    exact, rough = (bridge.compare_scf(KnownAnswer(noise), water) for noise in (0.0, 0.1))
+    assert rough.energy_difference < 1e-8
+    assert rough.cycles_predicted > exact.cycles_predicted
+
+
+@pytest.mark.parametrize("kind", [dft.RKS, dft.UKS, scf.RHF])
+def test_the_guess_is_what_the_scf_starts_from(water, kind):
+    mol = io.molecule(water, "def2-svp")
+    used = []
+
+    def record(mf):
+        get = mf.get_init_guess
+        mf.get_init_guess = lambda *args, **kwargs: used.append(get(*args, **kwargs)) or used[-1]
+        return mf
+
+    mf = kind(mol)
+    if kind is not scf.RHF:
+        mf.xc = "pbe"
+        mf.grids.level = 1
+    assert bridge.start(mf, KnownAnswer()) is mf
+    expected = bridge.predicted_density(mol, KnownAnswer().predict(water))
+    record(mf).run()
+    np.testing.assert_allclose(used[0] if kind is not dft.UKS else sum(used[0]), expected, atol=1e-10)
+    assert mf.converged
+    assert mf.cycles <= 3 or kind is scf.RHF
+
+
+def test_second_order_scf_starts_from_the_guess_too(water):
+    mf = io.mean_field(io.molecule(water, "def2-svp"), SETTINGS)
+    plain, guessed = mf.copy().newton(), bridge.start(mf, KnownAnswer()).newton()
+    steps = []
+    for solver in (plain, guessed):
+        steps.append([])
+        solver.callback = steps[-1].append
+        solver.kernel()
+    assert guessed.e_tot == pytest.approx(plain.e_tot, abs=1e-8)
+    assert len(steps[1]) < len(steps[0])
+
+
+def test_unrestricted_ends_where_restricted_does(water):
+    mol = io.molecule(water, "def2-svp")
+    energies = []
+    for kind in (dft.RKS, dft.UKS):
+        mf = kind(mol, xc="pbe")
+        mf.grids.level, mf.small_rho_cutoff, mf.conv_tol = 1, 0, 1e-11
+        energies.append(bridge.start(mf, KnownAnswer()).run().e_tot)
+    assert energies[0] == pytest.approx(energies[1], abs=1e-9)
+
+
+def test_matrix_is_pyscf_fock_and_overlap(water):
+    mol = io.molecule(water, "def2-svp")
+    h = KnownAnswer().predict(water)
+    fock = io.mean_field(mol, SETTINGS).run(conv_tol=1e-12).get_fock()
+    np.testing.assert_allclose(bridge.matrix(h, mol), fock, atol=1e-9)
+    s = io.overlap(water, "def2-svp")
+    np.testing.assert_allclose(bridge.matrix(s, mol, energy=False), mol.intor("int1e_ovlp"), atol=1e-12)
+
+
+def test_structure_of_a_molecule_is_in_angstrom():
+    mol = gto.M(atom="O 0 0 0; H 0 0 1.8", unit="bohr", charge=-1, basis="sto-3g", verbose=0)
+    atoms = bridge.structure(mol)
+    assert atoms.get_chemical_symbols() == ["O", "H"]
+    assert atoms.get_distance(0, 1) == pytest.approx(1.8 * 0.529177, rel=1e-6)
+    assert atoms.info == {"charge": -1}
+
+
+def molecule_of(symbol: str, basis: str = "def2-svp", **options) -> gto.Mole:
+    return gto.M(atom=symbol, basis=basis, verbose=0, **options)
+
+
+class Unasked(KnownAnswer):
+    def predict(self, atoms: Atoms) -> BlockMatrix:
+        raise AssertionError("the molecule must be refused before the model is asked")
+
+
+@pytest.mark.parametrize(
+    ("mean_field", "text"),
+    [
+        (lambda: dft.RKS(molecule_of("He")), "expected elements among H, O, got He"),
+        (lambda: dft.RKS(molecule_of("O", basis="sto-3g")), "basis def2-svp .* got one in sto-3g"),
+        (lambda: dft.RKS(molecule_of("O", cart=True)), r"got one in def2-svp \(Cartesian\)"),
+        (lambda: dft.UKS(molecule_of("O", spin=2)), "closed shell, got 8 electrons with spin"),
+        (lambda: dft.UKS(molecule_of("H", spin=1)), "closed shell"),
+        (lambda: dft.GKS(molecule_of("O")), "restricted or unrestricted .* got GKS"),
+    ],
+)
+def test_molecules_outside_the_card_are_refused(mean_field, text):
+    with pytest.raises(ModelError, match=text):
+        bridge.start(mean_field(), Unasked())
+
+
+def test_a_matrix_of_other_atoms_is_refused(water):
+    h = io.overlap(water, "def2-svp")
+    with pytest.raises(ModelError, match="expected a matrix of the molecule's atoms"):
+        bridge.matrix(h, io.molecule(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), "def2-svp"))
+
+
+def test_scf_that_does_not_converge_is_an_error(water):
+    settings = io.PySCFSettings("pbe", "def2-svp", grid_level=1, max_cycle=2)
+    with pytest.raises(LabellingError, match="H2O: not converged from the minao guess in 2 cycles"):
+        bridge.compare_scf(KnownAnswer(), water, settings)
+
+
+def test_a_molecule_outside_the_card_costs_no_reference_scf(water):
+    settings = io.PySCFSettings("pbe", "sto-3g", grid_level=0, max_cycle=1)  # the reference would fail
+    with pytest.raises(ModelError, match="expected a molecule in basis def2-svp"):
+        bridge.compare_scf(Unasked(), water, settings)
+
+
+class Spinful:
+    """A model of another spin kind whose prediction is the converged Fock matrix."""
+
+    def __init__(self, settings: io.PySCFSettings, elements: tuple[int, ...]):
+        basis = io.basis_set(settings.basis, elements)
+        self.settings, self.card = (
+            settings,
+            SimpleNamespace(basis=basis, spin=settings.spin, settings=settings.to_dict()),
+        )
+
+    def predict(self, atoms: Atoms) -> BlockMatrix:
+        mol = io.molecule(atoms, self.settings.basis, self.settings.spin)
+        mf = io.mean_field(mol, self.settings).run(conv_tol=1e-12)
+        return io.to_blocks(mf.get_fock(), io.layout(atoms, self.card.basis, self.settings.spin))
+
+
+SPINFUL = {
+    "collinear": (Atoms("O2", [[0, 0, 0], [0, 0.1, 1.2]], info={"spin": 2}), "sto-3g"),
+    "spinor": (Atoms("TeH2", [[0, 0, 0], [0, 1.1, 1.2], [0, -1.2, 1.1]]), "crenbl"),
+}
+
+
+@pytest.mark.parametrize("spin", SPINFUL)
+def test_scf_of_every_spin_kind_starts_from_a_prediction(spin):
+    atoms, basis = SPINFUL[spin]
+    settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
+    result = bridge.compare_scf(Spinful(settings, tuple(set(atoms.numbers.tolist()))), atoms)
+    assert result.cycles_predicted <= 2 < result.cycles_minao
+    assert result.energy_difference < 1e-8
+
+
+@pytest.mark.parametrize("spin", SPINFUL)
+def test_poor_predictions_of_every_spin_kind_are_refused(spin):
+    atoms, basis = SPINFUL[spin]
+    settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
+    model = Spinful(settings, tuple(set(atoms.numbers.tolist())))
+    right = model.predict(atoms)
+    model.predict = lambda atoms: right.with_values(-right.values)
+    with pytest.warns(OutsideDomain, match="it starts from minao"):
+        poor, minao = bridge.compare_guesses(model, atoms, ("minao",))
+    assert poor.refused
+    assert poor.cycles == minao.cycles
+    assert poor.fock_builds == minao.fock_builds + 1
+    assert abs(poor.energy - minao.energy) < 1e-9
+
+
+def test_a_mean_field_of_another_spin_kind_is_refused():
+    model = Spinful(io.PySCFSettings("pbe", "crenbl", spin=Spin.SPINOR), (1, 52))
+    with pytest.raises(ModelError, match="expected a generalized mean field for a model of spin spinor, got RKS"):
+        bridge.start(dft.RKS(io.molecule(SPINFUL["spinor"][0], "crenbl")), model)
+    model = Spinful(io.PySCFSettings("pbe", "sto-3g", spin=Spin.COLLINEAR), (8,))
+    with pytest.raises(ModelError, match="expected an unrestricted mean field for a model of spin collinear, got RKS"):
+        bridge.start(dft.RKS(molecule_of("O", basis="sto-3g")), model)

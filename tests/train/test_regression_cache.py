@@ -1,0 +1,112 @@
+"""Fits that trainings share: found by what they were fitted to, and by nothing else."""
+
+import io
+import time
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from harmose.errors import ConfigError, FormatError
+from harmose.inference.checkpoint import load
+from harmose.train import regression_cache as closed_form
+from harmose.train.engine import Training, train
+
+ONE_STEP = ["phases.stage1.steps=1", "phases.stage2.steps=0", "phases.joint.steps=0", "many_body=true"]
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The numbers of samples of the fits that were made."""
+    made, original = [], closed_form.fit
+
+    def watched(space, measured, *rest):
+        made.append(len(measured.names))
+        return original(space, measured, *rest)
+
+    monkeypatch.setattr(closed_form, "fit", watched)
+    return made
+
+
+def test_a_fit_is_made_once_for_all_seeds_and_networks(small_config, tmp_path, fits):
+    kept = f"closed_form={tmp_path / 'fits'}"
+    fresh = train(small_config("fresh", *ONE_STEP))
+    runs = [train(small_config("first", kept, *ONE_STEP)), train(small_config("again", kept, *ONE_STEP))]
+    train(small_config("other", kept, "seed=1", "model.encoder.hidden=4", *ONE_STEP))
+    assert fits == [6, 6]
+    expected = load_file(fresh / "model.safetensors")
+    for run in runs:
+        found = load_file(run / "model.safetensors")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_other_samples_and_other_targets_have_their_own(small_config, tmp_path, fits):
+    kept = f"closed_form={tmp_path / 'fits'}"
+    for k, more in enumerate(([], ["train_samples=5"], ["prior=H0"], ["many_body=false"], ["train_samples=6"])):
+        train(small_config(f"run{k}", kept, *ONE_STEP, *more))
+    assert fits == [6, 5, 6, 6]
+    assert len(list((tmp_path / "fits").iterdir())) == 4
+
+
+def test_the_console_says_where_it_came_from(small_config, tmp_path):
+    kept, lines = f"closed_form={tmp_path / 'fits'}", []
+    for out in ("first", "second"):
+        text = io.StringIO()
+        train(small_config(out, kept, *ONE_STEP), Console(file=text, width=200))
+        lines.append(text.getvalue().splitlines()[0])
+    assert lines[0].startswith("closed-form part fitted to 6 samples in ")
+    assert lines[1].startswith(f"closed-form part taken from {tmp_path / 'fits'}")
+
+
+def test_bad_folders_and_files(small_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="closed_form: expected a folder"):
+        train(small_config("a", f"closed_form={tmp_path / 'file'}", *ONE_STEP))
+    kept = f"closed_form={tmp_path / 'fits'}"
+    train(small_config("b", kept, *ONE_STEP))
+    (fit,) = (tmp_path / "fits").iterdir()
+    fit.write_bytes(fit.read_bytes()[:500])
+    with pytest.raises(FormatError, match=f"{fit.name}: expected the state of a training"):
+        train(small_config("c", kept, *ONE_STEP))
+
+
+def test_the_limit_is_for_the_networks_when_the_fit_is_kept(small_config, tmp_path, monkeypatch):
+    original = closed_form.fit
+
+    def slow(*arguments):
+        time.sleep(3)
+        return original(*arguments)
+
+    monkeypatch.setattr(closed_form, "fit", slow)
+    timed = ["phases.stage1.share=1", "phases.stage1.steps=null", *ONE_STEP[1:], "time_limit=2s"]
+    none = train(small_config("none", *timed))
+    some = train(small_config("some", *timed, f"closed_form={tmp_path / 'fits'}"))
+    n_rows = [len((out / "metrics.csv").read_text().splitlines()) - 1 for out in (none, some)]
+    assert n_rows[0] == 0
+    assert n_rows[1] > 0
+
+
+def test_processor_time_does_not_count_what_others_take(small_config, monkeypatch):
+    original = Training._report
+
+    def waiting(self, *arguments):
+        time.sleep(0.05)  # as a step on a busy machine
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Training, "_report", waiting)
+    timed = ["phases.stage1.share=1", "phases.stage1.steps=null", *ONE_STEP[1:], "time_limit=2s", "validations=1"]
+    steps = {}
+    for clock in ("wall", "cpu"):
+        begin = time.monotonic()
+        out = train(small_config(clock, *timed, f"clock={clock}"))
+        steps[clock] = len((out / "metrics.csv").read_text().splitlines())
+        assert (time.monotonic() - begin < 3) == (clock == "wall")
+    assert steps["cpu"] > 1.5 * steps["wall"]
+
+
+def test_the_first_samples_of_the_split(small_config):
+    assert load(train(small_config("run", "train_samples=4", *ONE_STEP))).card.n_train == 4
+    with pytest.raises(ConfigError, match="train_samples: expected at most the 6 of train, got 7"):
+        train(small_config("more", "train_samples=7", *ONE_STEP))
