@@ -28,12 +28,12 @@ from harmose.errors import ConfigError, HarmoseError, OutsideDomain
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import Prediction, evaluate, rotation_error
 from harmose.inference.checkpoint import Model, load
-from harmose.kernel_regression.model import Baseline
-from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.kernel_regression.model import KernelRegression
+from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.block_irreps import Coefficients, OrientedPairs
-from harmose.representation.charge_features import Electrons
-from harmose.representation.concatenation import target_space
+from harmose.representation.charge_features import ChargeFeatures
+from harmose.representation.concatenation import block_irreps
 from harmose.train.config import TrainConfig, load_config
 from harmose.train.dataset import chunks
 from harmose.train.engine import train
@@ -41,7 +41,7 @@ from harmose.train.engine import train
 PLAN = Path(__file__).with_suffix(".yaml")
 ROTATED, ROTATIONS = 2, 2
 """Structures, and random rotations of each, for the rotation error."""
-WIDTHS = ("channels", "unnatural_channels", "scalars", "doublets", "pseudoscalars", "hidden")
+WIDTHS = ("channels", "pseudo_channels", "scalars", "so2_channels", "pseudoscalars", "hidden")
 """Of stage 1; `blocks` and `radial` are no widths."""
 
 
@@ -103,27 +103,27 @@ def read_plan(path: Path) -> Plan:
 class Remembered:
     """A closed-form part that works out each graph once: runs on one set share it, and ask for the same graphs."""
 
-    def __init__(self, baseline: Baseline, memory: dict[bytes, Any]):
-        self.baseline, self.memory = baseline, memory
+    def __init__(self, regression: KernelRegression, memory: dict[bytes, Any]):
+        self.regression, self.memory = regression, memory
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.baseline, name)
+        return getattr(self.regression, name)
 
-    def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
+    def values(self, oriented: OrientedPairs, electrons: ChargeFeatures | None = None) -> Coefficients:
         """What the electrons of H0 do follows from the structure."""
         return self._once("values", oriented, electrons)
 
     def scales(self, oriented: OrientedPairs) -> Coefficients:
         return self._once("scales", oriented)
 
-    def novelty(self, oriented: OrientedPairs) -> Any:
+    def ood_score(self, oriented: OrientedPairs) -> Any:
         return self._once("novelty", oriented)
 
     def _once(self, what: str, oriented: OrientedPairs, *more: Any) -> Any:
         seen = hashlib.sha256(what.encode() + oriented.species.tobytes() + oriented.kind.tobytes())
         key = seen.digest() + hashlib.sha256(oriented.vectors.tobytes()).digest()
         if key not in self.memory:
-            self.memory[key] = getattr(self.baseline, what)(oriented, *more)
+            self.memory[key] = getattr(self.regression, what)(oriented, *more)
         return self.memory[key]
 
 
@@ -135,7 +135,7 @@ class Bench:
         self.memory: dict[str, dict[bytes, Any]] = {}
         self.widths: dict[str, list[str]] = {}
         with Store.open(store) as opened:
-            self.space = target_space(opened.basis, opened.spin)
+            self.space = block_irreps(opened.basis, opened.spin)
             self.names, self.n_val = _unseen(opened, data, self._load("any", 0).val_split)
             self.chunks = list(chunks(opened, self.names))
         self.periodic = bool(self.chunks[0][0].structure.pbc.any())
@@ -151,22 +151,22 @@ class Bench:
 
     def _load(self, name: str, seed: int, changes: Sequence[str] = ()) -> TrainConfig:
         own = [f"data={self.path}", f"out={self.out / 'runs' / self.data.name / f'{name}-{seed}'}", f"seed={seed}"]
-        own += [f"closed_form={self.out / 'closed-form'}", f"time_limit={self.limit}"]
+        own += [f"regression_cache={self.out / 'closed-form'}", f"time_limit={self.limit}"]
         own += [f"validation_samples={self.n_val}"] if hasattr(self, "n_val") else []
         return load_config(self.plan.folder / self.data.config, [*self.plan.change, *self.data.change, *own, *changes])
 
     def _widths(self, whole: Variant, own: Variant) -> list[str]:
         """Widths with which stage 1 has as many parameters as both stages of another variant."""
         config = self._load(own.name, 0, whole.change)
-        model, inputs = config.model, config.inputs
+        model, inputs = config.network, config.inputs
         goal = sum(p.numel() for p in TwoStage(self.space, model, inputs).parameters())
         low, high = 1.0, 8.0
         for _ in range(12):
             factor = (low * high) ** 0.5
-            wide = replace(model, encoder=_scaled(model.encoder, factor))
-            n = sum(p.numel() for p in TwoStage(self.space, wide, inputs).stage1_parameters())
+            wide = replace(model, stage1=_scaled(model.stage1, factor))
+            n = sum(p.numel() for p in TwoStage(self.space, wide, inputs).stage1.parameters())
             low, high = (factor, high) if n < goal else (low, factor)
-        return [f"model.encoder.{k}={v}" for k, v in asdict(_scaled(model.encoder, low)).items() if k in WIDTHS]
+        return [f"network.stage1.{k}={v}" for k, v in asdict(_scaled(model.stage1, low)).items() if k in WIDTHS]
 
     def run(self, variant: Variant, seed: int, console: Console) -> Run:
         """Train and evaluate, unless it has been done."""
@@ -187,12 +187,12 @@ class Bench:
     def _remembering(self, model: Model) -> Model:
         """The same model, with the closed form's share of a prediction remembered from other runs."""
         card = model.card
-        key = json.dumps([card.training_set, card.needs_prior, card.gauge, sorted(model.baseline.pair_scale)])
+        key = json.dumps([card.training_set, card.needs_prior, card.energy_zero, sorted(model.regression.pair_scale)])
         seen = hashlib.sha256(key.encode())
-        for scale in (*model.baseline.pair_scale.values(), *model.baseline.onsite_scale.values()):
+        for scale in (*model.regression.pair_scale.values(), *model.regression.onsite_scale.values()):
             seen.update(scale.tobytes())
         memory = self.memory.setdefault(seen.hexdigest(), {})
-        return replace(model, baseline=Remembered(model.baseline, memory))  # type: ignore[arg-type]
+        return replace(model, regression=Remembered(model.regression, memory))  # type: ignore[arg-type]
 
     def _evaluate(self, model: Model, two_stages: bool) -> Evaluation:
         stage, predictions = "full" if two_stages else "stage1", []
@@ -203,7 +203,10 @@ class Bench:
         turned: list[Sample] = [p.sample for p in predictions[: 1 if self.periodic else ROTATED]]
         structures, priors = [s.structure for s in turned], [s.prior for s in turned]
         # A shift to the Fermi level turns with nothing, and costs a spectrum for each rotation.
-        card = replace(model.card, gauge="none" if model.card.gauge == "solved" else model.card.gauge)
+        card = replace(
+            model.card,
+            energy_zero="labels" if model.card.energy_zero == "fermi_of_prediction" else model.card.energy_zero,
+        )
         error = rotation_error(replace(model, card=card), structures, ROTATIONS, stage=stage, priors=priors)
         return evaluate(predictions, {"stage1": error, "full": error})
 
@@ -222,19 +225,19 @@ def _unseen(store: Store, data: DataSet, val: str) -> tuple[list[str], int]:
     return names[len(names) // 2 :], len(names) // 2
 
 
-def _scaled(encoder: EncoderSettings, factor: float) -> EncoderSettings:
+def _scaled(encoder: Stage1Settings, factor: float) -> Stage1Settings:
     return replace(encoder, **{name: max(round(factor * getattr(encoder, name)), 1) for name in WIDTHS})
 
 
 def _in_use(model: Model, config: TrainConfig) -> int:
     """Parameters that a prediction depends on."""
     network = model.network
-    return sum(p.numel() for p in (network.parameters() if has_stage2(config) else network.stage1_parameters()))
+    return sum(p.numel() for p in (network.parameters() if has_stage2(config) else network.stage1.parameters()))
 
 
 def _settings(config: TrainConfig, names: Sequence[str]) -> dict[str, Any]:
     """What a finished run must have in common with the one that is asked for."""
-    content = json.loads(config.model_dump_json(exclude={"out", "data", "closed_form", "overwrite"}))
+    content = json.loads(config.model_dump_json(exclude={"out", "data", "regression_cache", "overwrite"}))
     return {**content, "evaluated": list(names)}
 
 

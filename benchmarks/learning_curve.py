@@ -16,9 +16,9 @@ import torch
 
 from harmose.data.store import Store
 from harmose.evaluate.style import FULL, STAGE1, dress, legend, log_ticks, new_figure, png
-from harmose.nn.two_stage import ModelSettings, TwoStage
-from harmose.representation.concatenation import Target, target_space
-from harmose.train.dataset import Reference, fit, measured_samples
+from harmose.nn.two_stage import NetworkSettings, TwoStage
+from harmose.representation.concatenation import TargetSettings, block_irreps
+from harmose.train.dataset import Reference, fit, load_targets
 from harmose.units import MICRO_HARTREE
 
 KINDS = {"structure alone": (), "structure and density of H0": ("density",)}
@@ -38,7 +38,7 @@ def main() -> None:
         for kind, operators in KINDS.items():
             for n in options.samples:
                 rows.append(
-                    {"reads": kind, **measured_error(store, train[:n], test, Target(True, operators=operators))}
+                    {"reads": kind, **measured_error(store, train[:n], test, TargetSettings(True, operators=operators))}
                 )
                 print(" ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     with open(options.out / "learning_curve.csv", "w", newline="", encoding="utf-8") as file:
@@ -57,18 +57,18 @@ def molecule_by_molecule(store: Store, names: list[str]) -> list[str]:
     return [name for group in order.tolist() for name in groups[group]]
 
 
-def measured_error(store: Store, train: list[str], test: list[str], target: Target) -> dict[str, float | int]:
+def measured_error(store: Store, train: list[str], test: list[str], target: TargetSettings) -> dict[str, float | int]:
     """Mean and median H MAE in micro-Hartree of the test samples, by formula never seen, and what the fit cost."""
-    begin, space = time.process_time(), target_space(store.basis, store.spin)
-    measured = measured_samples(store, train, target)
-    baseline, _ = fit(space, measured)
+    begin, space = time.process_time(), block_irreps(store.basis, store.spin)
+    measured = load_targets(store, train, target)
+    regression, _ = fit(space, measured)
     seconds = time.process_time() - begin
     known = {formula(store, name) for name in train}
     new = [name for name in test if formula(store, name) not in known]
-    silent = TwoStage(space, ModelSettings())
-    silent.silence()  # the closed form alone
+    silent = TwoStage(space, NetworkSettings())
+    silent.zero_outputs()  # the closed form alone
     with torch.no_grad():
-        errors = Reference(store, new, baseline, target).errors(lambda graph: silent(graph, "stage1"))
+        errors = Reference(store, new, regression, target).errors(lambda graph: silent(graph, "stage1"))
     mean, median = float(errors.mean()) / MICRO_HARTREE, float(np.median(errors)) / MICRO_HARTREE
     return {"n": len(train), "mean": round(mean, 1), "median": round(median, 1), "seconds": round(seconds, 1)}
 

@@ -28,17 +28,17 @@ from harmose.core.radial import RadialBasis
 def sheet(repeats: int) -> tuple[Atoms, RadialBasis]:
     atoms = graphene(size=(repeats, repeats, 1), vacuum=10.0)
     atoms.pbc = (True, True, False)
-    return atoms, harmose.core.basis("gth-dzvp-molopt-sr", ["C"])
+    return atoms, harmose.basis("gth-dzvp-molopt-sr", ["C"])
 
 
 def water(repeats: int) -> tuple[Atoms, RadialBasis]:
     one = molecule("H2O", cell=[3.1, 3.1, 3.1], pbc=True)
-    return one * (repeats, repeats, repeats), harmose.core.basis("def2-svp", ["H", "O"])
+    return one * (repeats, repeats, repeats), harmose.basis("def2-svp", ["H", "O"])
 
 
 def silicon(repeats: int, data: str) -> tuple[Atoms, RadialBasis]:
     atoms = bulk("Si", cubic=True) * (repeats, repeats, repeats)
-    return atoms, harmose.core.basis(Path(data) / "dft-outputs" / "siesta-Si" / "Si.ion.nc")
+    return atoms, harmose.basis(Path(data) / "dft-outputs" / "siesta-Si" / "Si.ion.nc")
 
 
 CASES = {

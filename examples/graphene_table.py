@@ -27,7 +27,7 @@ from rich.table import Table
 import harmose
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.core.sample import Sample, in_fermi_gauge
+from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.data.store import Store
 from harmose.errors import HarmoseError, OutsideDomain
 from harmose.kernel_regression.training_domain import LIMIT
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with Store.open(options.store) as store:
-            label = in_fermi_gauge(store[LABEL])
+            label = relative_to_fermi_level(store[LABEL])
         rows = [isolated(options.model, name, atoms) for name, atoms in structures().items()]
         Console().print(table(rows, label))
     except HarmoseError as error:

@@ -34,7 +34,7 @@ from harmose.physics.states import mesh_fermi_level
 
 MODEL = "bilayer-graphene-pbe-dzvp"
 VALENCE = 4
-"""Electrons of an atom that the pseudopotential leaves."""
+"""ChargeFeatures of an atom that the pseudopotential leaves."""
 WINDOW = (-12.0, 6.0)
 """eV about the Fermi level."""
 SMALL = 2

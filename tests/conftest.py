@@ -113,18 +113,18 @@ def untrained_model(tmp_path, water_store) -> Path:
     import torch
 
     from harmose.inference.checkpoint import Card, Model, save
-    from harmose.nn.two_stage import ModelSettings, TwoStage
-    from harmose.representation.concatenation import Target, target_space
-    from harmose.train.dataset import fitted_baseline
+    from harmose.nn.two_stage import NetworkSettings, TwoStage
+    from harmose.representation.concatenation import TargetSettings, block_irreps
+    from harmose.train.dataset import fit_to_store
 
     with Store.open(water_store) as store:
-        baseline, _ = fitted_baseline(store, store.splits["train"], Target())
-        space, settings = target_space(store.basis), ModelSettings()
+        regression, _ = fit_to_store(store, store.splits["train"], TargetSettings())
+        space, settings = block_irreps(store.basis), NetworkSettings()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = TwoStage(space, settings)
         card = Card(store.basis, store.spin, settings, space.l_max, settings=store.metadata)
-    save(Model(network, baseline, card), tmp_path / "model")
+    save(Model(network, regression, card), tmp_path / "model")
     return tmp_path / "model"
 
 

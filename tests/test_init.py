@@ -16,7 +16,7 @@ def test_names_resolve_to_the_types_inside():
     assert harmose.BasisSet is BasisSet
     assert harmose.Store is Store
     assert harmose.read is read
-    assert harmose.scf.initial_guess.__name__ == "harmose.scf.initial_guess"
+    assert harmose.pyscf.__name__ == "harmose.scf.initial_guess"
     assert set(harmose.__all__) <= set(dir(harmose))
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         _ = harmose.colour

@@ -7,7 +7,7 @@
     h = model.predict(atoms)                             # BlockMatrix
     h = harmose.predict(model, atoms, memory=12e9)       # the same of 10,000 atoms, in parts
     u = model.uncertainty(atoms)                         # with bounds of its errors: u.blocks, u.gap, u.outside
-    mf = harmose.scf.initial_guess.start(mf, model)                  # PySCF, started from the prediction
+    mf = harmose.pyscf.start(mf, model)                  # PySCF, started from the prediction
 
 The names below are imported when they are first used, so that `import harmose` costs nothing.
 """
@@ -106,7 +106,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`harmose.core.basis` is the function, although a module has the same name: its import must not take the place."""
+    """`harmose.basis` is the function, although a module has the same name: its import must not take the place."""
 
     @property
     def basis(self) -> Any:
@@ -116,7 +116,7 @@ class _Package(ModuleType):
 
     @basis.setter
     def basis(self, module: ModuleType) -> None:
-        """What the import of `harmose.core.basis` would store here stays in `sys.modules`, where imports look for it."""
+        """What the import of `harmose.basis` would store here stays in `sys.modules`, where imports look for it."""
 
 
 sys.modules[__name__].__class__ = _Package

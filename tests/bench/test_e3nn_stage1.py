@@ -7,11 +7,11 @@ import torch
 import harmose
 from harmose.bench.e3nn_stage1 import E3nnStage1, step
 from harmose.bench.systems import system
-from harmose.inference.model import Request
-from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.inference.model import ModelInput
+from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.so3.wigner import random_rotation, wigner_d
 
-SMALL = EncoderSettings(channels=4, unnatural_channels=2, radial=8)
+SMALL = Stage1Settings(channels=4, pseudo_channels=2, radial=8)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def model():
 @pytest.fixture(scope="module")
 def network(model):
     torch.manual_seed(0)
-    return E3nnStage1(model.baseline.space, SMALL)
+    return E3nnStage1(model.regression.space, SMALL)
 
 
 def test_blocks_turn_with_the_molecule_and_are_mirrored(model, network):
@@ -30,9 +30,11 @@ def test_blocks_turn_with_the_molecule_and_are_mirrored(model, network):
     rotation = -random_rotation(np.random.default_rng(1))
     turned = atoms.copy()
     turned.positions = atoms.positions @ rotation.T
-    space = model.baseline.space
+    space = model.regression.space
     with torch.no_grad():
-        (pairs, onsite), (pairs_turned, onsite_turned) = (network(Request(model, [a]).batch) for a in (atoms, turned))
+        (pairs, onsite), (pairs_turned, onsite_turned) = (
+            network(ModelInput(model, [a]).batch) for a in (atoms, turned)
+        )
     turns = [_turn(space.signatures[s], rotation) for s in range(len(space.signatures))]
     size = float(torch.cat([x.flatten() for x in (*pairs, *onsite)]).abs().max())
     assert size > 1e-2
@@ -50,14 +52,14 @@ def _turn(degrees, rotation):
 
 
 def test_it_predicts_the_same_blocks_as_harmose(model, network):
-    asked = Request(model, system("water-2").structures)
+    asked = ModelInput(model, system("water-2").structures)
     with torch.no_grad():
         pairs, onsite = network(asked.batch)
     assert sum(x.numel() for x in (*pairs, *onsite)) == sum(m.values.size for m in asked.matrices)
 
 
 def test_it_learns(model, network):
-    train = step(network, Request(model, system("water-2").structures).batch)
+    train = step(network, ModelInput(model, system("water-2").structures).batch)
     for group in (losses := []), range(8):
         losses += [train() for _ in group]
     assert losses[-1] < losses[0]

@@ -8,14 +8,14 @@ import harmose
 from harmose.bench.products import blocks_kernel, closed_form_kernel, kernel, products, recorded
 from harmose.bench.systems import system
 from harmose.bench.training import batch_of, labelled, stepper
-from harmose.inference.model import Request
+from harmose.inference.model import ModelInput
 
 
 @pytest.fixture(scope="module")
 def water():
     each = system("water-1")
     model = harmose.load(each.model)
-    asked = Request(model, each.structures)
+    asked = ModelInput(model, each.structures)
     assert asked.batch.n_pairs == 3  # made now: its rotations are no part of what is counted
     return model, each, asked
 
@@ -51,10 +51,10 @@ def test_bounds():
 
 def test_kernels_outside_torch(water):
     model, _, asked = water
-    closed = closed_form_kernel(model, asked.joined)
+    closed = closed_form_kernel(model, asked.concatenated)
     assert closed is not None
     assert closed.sizes == "10 edges"  # O-H once and H-H both ways for pairs, all six for atoms
     assert min(closed.flop, closed.n_bytes) > 0
-    blocks = blocks_kernel(model, asked.joined, asked.matrices)
+    blocks = blocks_kernel(model, asked.concatenated, asked.matrices)
     assert blocks.sizes == "3 pairs"
     assert min(blocks.flop, blocks.n_bytes) > 0

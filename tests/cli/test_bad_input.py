@@ -22,7 +22,7 @@ FAST = ["--basis", "sto-3g", "--grid-level", "0", "--workers", "1"]
 
 @pytest.fixture
 def refused(tmp_path, capsys, monkeypatch):
-    """`refused(*arguments)`: run, check exit code, silence elsewhere and an untouched folder; return the line."""
+    """`refused(*arguments)`: run, check exit code, zero_outputs elsewhere and an untouched folder; return the line."""
     monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
 
     def run(*arguments: object) -> str:

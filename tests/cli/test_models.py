@@ -16,7 +16,7 @@ from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.inference import checkpoint
 from harmose.io.files import read, write
 from harmose.io.pyscf.pyscf import layout, molecule, to_blocks
-from harmose.representation.concatenation import Target
+from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
 from harmose.units import MICRO_HARTREE
 
@@ -30,7 +30,7 @@ class Knowing:
     @property
     def card(self):
         settings = {"code": "pyscf", "functional": "hf", "basis": "sto-3g", "grid_level": 0}
-        known = {"needs_prior": False, "settings": settings, "target": Target()}
+        known = {"needs_prior": False, "settings": settings, "target": TargetSettings()}
         return SimpleNamespace(elements=(1, 8), basis=self.basis, spin=Spin.NONE, **known)
 
     def predict(self, atoms, prior=None, stage="full"):

@@ -10,7 +10,7 @@ from ase.build import molecule
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix, block_values, empty_matrix
 from harmose.core.graph import build_graph
-from harmose.core.sample import Sample, check_sample, in_fermi_gauge
+from harmose.core.sample import Sample, check_sample, relative_to_fermi_level
 from harmose.errors import MatrixError, StructureError
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin
@@ -154,16 +154,16 @@ def test_in_the_fermi_gauge_all_energies_are_less_by_the_fermi_level(spin):
     h = layout.with_values(np.stack([onsite, hopping], 1).astype(spin.dtype))
     overlap = empty_matrix(BASIS, graph.numbers, graph.pairs).with_values(np.array([[1.0, 0.3]]))
     sample = Sample("chain", atoms, BASIS, h, overlap, spin=spin, fermi_level=-1.7)
-    moved = in_fermi_gauge(sample)
+    moved = relative_to_fermi_level(sample)
     kpoints = [[0, 0, 0], [0.2, 0, 0]]
     before, after = (eigenvalues(s.hamiltonian, overlap, kpoints) for s in (sample, moved))
     np.testing.assert_allclose(after, before + 1.7, atol=1e-12)
     assert moved.fermi_level == 0
-    np.testing.assert_array_equal(in_fermi_gauge(moved).hamiltonian.values, moved.hamiltonian.values)
+    np.testing.assert_array_equal(relative_to_fermi_level(moved).hamiltonian.values, moved.hamiltonian.values)
 
 
 @pytest.mark.parametrize(("lacking", "named"), [("overlap", "overlap"), ("fermi_level", "Fermi level")])
 def test_the_fermi_gauge_says_what_it_lacks(lacking, named):
     sample = water(fermi_level=-3.0)
     with pytest.raises(MatrixError, match=f"sample water 7: expected S and a Fermi level, .* got no {named}"):
-        in_fermi_gauge(replace(sample, **{lacking: None}))
+        relative_to_fermi_level(replace(sample, **{lacking: None}))

@@ -55,9 +55,9 @@ def wire() -> Sample:
 def crystals(wire) -> list[Prediction]:
     """Two chains; stage 1 is wrong by 20 meV in the third level and 1 eV in gauge, the full model by 5 meV in the third."""
 
-    def wrong(by: float, gauge: float = 0.0) -> BlockMatrix:
+    def wrong(by: float, energy_zero: float = 0.0) -> BlockMatrix:
         error = np.zeros_like(wire.hamiltonian.values)
         error[0, 10] = by
-        return wire.hamiltonian.with_values(wire.hamiltonian.values + error + gauge * wire.overlap.values)
+        return wire.hamiltonian.with_values(wire.hamiltonian.values + error + energy_zero * wire.overlap.values)
 
     return [Prediction(replace(wire, name=name), wrong(0.02, 1.0), wrong(0.005)) for name in ("a", "b")]

@@ -11,8 +11,8 @@ from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import evaluate
 from harmose.evaluate.report import coverage_line, terminal_table, write_report
 from harmose.uncertainty.calibration import LEVELS, Calibration
-from harmose.uncertainty.features import Traits
-from harmose.uncertainty.llpr import Rigidity
+from harmose.uncertainty.features import ErrorFeatures
+from harmose.uncertainty.llpr import LastLayer
 from harmose.uncertainty.orbitals import KINDS, levels
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
@@ -25,7 +25,7 @@ def stated(predictions):
         error = mean_errors(prediction.full, prediction.sample.hamiltonian)
         size = np.where(np.arange(len(error)) < missed, error / 2, 3 * error)
         n, one = len(error), np.ones(len(error))
-        traits = Traits(np.zeros(n, dtype=int), size, one, one, 0 * one, np.full(3, 2.5 if missed else 0.5))
+        features = ErrorFeatures(np.zeros(n, dtype=int), size, one, one, 0 * one, np.full(3, 2.5 if missed else 0.5))
         factors, orbitals = np.ones((2, len(LEVELS))), np.full((len(KINDS), len(LEVELS)), 100.0)
         shape = {"powers": np.zeros(3), "least": np.ones(2), "most": np.full(2, 10.0), "kinds": np.zeros(1)}
         of_orbitals = {
@@ -34,9 +34,9 @@ def stated(predictions):
             "orbital_most": np.full(len(KINDS), 1e3),
         }
         typical = {"factors": factors, "typical": np.ones(2), "n_groups": 100}
-        calibration = Calibration(Rigidity({}, {}), **shape, **of_orbitals, **typical)
+        calibration = Calibration(LastLayer({}, {}), **shape, **of_orbitals, **typical)
         found = levels(prediction.full, prediction.sample.overlap, size, 10)
-        return Uncertainty(prediction.full, 0.9, traits, calibration, found)
+        return Uncertainty(prediction.full, 0.9, features, calibration, found)
 
     return [replace(p, uncertainty=bounds(p, int(k == 3))) for k, p in enumerate(predictions(4))]
 

@@ -67,7 +67,7 @@ def test_ribbons_have_bare_edges(structures, edge):
 
 
 def test_blocks_of_a_perfect_cell_are_found_in_the_primitive_one(structures, table):
-    basis = harmose.core.basis("gth-dzvp-molopt-sr", ["C"])
+    basis = harmose.basis("gth-dzvp-molopt-sr", ["C"])
     small, large = (harmose.overlap(structures.primitive().repeat((n, n, 1)), basis) for n in (1, 3))
     label = SimpleNamespace(hamiltonian=small)
     assert max(table.perfect_errors(large, label)) < 1e-9

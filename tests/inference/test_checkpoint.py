@@ -13,17 +13,18 @@ from safetensors.torch import load_file, save_file
 from harmose.data.store import Store
 from harmose.errors import FormatError, ModelError, StructureError
 from harmose.inference.checkpoint import CARD, WEIGHTS, Card, Model, load, save
+from harmose.inference.upgrades import STAGE_1, STAGE_2
 from harmose.io.pyscf.pyscf import PySCFSettings, basis_set
 from harmose.io.pyscf.pyscf import prior as pyscf_prior
 from harmose.kernel_regression.state import from_state, to_state
-from harmose.nn.stage1.encoder import EncoderSettings
-from harmose.nn.stage2.transformer import RefinerSettings
-from harmose.nn.two_stage import ModelSettings, TwoStage
-from harmose.representation.concatenation import Target
+from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage2.transformer import Stage2Settings
+from harmose.nn.two_stage import NetworkSettings, TwoStage
+from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
-from harmose.train.dataset import fitted_baseline
+from harmose.train.dataset import fit_to_store
 
-SETTINGS = ModelSettings(EncoderSettings(4, 2, 8, 4, 2, 8, 8, 1), RefinerSettings(2, 4, 2, 8, 4, 2, 8, 1, 2))
+SETTINGS = NetworkSettings(Stage1Settings(4, 2, 8, 4, 2, 8, 8, 1), Stage2Settings(2, 4, 2, 8, 4, 2, 8, 1, 2))
 LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level": 0}
 
 
@@ -31,15 +32,17 @@ LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level":
 def model(water_store) -> Model:
     """Not trained, but with a baseline, and with random numbers in all its weights."""
     with Store.open(water_store) as store:
-        baseline, _ = fitted_baseline(store, store.splits["train"], Target())
+        regression, _ = fit_to_store(store, store.splits["train"], TargetSettings())
         basis = store.basis
     torch.manual_seed(3)
-    network = TwoStage(baseline.space, SETTINGS)
+    network = TwoStage(regression.space, SETTINGS)
     with torch.no_grad():
         for p in network.parameters():
             p.copy_(torch.randn(p.shape) * 0.1)
-    card = Card(basis, Spin.NONE, SETTINGS, baseline.space.l_max, settings=LABELS, n_train=6, metrics={"mae_val": 0.1})
-    return Model(network.eval().requires_grad_(False), baseline, card)
+    card = Card(
+        basis, Spin.NONE, SETTINGS, regression.space.l_max, settings=LABELS, n_train=6, metrics={"mae_val": 0.1}
+    )
+    return Model(network.eval().requires_grad_(False), regression, card)
 
 
 @pytest.fixture
@@ -65,9 +68,9 @@ def test_round_trip(model, folder, water_atoms):
     card = json.loads((folder / CARD).read_text())
     assert card["elements"] == ["H", "O"]
     assert card["basis_fingerprint"] == model.card.basis.fingerprint
-    assert load_file(folder / WEIGHTS)["network.encoder.embed.weight"].dtype == torch.float32
-    baseline = {k: v for k, v in load_file(folder / WEIGHTS).items() if k.startswith("baseline.")}
-    assert all(v.dtype != torch.float32 for k, v in baseline.items() if not k.endswith("domain.whiten"))
+    assert load_file(folder / WEIGHTS)["network.stage1.encoder.embed.weight"].dtype == torch.float32
+    regression = {k: v for k, v in load_file(folder / WEIGHTS).items() if k.startswith("regression.")}
+    assert all(v.dtype != torch.float32 for k, v in regression.items() if not k.endswith("domain.whiten"))
 
 
 def test_many_predictions_are_those_one_by_one(model, water_atoms):
@@ -81,7 +84,7 @@ def test_many_predictions_are_those_one_by_one(model, water_atoms):
 
 
 def test_a_prior_is_added_given_or_computed(model, water_atoms):
-    needy = Model(model.network, model.baseline, Card(**vars(model.card) | {"needs_prior": True}))
+    needy = Model(model.network, model.regression, Card(**vars(model.card) | {"needs_prior": True}))
     atoms = water_atoms(20)
     h0 = pyscf_prior(atoms, PySCFSettings(functional="pbe", basis="sto-3g", grid_level=0), model.card.basis)
     expected = model.predict(atoms).values + h0.values
@@ -95,7 +98,7 @@ def test_a_prior_is_added_given_or_computed(model, water_atoms):
         needy.predict(atoms, prior=pyscf_prior(molecule("H2"), PySCFSettings(basis="sto-3g"), model.card.basis))
     with pytest.raises(ModelError, match="expected a prior in basis sto-3g with the model's shells, got def2-svp"):
         needy.predict(atoms, prior=pyscf_prior(atoms, PySCFSettings(basis="def2-svp")))
-    foreign = Model(model.network, model.baseline, Card(**vars(needy.card) | {"settings": {"code": "siesta"}}))
+    foreign = Model(model.network, model.regression, Card(**vars(needy.card) | {"settings": {"code": "siesta"}}))
     with pytest.raises(ModelError, match="needs the prior H0 of siesta"):
         foreign.predict(atoms)
 
@@ -148,7 +151,7 @@ def test_truncated_weights(folder, size):
         ("{", "expected the card of a harmose model"),
         ("[]", "expected the card of a harmose model"),
         ('{"format": "zip", "version": 1}', "got something else \\(format 'zip'\\)"),
-        ('{"format": "harmose-model", "version": 7}', "version 2 or older, got version 7"),
+        ('{"format": "harmose-model", "version": 7}', "version 3 or older, got version 7"),
         ('{"format": "harmose-model", "version": 1}', "the model card is corrupt"),
         ("[" * 100_000, "expected the card of a harmose model"),
     ],
@@ -165,12 +168,12 @@ def test_cards_that_are_none(folder, text, words):
         ({"l_max": 8}, "l_max 8 does not belong to the basis set"),
         ({"basis_fingerprint": "0" * 16}, "does not have the fingerprint"),
         ({"spin": "sideways"}, "the model card is corrupt"),
-        ({"model": {"encoder": {"channels": 4, "turbo": 1}, "refiner": {}}}, "the model card is corrupt"),
-        ({"model": {"encoder": {"channels": 10**9}, "refiner": {}}}, "widths are not positive whole numbers"),
-        ({"model": {"encoder": {"channels": "x"}, "refiner": {}}}, "widths are not positive whole numbers"),
-        ({"model": {"encoder": {"channels": True}, "refiner": {}}}, "widths are not positive whole numbers"),
-        ({"model": {"encoder": {}, "refiner": {"symmetry": "some"}}}, "the model card is corrupt .symmetry 'some'"),
-        ({"model": {"encoder": {}, "refiner": {"attention": 1}}}, "attention 1 is no setting of a network"),
+        ({"network": {"stage1": {"channels": 4, "turbo": 1}, "stage2": {}}}, "the model card is corrupt"),
+        ({"network": {"stage1": {"channels": 10**9}, "stage2": {}}}, "widths are not positive whole numbers"),
+        ({"network": {"stage1": {"channels": "x"}, "stage2": {}}}, "widths are not positive whole numbers"),
+        ({"network": {"stage1": {"channels": True}, "stage2": {}}}, "widths are not positive whole numbers"),
+        ({"network": {"stage1": {}, "stage2": {"symmetry": "some"}}}, "the model card is corrupt .symmetry 'some'"),
+        ({"network": {"stage1": {}, "stage2": {"attention": 1}}}, "attention 1 is no setting of a network"),
     ],
 )
 def test_cards_with_nonsense(folder, changes, words):
@@ -180,30 +183,34 @@ def test_cards_with_nonsense(folder, changes, words):
 
 
 def test_a_card_of_version_1_has_learned_symmetry(model, tmp_path, water_atoms):
-    refiner = replace(SETTINGS.refiner, symmetry="learned")
-    settings = replace(SETTINGS, refiner=refiner)
+    refiner = replace(SETTINGS.stage2, symmetry="learned")
+    settings = replace(SETTINGS, stage2=refiner)
     torch.manual_seed(4)
-    network = TwoStage(model.baseline.space, settings).eval().requires_grad_(False)
-    save(Model(network, model.baseline, replace(model.card, model=settings)), tmp_path / "old")
+    network = TwoStage(model.regression.space, settings).eval().requires_grad_(False)
+    save(Model(network, model.regression, replace(model.card, network=settings)), tmp_path / "old")
     card = json.loads((tmp_path / "old" / CARD).read_text())
+    card["model"] = {"encoder": dict(card["network"]["stage1"]), "refiner": dict(card.pop("network")["stage2"])}
+    for part, names in (("encoder", STAGE_1), ("refiner", STAGE_2)):
+        for old, new in names.items():
+            card["model"][part][old] = card["model"][part].pop(new)
     for key in ("symmetry", "directions", "rotate", "covariant", "baseline", "attention"):
         del card["model"]["refiner"][key]
     (tmp_path / "old" / CARD).write_text(json.dumps(card | {"version": 1}))
     again = load(tmp_path / "old")
-    assert again.card.model.refiner == refiner
-    a, b = (m.predict(water_atoms(20)) for m in (Model(network, model.baseline, model.card), again))
+    assert again.card.network.stage2 == refiner
+    a, b = (m.predict(water_atoms(20)) for m in (Model(network, model.regression, model.card), again))
     np.testing.assert_array_equal(a.values, b.values)
 
 
 def test_weights_of_another_network(folder):
     tensors = load_file(folder / WEIGHTS)
-    first = "network.encoder.embed.weight"
+    first = "network.stage1.encoder.embed.weight"
     save_file({k: v for k, v in tensors.items() if k != first}, folder / WEIGHTS)
-    with pytest.raises(ModelError, match=r"the weights lack encoder\.embed\.weight and 0 more"):
+    with pytest.raises(ModelError, match=r"the weights lack stage1\.encoder\.embed\.weight and 0 more"):
         load(folder)
     save_file(tensors | {first: torch.zeros(3, 3)}, folder / WEIGHTS)
     with pytest.raises(
-        ModelError, match=r"expected encoder\.embed\.weight of shape \(8, 8\) by the card, got \(3, 3\)"
+        ModelError, match=r"expected stage1\.encoder\.embed\.weight of shape \(8, 8\) by the card, got \(3, 3\)"
     ):
         load(folder)
     save_file(tensors | {"network.extra": torch.zeros(1)}, folder / WEIGHTS)
@@ -213,7 +220,7 @@ def test_weights_of_another_network(folder):
 
 def test_a_baseline_of_another_model(folder):
     tensors = load_file(folder / WEIGHTS)
-    scale = next(k for k in tensors if k.startswith("baseline.onsite") and k.endswith("scale"))
+    scale = next(k for k in tensors if k.startswith("regression.onsite") and k.endswith("scale"))
     save_file({k: v for k, v in tensors.items() if k != scale}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="the baseline is not complete"):
         load(folder)
@@ -244,7 +251,7 @@ def test_saving_over_a_model_replaces_it_whole(model, folder, monkeypatch):
 
 
 def test_baseline_survives_exactly(model):
-    again = from_state(model.baseline.space, to_state(model.baseline))
-    a, b = to_state(model.baseline), to_state(again)
+    again = from_state(model.regression.space, to_state(model.regression))
+    a, b = to_state(model.regression), to_state(again)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)

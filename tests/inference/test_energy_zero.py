@@ -1,4 +1,4 @@
-"""Electrons of each element, told from whole samples."""
+"""ChargeFeatures of each element, told from whole samples."""
 
 from types import SimpleNamespace
 from typing import Any

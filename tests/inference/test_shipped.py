@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from harmose.cli import app
 from harmose.core.graph import build_graph
-from harmose.core.sample import in_fermi_gauge
+from harmose.core.sample import relative_to_fermi_level
 from harmose.data.store import Store
 from harmose.errors import OutsideDomain
 from harmose.inference.checkpoint import SHIPPED, load
@@ -82,7 +82,7 @@ def test_it_predicts_what_it_is_for_from_the_command_line(name, tmp_path):
 def test_graphene_within_what_its_card_says(graphene):
     model = load("graphene-pbe-dzvp")
     for name in ("pristine_1x1", "mg_019"):
-        sample = in_fermi_gauge(graphene(name))
+        sample = relative_to_fermi_level(graphene(name))
         h = model.predict(sample.structure)
         errors = np.abs(h.values - sample.hamiltonian.values)[0]
         assert np.average(errors, weights=np.where(h.is_onsite, 1, 2)) < 0.5e-3
@@ -90,14 +90,14 @@ def test_graphene_within_what_its_card_says(graphene):
 
 def test_graphene_flags_a_bilayer_and_a_nanoribbon():
     model = load("graphene-pbe-dzvp")
-    space = model.baseline.space
+    space = model.regression.space
 
-    def novelty(atoms: Atoms) -> float:
-        return model.baseline.novelty(space.orient(build_graph(atoms, space.basis))).max()
+    def ood_score(atoms: Atoms) -> float:
+        return model.regression.ood_score(space.orient(build_graph(atoms, space.basis))).max()
 
-    assert novelty(graphene_cell()) < 1
-    assert novelty(bilayer_cell()) > LIMIT
-    assert novelty(graphene_nanoribbon(4, 1, type="zigzag", C_C=1.42, vacuum=6.0)) > LIMIT
+    assert ood_score(graphene_cell()) < 1
+    assert ood_score(bilayer_cell()) > LIMIT
+    assert ood_score(graphene_nanoribbon(4, 1, type="zigzag", C_C=1.42, vacuum=6.0)) > LIMIT
     with pytest.warns(OutsideDomain, match="outside the training domain"):
         model.predict(bilayer_cell())
 

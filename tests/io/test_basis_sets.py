@@ -1,4 +1,4 @@
-"""`harmose.core.basis` and `harmose.overlap`, as users call them."""
+"""`harmose.basis` and `harmose.overlap`, as users call them."""
 
 import subprocess
 import sys
@@ -18,8 +18,8 @@ def test_the_function_keeps_its_name_beside_the_module():
     code = """
 import harmose.core.basis, harmose
 from harmose.core.basis import BasisSet
-from harmose.core import basis
-assert basis is harmose.core.basis and callable(basis)
+from harmose import basis
+assert basis is harmose.basis and callable(basis)
 assert isinstance(basis("sto-3g", ["H"]).basis, BasisSet) and harmose.BasisSet is BasisSet
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -27,7 +27,7 @@ assert isinstance(basis("sto-3g", ["H"]).basis, BasisSet) and harmose.BasisSet i
 
 def test_a_name_and_elements_give_the_overlap():
     atoms = molecule("CH3OH")
-    basis = harmose.core.basis("def2-svp", ["C", "O", 1])
+    basis = harmose.basis("def2-svp", ["C", "O", 1])
     assert basis.elements == (1, 6, 8)
     np.testing.assert_allclose(
         harmose.overlap(atoms, basis).values, pyscf_overlap(atoms, "def2-svp").values, atol=1e-13
@@ -48,7 +48,7 @@ def test_a_basis_set_of_cp2k_is_known_by_its_name(name):
     atoms.pbc = (True, True, False)
     shells = (Shell(2, 0), Shell(3, 0), Shell(2, 1), Shell(3, 1), Shell(3, 2))
     s = harmose.overlap(atoms, BasisSet(name, {6: shells}, {6: 4.1}))
-    full = harmose.overlap(atoms, harmose.core.basis("gth-dzvp-molopt-sr", ["C"]))
+    full = harmose.overlap(atoms, harmose.basis("gth-dzvp-molopt-sr", ["C"]))
     assert s.basis.name == name
     assert len(s.pairs) < len(full.pairs)
     np.testing.assert_allclose(s.block(0, 1, (1, 0, 0)), full.block(0, 1, (1, 0, 0)), atol=1e-11)
@@ -57,16 +57,16 @@ def test_a_basis_set_of_cp2k_is_known_by_its_name(name):
 def test_files_give_the_blocks_of_a_run(shared_data):
     folder = shared_data / "dft-outputs"
     files = [folder / "siesta-Si" / "Si.ion.nc", folder / "siesta-Fe" / "Fe.ion.nc"]
-    basis = harmose.core.basis(files)
+    basis = harmose.basis(files)
     assert basis.elements == (14, 26)
-    assert harmose.core.basis(str(files[0])).elements == harmose.core.basis(files, ["Si"]).elements == (14,)
+    assert harmose.basis(str(files[0])).elements == harmose.basis(files, ["Si"]).elements == (14,)
     atoms = Atoms("SiFe", [[0, 0, 0], [0, 0.5, 2.1]])
     s = harmose.overlap(atoms, basis).dense()
     assert s.shape == (32, 32)
     np.testing.assert_allclose(np.diag(s), 1, atol=1e-5)
     assert np.linalg.eigvalsh(s).min() > 1e-3
     with pytest.raises(BasisError, match="got O"):
-        harmose.core.basis(files, ["O"])
+        harmose.basis(files, ["O"])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_files_give_the_blocks_of_a_run(shared_data):
         (
             ("def2-svp",),
             BasisError,
-            r"expected elements, as in harmose.core.basis\('def2-svp', \['C', 'H'\]\), got none",
+            r"expected elements, as in harmose.basis\('def2-svp', \['C', 'H'\]\), got none",
         ),
         (("def2-svp", ["Xx"]), BasisError, "expected elements such as 'C' or 6, got 'Xx'"),
         (("def2-svp", ["U"]), BasisError, "PySCF has no def2-svp for U"),
@@ -87,7 +87,7 @@ def test_files_give_the_blocks_of_a_run(shared_data):
 )
 def test_what_basis_cannot_mean(arguments, error, text):
     with pytest.raises(error, match=text):
-        harmose.core.basis(*arguments)
+        harmose.basis(*arguments)
 
 
 def test_what_overlap_cannot_mean():
@@ -95,7 +95,7 @@ def test_what_overlap_cannot_mean():
     with pytest.raises(BasisError, match="got str"):
         harmose.overlap(water, "def2-svp")
     with pytest.raises(
-        BasisError, match=r"basis siesta: .*give the files: harmose.core.basis\(files\).like\(sample.basis\)"
+        BasisError, match=r"basis siesta: .*give the files: harmose.basis\(files\).like\(sample.basis\)"
     ):
         harmose.overlap(Atoms("H"), BasisSet("siesta", {1: (Shell(1, 0),)}, {1: 3.0}))
     with pytest.raises(BasisError, match="expected one of H, got O"):

@@ -23,8 +23,8 @@ from harmose.kernel_regression.descriptors import (
     potentials_from_the_other_end,
     three_centre,
 )
-from harmose.kernel_regression.neighbourhoods import Surroundings
-from harmose.representation.block_irreps import TargetSpace
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
+from harmose.representation.block_irreps import BlockIrreps
 from harmose.so3.wigner import random_rotation
 
 BASIS = BasisSet("s", {1: (Shell(1, 0),), 6: (Shell(1, 0),), 8: (Shell(1, 0),)}, {1: 5.0, 6: 5.0, 8: 5.0})
@@ -41,17 +41,17 @@ def cell_moments(triangles, distance, orders):
     return cells(triangles, len(distance), 3, FADE, orders)
 
 
-def surroundings(atoms, basis=BASIS):
+def neighbourhoods(atoms, basis=BASIS):
     """Directed pairs, triangles and frames of a structure."""
-    oriented = TargetSpace(basis, 2).orient(build_graph(atoms, basis))
+    oriented = BlockIrreps(basis, 2).orient(build_graph(atoms, basis))
     pairs = directed_pairs(oriented)
-    frames = Surroundings(TargetSpace(basis, 2), oriented).wigner(1, np.arange(len(pairs.centre)))
+    frames = Neighbourhoods(BlockIrreps(basis, 2), oriented).wigner(1, np.arange(len(pairs.centre)))
     return pairs, find_triangles(pairs, np.arange(len(pairs.centre)), frames), frames
 
 
 def test_all_triangles_of_a_molecule():
     atoms = molecule("CH3OH")
-    _, found, _ = surroundings(atoms)
+    _, found, _ = neighbourhoods(atoms)
     n = len(atoms)
     assert len(found.edge) == n * (n - 1) * (n - 2)
     distances = atoms.get_all_distances()
@@ -63,7 +63,7 @@ def test_all_triangles_of_a_molecule():
 
 
 def test_the_axis_coordinate_is_the_height_over_the_edge():
-    _, found, _ = surroundings(molecule("H2O"))
+    _, found, _ = neighbourhoods(molecule("H2O"))
     a, b, c = found.sides.T
     half = (a + b + c) / 2
     height = 2 * np.sqrt(half * (half - a) * (half - b) * (half - c)) / a
@@ -72,7 +72,7 @@ def test_the_axis_coordinate_is_the_height_over_the_edge():
 
 def test_triangles_across_cell_boundaries():
     basis = BasisSet("s", {6: (Shell(1, 0),)}, {6: 0.9})
-    _, found, _ = surroundings(bulk("C", "diamond", a=3.567), basis)
+    _, found, _ = neighbourhoods(bulk("C", "diamond", a=3.567), basis)
     # Two atoms with four neighbours each: 2 * 4 * 3 ordered pairs of bonds, the tetrahedral angle between all.
     assert len(found.edge) == 24
     bond = 3.567 * np.sqrt(3) / 4
@@ -86,7 +86,7 @@ def test_moments_do_not_see_a_rotation_but_for_the_azimuth(functions):
     turned.positions = turned.positions @ random_rotation(generator).T
     values = []
     for structure in (atoms, turned):
-        pairs, found, _ = surroundings(structure)
+        pairs, found, _ = neighbourhoods(structure)
         values.append(functions(found, pairs.distance, 3))
     np.testing.assert_allclose(values[1][0], values[0][0], atol=1e-12)
     for m in (1, 2, 3):
@@ -97,7 +97,7 @@ def test_moments_do_not_see_a_rotation_but_for_the_azimuth(functions):
 
 @pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
 def test_triangles_of_some_edges_in_the_order_asked_for(functions):
-    pairs, found, frames = surroundings(molecule("CH3OH"))
+    pairs, found, frames = neighbourhoods(molecule("CH3OH"))
     edges = np.array([7, 2, 11])
     some = find_triangles(pairs, edges, frames[edges])
     whole = functions(found, pairs.distance, 2)
@@ -107,7 +107,7 @@ def test_triangles_of_some_edges_in_the_order_asked_for(functions):
 def test_moments_are_sums_over_third_atoms():
     atoms = molecule("CH3OH")
     atoms.rattle(0.1, seed=0)  # out of its mirror plane
-    pairs, found, _ = surroundings(atoms)
+    pairs, found, _ = neighbourhoods(atoms)
     edge = int(np.flatnonzero((pairs.centre_species == 1) & (pairs.neighbour_species == 2))[0])
     three, grid = np.zeros((3, 192), complex), np.zeros((3, 69), complex)
     inside = np.abs(GRID[:, None] - GRID) < 3
@@ -142,7 +142,7 @@ def test_far_atoms_fade_smoothly(functions):
 
 
 def test_positions_are_what_triangles_are_kept_as():
-    pairs, found, _ = surroundings(molecule("CH3OH"))
+    pairs, found, _ = neighbourhoods(molecule("CH3OH"))
     again = from_positions(found.edge, found.third, found.position, pairs.distance)
     np.testing.assert_allclose(again.sides, found.sides, atol=1e-13)
     np.testing.assert_array_equal(again.axis, found.axis)
@@ -150,14 +150,14 @@ def test_positions_are_what_triangles_are_kept_as():
 
 @pytest.mark.parametrize("functions", [three_centre_moments, cell_moments])
 def test_moments_do_not_depend_on_how_many_triangles_are_in_memory(functions, monkeypatch):
-    pairs, found, _ = surroundings(molecule("CH3OH"))
+    pairs, found, _ = neighbourhoods(molecule("CH3OH"))
     whole = functions(found, pairs.distance, 2)
     monkeypatch.setattr("harmose.kernel_regression.descriptors.AT_ONCE", 3)
     np.testing.assert_allclose(functions(found, pairs.distance, 2), whole, atol=1e-13)
 
 
 def test_the_other_end_of_an_edge_is_seen_without_looking_from_there():
-    pairs, found, _ = surroundings(molecule("CH3OH"))
+    pairs, found, _ = neighbourhoods(molecule("CH3OH"))
     n = len(pairs.distance) // 2
     seen = potentials(found, 2 * n, 3, 2)
     ahead, back = seen[:, :n], seen[:, n:]
@@ -169,7 +169,7 @@ def test_the_other_end_of_an_edge_is_seen_without_looking_from_there():
 @pytest.mark.parametrize("orders", [0, 1, 4])
 def test_compiled_sums_are_those_in_numpy(monkeypatch, functions, orders):
     atoms = molecule("CH3OH")
-    pairs, found, _ = surroundings(atoms)
+    pairs, found, _ = neighbourhoods(atoms)
     compiled = functions(found, pairs.distance, orders)
     monkeypatch.setattr("harmose.kernel_regression.descriptors.compiled", None)
     np.testing.assert_allclose(compiled, functions(found, pairs.distance, orders), atol=1e-12)

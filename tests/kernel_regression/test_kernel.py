@@ -9,10 +9,10 @@ from harmose.kernel_regression.descriptors import Triangles
 from harmose.kernel_regression.kernel import (
     DAMPING,
     DIVERSE_PAIRS,
-    OF_PAIRS,
+    PAIR_KERNEL,
     Compared,
-    Environments,
-    Likeness,
+    EdgeDescriptor,
+    KernelParameters,
     edge_kernels,
     environments,
     weighted,
@@ -32,7 +32,7 @@ def scene(seed: int) -> tuple[Triangles, np.ndarray]:
     return Triangles(edge, generator.integers(0, 2, EDGES * THIRD), sides, axis), length
 
 
-def seen(triangles: Triangles, length: np.ndarray, likeness: Likeness = OF_PAIRS) -> Environments:
+def seen(triangles: Triangles, length: np.ndarray, likeness: KernelParameters = PAIR_KERNEL) -> EdgeDescriptor:
     return environments(triangles, length, 2, likeness)
 
 
@@ -41,18 +41,18 @@ def changed(triangles: Triangles, angle: float = 0.0, mirror: bool = False) -> T
     return Triangles(triangles.edge, triangles.third, triangles.sides, axis * np.exp(1j * angle))
 
 
-@pytest.mark.parametrize("likeness", [OF_PAIRS, DIVERSE_PAIRS])
+@pytest.mark.parametrize("likeness", [PAIR_KERNEL, DIVERSE_PAIRS])
 def test_it_is_the_integral_over_turns_and_mirror_images(likeness):
     (one, r), (other, s) = scene(0), scene(1)
     a, b = seen(one, r, likeness), seen(other, s, likeness)
     kernels = edge_kernels(a, Compared(b), range(4))
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
-    images = {m: [seen(changed(one, -x, m), r).doublets for x in angles] for m in (False, True)}
+    images = {m: [seen(changed(one, -x, m), r).so2 for x in angles] for m in (False, True)}
 
     def overlaps(mirror: bool) -> np.ndarray:
-        return np.array([np.einsum("meq,mfq->ef", x, b.doublets) for x in images[mirror]])
+        return np.array([np.einsum("meq,mfq->ef", x, b.so2) for x in images[mirror]])
 
-    lengths = (r[:, None] - s) ** 2 / 2 / OF_PAIRS.spread**2 + (r[:, None] + s - 2.2) / OF_PAIRS.reach
+    lengths = (r[:, None] - s) ** 2 / 2 / PAIR_KERNEL.spread**2 + (r[:, None] + s - 2.2) / PAIR_KERNEL.reach
     envelope = np.exp(-lengths)
     straight = [
         (overlaps(False) ** likeness.power * np.exp(1j * k * angles)[:, None, None]).mean(0) * envelope
@@ -115,7 +115,7 @@ def test_elements_that_are_around_one_of_the_edges_alone_count_for_nothing(times
     assert (Compared(seen(other, s)).whole.basis is None) == (times == 1)
     expected = edge_kernels(seen(one, r), Compared(seen(other, s)), range(5))
     a, b = (
-        environments(replace(x, third=np.array(numbers)[x.third]), length, 5, OF_PAIRS)
+        environments(replace(x, third=np.array(numbers)[x.third]), length, 5, PAIR_KERNEL)
         for x, length in ((one, r), (other, s))
     )
     for x, y in zip(edge_kernels(a, Compared(b), range(5)), expected, strict=True):

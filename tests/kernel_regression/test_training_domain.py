@@ -5,27 +5,27 @@ import pytest
 from ase import Atoms
 
 from harmose.core.graph import build_graph
-from harmose.kernel_regression.neighbourhoods import Surroundings
-from harmose.kernel_regression.training_domain import LIMIT, familiar, features
-from harmose.representation.block_irreps import TargetSpace
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
+from harmose.kernel_regression.training_domain import LIMIT, features, fit_training_domain
+from harmose.representation.block_irreps import BlockIrreps
 from harmose.so3.wigner import random_rotation
 
 
 @pytest.fixture(scope="module")
 def space(water_basis):
-    return TargetSpace(water_basis, 2)
+    return BlockIrreps(water_basis, 2)
 
 
 def seen(space, atoms: Atoms, z: int) -> np.ndarray:
     oriented = space.orient(build_graph(atoms, space.basis))
-    return features(Surroundings(space, oriented), np.flatnonzero(atoms.numbers == z))
+    return features(Neighbourhoods(space, oriented), np.flatnonzero(atoms.numbers == z))
 
 
 @pytest.fixture(scope="module")
 def oxygen(space, water_atoms):
     """What the oxygen of forty waters looks like."""
     x = np.concatenate([seen(space, water_atoms(seed), 8) for seed in range(40)])
-    return familiar(x, np.arange(40))
+    return fit_training_domain(x, np.arange(40))
 
 
 def test_it_does_not_see_rotation_or_order(space, water_atoms):
@@ -36,7 +36,7 @@ def test_it_does_not_see_rotation_or_order(space, water_atoms):
 
 
 def test_waters_it_has_not_seen_are_familiar(space, water_atoms, oxygen):
-    found = [oxygen.novelty(seen(space, water_atoms(seed), 8))[0] for seed in range(100, 130)]
+    found = [oxygen.ood_score(seen(space, water_atoms(seed), 8))[0] for seed in range(100, 130)]
     assert np.median(found) < 1
     assert max(found) < LIMIT
 
@@ -47,8 +47,8 @@ def test_other_surroundings_are_not(space, water_atoms, oxygen):
     stretched.positions = atoms.positions[0] + 1.3 * (atoms.positions - atoms.positions[0])
     pair = atoms + Atoms("H", [atoms.positions[0] + [0, 0, 2.5]])
     for other in (stretched, pair, atoms[[0]], atoms[[0, 1]]):
-        assert oxygen.novelty(seen(space, other, 8))[0] > LIMIT
+        assert oxygen.ood_score(seen(space, other, 8))[0] > LIMIT
 
 
 def test_one_sample_says_nothing_of_others(space, water_atoms):
-    assert familiar(seen(space, water_atoms(0), 8), np.zeros(1)) is None
+    assert fit_training_domain(seen(space, water_atoms(0), 8), np.zeros(1)) is None

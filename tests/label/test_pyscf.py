@@ -15,7 +15,7 @@ from harmose.label.label import label, sample_name
 from harmose.label.pyscf import calculate
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.block_irreps import to_coefficients, to_matrix
-from harmose.representation.concatenation import Target, measure, target_space
+from harmose.representation.concatenation import TargetSettings, block_irreps, compute_targets
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, magnetic_part
 from harmose.units import HARTREE
@@ -76,14 +76,16 @@ def test_spin_turns_with_the_molecule(h2te):
 
 
 def test_channels_hold_all_of_a_spinor_label(h2te):
-    space = target_space(h2te.basis, Spin.SPINOR)
-    measured = measure(space, [h2te], Target())
-    again = to_matrix(space, measured.coefficients, measured.joined.graph, measured.joined.oriented)
+    space = block_irreps(h2te.basis, Spin.SPINOR)
+    measured = compute_targets(space, [h2te], TargetSettings())
+    again = to_matrix(space, measured.coefficients, measured.concatenated.graph, measured.concatenated.oriented)
     np.testing.assert_allclose(again.values, h2te.hamiltonian.values, atol=1e-6)
     exact = again.with_values(again.values)
-    twice = to_coefficients(space, exact, measured.joined.oriented)
+    twice = to_coefficients(space, exact, measured.concatenated.oriented)
     np.testing.assert_allclose(
-        to_matrix(space, twice, measured.joined.graph, measured.joined.oriented).values, exact.values, atol=1e-12
+        to_matrix(space, twice, measured.concatenated.graph, measured.concatenated.oriented).values,
+        exact.values,
+        atol=1e-12,
     )
 
 
@@ -96,12 +98,12 @@ def test_a_magnetic_label_is_named(h2te):
     with pytest.raises(
         MatrixError, match=r"sample H2Te: expected H symmetric under time reversal.* got a part of 0.014 eV"
     ):
-        measure(target_space(h2te.basis, Spin.SPINOR), [magnetic], Target())
+        compute_targets(block_irreps(h2te.basis, Spin.SPINOR), [magnetic], TargetSettings())
 
 
 def test_another_spin_is_named(h2te):
     with pytest.raises(MatrixError, match="sample H2Te: expected spin none, got spinor"):
-        measure(target_space(h2te.basis), [h2te], Target())
+        compute_targets(block_irreps(h2te.basis), [h2te], TargetSettings())
 
 
 def test_open_shells_are_two_real_matrices():

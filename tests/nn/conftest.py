@@ -9,19 +9,19 @@ from e3nn import o3
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.encoder import EncoderSettings
-from harmose.nn.stage2.transformer import RefinerSettings
-from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage2.transformer import Stage2Settings
+from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
-from harmose.representation.block_irreps import TargetSpace, to_matrix
+from harmose.representation.block_irreps import BlockIrreps, to_matrix
 
 S, P, D = (Shell(1, 0), Shell(2, 1), Shell(3, 2))
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, Shell(2, 0), P, D), 8: (S, Shell(2, 0), P, D)}, {1: 6.0, 6: 6.0, 8: 6.0})
 
 
 @pytest.fixture(scope="session")
-def space() -> TargetSpace:
-    return TargetSpace(BASIS, 4)
+def space() -> BlockIrreps:
+    return BlockIrreps(BASIS, 4)
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +30,14 @@ def network(space):
 
     def make(dtype: torch.dtype) -> TwoStage:
         torch.manual_seed(3)
-        settings = ModelSettings(
-            EncoderSettings(channels=4, unnatural_channels=2, scalars=16, doublets=8, pseudoscalars=4, hidden=16),
-            RefinerSettings(channels=4, unnatural_channels=4, scalars=8, doublets=8, pseudoscalars=4, hidden=32),
+        settings = NetworkSettings(
+            Stage1Settings(channels=4, pseudo_channels=2, scalars=16, so2_channels=8, pseudoscalars=4, hidden=16),
+            Stage2Settings(channels=4, pseudo_channels=4, scalars=8, so2_channels=8, pseudoscalars=4, hidden=32),
         )
         model = TwoStage(space, settings)
         graph = build_graph(molecule("CH3OH"), BASIS)
         model.calibrate(graph_batch(space, graph, space.orient(graph)))
-        for parameter in model.refiner.heads.parameters():
+        for parameter in model.stage2.heads.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         return model.to(dtype).eval()
 

@@ -8,12 +8,12 @@ from ase.build import molecule
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.encoder import EncoderSettings
-from harmose.nn.stage2.transformer import RefinerSettings
-from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage2.transformer import Stage2Settings
+from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import to_matrix
-from harmose.representation.concatenation import target_space
+from harmose.representation.concatenation import block_irreps
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin
 
@@ -25,15 +25,15 @@ METHANOL = molecule("CH3OH")
 def random_network(spin: Spin, dtype: torch.dtype) -> TwoStage:
     """Random weights everywhere, calibrated on methanol."""
     torch.manual_seed(5)
-    space = target_space(BASIS, spin)
-    settings = ModelSettings(
-        EncoderSettings(channels=4, unnatural_channels=2, scalars=16, doublets=8, pseudoscalars=4, hidden=16),
-        RefinerSettings(channels=4, unnatural_channels=4, scalars=8, doublets=8, pseudoscalars=4, hidden=32),
+    space = block_irreps(BASIS, spin)
+    settings = NetworkSettings(
+        Stage1Settings(channels=4, pseudo_channels=2, scalars=16, so2_channels=8, pseudoscalars=4, hidden=16),
+        Stage2Settings(channels=4, pseudo_channels=4, scalars=8, so2_channels=8, pseudoscalars=4, hidden=32),
     )
     network = TwoStage(space, settings)
     graph = build_graph(METHANOL, BASIS)
     network.calibrate(graph_batch(space, graph, space.orient(graph)))
-    for parameter in network.refiner.heads.parameters():
+    for parameter in network.stage2.heads.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return network.to(dtype).eval()
 

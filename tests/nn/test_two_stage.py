@@ -86,7 +86,7 @@ def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, spac
     """Logits hundreds apart: with one shift for the whole batch the exponentials of most atoms would vanish."""
     model = network(torch.float64)
     with torch.no_grad():
-        model.refiner.attention.weights[-1].weight.mul_(1000)
+        model.stage2.attention.weights[-1].weight.mul_(1000)
     graphs = [build_graph(atoms, space.basis) for atoms in (METHANOL, WATER)]
     batches = [graph_batch(space, g, space.orient(g), torch.float64) for g in graphs]
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, spac
 
 def test_an_untrained_second_stage_corrects_nothing(space, network):
     model = network(torch.float64)
-    for parameter in model.refiner.heads.parameters():
+    for parameter in model.stage2.heads.parameters():
         torch.nn.init.zeros_(parameter)
     graph = build_graph(WATER, space.basis)
     batch = graph_batch(space, graph, space.orient(graph), torch.float64)

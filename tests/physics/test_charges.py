@@ -5,12 +5,12 @@ import pytest
 from scipy.linalg import eigh
 
 from harmose.errors import MatrixError, ModelError
-from harmose.kernel_regression.fit import Training, fit_baseline
+from harmose.kernel_regression.fit import Training, fit_regression
 from harmose.kernel_regression.state import from_state, to_state
-from harmose.physics.charges import TEMPERATURE, coulomb, electronic_state, occupations
-from harmose.representation.block_irreps import TargetSpace, to_matrix
-from harmose.representation.charge_features import Electrons
-from harmose.representation.concatenation import Target, joined_electrons, measure
+from harmose.physics.charges import TEMPERATURE, charge_state, coulomb, occupations
+from harmose.representation.block_irreps import BlockIrreps, to_matrix
+from harmose.representation.charge_features import ChargeFeatures
+from harmose.representation.concatenation import TargetSettings, compute_targets, concatenated_charges
 from harmose.so3.wigner import random_rotation
 from harmose.units import HARTREE
 
@@ -19,7 +19,7 @@ def state(sample, rotation=None):
     prior, overlap, positions = sample.hamiltonian, sample.overlap, sample.structure.positions
     if rotation is not None:
         prior, overlap, positions = prior.rotate(rotation), overlap.rotate(rotation), positions @ rotation.T
-    return electronic_state(prior, overlap, positions, 10.0)
+    return charge_state(prior, overlap, positions, 10.0)
 
 
 def test_all_electrons_are_there_and_charges_are_those_of_their_own_potential(water_sample):
@@ -57,12 +57,12 @@ def test_occupations_sum_up_and_change_smoothly():
 def test_an_overlap_that_is_none_is_refused(water_sample):
     sample = water_sample(0)
     with pytest.raises(MatrixError, match="positive definite"):
-        electronic_state(sample.hamiltonian, sample.overlap.with_values(-sample.overlap.values), np.eye(3), 10.0)
+        charge_state(sample.hamiltonian, sample.overlap.with_values(-sample.overlap.values), np.eye(3), 10.0)
 
 
-def electrons(space, samples, joined) -> Electrons:
-    states = [electronic_state(s.prior, s.overlap, s.structure.positions, 10.0) for s in samples]
-    return joined_electrons(space, joined, states, [s.prior for s in samples])
+def electrons(space, samples, joined) -> ChargeFeatures:
+    states = [charge_state(s.prior, s.overlap, s.structure.positions, 10.0) for s in samples]
+    return concatenated_charges(space, joined, states, [s.prior for s in samples])
 
 
 def samples_with_response(water_sample, seeds):
@@ -70,30 +70,33 @@ def samples_with_response(water_sample, seeds):
     out = []
     for seed in seeds:
         sample = water_sample(seed)
-        p = electronic_state(sample.prior, sample.overlap, sample.structure.positions, 10.0).density
+        p = charge_state(sample.prior, sample.overlap, sample.structure.positions, 10.0).density
         out.append(water_sample(seed, hamiltonian=sample.prior + p.with_values(-0.5 * HARTREE * p.values)))
     return out
 
 
 def test_the_fit_learns_from_them_what_structure_alone_does_not_say_and_rotates(water_basis, water_sample):
-    space = TargetSpace(water_basis, 2)
+    space = BlockIrreps(water_basis, 2)
     samples = samples_with_response(water_sample, range(20))
-    measured = measure(space, samples, Target(prior=True))
-    joined = measured.joined
+    measured = compute_targets(space, samples, TargetSettings(prior=True))
+    joined = measured.concatenated
     parts = (space, joined.oriented, measured.coefficients, joined.pair_sample, joined.atom_sample, True)
     known, alone = (
-        fit_baseline(Training(*parts, electrons(space, samples, joined)))[0],
-        fit_baseline(Training(*parts))[0],
+        fit_regression(Training(*parts, electrons(space, samples, joined)))[0],
+        fit_regression(Training(*parts))[0],
     )
-    assert known.reads_electrons
-    assert not alone.reads_electrons
+    assert known.reads_charges
+    assert not alone.reads_charges
     new = samples_with_response(water_sample, range(100, 105))
-    there = measure(space, new, Target(prior=True))
-    given = electrons(space, new, there.joined)
+    there = compute_targets(space, new, TargetSettings(prior=True))
+    given = electrons(space, new, there.concatenated)
 
     def predicted(baseline, electrons=None):
         return to_matrix(
-            space, baseline.values(there.joined.oriented, electrons), there.joined.graph, there.joined.oriented
+            space,
+            baseline.values(there.concatenated.oriented, electrons),
+            there.concatenated.graph,
+            there.concatenated.oriented,
         )
 
     errors = [
@@ -115,7 +118,7 @@ def test_the_fit_learns_from_them_what_structure_alone_does_not_say_and_rotates(
             water_sample(0, structure=atoms, hamiltonian=sample.hamiltonian.rotate(rotation),
                          prior=sample.prior.rotate(rotation), overlap=sample.overlap.rotate(rotation))
         )  # fmt: skip
-    over = measure(space, turned, Target(prior=True))
-    values = known.values(over.joined.oriented, electrons(space, turned, over.joined))
-    matrix = to_matrix(space, values, over.joined.graph, over.joined.oriented)
+    over = compute_targets(space, turned, TargetSettings(prior=True))
+    values = known.values(over.concatenated.oriented, electrons(space, turned, over.concatenated))
+    matrix = to_matrix(space, values, over.concatenated.graph, over.concatenated.oriented)
     np.testing.assert_allclose(matrix.values, predicted(known, given).rotate(rotation).values, atol=1e-7)

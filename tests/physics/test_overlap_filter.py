@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh
 
-from harmose.physics.overlap_filter import shrunk
+from harmose.physics.overlap_filter import filtered
 from harmose.so3.wigner import random_rotation
 
 
@@ -16,23 +16,23 @@ def correction(water_sample):
 
 def test_without_it_nothing_changes_and_with_much_of_it_nothing_is_left(correction):
     dh, s = correction
-    np.testing.assert_allclose(shrunk(dh, s, 0.0).values, dh.values, atol=1e-10)
-    assert np.abs(shrunk(dh, s, 1e6).values).max() < 1e-8 * np.abs(dh.values).max()
+    np.testing.assert_allclose(filtered(dh, s, 0.0).values, dh.values, atol=1e-10)
+    assert np.abs(filtered(dh, s, 1e6).values).max() < 1e-8 * np.abs(dh.values).max()
 
 
 def test_in_eigenvectors_of_s_it_is_the_factor_of_its_equation(correction):
     dh, s = correction
     sizes, v = np.linalg.eigh(s.dense())
     products = np.outer(sizes, sizes)
-    found = v.T @ shrunk(dh, s, 0.3).dense() @ v
+    found = v.T @ filtered(dh, s, 0.3).dense() @ v
     np.testing.assert_allclose(found, v.T @ dh.dense() @ v * products / (products + 0.09), atol=1e-9)
 
 
 def test_it_turns_with_the_molecule(correction):
     dh, s = correction
     rotation = random_rotation(np.random.default_rng(0))
-    turned = shrunk(dh.rotate(rotation), s.rotate(rotation), 0.2)
-    np.testing.assert_allclose(turned.values, shrunk(dh, s, 0.2).rotate(rotation).values, atol=1e-9)
+    turned = filtered(dh.rotate(rotation), s.rotate(rotation), 0.2)
+    np.testing.assert_allclose(turned.values, filtered(dh, s, 0.2).rotate(rotation).values, atol=1e-9)
 
 
 def test_errors_where_the_overlap_is_small_make_no_ghost_states():

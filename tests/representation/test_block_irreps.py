@@ -12,15 +12,15 @@ from harmose.core.graph import build_graph
 from harmose.errors import BasisError
 from harmose.io.files import read
 from harmose.representation.batch import collate, graph_batch
-from harmose.representation.block_irreps import TargetSpace, to_coefficients, to_matrix
-from harmose.representation.concatenation import target_space
+from harmose.representation.block_irreps import BlockIrreps, to_coefficients, to_matrix
+from harmose.representation.concatenation import block_irreps
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, P, D), 8: (S, P, D)}, {1: 5.0, 6: 5.0, 8: 5.0})
-SPACE = TargetSpace(BASIS, 4)
-SPACES = {spin: SPACE if spin is Spin.NONE else TargetSpace(BASIS, 5, spin) for spin in Spin}
+SPACE = BlockIrreps(BASIS, 4)
+SPACES = {spin: SPACE if spin is Spin.NONE else BlockIrreps(BASIS, 5, spin) for spin in Spin}
 
 
 def random_operator(atoms, seed=0, spin=Spin.NONE):
@@ -136,7 +136,7 @@ def test_collated_batches_renumber_atoms_and_keep_groups_together():
 def test_spin_orbit_coupling_of_an_atom_is_a_scalar(shared_data):
     """L . S of platinum in SIESTA's dimer has J = 0: handedness and order of spin and orbitals are the same."""
     sample = read(shared_data / "dft-outputs" / "siesta-Pt2-soc")
-    space = target_space(sample.basis, Spin.SPINOR)
+    space = block_irreps(sample.basis, Spin.SPINOR)
     layout = space.onsite_layout(0)
     coefficients = to_coefficients(space, sample.hamiltonian, space.orient(build_graph(sample.structure, sample.basis)))
     onsite = coefficients.onsite[0].numpy()

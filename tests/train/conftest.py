@@ -9,11 +9,11 @@ import yaml
 from harmose.train.config import TrainConfig, load_config
 
 SMALL = {
-    "model": {
-        "encoder": {"channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4, "pseudoscalars": 2,
-                    "hidden": 8, "radial": 8, "blocks": 1},
-        "refiner": {"heads": 2, "channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4,
-                    "pseudoscalars": 2, "hidden": 8, "layers": 1, "turns": 2},
+    "network": {
+        "stage1": {"channels": 4, "pseudo_channels": 2, "scalars": 8, "so2_channels": 4, "pseudoscalars": 2,
+                    "hidden": 8, "radial": 8, "layers": 1},
+        "stage2": {"heads": 2, "channels": 4, "pseudo_channels": 2, "scalars": 8, "so2_channels": 4,
+                    "pseudoscalars": 2, "hidden": 8, "mlp_layers": 1, "turns": 2},
     },
     "phases": {
         "stage1": {"steps": 6, "warmup": 2, "batch_size": 2},
@@ -23,7 +23,7 @@ SMALL = {
     "validations": 2,
     "accelerator": "cpu",
     "tensorboard": False,
-    "many_body": False,
+    "regression": "pairs",
 }  # fmt: skip
 
 

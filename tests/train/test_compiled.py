@@ -14,12 +14,12 @@ from harmose.bench.systems import system
 from harmose.bench.training import known_priors, labelled
 from harmose.errors import ConfigError
 from harmose.nn.two_stage import TwoStage
-from harmose.representation.concatenation import measure
+from harmose.representation.concatenation import compute_targets
 from harmose.train.compiled import reason
-from harmose.train.dataset import prepare
+from harmose.train.dataset import normalize
 from harmose.train.engine import train
 from harmose.train.schedule import Phase
-from harmose.train.step import PhaseLoss, Stepper
+from harmose.train.step import PhaseLoss, PhaseOptimizer
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def known():
     each = system("water-5")
     model = harmose.load(each.model)
     samples = labelled(model, each, known_priors(model, each))
-    return model, prepare(measure(model.baseline.space, samples, model.card.target), model.baseline)
+    return model, normalize(compute_targets(model.regression.space, samples, model.card.target), model.regression)
 
 
 @pytest.fixture
@@ -42,25 +42,25 @@ def stepper(known, monkeypatch):
     """`stepper(phase, compiled)`: of a small network, and what it says."""
     model, _ = known
 
-    def make(phase, compiled: bool) -> tuple[Stepper, list[str]]:
+    def make(phase, compiled: bool) -> tuple[PhaseOptimizer, list[str]]:
         settings = model.network.settings
-        small = {"scalars": 8, "doublets": 4, "pseudoscalars": 4, "hidden": 8}
-        encoder = type(settings.encoder)(channels=4, unnatural_channels=2, radial=8, **small)
-        refiner = type(settings.refiner)(channels=4, unnatural_channels=2, layers=1, **small)
+        small = {"scalars": 8, "so2_channels": 4, "pseudoscalars": 4, "hidden": 8}
+        encoder = type(settings.stage1)(channels=4, pseudo_channels=2, radial=8, **small)
+        refiner = type(settings.stage2)(channels=4, pseudo_channels=2, mlp_layers=1, **small)
         torch.manual_seed(0)
-        network, average = (TwoStage(model.baseline.space, type(settings)(encoder, refiner)) for _ in range(2))
-        for parameter in network.refiner.heads.parameters():
+        network, average = (TwoStage(model.regression.space, type(settings)(encoder, refiner)) for _ in range(2))
+        for parameter in network.stage2.heads.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         average.load_state_dict(network.state_dict())
         said: list[str] = []
         loss = PhaseLoss(network, torch.device("cpu"), 0.3)
         how = Fabric(accelerator="cpu", devices=1), loss, average, torch.Generator().manual_seed(0), phase, Phase()
-        return Stepper(*how, compiled, said.append), said
+        return PhaseOptimizer(*how, compiled, said.append), said
 
     return make
 
 
-def losses(stepper: Stepper, prepared, batches) -> list[float]:
+def losses(stepper: PhaseOptimizer, prepared, batches) -> list[float]:
     return [stepper.step(prepared.pick(np.array(chosen)), k, 0.0) for k, chosen in enumerate(batches)]
 
 
@@ -123,7 +123,7 @@ def test_a_training_leaves_the_same_model(traced, small_config):
     train(small_config("run1", "compile=false", *short))
 
 
-@pytest.mark.parametrize("setting", ["clock=cpu", "loss.eigenvalues=1", "model.refiner.symmetry=learned"])
+@pytest.mark.parametrize("setting", ["clock=cpu", "loss.eigenvalues=1", "network.stage2.symmetry=learned"])
 def test_what_is_not_compiled_is_refused(small_config, setting):
     with pytest.raises(ConfigError, match="compile"):
         small_config("run", "compile=true", setting)

@@ -33,8 +33,8 @@ def test_water_shows_every_key():
     assert set(TrainConfig.model_fields) - set(shown) == {"data", "out"}
     assert all(f"# {key}: " in text for key in ("data", "out"))
     config = load_config(SHIPPED, ["data=x", "out=y"])
-    assert set(shown["model"]["encoder"]) == set(vars(config.model.encoder))
-    assert set(shown["model"]["refiner"]) == set(vars(config.model.refiner))
+    assert set(shown["network"]["stage1"]) == set(vars(config.network.stage1))
+    assert set(shown["network"]["stage2"]) == set(vars(config.network.stage2))
     assert shown["loss"] == vars(config.loss)
     assert shown["inputs"] == vars(config.inputs)
 
@@ -50,13 +50,13 @@ def test_durations(text, seconds):
 def test_overrides_reach_keys_within_keys(tmp_path):
     (tmp_path / "c.yaml").write_text("phases:\n  stage2: {share: 0.5}\ntime_limit: 1h\n")
     config = load_config(
-        tmp_path / "c.yaml", ["data=1", "out=2024", "phases.joint.share=0.25", "model.encoder.hidden=7"]
+        tmp_path / "c.yaml", ["data=1", "out=2024", "phases.joint.share=0.25", "network.stage1.hidden=7"]
     )
     # what is left out keeps the default of its phase, not that of phases in general
     assert config.phases.joint.learning_rate == TrainConfig(data="x", out="y").phases.joint.learning_rate
     assert config.phases.stage2.share == 0.5
     assert config.phases.joint.share == 0.25
-    assert config.model.encoder.hidden == 7
+    assert config.network.stage1.hidden == 7
     assert config.out == Path("2024")
 
 
@@ -69,10 +69,10 @@ def test_overrides_reach_keys_within_keys(tmp_path):
         ("time_limit=soon", "time_limit: expected a quantity like 20min, 90s or 1h, got 'soon'"),
         ("seed=-1", "seed: input should be greater than or equal to 0, got -1"),
         ("threads=many", "threads: input should be a valid integer"),
-        ("gauge=vacuum", "gauge: input should be 'none', 'fermi' or 'solved', got 'vacuum'"),
+        ("energy_zero=vacuum", "energy_zero: input should be 'labels', 'fermi_of_labels' or 'fermi_of_prediction', got 'vacuum'"),
         ("prior=H1", "prior: input should be 'none' or 'H0', got 'H1'"),
-        ("model.encoder.channels=wide", "model.encoder.channels: input should be a valid integer"),
-        ("model.encoder.channels=0", "model: expected channels above 0, got 0"),
+        ("network.stage1.channels=wide", "network.stage1.channels: input should be a valid integer"),
+        ("network.stage1.channels=0", "network: expected channels above 0, got 0"),
         ("phases.stage1.batch_size=0", "phases.stage1.batch_size: expected at least 1, got 0"),
         ("phases.stage1.learning_rate=0", "phases.stage1: expected learning_rate above 0"),
         ("phases.stage1.clip=-1", "phases.stage1.clip: expected a number above 0, or null, got -1"),
@@ -95,8 +95,8 @@ def test_what_must_be_given():
 
 
 def test_a_prior_has_no_fermi_level():
-    with pytest.raises(ConfigError, match="expected gauge none with prior H0"):
-        load_config(SHIPPED, ["data=x", "out=y", "prior=H0", "gauge=fermi"])
+    with pytest.raises(ConfigError, match="expected energy_zero labels with prior H0"):
+        load_config(SHIPPED, ["data=x", "out=y", "prior=H0", "energy_zero=fermi_of_labels"])
 
 
 def test_all_phases_off():

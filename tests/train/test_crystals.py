@@ -67,12 +67,18 @@ def crystals(tmp_path_factory, chain_basis) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, crystals) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    small = {"encoder": {"channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4, "pseudoscalars": 2,
-                         "hidden": 8, "radial": 8, "blocks": 1},
-             "refiner": {"heads": 2, "channels": 4, "unnatural_channels": 2, "scalars": 8, "doublets": 4,
-                         "pseudoscalars": 2, "hidden": 8, "layers": 1, "turns": 2}}  # fmt: skip
+    small = {"stage1": {"channels": 4, "pseudo_channels": 2, "scalars": 8, "so2_channels": 4, "pseudoscalars": 2,
+                         "hidden": 8, "radial": 8, "layers": 1},
+             "stage2": {"heads": 2, "channels": 4, "pseudo_channels": 2, "scalars": 8, "so2_channels": 4,
+                         "pseudoscalars": 2, "hidden": 8, "mlp_layers": 1, "turns": 2}}  # fmt: skip
     phases = {name: {"steps": 10, "batch_size": 3} for name in ("stage1", "stage2")} | {"joint": {"share": 0.0}}
-    settings = {"model": small, "phases": phases, "accelerator": "cpu", "tensorboard": False, "gauge": "solved"}
+    settings = {
+        "network": small,
+        "phases": phases,
+        "accelerator": "cpu",
+        "tensorboard": False,
+        "energy_zero": "fermi_of_prediction",
+    }
     (folder / "c.yaml").write_text(yaml.safe_dump(settings))
     return train(load_config(folder / "c.yaml", [f"data={crystals}", f"out={folder / 'model'}"]))
 
@@ -84,7 +90,7 @@ def model(trained) -> Model:
 
 def test_a_model_of_crystals_says_so(model):
     assert model.card.periodic
-    assert model.card.gauge == "solved"
+    assert model.card.energy_zero == "fermi_of_prediction"
 
 
 @pytest.mark.parametrize("stage", ["stage1", "full"])
@@ -152,16 +158,16 @@ def test_labels_without_a_fermi_level_are_refused(trained, crystals, chain_basis
 
 
 def test_learning_in_the_fermi_gauge_itself(crystals, chain_basis):
-    from harmose.representation.concatenation import Target, measure, target_space
+    from harmose.representation.concatenation import TargetSettings, block_irreps, compute_targets
 
     sample = labelled("c", chain(1), chain_basis)
-    space = target_space(chain_basis)
-    target = measure(space, [sample], Target(fermi=True)).target
+    space = block_irreps(chain_basis)
+    target = compute_targets(space, [sample], TargetSettings(fermi=True)).target
     np.testing.assert_allclose(
         target.values, sample.hamiltonian.values - sample.fermi_level * sample.overlap.values, atol=1e-12
     )
     with pytest.raises(MatrixError, match="got no Fermi level"):
-        measure(space, [replace(sample, fermi_level=None)], Target(fermi=True))
+        compute_targets(space, [replace(sample, fermi_level=None)], TargetSettings(fermi=True))
 
 
 def test_what_a_fermi_level_needs_is_asked_for_before_training(crystals, chain_basis, tmp_path):
@@ -177,6 +183,6 @@ def test_what_a_fermi_level_needs_is_asked_for_before_training(crystals, chain_b
             for name in ("train", "val"):
                 store.append(replace(sample, name=name, basis=shells, **moved))
             store.set_splits({"train": ["train"], "val": ["val"]})
-        (tmp_path / "c.yaml").write_text("gauge: solved\n")
+        (tmp_path / "c.yaml").write_text("energy_zero: fermi_of_prediction\n")
         with pytest.raises(error, match=words):
             train(load_config(tmp_path / "c.yaml", [f"data={path}", f"out={tmp_path / 'out'}", "time_limit=1min"]))

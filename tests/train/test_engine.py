@@ -16,7 +16,7 @@ from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.inference.checkpoint import load
 from harmose.representation.block_irreps import map_coefficients
 from harmose.train import step
-from harmose.train.dataset import Reference
+from harmose.train.dataset import ValidationSet
 from harmose.train.engine import Training, train
 from harmose.units import MICRO_HARTREE
 
@@ -68,20 +68,20 @@ def test_a_resumed_training_gives_the_same_numbers(small_config, stop_after, mon
 
 def test_other_seeds_give_other_numbers(small_config):
     a, b = (train(small_config(f"seed{k}", f"seed={k}")) for k in (0, 1))
-    weights = [load_file(out / "model.safetensors")["network.encoder.embed.weight"] for out in (a, b)]
+    weights = [load_file(out / "model.safetensors")["network.stage1.encoder.embed.weight"] for out in (a, b)]
     assert not torch.equal(*weights)
 
 
 def test_stage_2_leaves_stage_1_as_it_is(small_config, monkeypatch):
     # two samples and a few steps are no gain: here each validation is told to be one
     smaller = iter(range(10**6, 0, -1))
-    monkeypatch.setattr(Reference, "errors", lambda self, predict: next(smaller) * np.array([1.0, 1.01]))
+    monkeypatch.setattr(ValidationSet, "errors", lambda self, predict: next(smaller) * np.array([1.0, 1.01]))
     first = load(train(small_config("one", "phases.stage2.steps=0", "phases.joint.steps=0"))).network
     both = load(train(small_config("two", "phases.joint.steps=0"))).network
     third = load(train(small_config("three"))).network
-    assert all(torch.equal(a, b) for a, b in zip(first.stage1_parameters(), both.stage1_parameters()))
-    assert not all(torch.equal(a, b) for a, b in zip(first.stage2_parameters(), both.stage2_parameters()))
-    assert not all(torch.equal(a, b) for a, b in zip(first.stage1_parameters(), third.stage1_parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(first.stage1.parameters(), both.stage1.parameters()))
+    assert not all(torch.equal(a, b) for a, b in zip(first.stage2.parameters(), both.stage2.parameters()))
+    assert not all(torch.equal(a, b) for a, b in zip(first.stage1.parameters(), third.stage1.parameters()))
 
 
 def test_four_waters_are_learned_by_heart(small_config, water_store):
@@ -89,7 +89,7 @@ def test_four_waters_are_learned_by_heart(small_config, water_store):
         names = store.names()
         store.set_splits({"train": names[:4], "val": names[4:]})
     steps = ["phases.stage1.steps=400", "phases.stage1.batch_size=4", "phases.stage1.warmup=50"]
-    widths = [f"model.encoder.{k}" for k in ("channels=8", "scalars=32", "doublets=16", "hidden=32")]
+    widths = [f"network.stage1.{k}" for k in ("channels=8", "scalars=32", "so2_channels=16", "hidden=32")]
     out = train(small_config("run", *steps, *widths, "phases.stage2.steps=0", "phases.joint.steps=0"))
     losses = [float(row["loss"]) for row in rows(out)]
     model = load(out)
@@ -120,13 +120,13 @@ def test_a_training_ends_in_time(small_config, water_store):
 
 
 def test_slow_validations_leave_the_time_to_training(small_config, monkeypatch):
-    errors = Reference.errors
+    errors = ValidationSet.errors
 
     def slow(self, predict):
         time.sleep(0.1)
         return errors(self, predict)
 
-    monkeypatch.setattr(Reference, "errors", slow)
+    monkeypatch.setattr(ValidationSet, "errors", slow)
     only = ["phases.stage1.steps=null", "phases.stage1.share=1", "phases.stage2.steps=0", "phases.joint.steps=0"]
     log = rows(train(small_config("run", *only, "time_limit=8s", "validations=1000")))
     spent = float(log[-1]["seconds"]) - float(log[0]["seconds"])
@@ -135,19 +135,19 @@ def test_slow_validations_leave_the_time_to_training(small_config, monkeypatch):
 
 def test_patience_ends_a_phase(small_config, monkeypatch):
     errors = iter([3.0, 2.0, 4.0, 5.0])
-    monkeypatch.setattr("harmose.train.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
+    monkeypatch.setattr("harmose.train.dataset.ValidationSet.errors", lambda *_: np.array([next(errors, 9.0)]))
     only = ["phases.stage1.steps=20", "phases.stage2.steps=0", "phases.joint.steps=0", "validations=20"]
     out = train(small_config("run", *only, "phases.stage1.patience=2"))
-    measured = [row for row in rows(out) if row["mae_val"]]
+    sample_targets = [row for row in rows(out) if row["mae_val"]]
     # One is spent before the phase, then two (train, val) when it begins and at each validation.
-    assert len(measured) == 2
+    assert len(sample_targets) == 2
     assert int(rows(out)[-1]["step"]) < 20
 
 
 def test_a_phase_that_does_not_help_is_undone(small_config, monkeypatch):
     """Without a validation that betters the one at its beginning, the weights from before the phase are shipped."""
     errors = iter([1.0, 1.0, 1.0])
-    monkeypatch.setattr("harmose.train.dataset.Reference.errors", lambda *_: np.array([next(errors, 9.0)]))
+    monkeypatch.setattr("harmose.train.dataset.ValidationSet.errors", lambda *_: np.array([next(errors, 9.0)]))
     assert _is_silent(train(small_config("run", *ONE_PHASE)))
 
 
@@ -155,7 +155,7 @@ ONE_PHASE = ("phases.stage1.steps=5", "phases.stage2.steps=0", "phases.joint.ste
 
 
 def _is_silent(out) -> bool:
-    heads = {k: v for k, v in load_file(out / "model.safetensors").items() if k.startswith("network.heads")}
+    heads = {k: v for k, v in load_file(out / "model.safetensors").items() if k.startswith("network.stage1.heads")}
     assert heads
     return not any(v.any() for v in heads.values())  # as they began
 
@@ -170,7 +170,7 @@ def test_few_samples_must_agree_on_a_phase(small_config, monkeypatch, after, kep
         calls.append(self)
         return np.array([0.95, 1.0, 1.05]) if len(calls) <= 3 else np.array(after)
 
-    monkeypatch.setattr("harmose.train.dataset.Reference.errors", errors)
+    monkeypatch.setattr("harmose.train.dataset.ValidationSet.errors", errors)
     assert _is_silent(train(small_config("run", *ONE_PHASE))) is not kept
 
 

@@ -10,7 +10,7 @@ from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.evaluate.metrics import rotation_error
 from harmose.inference.checkpoint import load
 from harmose.nn.stage1.inputs import InputSettings
-from harmose.physics.overlap_filter import shrunk
+from harmose.physics.overlap_filter import filtered
 from harmose.train.calibrate import calibrated_on
 from harmose.train.engine import train
 
@@ -20,9 +20,9 @@ def test_a_model_that_reads_h0_s_and_the_density_of_h0(small_config, water_store
     switches = ["inputs.prior=true", "inputs.overlap=true", f"inputs.density={density}"]
     model = load(train(small_config("run", "prior=H0", *switches)))
     assert model.card.inputs == InputSettings(prior=True, overlap=True, density=density)
-    assert any(name.startswith("inputs.readers.overlap") for name in model.network.state_dict())
-    assert any(name.startswith("inputs.readers.density") for name in model.network.state_dict()) == density
-    assert model.baseline.reads_electrons == density
+    assert any(name.startswith("stage1.inputs.readers.overlap") for name in model.network.state_dict())
+    assert any(name.startswith("stage1.inputs.readers.density") for name in model.network.state_dict()) == density
+    assert model.regression.reads_charges == density
     with Store.open(water_store) as store:
         sample = store["water-6"]
     assert sample.prior is not None
@@ -49,16 +49,16 @@ def test_a_model_that_reads_operators_is_calibrated_once_more(small_config, wate
 
 def test_corrections_are_trusted_as_far_as_the_overlap_shows_them(small_config, water_store):
     phases = ["phases.stage2.steps=0", "phases.joint.steps=0"]
-    model = load(train(small_config("run", "prior=H0", "shrinkage=0.3", *phases)))
-    assert model.card.shrinkage == 0.3
+    model = load(train(small_config("run", "prior=H0", "overlap_filter=0.3", *phases)))
+    assert model.card.overlap_filter == 0.3
     with Store.open(water_store) as store:
         sample = store["water-6"]
-    plain = replace(model, card=replace(model.card, shrinkage=0.0))
+    plain = replace(model, card=replace(model.card, overlap_filter=0.0))
     correction = plain.predict(sample.structure, sample.prior) - sample.prior
-    expected = sample.prior + shrunk(correction, sample.overlap, 0.3)
+    expected = sample.prior + filtered(correction, sample.overlap, 0.3)
     np.testing.assert_allclose(model.predict(sample.structure, sample.prior).values, expected.values, atol=1e-9)
-    with pytest.raises(ConfigError, match="expected prior H0 with shrinkage"):
-        small_config("other", "shrinkage=0.3")
+    with pytest.raises(ConfigError, match="expected prior H0 with overlap_filter"):
+        small_config("other", "overlap_filter=0.3")
 
 
 def test_h0_read_but_not_added(small_config, water_store):

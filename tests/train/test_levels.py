@@ -16,7 +16,7 @@ from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
 from harmose.physics.bloch import bloch_sum
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import Coefficients, to_coefficients
-from harmose.representation.concatenation import Target, join, sample_graph, target_space
+from harmose.representation.concatenation import TargetSettings, block_irreps, concatenate, sample_graph
 from harmose.spin import Spin
 from harmose.train.assembly import Assembly
 from harmose.train.levels import FAR, kpoints, merged, sample_levels, stacked
@@ -30,16 +30,16 @@ def real_channels(h: BlockMatrix) -> BlockMatrix:
 
 def between(samples: list[Sample]):
     """The space, levels, and C^dagger H C of samples, all in float64."""
-    space = target_space(samples[0].basis, samples[0].spin)
-    joined = join(space, [sample_graph(s, space) for s in samples])
+    space = block_irreps(samples[0].basis, samples[0].spin)
+    concatenated = concatenate(space, [sample_graph(s, space) for s in samples])
     batch = replace(
-        graph_batch(space, joined.graph, joined.oriented, torch.float64),
-        sample=torch.as_tensor(joined.atom_sample[joined.oriented.atom_order]),
+        graph_batch(space, concatenated.graph, concatenated.oriented, torch.float64),
+        sample=torch.as_tensor(concatenated.atom_sample[concatenated.oriented.atom_order]),
         n_samples=len(samples),
     )
-    h = joined.matrix(space, joined.values([s.hamiltonian for s in samples]))
-    coefficients = to_coefficients(space, h, joined.oriented)
-    levels = stacked([sample_levels(s, space, Target(), torch.float64) for s in samples], space.spin)
+    h = concatenated.matrix(space, concatenated.values([s.hamiltonian for s in samples]))
+    coefficients = to_coefficients(space, h, concatenated.oriented)
+    levels = stacked([sample_levels(s, space, TargetSettings(), torch.float64) for s in samples], space.spin)
     matrices = Assembly(space, torch.float64)(coefficients, batch, levels.kpoints)
     return levels, between_orbitals(matrices, levels)
 
@@ -90,14 +90,14 @@ def test_degenerate_levels_stand_at_their_mean():
 
 
 def test_what_is_missing_is_named(molecules, random_crystal):
-    space = target_space(molecules[0].basis)
+    space = block_irreps(molecules[0].basis)
     with pytest.raises(FormatError, match="sample H2: expected an overlap S"):
-        sample_levels(replace(molecules[0], overlap=None), space, Target())
+        sample_levels(replace(molecules[0], overlap=None), space, TargetSettings())
     with pytest.raises(MatrixError, match="sample H2: expected a number of electrons"):
-        sample_levels(replace(molecules[0], n_electrons=None), space, Target())
+        sample_levels(replace(molecules[0], n_electrons=None), space, TargetSettings())
     crystal = replace(random_crystal(Spin.NONE), fermi_level=None)
     with pytest.raises(MatrixError, match="expected a Fermi level"):
-        sample_levels(crystal, target_space(crystal.basis), Target())
+        sample_levels(crystal, block_irreps(crystal.basis), TargetSettings())
 
 
 def test_points_stay_in_the_periodic_directions():
@@ -110,7 +110,7 @@ def test_points_stay_in_the_periodic_directions():
 
 def test_the_assembly_is_differentiable(molecules):
     sample = molecules[2]
-    space = target_space(sample.basis)
+    space = block_irreps(sample.basis)
     graph = sample_graph(sample, space)
     batch = graph_batch(space, graph, space.orient(graph), torch.float64)
     c = to_coefficients(space, sample.hamiltonian, space.orient(graph))

@@ -6,8 +6,8 @@ import torch
 
 from harmose.data.store import Store
 from harmose.representation.block_irreps import map_coefficients
-from harmose.representation.concatenation import Target
-from harmose.train.dataset import fitted_baseline, load_dataset
+from harmose.representation.concatenation import TargetSettings
+from harmose.train.dataset import fit_to_store, load_dataset
 from harmose.train.loss import block_loss, degree_weights
 from harmose.units import MICRO_HARTREE
 
@@ -16,7 +16,7 @@ from harmose.units import MICRO_HARTREE
 def batch(water_store):
     with Store.open(water_store) as store:
         names = store.splits["train"]
-        return load_dataset(store, names, fitted_baseline(store, names, Target())[0], Target()).batch(
+        return load_dataset(store, names, fit_to_store(store, names, TargetSettings())[0], TargetSettings()).batch(
             [4, 0, 2]
         ), store.basis
 
@@ -44,10 +44,10 @@ def naive(space, predicted, batch) -> float:
 
 
 def test_the_loss_is_its_equation(batch):
-    from harmose.representation.concatenation import target_space
+    from harmose.representation.concatenation import block_irreps
 
     batch, basis = batch
-    space = target_space(basis)
+    space = block_irreps(basis)
     generator = torch.Generator().manual_seed(0)
     predicted = map_coefficients(lambda x: x + torch.randn(x.shape, generator=generator), batch.targets)
     masks = {s: torch.as_tensor(space.onsite_layout(s).mask).float() for s in predicted.onsite}
@@ -58,10 +58,10 @@ def test_the_loss_is_its_equation(batch):
 
 
 def test_a_perfect_prediction_costs_nothing_and_pulls_nowhere(batch):
-    from harmose.representation.concatenation import target_space
+    from harmose.representation.concatenation import block_irreps
 
     batch, basis = batch
-    weights = degree_weights(target_space(basis))
+    weights = degree_weights(block_irreps(basis))
     predicted = map_coefficients(lambda x: x.clone().requires_grad_(), batch.targets)
     loss = block_loss(weights, predicted, batch)
     loss.backward()

@@ -9,15 +9,15 @@ from scipy.linalg import block_diag, cholesky, eigh, solve_triangular
 
 from harmose.data.store import Store
 from harmose.representation.block_irreps import map_coefficients, to_matrix
-from harmose.representation.concatenation import Target
-from harmose.train.dataset import fitted_baseline, load_dataset
+from harmose.representation.concatenation import TargetSettings
+from harmose.train.dataset import fit_to_store, load_dataset
 from harmose.train.levels import Levels, LevelTable
 from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
 from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals, eigenvalues, occupied, overlap_metric
-from harmose.train.step import Handed, PhaseLoss
+from harmose.train.step import PhaseBatch, PhaseLoss
 from harmose.units import MICRO_HARTREE, RYDBERG
 
-TARGET = Target(operators=("overlap",))
+TARGET = TargetSettings(operators=("overlap",))
 
 
 @pytest.fixture
@@ -25,28 +25,28 @@ def waters(water_store):
     """A batch of three, their samples, levels, and the error of a prediction that is a little wrong in every element."""
     with Store.open(water_store) as store:
         names = store.splits["train"]
-        baseline, _ = fitted_baseline(store, names, Target())
-        dataset = load_dataset(store, names, baseline, TARGET)
-        levels = LevelTable(store, names, baseline.space, TARGET, lambda _: None)
+        regression, _ = fit_to_store(store, names, TargetSettings())
+        dataset = load_dataset(store, names, regression, TARGET)
+        levels = LevelTable(store, names, regression.space, TARGET, lambda _: None)
         samples = [store[names[k]] for k in (4, 0, 2)]
     batch = dataset.batch([4, 0, 2])
     generator = torch.Generator().manual_seed(0)
     noise = map_coefficients(lambda t: 0.1 * torch.randn(t.shape, generator=generator), batch.targets)
-    masks = {s: torch.as_tensor(baseline.space.onsite_layout(s).mask).float() for s in noise.onsite}
-    pairs = {g: x * torch.as_tensor(baseline.space.pair_layout(g).mask).float() for g, x in noise.pairs.items()}
+    masks = {s: torch.as_tensor(regression.space.onsite_layout(s).mask).float() for s in noise.onsite}
+    pairs = {g: x * torch.as_tensor(regression.space.pair_layout(g).mask).float() for g, x in noise.pairs.items()}
     noise = type(noise)(pairs, {s: x * masks[s] for s, x in noise.onsite.items()})
     predicted = map_coefficients(torch.add, batch.targets, noise)
-    return baseline.space, batch, samples, levels, predicted
+    return regression.space, batch, samples, levels, predicted
 
 
 def dense_errors(space, batch, samples, errors) -> list[np.ndarray]:
     """dH of each sample through `targets.to_matrix`."""
-    from harmose.representation.concatenation import join, sample_graph
+    from harmose.representation.concatenation import concatenate, sample_graph
 
     graphs = [sample_graph(s, space) for s in samples]
-    joined = join(space, graphs)
-    matrix = to_matrix(space, map_coefficients(lambda x: x.double(), errors), joined.graph, joined.oriented)
-    return [part.dense() for part in joined.split(matrix, graphs)]
+    concatenated = concatenate(space, graphs)
+    matrix = to_matrix(space, map_coefficients(lambda x: x.double(), errors), concatenated.graph, concatenated.oriented)
+    return [part.dense() for part in concatenated.split(matrix, graphs)]
 
 
 def test_each_loss_is_that_of_the_dense_matrices(waters):
@@ -70,7 +70,7 @@ def test_each_loss_is_that_of_the_dense_matrices(waters):
     blocks = norms_of_blocks(degree_weights(space), errors, batch.n_elements)
     for name, value in expected.items():
         loss = PhaseLoss(stage1, torch.device("cpu"), 0.3, LossSettings(**{name: 2.0}), table)
-        found = loss(Handed(batch), "stage1", generator) - blocks
+        found = loss(PhaseBatch(batch), "stage1", generator) - blocks
         assert found.item() == pytest.approx(2 * value / MICRO_HARTREE, rel=2e-3), name
 
 

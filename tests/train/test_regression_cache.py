@@ -13,7 +13,7 @@ from harmose.inference.checkpoint import load
 from harmose.train import regression_cache as closed_form
 from harmose.train.engine import Training, train
 
-ONE_STEP = ["phases.stage1.steps=1", "phases.stage2.steps=0", "phases.joint.steps=0", "many_body=true"]
+ONE_STEP = ["phases.stage1.steps=1", "phases.stage2.steps=0", "phases.joint.steps=0", "regression=kernel"]
 
 
 @pytest.fixture
@@ -21,19 +21,19 @@ def fits(monkeypatch):
     """The numbers of samples of the fits that were made."""
     made, original = [], closed_form.fit
 
-    def watched(space, measured, *rest):
-        made.append(len(measured.names))
-        return original(space, measured, *rest)
+    def watched(space, sample_targets, *rest):
+        made.append(len(sample_targets.names))
+        return original(space, sample_targets, *rest)
 
     monkeypatch.setattr(closed_form, "fit", watched)
     return made
 
 
 def test_a_fit_is_made_once_for_all_seeds_and_networks(small_config, tmp_path, fits):
-    kept = f"closed_form={tmp_path / 'fits'}"
+    kept = f"regression_cache={tmp_path / 'fits'}"
     fresh = train(small_config("fresh", *ONE_STEP))
     runs = [train(small_config("first", kept, *ONE_STEP)), train(small_config("again", kept, *ONE_STEP))]
-    train(small_config("other", kept, "seed=1", "model.encoder.hidden=4", *ONE_STEP))
+    train(small_config("other", kept, "seed=1", "network.stage1.hidden=4", *ONE_STEP))
     assert fits == [6, 6]
     expected = load_file(fresh / "model.safetensors")
     for run in runs:
@@ -43,15 +43,15 @@ def test_a_fit_is_made_once_for_all_seeds_and_networks(small_config, tmp_path, f
 
 
 def test_other_samples_and_other_targets_have_their_own(small_config, tmp_path, fits):
-    kept = f"closed_form={tmp_path / 'fits'}"
-    for k, more in enumerate(([], ["train_samples=5"], ["prior=H0"], ["many_body=false"], ["train_samples=6"])):
+    kept = f"regression_cache={tmp_path / 'fits'}"
+    for k, more in enumerate(([], ["train_samples=5"], ["prior=H0"], ["regression=pairs"], ["train_samples=6"])):
         train(small_config(f"run{k}", kept, *ONE_STEP, *more))
     assert fits == [6, 5, 6, 6]
     assert len(list((tmp_path / "fits").iterdir())) == 4
 
 
 def test_the_console_says_where_it_came_from(small_config, tmp_path):
-    kept, lines = f"closed_form={tmp_path / 'fits'}", []
+    kept, lines = f"regression_cache={tmp_path / 'fits'}", []
     for out in ("first", "second"):
         text = io.StringIO()
         train(small_config(out, kept, *ONE_STEP), Console(file=text, width=200))
@@ -62,9 +62,9 @@ def test_the_console_says_where_it_came_from(small_config, tmp_path):
 
 def test_bad_folders_and_files(small_config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="closed_form: expected a folder"):
-        train(small_config("a", f"closed_form={tmp_path / 'file'}", *ONE_STEP))
-    kept = f"closed_form={tmp_path / 'fits'}"
+    with pytest.raises(ConfigError, match="regression_cache: expected a folder"):
+        train(small_config("a", f"regression_cache={tmp_path / 'file'}", *ONE_STEP))
+    kept = f"regression_cache={tmp_path / 'fits'}"
     train(small_config("b", kept, *ONE_STEP))
     (fit,) = (tmp_path / "fits").iterdir()
     fit.write_bytes(fit.read_bytes()[:500])
@@ -82,7 +82,7 @@ def test_the_limit_is_for_the_networks_when_the_fit_is_kept(small_config, tmp_pa
     monkeypatch.setattr(closed_form, "fit", slow)
     timed = ["phases.stage1.share=1", "phases.stage1.steps=null", *ONE_STEP[1:], "time_limit=2s"]
     none = train(small_config("none", *timed))
-    some = train(small_config("some", *timed, f"closed_form={tmp_path / 'fits'}"))
+    some = train(small_config("some", *timed, f"regression_cache={tmp_path / 'fits'}"))
     n_rows = [len((out / "metrics.csv").read_text().splitlines()) - 1 for out in (none, some)]
     assert n_rows[0] == 0
     assert n_rows[1] > 0

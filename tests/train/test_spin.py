@@ -56,7 +56,7 @@ def trained(tmp_path, spin, water_basis, water_sample, small_config):
             store.append(with_spin(water_sample(seed), spin))
         names = [f"water-{k}" for k in range(10)]
         store.set_splits({"train": names[:8], "val": names[8:]})
-    return path, train(small_config("model", f"data={path}", "many_body=true"))
+    return path, train(small_config("model", f"data={path}", "regression=kernel"))
 
 
 def test_a_model_of_each_spin_kind(trained, spin, water_atoms, water_sample):

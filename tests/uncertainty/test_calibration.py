@@ -7,12 +7,12 @@ import pytest
 
 from harmose.errors import ModelError
 from harmose.uncertainty.calibration import Held, fit_blocks, fit_orbitals
-from harmose.uncertainty.features import Traits
-from harmose.uncertainty.llpr import Rigidity
+from harmose.uncertainty.features import ErrorFeatures
+from harmose.uncertainty.llpr import LastLayer
 from harmose.uncertainty.orbitals import KINDS
 from harmose.uncertainty.state import from_state, to_state
 
-RIGIDITY = Rigidity({0: np.eye(3)}, {0: np.eye(2)})
+RIGIDITY = LastLayer({0: np.eye(3)}, {0: np.eye(2)})
 
 
 def held(n: int, seed: int = 0, kinds=(-1, 0, 1)) -> list[Held]:
@@ -20,11 +20,11 @@ def held(n: int, seed: int = 0, kinds=(-1, 0, 1)) -> list[Held]:
     rng, out = np.random.default_rng(seed), []
     for k in range(n):
         kind = rng.choice(kinds, size=30)
-        novelty = np.exp(rng.normal(size=30) * 0.5 + rng.normal() * 0.5)
+        ood_score = np.exp(rng.normal(size=30) * 0.5 + rng.normal() * 0.5)
         rigidity, distance = np.exp(rng.normal(size=30) - 2), rng.uniform(0, 5, size=30)
-        traits = Traits(kind, np.full(30, 0.01) * (2.0 + kind), novelty, rigidity, distance, novelty[:3])
-        error = traits.size * novelty**1.2 * rigidity**0.5 * np.exp(0.3 * distance)
-        out.append(Held(f"g{k}", traits, error * np.exp(0.4 * rng.normal(size=30) + 0.4 * rng.normal())))
+        features = ErrorFeatures(kind, np.full(30, 0.01) * (2.0 + kind), ood_score, rigidity, distance, ood_score[:3])
+        error = features.size * ood_score**1.2 * rigidity**0.5 * np.exp(0.3 * distance)
+        out.append(Held(f"g{k}", features, error * np.exp(0.4 * rng.normal(size=30) + 0.4 * rng.normal())))
     return out
 
 
@@ -36,7 +36,7 @@ def test_powers_are_found():
 
 def test_powers_that_errors_do_not_ask_for_are_near_zero():
     samples = [
-        replace(x, error=x.traits.size * np.exp(np.random.default_rng(k).normal(size=30)))
+        replace(x, error=x.features.size * np.exp(np.random.default_rng(k).normal(size=30)))
         for k, x in enumerate(held(60))
     ]
     assert np.abs(fit_blocks(samples, RIGIDITY).powers).max() < 0.1
@@ -45,29 +45,29 @@ def test_powers_that_errors_do_not_ask_for_are_near_zero():
 @pytest.mark.parametrize("level", [0.5, 0.9])
 def test_new_samples_stay_within_their_bounds(level):
     found = fit_blocks(held(60), RIGIDITY)
-    kept = np.mean([(x.error <= found.block_bounds(x.traits, level)).mean() for x in held(300, seed=1)])
+    kept = np.mean([(x.error <= found.block_bounds(x.features, level)).mean() for x in held(300, seed=1)])
     assert level - 0.06 < kept < level + 0.06
 
 
 def test_bounds_grow_with_novelty():
     found = fit_blocks(held(60), RIGIDITY)
-    traits = held(1, seed=2)[0].traits
-    far = replace(traits, novelty=20 * traits.novelty)
-    assert (found.block_bounds(far, 0.9) > 10 * found.block_bounds(traits, 0.9)).all()
+    features = held(1, seed=2)[0].features
+    far = replace(features, ood_score=20 * features.ood_score)
+    assert (found.block_bounds(far, 0.9) > 10 * found.block_bounds(features, 0.9)).all()
 
 
 def test_beyond_the_calibration_bounds_grow_in_proportion_and_are_outside():
     """Errors of these samples do not depend on rigidity at all; what lies a hundred times beyond is another matter."""
     samples = [
-        replace(x, error=x.traits.size * np.exp(np.random.default_rng(k).normal(size=30)))
+        replace(x, error=x.features.size * np.exp(np.random.default_rng(k).normal(size=30)))
         for k, x in enumerate(held(60))
     ]
     found = fit_blocks(samples, RIGIDITY)
-    traits = replace(held(1, seed=2)[0].traits, rigidity=np.full(30, found.most[1]))
-    far = replace(traits, rigidity=100 * traits.rigidity)
-    np.testing.assert_allclose(found.block_bounds(far, 0.9), 100 * found.block_bounds(traits, 0.9))
+    features = replace(held(1, seed=2)[0].features, rigidity=np.full(30, found.most[1]))
+    far = replace(features, rigidity=100 * features.rigidity)
+    np.testing.assert_allclose(found.block_bounds(far, 0.9), 100 * found.block_bounds(features, 0.9))
     assert found.outside(far)
-    assert not found.outside(replace(traits, atom_novelty=np.ones(3)))
+    assert not found.outside(replace(features, atom_ood_score=np.ones(3)))
 
 
 def test_few_groups_support_few_levels():
@@ -84,13 +84,13 @@ def test_samples_of_one_group_are_one():
 
 def test_a_kind_of_block_that_was_not_seen_has_the_bound_of_all():
     found = fit_blocks(held(60, kinds=(-1, 0)), RIGIDITY)
-    traits = held(1, seed=3, kinds=(7,))[0].traits
-    np.testing.assert_allclose(found.block_bounds(traits, 0.9), found.factors[-1, 4] * found.spreads(traits))
+    features = held(1, seed=3, kinds=(7,))[0].features
+    np.testing.assert_allclose(found.block_bounds(features, 0.9), found.factors[-1, 4] * found.spreads(features))
 
 
 def test_expected_errors_are_the_mean():
     found, new = fit_blocks(held(60), RIGIDITY), held(300, seed=1)
-    expected, error = (np.concatenate(x) for x in zip(*((found.expected(x.traits), x.error) for x in new)))
+    expected, error = (np.concatenate(x) for x in zip(*((found.expected(x.features), x.error) for x in new)))
     assert expected.mean() == pytest.approx(error.mean(), rel=0.2)
 
 
@@ -113,8 +113,8 @@ def test_orbital_energies():
 def test_round_trip():
     found = fit_blocks(held(12), RIGIDITY)
     again = from_state(to_state(found))
-    traits = held(1, seed=5)[0].traits
-    np.testing.assert_array_equal(again.block_bounds(traits, 0.9), found.block_bounds(traits, 0.9))
+    features = held(1, seed=5)[0].features
+    np.testing.assert_array_equal(again.block_bounds(features, 0.9), found.block_bounds(features, 0.9))
     assert again.n_groups == 12
     assert from_state({}) is None
 

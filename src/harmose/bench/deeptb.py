@@ -41,7 +41,7 @@ def deeptb(
     """
     if len(system.structures) != 1:
         return {}
-    atoms, basis = system.structures[0], model.baseline.space.basis
+    atoms, basis = system.structures[0], model.regression.space.basis
     reach = 2 * max(basis.radii[z] for z in set(atoms.numbers.tolist()))
     asked = {
         "positions": atoms.positions.tolist(),
@@ -51,7 +51,7 @@ def deeptb(
         "basis": {chemical_symbols[z]: shells(basis, z) for z in sorted(set(atoms.numbers.tolist()))},
         "reach": reach,
         "hidden": _hidden(model),
-        "layers": model.network.settings.encoder.blocks,
+        "layers": model.network.settings.stage1.layers,
         "threads": threads,
         "repeats": patience.repeats,
         "seconds": patience.seconds,
@@ -69,8 +69,8 @@ def deeptb(
 def _hidden(model: Model) -> str:
     """Irreps of the encoder's atoms, less pseudoscalars: no block of a crystal's s, p and d shells has any, and slem's gate
     cannot take them."""
-    s = model.network.settings.encoder
-    irreps = irreps_of(model.baseline.space.l_max, s.channels, s.unnatural_channels)
+    s = model.network.settings.stage1
+    irreps = irreps_of(model.regression.space.l_max, s.channels, s.pseudo_channels)
     return "+".join(f"{n}x{ir}" for n, ir in irreps if str(ir) != "0o")
 
 

@@ -16,17 +16,17 @@ from e3nn.nn import FullyConnectedNet, Gate
 from torch import Tensor, nn
 
 from harmose.nn.ops.layers import RadialFeatures, cutoff_envelope
-from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import TargetSpace
+from harmose.representation.block_irreps import BlockIrreps
 
 HIDDEN = 64
 """Of the perceptrons that make the products' weights."""
 
 
-def irreps_of(l_max: int, natural: int, unnatural: int) -> o3.Irreps:
-    """`natural` channels of each degree with parity (-1)^l, `unnatural` of the other; scalars first, as e3nn's gate has them."""
-    widths = [(natural, 1), (unnatural, -1)]
+def irreps_of(l_max: int, proper: int, pseudo: int) -> o3.Irreps:
+    """`proper` channels of each degree with parity (-1)^l, `pseudo` of the other; scalars first, as e3nn's gate has them."""
+    widths = [(proper, 1), (pseudo, -1)]
     degrees = [[0], [*range(1, l_max + 1)]]
     both = [(n, (l, sign * (-1) ** l)) for part in degrees for n, sign in widths for l in part]
     return o3.Irreps([(n, ir) for n, ir in both if n])
@@ -121,18 +121,18 @@ class BlockHead(nn.Module):
 class E3nnStage1(nn.Module):
     """Graph -> blocks of each group of pairs, each from the pair's first atom to its second, and of each signature of atoms."""
 
-    def __init__(self, space: TargetSpace, settings: EncoderSettings | None = None) -> None:
+    def __init__(self, space: BlockIrreps, settings: Stage1Settings | None = None) -> None:
         super().__init__()
-        s = settings or EncoderSettings()
+        s = settings or Stage1Settings()
         self.space, self.l_max, self.n_species = space, space.l_max, len(space.elements)
-        hidden = irreps_of(self.l_max, s.channels, s.unnatural_channels)
+        hidden = irreps_of(self.l_max, s.channels, s.pseudo_channels)
         self.harmonics = o3.Irreps.spherical_harmonics(self.l_max)
         self.radial = RadialFeatures(s.radial)
         self.species = nn.Embedding(self.n_species, s.channels)
         first = o3.Irreps([(s.channels, (0, 1))])
         self.rounds = nn.ModuleList(
             Interaction(hidden if k else first, self.harmonics, hidden, self.n_species, s.radial)
-            for k in range(s.blocks)
+            for k in range(s.layers)
         )
         self.of_first, self.of_second = o3.Linear(hidden, hidden), o3.Linear(hidden, hidden)
         self.pair = Depthwise(hidden, self.harmonics, hidden, s.radial)

@@ -7,10 +7,10 @@ from ase import Atoms
 
 from harmose.bench.timing import Patience, Stopwatch, Timing, measure
 from harmose.core.blocks import BlockMatrix
-from harmose.inference.model import Model, Request
+from harmose.inference.model import Model, ModelInput
 from harmose.nn.two_stage import add
 from harmose.representation.block_irreps import to_matrix
-from harmose.representation.concatenation import restore
+from harmose.representation.concatenation import denormalize
 
 PARTS = {
     "graph": "neighbour list, graph",
@@ -33,24 +33,26 @@ def predicted(
 ) -> list[BlockMatrix]:
     """`model.predict_many(structures, priors)`, bit for bit; without `level` a model that finds the Fermi level leaves it out."""
     with watch("graph"):
-        asked = Request(model, structures, priors)
-        joined = asked.joined
+        asked = ModelInput(model, structures, priors)
+        concatenated = asked.concatenated
     with watch("frames"):
         batch = asked.batch
     with torch.inference_mode():
         with watch("stage1"):
             first = model.network.stage1(batch)
         with watch("stage2"):
-            found = add(first[0], model.network.stage2(batch, first))
+            found = add(first.h1, model.network.stage2(batch, first))
     with watch("closed form"):
-        values = model.baseline.values(joined.oriented, asked.electrons)
-        scales = model.baseline.scales(joined.oriented)
+        values = model.regression.values(concatenated.oriented, asked.electrons)
+        scales = model.regression.scales(concatenated.oriented)
     with watch("blocks"):
-        restored = restore(found, values, scales)
-        matrices = joined.split(to_matrix(model.baseline.space, restored, joined.graph, joined.oriented), asked.graphs)
-    if model.card.gauge == "solved" and not level:
+        restored = denormalize(found, values, scales)
+        matrices = concatenated.split(
+            to_matrix(model.regression.space, restored, concatenated.graph, concatenated.oriented), asked.graphs
+        )
+    if model.card.energy_zero == "fermi_of_prediction" and not level:
         return matrices
-    overlaps = asked.overlaps if model.card.shrinkage else None
+    overlaps = asked.overlaps if model.card.overlap_filter else None
     given = asked.priors if model.card.needs_prior else [None] * len(structures)
     with watch("level"):
         return model.completed(matrices, structures, given, overlaps)

@@ -25,12 +25,12 @@ from harmose.bench.machine import best_time, gemm, triad
 from harmose.core.blocks import BlockMatrix
 from harmose.inference.model import Model
 from harmose.kernel_regression.descriptors import from_positions
-from harmose.kernel_regression.expansion import EdgeField, some_columns
+from harmose.kernel_regression.expansion import KernelExpansion, some_columns
 from harmose.kernel_regression.kernel import NEGLIGIBLE, ORDERS, environments
 from harmose.kernel_regression.model import is_symmetric
-from harmose.kernel_regression.neighbourhoods import Surroundings, neighbourhood, shared
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods, neighbourhood, shared
 from harmose.representation.block_irreps import OrientedPairs, to_matrix
-from harmose.representation.concatenation import Joined
+from harmose.representation.concatenation import ConcatenatedGraph
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ def _like(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, d
     return torch.randn(size, dtype=dtype, device=device).as_strided(shape, stride)
 
 
-def blocks_kernel(model: Model, joined: Joined, like: Sequence[BlockMatrix]) -> Kernel:
+def blocks_kernel(model: Model, concatenated: ConcatenatedGraph, like: Sequence[BlockMatrix]) -> Kernel:
     """Coefficients back to blocks, float64: the sparse change of basis, and both sides of each block turned."""
-    space, oriented, flop, coefficients = model.baseline.space, joined.oriented, 0.0, 0
+    space, oriented, flop, coefficients = model.regression.space, concatenated.oriented, 0.0, 0
     for group, members in oriented.members.items():
         layout = space.pair_layout(group)
         na, nb = (sum(2 * l + 1 for l in space.signatures[s]) for s in group)
@@ -192,7 +192,7 @@ def blocks_kernel(model: Model, joined: Joined, like: Sequence[BlockMatrix]) -> 
         layout = space.onsite_layout(signature)
         flop += 2.0 * len(atoms) * layout.table.nnz
         coefficients += len(atoms) * layout.table.shape[0]
-    zeros = model.baseline.scales(oriented)
+    zeros = model.regression.scales(oriented)
     values = type(zeros)(
         {
             g: torch.ones(len(x), space.pair_layout(g).n_slots, x.shape[2], dtype=x.dtype)
@@ -200,24 +200,24 @@ def blocks_kernel(model: Model, joined: Joined, like: Sequence[BlockMatrix]) -> 
         },
         zeros.onsite,
     )
-    seconds = best_time(lambda: to_matrix(space, values, joined.graph, oriented), 1, 0.1)
-    frames = joined.graph.n_pairs * sum((2 * l + 1) ** 2 for l in range(space.basis.l_max + 1))
+    seconds = best_time(lambda: to_matrix(space, values, concatenated.graph, oriented), 1, 0.1)
+    frames = concatenated.graph.n_pairs * sum((2 * l + 1) ** 2 for l in range(space.basis.l_max + 1))
     n_bytes = 8.0 * (coefficients + sum(m.values.size for m in like) + frames)
-    sizes = f"{joined.graph.n_pairs:,} pairs"
+    sizes = f"{concatenated.graph.n_pairs:,} pairs"
     return kernel("coefficients to blocks", sizes, 1, flop, n_bytes, seconds, torch.float64)
 
 
-def closed_form_kernel(model: Model, joined: Joined) -> Kernel | None:
+def closed_form_kernel(model: Model, concatenated: ConcatenatedGraph) -> Kernel | None:
     """The closed form, all of its time against the arithmetic of its likeness to reference edges, float64; None where it has
     none, or reads electrons.
 
     flop for a directed edge and a reference: products of the combinations of cells (rank r in each order m), turns to all
     angles and back, powers, weights. Bytes: what is said of the references once, and of each edge once.
     """
-    baseline, oriented = model.baseline, joined.oriented
-    if baseline.reads_electrons or any(pair.many_body is None for pair in baseline.pairs.values()):
+    regression, oriented = model.regression, concatenated.oriented
+    if regression.reads_charges or any(pair.many_body is None for pair in regression.pairs.values()):
         return None
-    graph, flop, n_bytes, n_edges = Surroundings(baseline.space, oriented), 0.0, 0.0, 0
+    graph, flop, n_bytes, n_edges = Neighbourhoods(regression.space, oriented), 0.0, 0.0, 0
     for field, edges in _likenesses(model, graph, oriented):
         weights, n = [w for _, w in some_columns(field.weights)], len(field.references.distance)
         rank, angles = _rank(field), field.references.likeness.power * ORDERS + len(weights)
@@ -226,29 +226,29 @@ def closed_form_kernel(model: Model, joined: Joined) -> Kernel | None:
         flop += edges * (n * each + sum(2.0 * w.size * (2 if m else 1) for m, w in enumerate(weights)))
         n_bytes += 8.0 * (sum(w.size for w in weights) + n * rank * (1 + 2 * ORDERS) + edges * columns)
         n_edges += edges
-    seconds = best_time(lambda: baseline.values(oriented), 1, 0.1)
+    seconds = best_time(lambda: regression.values(oriented), 1, 0.1)
     return kernel("closed form, all of it", f"{n_edges:,} edges", 1, flop, n_bytes, seconds, torch.float64)
 
 
-def _likenesses(model: Model, graph: Surroundings, oriented: OrientedPairs) -> Iterator[tuple[EdgeField, int]]:
+def _likenesses(model: Model, graph: Neighbourhoods, oriented: OrientedPairs) -> Iterator[tuple[KernelExpansion, int]]:
     """Expansions around references, and for how many directed edges each is summed."""
-    n_species = len(model.baseline.space.elements)
+    n_species = len(model.regression.space.elements)
     for kind, n in zip(*np.unique(oriented.kind, return_counts=True)):
-        field = model.baseline.pairs[int(kind)].many_body
+        field = model.regression.pairs[int(kind)].many_body
         if field is not None:
             yield field, int(n) * (2 if is_symmetric(int(kind), n_species) else 1)
     for species in np.unique(oriented.species).tolist():
         around = shared(graph, neighbourhood(graph, np.flatnonzero(oriented.species == species)))
         of_neighbours = np.bincount(graph.pairs.neighbour_species[around.edges], minlength=n_species)
-        for neighbour, field in model.baseline.onsite[species].many_body.items():
+        for neighbour, field in model.regression.onsite[species].many_body.items():
             yield field, int(of_neighbours[neighbour])
 
 
-def _rank(field: EdgeField) -> int:
+def _rank(field: KernelExpansion) -> int:
     """Combinations of cells in which the references of a field differ, in any order m."""
     references = field.references
     triangles = from_positions(references.edge, references.third, references.position, references.distance)
-    doublets = environments(triangles, references.distance, references.n_species, references.likeness).doublets
-    orders = [doublets[0], *doublets[1:].reshape(ORDERS, -1, doublets.shape[2])]
+    so2 = environments(triangles, references.distance, references.n_species, references.likeness).so2
+    orders = [so2[0], *so2[1:].reshape(ORDERS, -1, so2.shape[2])]
     sizes = [np.linalg.svd(x, compute_uv=False) for x in orders]
     return max(int((size > NEGLIGIBLE * sizes[0].max()).sum()) for size in sizes)

@@ -55,7 +55,7 @@ def rows_of(each: System, settings: BenchSettings) -> list[Row]:
     """What is large enough to be predicted in parts is predicted so, and nothing else is done with it."""
     model = load(each.model)
     model = replace(model, network=model.network.to(settings.device))
-    basis = model.baseline.space.basis
+    basis = model.regression.space.basis
     n_orbitals = sum(int(basis.counts(atoms.numbers).sum()) for atoms in each.structures)
     n_pairs = sum(build_graph(atoms, basis).n_pairs for atoms in each.structures)
     if n_pairs > LARGE:
@@ -84,7 +84,7 @@ def _small(model: Model, each: System, n_orbitals: int, n_edges: int, settings: 
 def _predictions(
     model: Model, each: System, priors: Sequence[BlockMatrix | None], n_orbitals: int, settings: BenchSettings
 ) -> Found:
-    level = model.card.gauge != "solved" or n_orbitals <= LEVEL_ORBITALS
+    level = model.card.energy_zero != "fermi_of_prediction" or n_orbitals <= LEVEL_ORBITALS
     parts, whole = time_parts(model, each.structures, priors, settings.patience, level)
     found: Found = [(name, "harmose", timing) for name, timing in parts.items()]
     if not level:
@@ -126,7 +126,7 @@ def _others(model: Model, each: System, batch: TrainingBatch, settings: BenchSet
 
 
 def _e3nn(model: Model, batch: TrainingBatch, settings: BenchSettings) -> Found:
-    network = E3nnStage1(model.baseline.space, model.network.settings.encoder).to(settings.device)
+    network = E3nnStage1(model.regression.space, model.network.settings.stage1).to(settings.device)
     graph = batch.graph.to(settings.device)
     step = e3nn_step(network, graph)
     for _ in range(2):  # TorchScript compiles in the first runs

@@ -23,7 +23,7 @@ from harmose.bench.timing import measure, threads
 from harmose.bench.training import batch_of, labelled, stepper
 from harmose.errors import ConfigError
 from harmose.inference.checkpoint import load
-from harmose.inference.model import Request
+from harmose.inference.model import ModelInput
 
 KERNELS_OF = "graphene-3x3"
 
@@ -86,7 +86,7 @@ def checked(settings: BenchSettings, out: Path) -> list[System]:
         )
     chosen = [system(name, settings.model) for name in settings.systems]
     for each in chosen:
-        Request(load(each.model), each.structures)
+        ModelInput(load(each.model), each.structures)
     return chosen
 
 
@@ -94,7 +94,7 @@ def kernels(each: System, settings: BenchSettings) -> list[dict]:
     """Of a prediction and of training steps: products of matrices; of the prediction also what is not torch's."""
     model = load(each.model)
     model.network.to(settings.device)
-    asked, out = Request(model, each.structures), []
+    asked, out = ModelInput(model, each.structures), []
     batch = asked.batch
     training = batch_of(model, labelled(model, each, [None]))
     works: dict[str, Callable[[], object]] = {
@@ -108,5 +108,5 @@ def kernels(each: System, settings: BenchSettings) -> list[dict]:
             seconds = measure(call, settings.patience).cpu.median
         own = {"work": work, "of": seconds, "operators": found.operators}
         out += [{**own, **asdict(k), "fraction": k.fraction} for k in products(found.calls, settings.device)]
-    others = [closed_form_kernel(model, asked.joined), blocks_kernel(model, asked.joined, asked.matrices)]
+    others = [closed_form_kernel(model, asked.concatenated), blocks_kernel(model, asked.concatenated, asked.matrices)]
     return out + [{"work": "float64", "of": None, **asdict(k), "fraction": k.fraction} for k in others if k is not None]

@@ -20,12 +20,12 @@ from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import ConfigError
-from harmose.inference.model import Model, Request
+from harmose.inference.model import Model, ModelInput
 from harmose.io.basis_sets import overlap
-from harmose.representation.concatenation import measure
-from harmose.train.dataset import Dataset, TrainingBatch, load_dataset, prepare
+from harmose.representation.concatenation import compute_targets
+from harmose.train.dataset import Dataset, TrainingBatch, load_dataset, normalize
 from harmose.train.schedule import Phase, PhaseName
-from harmose.train.step import PhaseLoss, Stepper
+from harmose.train.step import PhaseLoss, PhaseOptimizer
 
 LARGER = 1.001
 """So much larger than the model's predictions are the labels: something is left to be learned."""
@@ -54,12 +54,12 @@ def labelled(model: Model, system: System, priors: Sequence[BlockMatrix | None])
 
 def known_priors(model: Model, system: System) -> list[BlockMatrix | None]:
     """H0 of each structure, where the model asks for it."""
-    return [*Request(model, system.structures).priors]
+    return [*ModelInput(model, system.structures).priors]
 
 
 def batch_of(model: Model, samples: Sequence[Sample]) -> TrainingBatch:
     """All samples as one batch, as a training has it in memory."""
-    return prepare(measure(model.baseline.space, samples, model.card.target), model.baseline).pick(
+    return normalize(compute_targets(model.regression.space, samples, model.card.target), model.regression).pick(
         np.arange(len(samples))
     )
 
@@ -74,7 +74,7 @@ def stepper(
     average.to(fabric.device)
     loss = PhaseLoss(network, fabric.device, 0.3)
     generator = torch.Generator(fabric.device).manual_seed(0)
-    work = Stepper(fabric, loss, average, generator, phase, Phase(learning_rate=1e-5), compiled, _refuse)
+    work = PhaseOptimizer(fabric, loss, average, generator, phase, Phase(learning_rate=1e-5), compiled, _refuse)
     on_device = batch.to(fabric.device)
     return lambda: work.step(on_device, 0, 0.0)
 
@@ -99,5 +99,5 @@ class Loading:
             store.append_all(samples)
         names = [sample.name for sample in samples]
         with Store.open(path) as store:
-            loaded = [load_dataset(store, names, model.baseline, model.card.target, memory) for memory in (10**9, 0)]
+            loaded = [load_dataset(store, names, model.regression, model.card.target, memory) for memory in (10**9, 0)]
             yield Loading(*loaded)

@@ -254,7 +254,7 @@ def orbitals(
         Path | None, typer.Option(metavar="SOURCE", help="DFT to compare with: anything that holds the same structure.")
     ] = None,
     electrons: Annotated[
-        float | None, typer.Option(help="Electrons that the calculation treats, where they are not known.")
+        float | None, typer.Option(help="ChargeFeatures that the calculation treats, where they are not known.")
     ] = None,
     all_levels: Annotated[bool, typer.Option("--all", help="All levels instead of those near the gap.")] = False,
 ) -> None:

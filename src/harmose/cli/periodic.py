@@ -43,7 +43,7 @@ MeshOption = Annotated[
     str | None, typer.Option(metavar="15x15x1", help="k-points for the Fermi level.  [default: by the cell]")
 ]
 ElectronsOption = Annotated[
-    float | None, typer.Option(help="Electrons per cell that the calculation treats, where they are not known.")
+    float | None, typer.Option(help="ChargeFeatures per cell that the calculation treats, where they are not known.")
 ]
 OutOption = Annotated[
     Path | None,

@@ -43,7 +43,7 @@ class Sample:
         return round(self.n_electrons / 2)
 
 
-def in_fermi_gauge(sample: Sample) -> Sample:
+def relative_to_fermi_level(sample: Sample) -> Sample:
     """The same calculation with its Fermi level at zero: H - E_F S, and all one-electron energies less E_F.
 
     Potentials of crystals are known but for a constant c, and H + c S means the same as H. H0 stays as it is.

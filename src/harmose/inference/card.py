@@ -1,7 +1,7 @@
 """`Card`: what a model is, as JSON beside its weights; older versions are brought up to this one."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
@@ -9,35 +9,25 @@ from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
 from harmose.errors import FormatError, HarmoseError
-from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.inference.upgrades import CARD_UPGRADES
+from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.nn.stage1.inputs import InputSettings
-from harmose.nn.stage2.settings import RefinerSettings, Symmetry
-from harmose.nn.two_stage import ModelSettings
-from harmose.representation.concatenation import Target, target_space
+from harmose.nn.stage2.settings import Stage2Settings, Symmetry
+from harmose.nn.two_stage import NetworkSettings
+from harmose.representation.concatenation import TargetSettings, block_irreps
 from harmose.spin import Spin
 
 FORMAT = "harmose-model"
-VERSION = 2
+VERSION = 3
 
-GAUGES = ("none", "fermi", "solved")
+ENERGY_ZEROS = ("labels", "fermi_of_labels", "fermi_of_prediction")
 
 CONVENTIONS = {
     "energies": "eV",
     "lengths": "angstrom",
     "orbitals": "m = -l..l, shells in the order of the basis set",
-    "targets": "O(3) irreps: off-site in edge frames, on-site in the global frame; closed-form baseline subtracted",
+    "targets": "O(3) irreps: off-site in edge frames, on-site in the global frame; regression subtracted",
 }
-
-
-def _name_symmetry(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew one second stage, whose symmetry is learned and which sees everything."""
-    switches = {"symmetry": "learned", "rotate": True, "covariant": True, "baseline": True, "attention": True}
-    model = content["model"]
-    return content | {"model": model | {"refiner": model["refiner"] | switches}}
-
-
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_symmetry}
-"""From a card of version v to one of version v + 1."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +39,15 @@ class Card:
 
     basis: BasisSet
     spin: Spin
-    model: ModelSettings
+    network: NetworkSettings
     l_max: int
     needs_prior: bool = False
     inputs: InputSettings = field(default_factory=InputSettings)
     """What stage 1 reads besides the structure."""
-    gauge: str = "none"
-    """`none`: the zero of energy is that of the labels. Otherwise a prediction's Fermi level is zero: with `fermi` because
-    H - E_F S was learned, with `solved` because it is found from the prediction's own bands."""
-    shrinkage: float = 0.0
+    energy_zero: str = "labels"
+    """`labels`: the energy zero of the labels. Otherwise the Fermi level of a prediction is zero: with `fermi_of_labels` because
+    H - E_F S was learned, with `fermi_of_prediction` because it is computed from the prediction's own bands."""
+    overlap_filter: float = 0.0
     """The t of `harmose.physics.overlap_filter`; 0: corrections to H0 are added as they are."""
     periodic: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -80,9 +70,11 @@ class Card:
         return self.basis.elements
 
     @property
-    def target(self) -> Target:
+    def target(self) -> TargetSettings:
         """What a prediction is to be compared with, and what of a sample the model reads."""
-        return Target(prior=self.needs_prior, fermi=self.gauge != "none", operators=self.inputs.operators)
+        return TargetSettings(
+            prior=self.needs_prior, fermi=self.energy_zero != "labels", operators=self.inputs.operators
+        )
 
     @property
     def functional(self) -> str | None:
@@ -103,7 +95,7 @@ class Card:
             "functional": self.functional,
             "code": self.code,
             "spin": self.spin.value,
-            "model": asdict(self.model),
+            "network": asdict(self.network),
             "inputs": asdict(self.inputs),
         }
         return json.dumps(content, indent=1, default=dict)
@@ -122,7 +114,7 @@ class Card:
             raise FormatError(f"{where}: expected a model of version {VERSION} or older, got version {version}")
         try:
             for v in range(version, VERSION):
-                content = UPGRADES[v](content)
+                content = CARD_UPGRADES[v](content)
             return _card(content)
         except (HarmoseError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{where}: the model card is corrupt ({error})") from None
@@ -132,34 +124,34 @@ def _card(content: dict[str, Any]) -> Card:
     basis = BasisSet.from_json(json.dumps(content["basis"]))
     if basis.fingerprint != content["basis_fingerprint"]:
         raise ValueError("the basis set does not have the fingerprint that is written beside it")
-    model = content["model"]
-    settings = ModelSettings(EncoderSettings(**model["encoder"]), RefinerSettings(**model["refiner"]))
+    network = content["network"]
+    settings = NetworkSettings(Stage1Settings(**network["stage1"]), Stage2Settings(**network["stage2"]))
     _check_network(settings)
     l_max = int(content["l_max"])
     spin = Spin(content["spin"])
-    if l_max != target_space(basis, spin).l_max:
+    if l_max != block_irreps(basis, spin).l_max:
         raise ValueError(f"l_max {l_max} does not belong to the basis set")
-    if content.get("gauge", "none") not in GAUGES:
-        raise ValueError(f"gauge {content['gauge']!r}")
+    if content.get("energy_zero", "labels") not in ENERGY_ZEROS:
+        raise ValueError(f"energy_zero {content['energy_zero']!r}")
     inputs = InputSettings(**content.get("inputs", {}))
     if not all(type(value) is bool for value in asdict(inputs).values()):
         raise ValueError(f"inputs {content['inputs']!r}")
-    shrinkage = content.get("shrinkage", 0.0)
-    if not (isinstance(shrinkage, float) and 0 <= shrinkage < 10):
-        raise ValueError(f"shrinkage {shrinkage!r}")
+    overlap_filter = content.get("overlap_filter", 0.0)
+    if not (isinstance(overlap_filter, float) and 0 <= overlap_filter < 10):
+        raise ValueError(f"overlap_filter {overlap_filter!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
-    return Card(**plain | {"basis": basis, "spin": spin, "model": settings, "inputs": inputs, "l_max": l_max})
+    return Card(**plain | {"basis": basis, "spin": spin, "network": settings, "inputs": inputs, "l_max": l_max})
 
 
-def _check_network(settings: ModelSettings) -> None:
+def _check_network(settings: NetworkSettings) -> None:
     """`ValueError` unless every setting has its type, widths a size that can be meant, and the symmetry mode exists."""
-    usual = ModelSettings()
-    for part, like in ((settings.encoder, usual.encoder), (settings.refiner, usual.refiner)):
+    usual = NetworkSettings()
+    for part, like in ((settings.stage1, usual.stage1), (settings.stage2, usual.stage2)):
         for name, default in asdict(like).items():
             value = getattr(part, name)
             if type(default) is int and not (type(value) is int and 0 < value <= 10**5):
                 raise ValueError("the network's widths are not positive whole numbers")
             if type(value) is not type(default):
                 raise ValueError(f"{name} {value!r} is no setting of a network")
-    if settings.refiner.symmetry not in get_args(Symmetry):
-        raise ValueError(f"symmetry {settings.refiner.symmetry!r}")
+    if settings.stage2.symmetry not in get_args(Symmetry):
+        raise ValueError(f"symmetry {settings.stage2.symmetry!r}")

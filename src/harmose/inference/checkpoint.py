@@ -3,6 +3,7 @@
 Loading reads numbers and text; it never runs code.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +17,10 @@ from safetensors.torch import save as to_bytes
 from harmose.errors import FormatError, ModelError
 from harmose.inference.card import Card
 from harmose.inference.model import Model
+from harmose.inference.upgrades import present_weights
 from harmose.kernel_regression.state import from_state, to_state
 from harmose.nn.two_stage import TwoStage
-from harmose.representation.concatenation import target_space
+from harmose.representation.concatenation import block_irreps
 from harmose.uncertainty.state import from_state as calibration_from_state
 from harmose.uncertainty.state import to_state as calibration_to_state
 
@@ -31,7 +33,7 @@ def save(model: Model, path: str | Path) -> None:
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in model.network.state_dict().items()}
-    tensors |= {f"baseline.{k}": v for k, v in to_state(model.baseline).items()}
+    tensors |= {f"regression.{k}": v for k, v in to_state(model.regression).items()}
     if model.calibration is not None:
         tensors |= {f"calibration.{k}": v for k, v in calibration_to_state(model.calibration).items()}
     write_tensors(path / WEIGHTS, tensors)
@@ -66,8 +68,8 @@ def load(name_or_path: str | Path) -> Model:
     """
     path = located(name_or_path)
     try:
-        card = Card.from_json((path / CARD).read_text(encoding="utf-8"), str(path / CARD))
-        tensors = load_file(path / WEIGHTS)
+        card = Card.from_json(text := (path / CARD).read_text(encoding="utf-8"), str(path / CARD))
+        tensors = present_weights(load_file(path / WEIGHTS), json.loads(text)["version"])
     except FileNotFoundError as error:
         raise FormatError(f"{path}: expected a harmose model, got no {Path(error.filename or WEIGHTS).name}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -94,13 +96,13 @@ def located(name_or_path: str | Path) -> Path:
 
 
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
-    space = target_space(card.basis, card.spin)
+    space = block_irreps(card.basis, card.spin)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and soon replaced
-        network = TwoStage(space, card.model, card.inputs)
+        network = TwoStage(space, card.network, card.inputs)
     expected = network.state_dict()
     found = _with_prefix(tensors, "network.")
     # Second stages of before had no units of their own: ones.
-    found = {k: v for k, v in expected.items() if k.startswith("refiner.sizes.")} | found
+    found = {k: v for k, v in expected.items() if k.startswith("stage2.sizes.")} | found
     missing = sorted(set(expected) - set(found))
     if missing:
         raise ModelError(f"{path}: the weights lack {missing[0]} and {len(missing) - 1} more that the card asks for")
@@ -111,9 +113,9 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
             want, got = tuple(expected[name].shape), tuple(tensor.shape)
             raise ModelError(f"{path}: expected {name} of shape {want} by the card, got {got}")
     network.load_state_dict(found)
-    baseline = from_state(space, _with_prefix(tensors, "baseline."))
+    regression = from_state(space, _with_prefix(tensors, "regression."))
     calibration = calibration_from_state(_with_prefix(tensors, "calibration."))
-    return Model(network.eval().requires_grad_(False), baseline, card, calibration)
+    return Model(network.eval().requires_grad_(False), regression, card, calibration)
 
 
 def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

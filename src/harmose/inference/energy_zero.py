@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
-from harmose.core.sample import Sample, in_fermi_gauge
+from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.errors import MatrixError, ModelError
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.sparse.inertia_fermi import counted_fermi_level
@@ -26,7 +26,9 @@ SPACING = 0.35
 def at_own_fermi_level(h: BlockMatrix, s: BlockMatrix, atoms: Atoms, n_electrons: float) -> BlockMatrix:
     """`H - E_F S`, with E_F of H's own bands at 300 K, on a mesh with Gamma."""
     level = own_level(h, s, level_mesh(atoms), n_electrons)
-    return in_fermi_gauge(Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=level)).hamiltonian
+    return relative_to_fermi_level(
+        Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=level)
+    ).hamiltonian
 
 
 def own_level(h: BlockMatrix, s: BlockMatrix, mesh: tuple[int, int, int], n_electrons: float) -> float:
@@ -48,7 +50,7 @@ def level_mesh(atoms: Atoms) -> tuple[int, int, int]:
 
 
 def valence_of(samples: Iterable[Sample], elements: Iterable[int]) -> dict[str, float] | None:
-    """Electrons of an atom of each element, from the samples' numbers of electrons: sum_z N[s, z] v[z] = n[s].
+    """ChargeFeatures of an atom of each element, from the samples' numbers of electrons: sum_z N[s, z] v[z] = n[s].
 
     None where the samples do not tell: numbers that are not known, elements that only occur together in one ratio, charges.
     """

@@ -17,25 +17,26 @@ from harmose.errors import BasisError, ModelError, OutsideDomain
 from harmose.inference.card import Card
 from harmose.inference.energy_zero import at_own_fermi_level, n_electrons
 from harmose.io.basis_sets import radial_functions
-from harmose.kernel_regression.model import Baseline
+from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.training_domain import LIMIT
-from harmose.nn.two_stage import Stage1Output, TwoStage, add
+from harmose.nn.stage1.baseline import Stage1Output
+from harmose.nn.two_stage import TwoStage, add
 from harmose.physics.integrals.overlap import Overlaps
-from harmose.physics.overlap_filter import shrunk
+from harmose.physics.overlap_filter import filtered
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import to_matrix
-from harmose.representation.charge_features import Electrons
+from harmose.representation.charge_features import ChargeFeatures
 from harmose.representation.concatenation import (
-    Joined,
-    join,
-    joined_batch,
-    joined_electrons,
-    molecule_state,
-    restore,
+    ConcatenatedGraph,
+    concatenate,
+    concatenated_batch,
+    concatenated_charges,
+    denormalize,
+    molecule_charge_state,
     with_spin,
 )
 from harmose.uncertainty.calibration import Calibration
-from harmose.uncertainty.features import Traits, block_traits
+from harmose.uncertainty.features import ErrorFeatures, error_features
 from harmose.uncertainty.orbitals import Levels, levels
 from harmose.uncertainty.prediction import Uncertainty, expected_error
 
@@ -47,7 +48,7 @@ class Model:
     """A network with its baseline and its card: `predict(atoms)` gives H."""
 
     network: TwoStage
-    baseline: Baseline
+    regression: KernelRegression
     card: Card
     calibration: Calibration | None = None
     """Of its errors; None for a model of an older version."""
@@ -60,7 +61,7 @@ class Model:
     @cached_property
     def overlaps(self) -> Overlaps:
         """S in the model's basis set; `BasisError` where its radial functions are not known."""
-        return Overlaps(radial_functions(self.baseline.space.basis))
+        return Overlaps(radial_functions(self.regression.space.basis))
 
     def predict(self, atoms: Atoms, prior: BlockMatrix | None = None, stage: str = "full") -> BlockMatrix:
         """H in eV. `stage` is "full" or "stage1"; a model that needs H0 computes it with PySCF unless it is given.
@@ -86,22 +87,24 @@ class Model:
             raise ModelError(f"stage: expected full or stage1, got {next(s for s in stages if s not in STAGES)!r}")
         if not structures:
             return {stage: [] for stage in stages}
-        asked = Request(self, structures, priors)
-        joined = asked.joined
+        asked = ModelInput(self, structures, priors)
+        concatenated = asked.concatenated
         with torch.inference_mode():
             first = self.network.stage1(asked.batch)
-            found = {"stage1": first[0]}
+            found = {"stage1": first.h1}
             if "full" in stages:
-                found["full"] = add(first[0], self.network.stage2(asked.batch, first))
+                found["full"] = add(first.h1, self.network.stage2(asked.batch, first))
         try:
-            graph = self.baseline.surroundings(joined.oriented, asked.electrons)
-            values, scales = self.baseline.values_of(graph), self.baseline.scales(joined.oriented)
-            restored = {stage: restore(found[stage], values, scales) for stage in stages}
-            self._warn(joined, first, self.baseline.novelty_of(graph))
+            graph = self.regression.neighbourhoods(concatenated.oriented, asked.electrons)
+            values, scales = self.regression.values_of(graph), self.regression.scales(concatenated.oriented)
+            restored = {stage: denormalize(found[stage], values, scales) for stage in stages}
+            self._warn(concatenated, first, self.regression.ood_score_of(graph))
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"the model's baseline does not belong to its card ({error})") from None
         matrices = {
-            stage: joined.split(to_matrix(self.baseline.space, c, joined.graph, joined.oriented), asked.graphs)
+            stage: concatenated.split(
+                to_matrix(self.regression.space, c, concatenated.graph, concatenated.oriented), asked.graphs
+            )
             for stage, c in restored.items()
         }
         given = asked.priors if self.card.needs_prior else [None] * len(structures)
@@ -111,7 +114,7 @@ class Model:
     @property
     def _reads_overlaps(self) -> bool:
         """Whether `completed` does."""
-        return self.card.gauge == "solved" or self.card.shrinkage > 0
+        return self.card.energy_zero == "fermi_of_prediction" or self.card.overlap_filter > 0
 
     def completed(
         self,
@@ -120,18 +123,18 @@ class Model:
         priors: Sequence[BlockMatrix | None],
         overlaps: Sequence[BlockMatrix] | None = None,
     ) -> list[BlockMatrix]:
-        """What was learned of each structure as its H: with H0, shrunk before, or moved to its own Fermi level, as the card says.
+        """What was learned of each structure as its H: with H0, filtered before, or moved to its own Fermi level, as the card says.
 
         `overlaps`: S of each structure, computed where it is needed and not given.
         """
         if overlaps is None and self._reads_overlaps:
             overlaps = [self._overlap(m, atoms) for m, atoms in zip(matrices, structures, strict=True)]
-        if self.card.gauge == "solved":
+        if self.card.energy_zero == "fermi_of_prediction":
             electrons = [self._n_electrons(atoms) for atoms in structures]
             parts = zip(matrices, overlaps or (), structures, electrons, strict=True)
             return [at_own_fermi_level(*each) for each in parts]
-        if self.card.shrinkage:
-            matrices = [shrunk(m, s, self.card.shrinkage) for m, s in zip(matrices, overlaps or (), strict=True)]
+        if self.card.overlap_filter:
+            matrices = [filtered(m, s, self.card.overlap_filter) for m, s in zip(matrices, overlaps or (), strict=True)]
         return [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
 
     def uncertainty(
@@ -159,13 +162,13 @@ class Model:
         """`uncertainty` for several structures; `predicted`: their H where they have been predicted already."""
         calibration = self._calibration()
         level = calibration.level(level)
-        asked = Request(self, structures, priors)
+        asked = ModelInput(self, structures, priors)
         predicted = self.predict_many(structures, asked.priors) if predicted is None else predicted
         overlaps = [None] * len(structures) if overlaps is None else overlaps
         found = []
-        for h, atoms, s, traits in zip(predicted, structures, overlaps, self._traits(asked), strict=True):
-            levels = self._levels(h, atoms, s, calibration.spreads(traits))
-            found.append(Uncertainty(h, level, traits, calibration, levels))
+        for h, atoms, s, features in zip(predicted, structures, overlaps, self._traits(asked), strict=True):
+            levels = self._levels(h, atoms, s, calibration.spreads(features))
+            found.append(Uncertainty(h, level, features, calibration, levels))
         return found
 
     def bounds_many(
@@ -182,10 +185,10 @@ class Model:
 
     def expected_errors(self, structures: Sequence[Atoms]) -> list[float]:
         """What the mean absolute error of each structure's H is expected to be, in eV, without predicting it: for ranking many."""
-        calibration, asked = self._calibration(), Request(self, structures)
+        calibration, asked = self._calibration(), ModelInput(self, structures)
         return [
-            expected_error(like, calibration, traits)
-            for like, traits in zip(asked.matrices, self._traits(asked), strict=True)
+            expected_error(like, calibration, features)
+            for like, features in zip(asked.matrices, self._traits(asked), strict=True)
         ]
 
     def _calibration(self) -> Calibration:
@@ -193,11 +196,13 @@ class Model:
             raise ModelError("uncertainty: the model was not calibrated: `harmose calibrate MODEL STORE` does it")
         return self.calibration
 
-    def _traits(self, asked: "Request") -> list[Traits]:
+    def _traits(self, asked: "ModelInput") -> list[ErrorFeatures]:
         if not asked.structures:
             return []
         rigidity = self._calibration().rigidity
-        return block_traits(self.baseline, self.network, rigidity, asked.joined, asked.batch).split(asked.joined)
+        return error_features(self.regression, self.network, rigidity, asked.concatenated, asked.batch).split(
+            asked.concatenated
+        )
 
     def _levels(self, h: BlockMatrix, atoms: Atoms, s: BlockMatrix | None, spreads: np.ndarray) -> Levels | None:
         try:
@@ -217,33 +222,35 @@ class Model:
     def _n_electrons(self, atoms: Atoms) -> float:
         return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
 
-    def _warn(self, joined: Joined, first: Stage1Output, novelty: np.ndarray) -> None:
-        rigidity = np.zeros(len(joined.pair_sample))
+    def _warn(self, concatenated: ConcatenatedGraph, first: Stage1Output, ood_score: np.ndarray) -> None:
+        rigidity = np.zeros(len(concatenated.pair_sample))
         if self.calibration is not None:
             _, edges, graph = first
-            rigidity[joined.oriented.pair_order] = self.calibration.rigidity.of_pairs(edges.scalars, graph.kind)
-        if not self._is_outside(novelty, rigidity):
+            rigidity[concatenated.oriented.pair_order] = self.calibration.rigidity.of_pairs(edges.scalars, graph.kind)
+        if not self._is_outside(ood_score, rigidity):
             return
-        for k in range(joined.n_samples):
-            self.warn_outside(novelty[joined.atom_sample == k], rigidity[joined.pair_sample == k], stacklevel=6)
+        for k in range(concatenated.n_samples):
+            self.warn_outside(
+                ood_score[concatenated.atom_sample == k], rigidity[concatenated.pair_sample == k], stacklevel=6
+            )
 
-    def warn_outside(self, novelty: np.ndarray, rigidity: np.ndarray, stacklevel: int = 2) -> None:
+    def warn_outside(self, ood_score: np.ndarray, rigidity: np.ndarray, stacklevel: int = 2) -> None:
         """`OutsideDomain`, one line, for a structure with an atom or a pair unlike those of the training set.
 
         novelty (N,) of its atoms, rigidity (P,) of its pairs (`uncertainty.rigidity`; zero where it is not known).
         """
-        if self._is_outside(novelty, rigidity):
-            warnings.warn(_outside(novelty, rigidity, self._rigidity_limit), OutsideDomain, stacklevel=stacklevel)
+        if self._is_outside(ood_score, rigidity):
+            warnings.warn(_outside(ood_score, rigidity, self._rigidity_limit), OutsideDomain, stacklevel=stacklevel)
 
-    def _is_outside(self, novelty: np.ndarray, rigidity: np.ndarray) -> bool:
-        return novelty.max(initial=0.0) > LIMIT or rigidity.max(initial=0.0) > self._rigidity_limit
+    def _is_outside(self, ood_score: np.ndarray, rigidity: np.ndarray) -> bool:
+        return ood_score.max(initial=0.0) > LIMIT or rigidity.max(initial=0.0) > self._rigidity_limit
 
     @property
     def _rigidity_limit(self) -> float:
         return np.inf if self.calibration is None else self.calibration.rigidity_limit
 
 
-class Request:
+class ModelInput:
     """Structures that a model is asked about, and what is known of them: each piece is worked out once, when it is needed.
 
     `given`: H0 of each structure, computed with PySCF where it is None. Raises what `Model.predict` raises.
@@ -252,7 +259,7 @@ class Request:
     def __init__(
         self, model: Model, structures: Sequence[Atoms], given: Sequence[BlockMatrix | None] | None = None
     ) -> None:
-        self.model, self.card, self.space, self.structures = model, model.card, model.baseline.space, structures
+        self.model, self.card, self.space, self.structures = model, model.card, model.regression.space, structures
         self.given = [None] * len(structures) if given is None else given
         self.device = next(model.network.parameters()).device
         for atoms in structures:
@@ -268,8 +275,8 @@ class Request:
         return [empty_matrix(self.space.basis, g.numbers, g.pairs, self.space.spin) for g in self.graphs]
 
     @cached_property
-    def joined(self) -> Joined:
-        return join(self.space, self.graphs)
+    def concatenated(self) -> ConcatenatedGraph:
+        return concatenate(self.space, self.graphs)
 
     @property
     def priors(self) -> Sequence[BlockMatrix | None]:
@@ -287,15 +294,15 @@ class Request:
         return [self.model.overlaps.of(graph) for graph in self.graphs]
 
     @cached_property
-    def electrons(self) -> Electrons | None:
+    def electrons(self) -> ChargeFeatures | None:
         """What the electrons of each H0 do, where the model reads it: all of them are in the basis set."""
         if not self.card.inputs.density:
             return None
         states = [
-            molecule_state(atoms, prior, s, _all_electrons(atoms), str(atoms.symbols))
+            molecule_charge_state(atoms, prior, s, _all_electrons(atoms), str(atoms.symbols))
             for atoms, prior, s in zip(self.structures, self.known_priors, self.overlaps, strict=True)
         ]
-        return joined_electrons(self.space, self.joined, states, self.known_priors)
+        return concatenated_charges(self.space, self.concatenated, states, self.known_priors)
 
     @cached_property
     def batch(self) -> GraphBatch:
@@ -305,7 +312,7 @@ class Request:
             operators["prior"] = self.known_priors
         if self.card.inputs.overlap:
             operators["overlap"] = [with_spin(s, self.space.spin) for s in self.overlaps]
-        return joined_batch(self.space, self.joined, operators, self.electrons).to(self.device)
+        return concatenated_batch(self.space, self.concatenated, operators, self.electrons).to(self.device)
 
     def _check(self, atoms: Atoms) -> None:
         check_atoms(atoms)
@@ -344,12 +351,12 @@ def _all_electrons(atoms: Atoms) -> float:
     return float(atoms.numbers.sum()) - float(atoms.info.get("charge", 0))
 
 
-def _outside(novelty: np.ndarray, rigidity: np.ndarray, limit: float) -> str:
+def _outside(ood_score: np.ndarray, rigidity: np.ndarray, limit: float) -> str:
     parts = []
-    if novelty.max(initial=0.0) > LIMIT:
+    if ood_score.max(initial=0.0) > LIMIT:
         parts.append(
-            f"the surroundings of {(novelty > LIMIT).sum()} of {len(novelty)} atoms are up to {novelty.max():.1f} times as "
-            f"far from those of the training set as any that it held out (most: atom {novelty.argmax()})"
+            f"the surroundings of {(ood_score > LIMIT).sum()} of {len(ood_score)} atoms are up to {ood_score.max():.1f} times as "
+            f"far from those of the training set as any that it held out (most: atom {ood_score.argmax()})"
         )
     if rigidity.max(initial=0.0) > limit:
         parts.append(f"the network extrapolates for {(rigidity > limit).sum()} of {len(rigidity)} pairs of atoms")

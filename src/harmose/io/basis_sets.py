@@ -1,4 +1,4 @@
-"""`harmose.core.basis` and `harmose.overlap`: a basis set with its radial functions, by name or from files, and S in it."""
+"""`harmose.basis` and `harmose.overlap`: a basis set with its radial functions, by name or from files, and S in it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -38,24 +38,22 @@ def basis(source: str | Path | Sequence[str | Path], elements: Iterable[str | in
             f"basis: expected the name of a basis set, or {' or '.join(ENDINGS)} files, got {str(other)!r}"
         )
     if not wanted:
-        raise BasisError(
-            f"basis {source}: expected elements, as in harmose.core.basis({source!r}, ['C', 'H']), got none"
-        )
+        raise BasisError(f"basis {source}: expected elements, as in harmose.basis({source!r}, ['C', 'H']), got none")
     return radial_basis(source, wanted)
 
 
 def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
     """S of a structure, exact to 1e-10: blocks (i, j, R) on the graph of `atoms` and the basis set.
 
-    `basis` is what `harmose.core.basis` returns, or the basis set of a sample or model (`sample.basis`, `model.card.basis`)
+    `basis` is what `harmose.basis` returns, or the basis set of a sample or model (`sample.basis`, `model.card.basis`)
     that was made with PySCF, or with CP2K from a basis set that PySCF has: their blocks are then those of H. For other
-    codes `harmose.core.basis(files).like(sample.basis)` gives the blocks of H. Raises `BasisError` for an element or basis set
+    codes `harmose.basis(files).like(sample.basis)` gives the blocks of H. Raises `BasisError` for an element or basis set
     without radial functions, `StructureError` for a structure without meaning.
     """
     if isinstance(basis, RadialBasis):
         return two_centre_overlap(atoms, basis)
     if not isinstance(basis, BasisSet):
-        raise BasisError(f"expected a basis set (harmose.core.basis(...), sample.basis), got {type(basis).__name__}")
+        raise BasisError(f"expected a basis set (harmose.basis(...), sample.basis), got {type(basis).__name__}")
     basis.reach(atoms.numbers.tolist())
     return two_centre_overlap(atoms, radial_functions(basis))
 
@@ -76,7 +74,7 @@ def radial_functions(basis: BasisSet) -> RadialBasis:
     except BasisError:
         raise BasisError(
             f"basis {basis.name}: expected one whose radial functions PySCF has; for others give the files: "
-            "harmose.core.basis(files).like(sample.basis)"
+            "harmose.basis(files).like(sample.basis)"
         ) from None
     return found.like(basis)
 

@@ -8,13 +8,13 @@ from scipy import sparse
 
 from harmose.kernel_regression import limits
 from harmose.kernel_regression.electronic_terms import AtomTerms, scaled
-from harmose.kernel_regression.expansion import EdgeField, References, by_value
-from harmose.kernel_regression.kernel import DIVERSE_ATOMS, OF_ATOMS, Likeness, edge_kernels
+from harmose.kernel_regression.expansion import KernelExpansion, References, by_value
+from harmose.kernel_regression.kernel import ATOM_KERNEL, DIVERSE_ATOMS, KernelParameters, edge_kernels
 from harmose.kernel_regression.linear_terms import AtomRegression, atom_columns, known_electrons
 from harmose.kernel_regression.neighbourhoods import (
     N_GAUSSIANS,
     Neighbourhood,
-    Surroundings,
+    Neighbourhoods,
     axis_turned_back,
     neighbourhood,
     radial_gaussians,
@@ -28,15 +28,17 @@ from harmose.kernel_regression.training import Training
 class AtomFit:
     """One species."""
 
-    def __init__(self, graph: Surroundings, training: Training, signature: int, atoms: np.ndarray, targets: np.ndarray):
+    def __init__(
+        self, graph: Neighbourhoods, training: Training, signature: int, atoms: np.ndarray, targets: np.ndarray
+    ):
         self.graph, self.atoms, self.targets = graph, atoms, targets
         self.layout = training.space.onsite_layout(signature)
         self.sample, self.candidates = training.atom_sample[atoms], training.candidates
-        self.likeness = DIVERSE_ATOMS if training.diverse else OF_ATOMS
+        self.likeness = DIVERSE_ATOMS if training.diverse else ATOM_KERNEL
         self.compares = training.references != 0
 
     def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
-        n = self.layout.n_natural
+        n = self.layout.n_proper
         mean = self.targets[:, 0, :n].mean(0) * self.layout.mask[0, :n]
         left_out = np.zeros_like(self.targets)
         if not many_body:
@@ -74,8 +76,8 @@ class AtomFit:
             for b, term in terms.items():
                 for m, part in term.edge_weights(degree, parity, v).items():
                     weights[b][m][:, place] = part
-        n_natural = sum(len(c) for _, parity, c, _ in columns if parity > 0)
-        fields = {b: EdgeField(term.references, weights[b], n_natural) for b, term in terms.items()}
+        n_proper = sum(len(c) for _, parity, c, _ in columns if parity > 0)
+        fields = {b: KernelExpansion(term.references, weights[b], n_proper) for b, term in terms.items()}
         return AtomRegression(mean, linear, fields, electronic), left_out
 
     @cached_property
@@ -84,7 +86,7 @@ class AtomFit:
 
     def _electronic_features(self, degree: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(N, 2l+1, F) of their usual sizes, their scales, and of scalars what is subtracted before (F,), their mean."""
-        if self.graph.electrons is None or parity < 0:
+        if self.graph.charges is None or parity < 0:
             return np.zeros((len(self.atoms), 2 * degree + 1, 0)), np.zeros(0), np.zeros(0)
         terms, sizes = self._terms.of(degree)
         shift = terms.mean((0, 1)) if degree == 0 else np.zeros(terms.shape[-1])
@@ -116,7 +118,7 @@ class AtomFit:
         n = 3 * limits.COMPARED * len(self.atoms) // max(len(around.edges) ** 2, 1)
         if n < min(limits.FEWEST_ATOMS, len(self.atoms)):
             return {}
-        orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_natural))
+        orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_proper))
         most = limits.DIVERSE_COMPONENTS if self.likeness == DIVERSE_ATOMS else limits.REFERENCE_COMPONENTS
         n = min(n, most // (2 * orders + 1))
         self.references = np.sort(generator.permutation(len(self.atoms))[:n])
@@ -134,7 +136,12 @@ class _AtomKernel:
     """
 
     def __init__(
-        self, graph: Surroundings, around: Neighbourhood, references: np.ndarray, orders: int, likeness: Likeness
+        self,
+        graph: Neighbourhoods,
+        around: Neighbourhood,
+        references: np.ndarray,
+        orders: int,
+        likeness: KernelParameters,
     ):
         self.graph, self.around = graph, around
         place = np.full(around.n_atoms, -1)

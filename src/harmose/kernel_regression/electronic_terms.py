@@ -12,13 +12,13 @@ import numpy as np
 
 from harmose.kernel_regression.neighbourhoods import (
     Neighbourhood,
-    Surroundings,
+    Neighbourhoods,
     axis_turned_back,
     neighbourhood,
     turned_back,
 )
 from harmose.representation.block_irreps import Coefficients
-from harmose.representation.charge_features import Electrons
+from harmose.representation.charge_features import ChargeFeatures
 
 DECAYS = (0.0, 0.5, 1.0, 2.0)
 """1/angstrom, of charges and potentials with the pair's distance."""
@@ -30,35 +30,35 @@ BONDS = 0.2
 """Usual size of the terms of bonds, beside those of size one: there are many, and less is expected of each."""
 
 
-def mean_density(graph: Surroundings, electrons: Electrons) -> dict[int, np.ndarray]:
+def mean_density(graph: Neighbourhoods, charges: ChargeFeatures) -> dict[int, np.ndarray]:
     """By species: the mean of P's on-site scalars (K_natural,)."""
     species, out = graph.oriented.species, {}
     for signature, atoms in graph.oriented.atoms.items():
-        n = graph.space.onsite_layout(signature).n_natural
-        scalars = electrons.density.onsite[signature].numpy()[:, 0, :n]
+        n = graph.space.onsite_layout(signature).n_proper
+        scalars = charges.density.onsite[signature].numpy()[:, 0, :n]
         out |= {int(k): scalars[species[atoms] == k].mean(0) for k in np.unique(species[atoms])}
     return out
 
 
-def pair_terms(graph: Surroundings, electrons: Electrons, edges: np.ndarray, orders: int) -> list[np.ndarray]:
+def pair_terms(graph: Neighbourhoods, charges: ChargeFeatures, edges: np.ndarray, orders: int) -> list[np.ndarray]:
     """For each order M: directed edges of one kind (E, F) at M = 0, else (2E, F), even halves first."""
-    x = np.concatenate([_along(graph, operator, edges) for operator in (electrons.density, electrons.prior)], -1)
-    natural = np.tile(np.arange(x.shape[-1] // 2) < graph.space.pair_layout(_group(graph, edges)).n_natural, 2)
-    terms = [[x[:, 0, natural], _of_both_atoms(graph, electrons, edges)]]
+    x = np.concatenate([_along(graph, operator, edges) for operator in (charges.density, charges.prior)], -1)
+    proper = np.tile(np.arange(x.shape[-1] // 2) < graph.space.pair_layout(_group(graph, edges)).n_proper, 2)
+    terms = [[x[:, 0, proper], _of_both_atoms(graph, charges, edges)]]
     terms += [[np.concatenate([x[:, 2 * m - 1], x[:, 2 * m]])] for m in range(1, orders + 1)]
     for atoms in (graph.pairs.centre[edges], graph.neighbours[edges]):
-        for m, found in enumerate(_seen_along(graph, electrons.density, edges, atoms, orders)):
+        for m, found in enumerate(_seen_along(graph, charges.density, edges, atoms, orders)):
             near = NEARNESS * np.exp(-graph.pairs.distance[edges, None])
             terms[m] += [found, found * (near if m == 0 else np.tile(near, (2, 1)))]
     return [np.concatenate(parts, 1) for parts in terms]
 
 
-def _group(graph: Surroundings, edges: np.ndarray) -> tuple[int, int]:
+def _group(graph: Neighbourhoods, edges: np.ndarray) -> tuple[int, int]:
     """The group of some directed edges of one kind."""
     return list(graph.oriented.members)[graph.pair_places[0][edges[0] % graph.n_pairs]]
 
 
-def _along(graph: Surroundings, operator: Coefficients, edges: np.ndarray) -> np.ndarray:
+def _along(graph: Neighbourhoods, operator: Coefficients, edges: np.ndarray) -> np.ndarray:
     """An operator's coefficients of directed edges of one kind, seen in their own direction (E, S, K)."""
     group, back = _group(graph, edges), edges >= graph.n_pairs
     x = operator.pairs[group].numpy()[graph.pair_places[1][edges % graph.n_pairs]]
@@ -71,7 +71,7 @@ def _along(graph: Surroundings, operator: Coefficients, edges: np.ndarray) -> np
 
 
 def _seen_along(
-    graph: Surroundings, operator: Coefficients, edges: np.ndarray, atoms: np.ndarray, orders: int
+    graph: Neighbourhoods, operator: Coefficients, edges: np.ndarray, atoms: np.ndarray, orders: int
 ) -> list[np.ndarray]:
     """On-site irreps of the `atoms` (E,), all of one species, in the frames of edges: for each order M as `pair_terms`."""
     signature = _signature(graph, atoms)
@@ -79,7 +79,7 @@ def _seen_along(
     own = operator.onsite[signature].numpy()[graph.atom_places[atoms]]
     terms: list[list[np.ndarray]] = [[] for _ in range(orders + 1)]
     for degree in range(graph.space.l_max + 1):
-        columns = np.flatnonzero(layout.mask[degree**2, : layout.n_natural])
+        columns = np.flatnonzero(layout.mask[degree**2, : layout.n_proper])
         irreps = own[:, degree**2 : (degree + 1) ** 2][:, :, columns]
         if degree == 0:
             irreps = irreps - graph.mean_density[species][columns]
@@ -91,9 +91,9 @@ def _seen_along(
     return [np.concatenate(t, 1) if t else np.zeros((n, 0)) for t, n in zip(terms, rows, strict=True)]
 
 
-def _of_both_atoms(graph: Surroundings, electrons: Electrons, edges: np.ndarray) -> np.ndarray:
+def _of_both_atoms(graph: Neighbourhoods, charges: ChargeFeatures, edges: np.ndarray) -> np.ndarray:
     pairs = graph.pairs
-    q, v = electrons.charge, electrons.potential
+    q, v = charges.charge, charges.potential
     i, j = pairs.centre[edges], graph.neighbours[edges]
     terms = np.stack([v[i], v[j], q[i], q[j], v[i] * v[j], q[i] ** 2, q[j] ** 2], 1)
     decay = np.exp(-pairs.distance[edges, None] * np.array(DECAYS))
@@ -103,11 +103,11 @@ def _of_both_atoms(graph: Surroundings, electrons: Electrons, edges: np.ndarray)
 class AtomTerms:
     """Of atoms of one species (N,), for irreps of natural parity of any degree."""
 
-    def __init__(self, graph: Surroundings, electrons: Electrons, atoms: np.ndarray) -> None:
-        self.graph, self.electrons, self.atoms = graph, electrons, atoms
+    def __init__(self, graph: Neighbourhoods, charges: ChargeFeatures, atoms: np.ndarray) -> None:
+        self.graph, self.charges, self.atoms = graph, charges, atoms
         signature, rows = _signature(graph, atoms), graph.atom_places[atoms]
         self.layout = graph.space.onsite_layout(signature)
-        self._own = [x.onsite[signature].numpy()[rows] for x in (electrons.density, electrons.prior)]
+        self._own = [x.onsite[signature].numpy()[rows] for x in (charges.density, charges.prior)]
         self.around = neighbourhood(graph, atoms).by_species(graph)
         distance = graph.pairs.distance[self.around.edges, None]
         self._distance, self._decay = distance, np.exp(-distance * np.array(FIELD_DECAYS))
@@ -116,11 +116,11 @@ class AtomTerms:
     def of(self, degree: int) -> tuple[np.ndarray, np.ndarray]:
         """The terms (N, 2l + 1, F), and their usual sizes (F,)."""
         rows = slice(degree**2, (degree + 1) ** 2)
-        columns = np.flatnonzero(self.layout.mask[degree**2, : self.layout.n_natural])
+        columns = np.flatnonzero(self.layout.mask[degree**2, : self.layout.n_proper])
         terms = [x[:, rows][:, :, columns] for x in self._own]
         terms.append(self._fields(degree).reshape(len(self.atoms), self.graph.n_species, 2 * degree + 1, -1).sum(1))
         if degree == 0:
-            q, v = self.electrons.charge[self.atoms], self.electrons.potential[self.atoms]
+            q, v = self.charges.charge[self.atoms], self.charges.potential[self.atoms]
             terms.append(np.stack([v, q, v**2, q**2, q * v], 1)[:, None])
         bonds = self._bond_terms(degree)
         n_others = sum(t.shape[-1] for t in terms)
@@ -132,7 +132,7 @@ class AtomTerms:
         """What the charges of the neighbours of each species do."""
         graph, edges = self.graph, self.around.edges
         radial = np.concatenate([self._decay, self._distance ** -(degree + 1.0)], 1)
-        fields = self.electrons.charge[graph.neighbours[edges], None] * radial
+        fields = self.charges.charge[graph.neighbours[edges], None] * radial
         return self.around.gather(axis_turned_back(graph, edges, degree)[:, :, None] * fields[:, None])
 
     def _known_bonds(self, signature: int) -> Iterator[tuple[Neighbourhood, np.ndarray]]:
@@ -142,9 +142,9 @@ class AtomTerms:
         for other in range(len(graph.space.signatures)):
             layout = graph.space.pair_layout((min(signature, other), max(signature, other)))
             mine = self.around[np.flatnonzero(signatures == other)]
-            slots = np.zeros((0, layout.n_slots, layout.n_natural))
+            slots = np.zeros((0, layout.n_slots, layout.n_proper))
             if len(mine.edges):
-                slots = _along(graph, self.electrons.density, mine.edges)[:, :, : layout.n_natural]
+                slots = _along(graph, self.charges.density, mine.edges)[:, :, : layout.n_proper]
             yield mine, slots
 
     def _bond_terms(self, degree: int) -> list[np.ndarray]:
@@ -159,7 +159,7 @@ class AtomTerms:
         return terms
 
 
-def _signature(graph: Surroundings, atoms: np.ndarray) -> int:
+def _signature(graph: Neighbourhoods, atoms: np.ndarray) -> int:
     """Of atoms of one species."""
     return int(graph.space.signature[graph.oriented.species[atoms[0]]])
 

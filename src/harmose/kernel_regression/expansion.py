@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from harmose.kernel_regression.descriptors import Triangles, from_positions
-from harmose.kernel_regression.kernel import Compared, Environments, Likeness, environments, weighted
-from harmose.kernel_regression.neighbourhoods import Surroundings
+from harmose.kernel_regression.kernel import Compared, EdgeDescriptor, KernelParameters, environments, weighted
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 
 AT_ONCE = 5 * 10**5
 """Numbers of features of edges in memory."""
@@ -27,10 +27,10 @@ class References:
     third: np.ndarray
     position: np.ndarray
     n_species: int
-    likeness: Likeness
+    likeness: KernelParameters
 
     @staticmethod
-    def of(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: Likeness) -> "References":
+    def of(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: KernelParameters) -> "References":
         """Edges with these triangles."""
         return References(distance, triangles.edge, triangles.third, triangles.position, n_species, likeness)
 
@@ -41,27 +41,27 @@ class References:
 
 
 @dataclass(frozen=True)
-class EdgeField:
+class KernelExpansion:
     """A covariant function of edges, expanded around references: weights[M] (R, K) at M = 0, else (2R, K)."""
 
     references: References
     weights: Mapping[int, np.ndarray]
-    n_natural: int
+    n_proper: int
     """Columns of scalars at M = 0; the others are pseudoscalars."""
 
-    def values(self, graph: Surroundings, edges: np.ndarray) -> np.ndarray:
+    def values(self, graph: Neighbourhoods, edges: np.ndarray) -> np.ndarray:
         """Directed edges (E,) -> slots (E, 2 M + 1, K)."""
         out = np.zeros((len(edges), 2 * len(self.weights) - 1, self.weights[0].shape[1]))
         for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
             self.add([out[rows]], graph.environments(part, self.references.likeness, graph.triangles(part)))
         return out
 
-    def add(self, out: list[np.ndarray], seen: Environments) -> None:
+    def add(self, out: list[np.ndarray], seen: EdgeDescriptor) -> None:
         """The same, added to `out[0]` (E, slots, K), of few edges whose surroundings these are; and to `out[1]`, if there is one,
         that of the same edges reversed.
         """
         columns, weights = zip(*self._some)
-        sides = weighted(seen, self.references.compared, weights, self.n_natural, both=len(out) == 2)
+        sides = weighted(seen, self.references.compared, weights, self.n_proper, both=len(out) == 2)
         for side, orders in zip(out, sides, strict=True):
             for m, found in enumerate(orders):
                 add_order(side, m, columns[m], found)

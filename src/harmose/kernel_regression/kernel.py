@@ -36,7 +36,7 @@ NEGLIGIBLE = 1e-10
 
 
 @dataclass(frozen=True)
-class Likeness:
+class KernelParameters:
     """What makes two edges alike, in angstrom: atoms count less by e with each `fade`, lengths differ by `spread` or less,
     matrix elements fall by e with each `reach`: s(r) = exp(-(r - 1.1) / reach). `power` is a power of two.
     """
@@ -47,51 +47,53 @@ class Likeness:
     power: int = 4
 
 
-OF_PAIRS = Likeness(fade=3.0, spread=1.0, reach=1.0)
+PAIR_KERNEL = KernelParameters(fade=3.0, spread=1.0, reach=1.0)
 """For the block of an edge."""
-OF_ATOMS = Likeness(fade=2.0, spread=0.5, reach=3.0)
+ATOM_KERNEL = KernelParameters(fade=2.0, spread=0.5, reach=3.0)
 """For what an edge adds to the block of its first atom."""
-DIVERSE_PAIRS = replace(OF_PAIRS, power=2)
+DIVERSE_PAIRS = replace(PAIR_KERNEL, power=2)
 """Among many molecules, where edges that are alike in all are rare."""
-DIVERSE_ATOMS = replace(OF_ATOMS, power=2)
+DIVERSE_ATOMS = replace(ATOM_KERNEL, power=2)
 
 
 @dataclass(frozen=True)
-class Environments:
+class EdgeDescriptor:
     """What is around edges: doublets (2 ORDERS + 1, E, Q), normalised, rows as in `moments`; distance (E,) in angstrom.
 
     species (S,): which elements the atoms around are of, ascending; Q runs over the cells of each of them.
     """
 
-    doublets: np.ndarray
+    so2: np.ndarray
     distance: np.ndarray
-    likeness: Likeness
+    likeness: KernelParameters
     species: np.ndarray
 
-    def __getitem__(self, chosen: np.ndarray | slice) -> "Environments":
-        return Environments(self.doublets[:, chosen], self.distance[chosen], self.likeness, self.species)
+    def __getitem__(self, chosen: np.ndarray | slice) -> "EdgeDescriptor":
+        return EdgeDescriptor(self.so2[:, chosen], self.distance[chosen], self.likeness, self.species)
 
 
-def environments(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: Likeness) -> Environments:
+def environments(
+    triangles: Triangles, distance: np.ndarray, n_species: int, likeness: KernelParameters
+) -> EdgeDescriptor:
     """Of edges (E,) with these lengths; triangles numbered by them."""
     count = np.bincount(triangles.third, minlength=n_species)
     species = np.flatnonzero(count)
     if len(species) < n_species:
         triangles = replace(triangles, third=(np.cumsum(count > 0) - 1)[triangles.third])
-    doublets = cells(triangles, len(distance), len(species), likeness.fade, ORDERS)
+    so2 = cells(triangles, len(distance), len(species), likeness.fade, ORDERS)
     order = (np.arange(2 * ORDERS + 1) + 1) // 2
     weight = DAMPING**order * np.where(order, 2, 1)
-    size = weight @ np.einsum("meq,meq->me", doublets, doublets)
+    size = weight @ np.einsum("meq,meq->me", so2, so2)
     # An edge whose last neighbour goes away loses this term of its regression smoothly.
-    doublets *= np.sqrt(weight[:, None] / (size + 1e-6))[:, :, None]
-    return Environments(doublets, distance, likeness, species)
+    so2 *= np.sqrt(weight[:, None] / (size + 1e-6))[:, :, None]
+    return EdgeDescriptor(so2, distance, likeness, species)
 
 
 class Compared:
     """Reference edges, made ready for kernels with others."""
 
-    def __init__(self, references: Environments) -> None:
-        self.distance, self.species, self._doublets = references.distance, references.species, references.doublets
+    def __init__(self, references: EdgeDescriptor) -> None:
+        self.distance, self.species, self._doublets = references.distance, references.species, references.so2
         self.likeness = references.likeness
 
     @cached_property
@@ -104,14 +106,14 @@ class Compared:
         turned = self._doublets[:, :, exchanged_cells(self._doublets.shape[2])]
         return _Compared.of((self._doublets + turned) / 2), _Compared.of((self._doublets - turned) / 2)
 
-    def overlaps(self, a: Environments, both: bool) -> list[Overlaps]:
+    def overlaps(self, a: EdgeDescriptor, both: bool) -> list[Overlaps]:
         """With other edges; if `both`, of what is even and of what is odd under the exchange of their ends."""
         cells = self._cells_of(a)
         return [part.overlaps(a, cells) for part in (self.halves if both else (self.whole,))]
 
-    def _cells_of(self, a: Environments) -> list[tuple[slice, slice]]:
+    def _cells_of(self, a: EdgeDescriptor) -> list[tuple[slice, slice]]:
         """Runs of cells of elements that are around both: in `a`, and here."""
-        n = a.doublets.shape[2] // max(len(a.species), 1)
+        n = a.so2.shape[2] // max(len(a.species), 1)
         here = {species: k * n for k, species in enumerate(self.species.tolist())}
         runs = [(0, 0, 0)]
         for k, species in enumerate(a.species.tolist()):
@@ -136,8 +138,8 @@ class _Compared:
     around: np.ndarray
 
     @staticmethod
-    def of(doublets: np.ndarray) -> "_Compared":
-        scalar, around = _by_order(doublets)
+    def of(so2: np.ndarray) -> "_Compared":
+        scalar, around = _by_order(so2)
         _, size, basis = np.linalg.svd(np.concatenate([scalar, np.zeros_like(scalar)], 1), full_matrices=False)
         _, sizes, bases = np.linalg.svd(around, full_matrices=False)
         size, basis = np.concatenate([size, sizes]), np.concatenate([basis, bases])
@@ -152,9 +154,9 @@ class _Compared:
             np.ascontiguousarray((around @ basis[1:]).swapaxes(1, 2)),
         )
 
-    def overlaps(self, a: Environments, cells: Sequence[tuple[slice, slice]]) -> Overlaps:
+    def overlaps(self, a: EdgeDescriptor, cells: Sequence[tuple[slice, slice]]) -> Overlaps:
         """`cells`: runs of those that count, in `a` and here."""
-        scalar, around = _by_order(a.doublets)
+        scalar, around = _by_order(a.so2)
         if self.basis is None:
             products = _summed(around[..., i] @ self.around[:, j] for i, j in cells)
             scalars = _summed(scalar[0][:, i] @ self.scalar[j] for i, j in cells)
@@ -171,12 +173,12 @@ def _summed(parts: Iterator[np.ndarray]) -> np.ndarray:
     return out
 
 
-def _by_order(doublets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_order(so2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """m = 0 (1, E, Q), and the real parts followed by the imaginary ones of m = 1 ... ORDERS (m, 2E, Q)."""
-    return doublets[:1], doublets[1:].reshape(ORDERS, 2 * doublets.shape[1], doublets.shape[2])
+    return so2[:1], so2[1:].reshape(ORDERS, 2 * so2.shape[1], so2.shape[2])
 
 
-def edge_kernels(a: Environments, b: Compared, orders: Sequence[int]) -> list[np.ndarray]:
+def edge_kernels(a: EdgeDescriptor, b: Compared, orders: Sequence[int]) -> list[np.ndarray]:
     """`K_M` of these ascending orders, real: at M = 0 (2, A, B), between scalars and between pseudoscalars; otherwise
     (2A, 2B), between the even halves of doublets, followed by the odd ones.
     """
@@ -189,7 +191,7 @@ def edge_kernels(a: Environments, b: Compared, orders: Sequence[int]) -> list[np
 
 
 def weighted(
-    a: Environments, b: Compared, weights: Sequence[np.ndarray], n_scalars: int, both: bool = False
+    a: EdgeDescriptor, b: Compared, weights: Sequence[np.ndarray], n_scalars: int, both: bool = False
 ) -> list[list[np.ndarray]]:
     """Sums over references, `K_M @ weights[M]` of `edge_kernels`: weights (B, K) at M = 0, else (2B, K) -> (A, K), (2A, K).
 
@@ -212,7 +214,9 @@ def weighted(
     return [[found[0], *(x.reshape(2 * n_a, -1) for x in found[1:])] for found in out]
 
 
-def _kernels(a: Environments, b: Compared, orders: Sequence[int], both: bool) -> Iterator[tuple[slice, list[Kernels]]]:
+def _kernels(
+    a: EdgeDescriptor, b: Compared, orders: Sequence[int], both: bool
+) -> Iterator[tuple[slice, list[Kernels]]]:
     """Kernels of some of the edges at a time, as they are and, if `both`, seen from their other ends."""
     step = max(AT_ONCE // max(len(b.distance), 1), 1)
     for start in range(0, len(a.distance), step):
@@ -221,7 +225,7 @@ def _kernels(a: Environments, b: Compared, orders: Sequence[int], both: bool) ->
         yield slice(start, start + step), over_angles(b.overlaps(part, both), alike, b.likeness.power, tuple(orders))
 
 
-def _alike(a: np.ndarray, b: np.ndarray, likeness: Likeness) -> np.ndarray:
+def _alike(a: np.ndarray, b: np.ndarray, likeness: KernelParameters) -> np.ndarray:
     """What lengths (A,), (B,) make of a kernel: (A, B)."""
     out = a[:, None] - b
     out *= out

@@ -1,4 +1,4 @@
-"""What the closed form says of one kind of pair and of the atoms of one species (`baseline`)."""
+"""What the closed form says of one kind of pair and of the atoms of one species (`regression`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,17 +15,17 @@ from harmose.kernel_regression.descriptors import (
     three_centre_weights,
 )
 from harmose.kernel_regression.electronic_terms import AtomTerms, pair_terms
-from harmose.kernel_regression.expansion import ENVIRONMENT, EdgeField, add_order, by_value, in_turn, some_columns
+from harmose.kernel_regression.expansion import ENVIRONMENT, KernelExpansion, add_order, by_value, in_turn, some_columns
 from harmose.kernel_regression.neighbourhoods import (
     N_GAUSSIANS,
     Neighbourhood,
-    Surroundings,
+    Neighbourhoods,
     neighbourhood,
     radial_gaussians,
     shared,
     turned_back,
 )
-from harmose.representation.charge_features import Electrons
+from harmose.representation.charge_features import ChargeFeatures
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,27 @@ class PairRegression:
     """
 
     linear: Mapping[int, np.ndarray]
-    many_body: EdgeField | None = None
+    many_body: KernelExpansion | None = None
     electronic: Mapping[int, np.ndarray] = field(default_factory=dict)
 
-    def values(self, graph: Surroundings, edges: np.ndarray, n_slots: int) -> np.ndarray:
+    def values(self, graph: Neighbourhoods, edges: np.ndarray, n_slots: int) -> np.ndarray:
         """Directed edges -> layout (E, S, K)."""
         return self._values(graph, [edges], n_slots)[0]
 
-    def both_values(self, graph: Surroundings, pairs: np.ndarray, n_slots: int) -> tuple[np.ndarray, np.ndarray]:
+    def both_values(self, graph: Neighbourhoods, pairs: np.ndarray, n_slots: int) -> tuple[np.ndarray, np.ndarray]:
         """The same of pairs ahead, and of the pairs reversed."""
         if not graph.same_from_both_ends:
             return self.values(graph, pairs, n_slots), self.values(graph, pairs + graph.n_pairs, n_slots)
         ahead, back = self._values(graph, [pairs, pairs + graph.n_pairs], n_slots)
         return ahead, back
 
-    def _values(self, graph: Surroundings, sides: list[np.ndarray], n_slots: int) -> list[np.ndarray]:
+    def _values(self, graph: Neighbourhoods, sides: list[np.ndarray], n_slots: int) -> list[np.ndarray]:
         out = [np.zeros((len(sides[0]), n_slots, self.linear[0].shape[1])) for _ in sides]
         for _, rows in in_turn(sides[0], ENVIRONMENT * graph.n_species):
             self._add([x[rows] for x in out], graph, [edges[rows] for edges in sides])
         return out
 
-    def _add(self, out: list[np.ndarray], graph: Surroundings, sides: list[np.ndarray]) -> None:
+    def _add(self, out: list[np.ndarray], graph: Neighbourhoods, sides: list[np.ndarray]) -> None:
         """To the values of some edges, and of the same reversed if there are two sides."""
         distance = graph.pairs.distance[sides[0]]
         radial = radial_gaussians(distance) @ self.linear[0][-N_GAUSSIANS:]
@@ -113,10 +113,10 @@ class AtomRegression:
 
     mean: np.ndarray
     linear: Mapping[tuple[int, int], np.ndarray]
-    many_body: Mapping[int, EdgeField]
+    many_body: Mapping[int, KernelExpansion]
     electronic: Mapping[int, np.ndarray] = field(default_factory=dict)
 
-    def values(self, graph: Surroundings, atoms: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def values(self, graph: Neighbourhoods, atoms: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Atoms -> layout (N, (l_max+1)^2, K)."""
         out = np.zeros((len(atoms), *mask.shape))
         out[:, 0, : len(self.mean)] = self.mean
@@ -133,7 +133,7 @@ class AtomRegression:
             self._add_many_body(out, graph, shared(graph, around), mask)
         return out
 
-    def _add_linear(self, out: np.ndarray, graph: Surroundings, around: Neighbourhood) -> None:
+    def _add_linear(self, out: np.ndarray, graph: Neighbourhoods, around: Neighbourhood) -> None:
         weights, degree = self._by_neighbour, self._degrees
         radial = radial_gaussians(graph.pairs.distance[around.edges])
         seen = np.zeros((len(around.edges), degree[-1] + 1, len(self.mean)))
@@ -167,7 +167,7 @@ class AtomRegression:
     def _ready(self) -> dict[str, list[tuple[int, int, np.ndarray, np.ndarray]]]:
         return {}
 
-    def _add_many_body(self, out, graph: Surroundings, around: Neighbourhood, mask) -> None:
+    def _add_many_body(self, out, graph: Neighbourhoods, around: Neighbourhood, mask) -> None:
         seen = self._fields(graph, around.edges)
         for degree, parity, columns, place in self._columns(mask):
             back = turned_back(graph, around.edges, degree, parity) * around.shares[:, None]
@@ -175,7 +175,7 @@ class AtomRegression:
             rows = slice(degree**2, (degree + 1) ** 2)
             out[:, rows, columns] += around.gather(back.transpose(1, 2, 0) @ slots)
 
-    def _fields(self, graph: Surroundings, edges: np.ndarray) -> np.ndarray:
+    def _fields(self, graph: Neighbourhoods, edges: np.ndarray) -> np.ndarray:
         """`many_body` of edges to any neighbours, whose surroundings are looked at in one way: slots (E, 2 M + 1, K)."""
         one = next(iter(self.many_body.values()))
         out = np.zeros((len(edges), 2 * len(one.weights) - 1, one.weights[0].shape[1]))
@@ -191,15 +191,15 @@ class AtomRegression:
         return out
 
 
-def known_electrons(graph: Surroundings) -> Electrons:
+def known_electrons(graph: Neighbourhoods) -> ChargeFeatures:
     """`ModelError` where they are not known."""
-    if graph.electrons is None:
+    if graph.charges is None:
         raise ModelError("the closed-form part reads the electrons of H0: expected H0 and S, got none")
-    return graph.electrons
+    return graph.charges
 
 
-def atom_columns(mask: np.ndarray, n_natural: int) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-    """`(degree, parity, columns of the layout, columns of an EdgeField)` of the irreps of an on-site layout.
+def atom_columns(mask: np.ndarray, n_proper: int) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """`(degree, parity, columns of the layout, columns of an KernelExpansion)` of the irreps of an on-site layout.
 
     The field's columns hold all natural irreps, by degree, and then all unnatural ones.
     """
@@ -207,7 +207,7 @@ def atom_columns(mask: np.ndarray, n_natural: int) -> list[tuple[int, int, np.nd
     for parity in (1, -1):
         for degree in range(round(len(mask) ** 0.5)):
             exists = np.flatnonzero(mask[degree**2])
-            columns = exists[exists < n_natural] if parity > 0 else exists[exists >= n_natural]
+            columns = exists[exists < n_proper] if parity > 0 else exists[exists >= n_proper]
             if len(columns):
                 out.append((degree, parity, columns, np.arange(start, start + len(columns))))
                 start += len(columns)

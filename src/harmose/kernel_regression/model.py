@@ -18,66 +18,66 @@ from torch import Tensor
 from harmose.errors import ModelError
 from harmose.kernel_regression.expansion import by_value
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
-from harmose.kernel_regression.neighbourhoods import Surroundings
-from harmose.kernel_regression.training_domain import Familiar, features
-from harmose.representation.block_irreps import Coefficients, OrientedPairs, TargetSpace
-from harmose.representation.charge_features import Electrons
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
+from harmose.kernel_regression.training_domain import TrainingDomain, features
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
+from harmose.representation.charge_features import ChargeFeatures
 
 EDGES_AT_ONCE = 5_000
 """Edges that leave atoms which are worked on together."""
 
 
 @dataclass(frozen=True)
-class Baseline:
+class KernelRegression:
     """`pairs[kind]` and `onsite[species]` regressions; scales of what they leave: `pair_scale[kind]` (K + 5,): rms, envelope,
     range; `onsite_scale[species]` ((l_max+1)^2, K), all in eV; and what surroundings they were fitted to."""
 
-    space: TargetSpace
+    space: BlockIrreps
     pairs: Mapping[int, PairRegression]
     onsite: Mapping[int, AtomRegression]
     pair_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
     onsite_scale: Mapping[int, np.ndarray] = field(default_factory=dict)
-    domain: Mapping[int, Familiar] = field(default_factory=dict)
+    domain: Mapping[int, TrainingDomain] = field(default_factory=dict)
     """By species; none for those whose training set does not say."""
     mean_density: Mapping[int, np.ndarray] = field(default_factory=dict)
     """By species, where the electrons of H0 are read."""
 
-    def surroundings(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Surroundings:
+    def neighbourhoods(self, oriented: OrientedPairs, charges: ChargeFeatures | None = None) -> Neighbourhoods:
         """What is seen of a graph: made once, and read by any number of threads that each work on a part of it."""
-        return Surroundings(self.space, oriented, electrons, self.mean_density)
+        return Neighbourhoods(self.space, oriented, charges, self.mean_density)
 
-    def novelty(self, oriented: OrientedPairs) -> np.ndarray:
-        """How unfamiliar the surroundings of each atom are (N,), 0 where the domain is not known (`novelty.Familiar`)."""
-        return self.novelty_of(self.surroundings(oriented))
+    def ood_score(self, oriented: OrientedPairs) -> np.ndarray:
+        """How unfamiliar the surroundings of each atom are (N,), 0 where the domain is not known (`novelty.TrainingDomain`)."""
+        return self.ood_score_of(self.neighbourhoods(oriented))
 
-    def novelty_of(self, graph: Surroundings, atoms: np.ndarray | None = None) -> np.ndarray:
-        """`novelty` of some atoms (N,), or of all."""
+    def ood_score_of(self, graph: Neighbourhoods, atoms: np.ndarray | None = None) -> np.ndarray:
+        """`ood_score` of some atoms (N,), or of all."""
         atoms = np.arange(len(graph.oriented.species)) if atoms is None else atoms
         out = np.zeros(len(atoms))
         for species, rows in by_value(graph.oriented.species[atoms]):
             if species in self.domain:
                 for part in atoms_in_turn(graph, rows, atoms):
-                    out[part] = self.domain[species].novelty(features(graph, atoms[part]))
+                    out[part] = self.domain[species].ood_score(features(graph, atoms[part]))
         return out
 
     @property
-    def reads_electrons(self) -> bool:
+    def reads_charges(self) -> bool:
         """Whether `values` needs to know what the electrons of H0 do."""
         return any(fit.electronic for fit in self.pairs.values())
 
-    def values(self, oriented: OrientedPairs, electrons: Electrons | None = None) -> Coefficients:
+    def values(self, oriented: OrientedPairs, charges: ChargeFeatures | None = None) -> Coefficients:
         """The closed-form prediction for a graph, in eV."""
-        return self.values_of(self.surroundings(oriented, electrons))
+        return self.values_of(self.neighbourhoods(oriented, charges))
 
-    def values_of(self, graph: Surroundings) -> Coefficients:
-        """The same of a graph whose `surroundings` are known."""
+    def values_of(self, graph: Neighbourhoods) -> Coefficients:
+        """The same of a graph whose `neighbourhoods` are known."""
         pairs, atoms = graph.oriented.members, graph.oriented.atoms
         return Coefficients(
             {group: self.pair_values(graph, group, members) for group, members in pairs.items()},
             {signature: self.onsite_values(graph, signature, members) for signature, members in atoms.items()},
         )
 
-    def pair_values(self, graph: Surroundings, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+    def pair_values(self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
         """The same of some pairs of a group, (P,) numbers of the graph's pairs: (P, S, K) in eV."""
         layout, kinds = self.space.pair_layout(group), graph.oriented.kind[pairs]
         out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
@@ -85,7 +85,7 @@ class Baseline:
             out[rows] = self._pair(graph, kind, group, pairs[rows])
         return torch.as_tensor(out)
 
-    def onsite_values(self, graph: Surroundings, signature: int, atoms: np.ndarray) -> Tensor:
+    def onsite_values(self, graph: Neighbourhoods, signature: int, atoms: np.ndarray) -> Tensor:
         """The same of some atoms of a signature, (N,) numbers of the graph's atoms: (N, (l_max+1)^2, K) in eV."""
         mask = self.space.onsite_layout(signature).mask
         out = np.zeros((len(atoms), *mask.shape))
@@ -95,7 +95,7 @@ class Baseline:
                 out[part] = fit.values(graph, atoms[part], mask)
         return torch.as_tensor(out)
 
-    def _pair(self, graph: Surroundings, kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
+    def _pair(self, graph: Neighbourhoods, kind: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
         if kind not in self.pairs:
             raise ModelError(
                 f"the training set holds no pair of elements {self._names(kind)}: the model cannot predict one"
@@ -140,7 +140,7 @@ class Baseline:
         return "-".join(str(self.space.elements[s]) for s in divmod(kind, len(self.space.elements)))
 
 
-def atoms_in_turn(graph: Surroundings, rows: np.ndarray, atoms: np.ndarray) -> list[np.ndarray]:
+def atoms_in_turn(graph: Neighbourhoods, rows: np.ndarray, atoms: np.ndarray) -> list[np.ndarray]:
     """Parts of `rows` whose `atoms` have few enough edges to be in memory together."""
     _, start = graph.pairs.leaving
     count = np.cumsum(start[atoms[rows] + 1] - start[atoms[rows]])

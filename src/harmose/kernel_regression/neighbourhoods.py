@@ -16,9 +16,9 @@ from harmose.kernel_regression.descriptors import (
     leaving,
     three_centre,
 )
-from harmose.kernel_regression.kernel import Environments, Likeness, environments
-from harmose.representation.block_irreps import OrientedPairs, TargetSpace
-from harmose.representation.charge_features import Electrons
+from harmose.kernel_regression.kernel import EdgeDescriptor, KernelParameters, environments
+from harmose.representation.block_irreps import BlockIrreps, OrientedPairs
+from harmose.representation.charge_features import ChargeFeatures
 from harmose.representation.layout import slot_order
 from harmose.so3.harmonics import real_harmonics
 from harmose.so3.wigner import edge_wigner, half_turn
@@ -33,13 +33,13 @@ SHARE_RANGE = 2.0
 LEAST_SHARE = 1e-3
 
 DEGREES = 4
-"""Of the harmonics that tell whether surroundings are familiar (`novelty`), at least."""
+"""Of the harmonics that tell whether surroundings are familiar (`ood_score`), at least."""
 
 KEPT = 20_000
 """Pairs of a graph whose rotations are kept; of a larger one they are computed for those edges that are worked on."""
 
 
-class Surroundings:
+class Neighbourhoods:
     """Directed pairs, triangles and rotations of one graph, or of many laid end to end.
 
     What its electrons do, if known, is compared with `mean_density` of each species (`electronic.mean_density`).
@@ -47,12 +47,12 @@ class Surroundings:
 
     def __init__(
         self,
-        space: TargetSpace,
+        space: BlockIrreps,
         oriented: OrientedPairs,
-        electrons: Electrons | None = None,
+        charges: ChargeFeatures | None = None,
         mean_density: Mapping[int, np.ndarray] | None = None,
     ) -> None:
-        self.space, self.oriented, self.electrons = space, oriented, electrons
+        self.space, self.oriented, self.charges = space, oriented, charges
         self.mean_density = mean_density or {}
         self.pairs: DirectedPairs = directed_pairs(oriented)
         self.n_pairs = len(oriented.first)
@@ -121,7 +121,7 @@ class Surroundings:
         """The middle rows of the rotations that are kept anyway."""
         return np.concatenate([self._kept(degree)[:, degree] for degree in range(self.l_max + 1)], 1)
 
-    def environments(self, edges: np.ndarray, likeness: Likeness, triangles: Triangles) -> Environments:
+    def environments(self, edges: np.ndarray, likeness: KernelParameters, triangles: Triangles) -> EdgeDescriptor:
         """What is around `edges`, which have these triangles."""
         return environments(triangles, self.pairs.distance[edges], self.n_species, likeness)
 
@@ -131,7 +131,9 @@ def radial_gaussians(distance: np.ndarray) -> np.ndarray:
     return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
 
 
-def pair_features(graph: Surroundings, edges: np.ndarray, orders: int, triangles: Triangles | None) -> list[np.ndarray]:
+def pair_features(
+    graph: Neighbourhoods, edges: np.ndarray, orders: int, triangles: Triangles | None
+) -> list[np.ndarray]:
     """For each order M the linear features of directed edges: (E, F) at M = 0, else (2E, F), even halves first.
 
     Without `triangles` functions of the distance alone.
@@ -157,7 +159,7 @@ class Neighbourhood:
     def __getitem__(self, chosen: np.ndarray) -> "Neighbourhood":
         return Neighbourhood(self.edges[chosen], self.rows[chosen], self.shares[chosen], self.n_atoms)
 
-    def by_species(self, graph: "Surroundings") -> "Neighbourhood":
+    def by_species(self, graph: "Neighbourhoods") -> "Neighbourhood":
         """The same sorted by atom and then by the neighbour's species, with a row for each two of them."""
         rows = self.rows * graph.n_species + graph.pairs.neighbour_species[self.edges]
         order = np.argsort(rows, kind="stable")
@@ -175,13 +177,13 @@ class Neighbourhood:
         return np.flatnonzero(np.diff(self.rows, prepend=-1))
 
 
-def neighbourhood(graph: Surroundings, atoms: np.ndarray) -> Neighbourhood:
+def neighbourhood(graph: Neighbourhoods, atoms: np.ndarray) -> Neighbourhood:
     """All edges that leave `atoms` (distinct), sorted by atom, with shares of one."""
     rows, edges = leaving(graph.pairs.leaving, atoms)
     return Neighbourhood(edges, rows, np.ones(len(edges)), len(atoms))
 
 
-def shared(graph: Surroundings, around: Neighbourhood) -> Neighbourhood:
+def shared(graph: Neighbourhoods, around: Neighbourhood) -> Neighbourhood:
     """The same with shares that fall with the length of the edge against the atom's shortest, and sum to about one."""
     distance = graph.pairs.distance[around.edges]
     shortest = np.full(around.n_atoms, np.inf)
@@ -191,13 +193,13 @@ def shared(graph: Surroundings, around: Neighbourhood) -> Neighbourhood:
     return Neighbourhood(around.edges, around.rows, share, around.n_atoms)[np.flatnonzero(share > 0)]
 
 
-def turned_back(graph: Surroundings, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
+def turned_back(graph: Neighbourhoods, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
     """Rows of D(degree) that bring each slot of an edge's frame into the global frame: (slots, E, 2l+1)."""
     rows, signs = _slots(degree, parity)
     return (graph.wigner(degree, edges)[:, rows] * signs[:, None]).swapaxes(0, 1)
 
 
-def axis_turned_back(graph: Surroundings, edges: np.ndarray, degree: int) -> np.ndarray:
+def axis_turned_back(graph: Neighbourhoods, edges: np.ndarray, degree: int) -> np.ndarray:
     """The first of them for natural parity, (E, 2l+1)."""
     return graph.axes(edges)[:, degree**2 : (degree + 1) ** 2]
 

@@ -4,16 +4,16 @@ import numpy as np
 
 from harmose.kernel_regression.expansion import by_value
 from harmose.kernel_regression.model import scale_at
-from harmose.representation.block_irreps import Coefficients, OrientedPairs, TargetSpace
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 
 SCALE_FLOOR = 1e-6
 """eV; smaller spreads are rounding of the labels and are not learned."""
 
 
 def fit_scales(
-    space: TargetSpace, oriented: OrientedPairs, left: Coefficients
+    space: BlockIrreps, oriented: OrientedPairs, left: Coefficients
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """`pair_scale` and `onsite_scale` of a `Baseline`, from what its fit leaves of samples it has not seen, in eV."""
+    """`pair_scale` and `onsite_scale` of a `KernelRegression`, from what its fit leaves of samples it has not seen, in eV."""
     distance = np.linalg.norm(oriented.vectors, axis=1)
     pair_scale, onsite_scale = {}, {}
     for group, members in oriented.members.items():

@@ -7,11 +7,11 @@ import numpy as np
 
 from harmose.kernel_regression import limits
 from harmose.kernel_regression.electronic_terms import pair_terms, scaled
-from harmose.kernel_regression.expansion import ENVIRONMENT, EdgeField, References, in_turn
-from harmose.kernel_regression.kernel import DIVERSE_PAIRS, OF_PAIRS, Likeness, edge_kernels
+from harmose.kernel_regression.expansion import ENVIRONMENT, KernelExpansion, References, in_turn
+from harmose.kernel_regression.kernel import DIVERSE_PAIRS, PAIR_KERNEL, KernelParameters, edge_kernels
 from harmose.kernel_regression.linear_terms import PairRegression
 from harmose.kernel_regression.model import is_symmetric
-from harmose.kernel_regression.neighbourhoods import Surroundings, pair_features
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods, pair_features
 from harmose.kernel_regression.regression import regress
 from harmose.kernel_regression.training import Training
 from harmose.representation.layout import PairLayout
@@ -25,7 +25,7 @@ class PairFit:
     ):
         self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
         self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
-        self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else OF_PAIRS
+        self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else PAIR_KERNEL
         most = limits.DIVERSE_EDGES if training.diverse else limits.REFERENCE_EDGES
         self.references = most if training.references is None else training.references
         self.symmetric = is_symmetric(kind, len(training.space.elements))
@@ -61,7 +61,7 @@ class PairFit:
         kernel = None
         if many_body and self.references:
             kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.likeness, self.references, generator)
-        n, variances = self.layout.n_natural, self.candidates
+        n, variances = self.layout.n_proper, self.candidates
         for m in range(self.orders + 1):
             targets = (
                 self.targets[:, 0] if m == 0 else np.concatenate([self.targets[:, 2 * m - 1], self.targets[:, 2 * m]])
@@ -92,17 +92,17 @@ class PairFit:
                 left_out[:, 0] = found
             else:
                 left_out[:, 2 * m - 1], left_out[:, 2 * m] = np.split(found, 2)
-        field = EdgeField(kernel.references, fields, n) if kernel is not None else None
-        return PairRegression(weights, field, terms if self.graph.electrons is not None else {}), left_out
+        field = KernelExpansion(kernel.references, fields, n) if kernel is not None else None
+        return PairRegression(weights, field, terms if self.graph.charges is not None else {}), left_out
 
     def _electronic_features(self) -> list[np.ndarray]:
-        if self.graph.electrons is not None:
-            return pair_terms(self.graph, self.graph.electrons, self.edges, self.orders)
+        if self.graph.charges is not None:
+            return pair_terms(self.graph, self.graph.charges, self.edges, self.orders)
         n = len(self.edges)
         return [np.zeros((n, 0)), *[np.zeros((2 * n, 0))] * self.orders]
 
     def _linear_features(self, many_body: bool) -> list[np.ndarray]:
-        if not many_body or self.graph.electrons is not None:
+        if not many_body or self.graph.charges is not None:
             return pair_features(self.graph, self.edges, self.orders, None)
         n, out = len(self.edges), []
         for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
@@ -125,10 +125,10 @@ class _EdgeKernel:
 
     def __init__(
         self,
-        graph: Surroundings,
+        graph: Neighbourhoods,
         edges: np.ndarray,
         orders: int,
-        likeness: Likeness,
+        likeness: KernelParameters,
         most: int,
         generator: np.random.Generator,
     ):

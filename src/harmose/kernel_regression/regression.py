@@ -7,7 +7,7 @@ from scipy.linalg import solve_triangular
 
 from harmose.kernel_regression import limits
 from harmose.kernel_regression.ridge import Fit, cholesky, ridge
-from harmose.kernel_regression.training import Variances
+from harmose.kernel_regression.training import Hyperparameters
 
 RIDGES = (1e-12, 1e-10, 1e-8, 1e-6)
 """Candidates for pairs alone, relative to the size of the features."""
@@ -20,8 +20,8 @@ def regress(
     blocks: tuple[np.ndarray, np.ndarray] | None,
     y: np.ndarray,
     sample: np.ndarray,
-    variances: Sequence[Variances],
-) -> tuple[Fit, np.ndarray, np.ndarray, Variances]:
+    variances: Sequence[Hyperparameters],
+) -> tuple[Fit, np.ndarray, np.ndarray, Hyperparameters]:
     """Linear and kernel terms together: the fit, weights of the linear features and of the references, best variances."""
     n_linear = x.shape[1]
     linear = np.full(n_linear, max(np.einsum("nf,nf->", x, x) / len(x), 1e-300) if n_linear else 1.0)

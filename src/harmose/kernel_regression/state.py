@@ -10,28 +10,28 @@ from torch import Tensor
 
 from harmose.errors import ModelError
 from harmose.kernel_regression.descriptors import Triangles
-from harmose.kernel_regression.expansion import EdgeField, References
-from harmose.kernel_regression.kernel import OF_ATOMS, OF_PAIRS, Likeness
+from harmose.kernel_regression.expansion import KernelExpansion, References
+from harmose.kernel_regression.kernel import ATOM_KERNEL, PAIR_KERNEL, KernelParameters
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
-from harmose.kernel_regression.model import Baseline
-from harmose.kernel_regression.training_domain import Familiar
-from harmose.representation.block_irreps import TargetSpace
+from harmose.kernel_regression.model import KernelRegression
+from harmose.kernel_regression.training_domain import TrainingDomain
+from harmose.representation.block_irreps import BlockIrreps
 
 COLUMNS = ".columns"
 """Suffix of what says which columns of a matrix are not all zero, and how many it has; only these are written."""
 
 
-def to_state(baseline: Baseline) -> dict[str, Tensor]:
+def to_state(regression: KernelRegression) -> dict[str, Tensor]:
     """Tensors named by what they are, as small as they are exact; `from_state` is the inverse, to rounding."""
     out: dict[str, Any] = {}
-    for kind, pair in baseline.pairs.items():
+    for kind, pair in regression.pairs.items():
         for m, w in pair.linear.items():
             out |= _matrix(f"pair.{kind}.linear.{m}", w)
         for m, w in pair.electronic.items():
             out |= _matrix(f"pair.{kind}.electronic.{m}", w.astype(np.float32))
         if pair.many_body is not None:
             out |= _field_state(f"pair.{kind}.field", pair.many_body)
-    for species, atom in baseline.onsite.items():
+    for species, atom in regression.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
         for (degree, n), w in atom.linear.items():
             out |= _matrix(f"onsite.{species}.linear.{degree}_{n}", w)
@@ -39,11 +39,11 @@ def to_state(baseline: Baseline) -> dict[str, Tensor]:
             out |= _matrix(f"onsite.{species}.electronic.{degree}", w.astype(np.float32))
         for n, field in atom.many_body.items():
             out |= _field_state(f"onsite.{species}.field_{n}", field)
-    out |= {f"pair.{k}.scale": v for k, v in baseline.pair_scale.items()}
-    out |= {f"onsite.{k}.scale": v for k, v in baseline.onsite_scale.items()}
-    out |= {f"onsite.{k}.mean_density": v for k, v in baseline.mean_density.items()}
-    for species, known in baseline.domain.items():
-        out |= {f"onsite.{species}.domain.{f.name}": getattr(known, f.name) for f in fields(Familiar)}
+    out |= {f"pair.{k}.scale": v for k, v in regression.pair_scale.items()}
+    out |= {f"onsite.{k}.scale": v for k, v in regression.onsite_scale.items()}
+    out |= {f"onsite.{k}.mean_density": v for k, v in regression.mean_density.items()}
+    for species, known in regression.domain.items():
+        out |= {f"onsite.{species}.domain.{f.name}": getattr(known, f.name) for f in fields(TrainingDomain)}
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
 
@@ -66,7 +66,7 @@ def _full(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return out
 
 
-def _field_state(name: str, field: EdgeField) -> dict[str, Any]:
+def _field_state(name: str, field: KernelExpansion) -> dict[str, Any]:
     known = field.references
     if known.n_species > np.iinfo(np.uint8).max:
         raise ModelError(f"expected at most 255 elements, got {known.n_species}")
@@ -75,7 +75,7 @@ def _field_state(name: str, field: EdgeField) -> dict[str, Any]:
         f"{name}.third": known.third.astype(np.uint8),
         f"{name}.position": known.position,
         f"{name}.distance": known.distance,
-        f"{name}.n_natural": np.array([field.n_natural]),
+        f"{name}.n_proper": np.array([field.n_proper]),
         f"{name}.power": np.array([known.likeness.power]),
     }
     for m, w in field.weights.items():
@@ -83,7 +83,7 @@ def _field_state(name: str, field: EdgeField) -> dict[str, Any]:
     return out
 
 
-def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
+def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegression:
     """`ModelError` for tensors that are not all of a baseline of this space, or do not fit together."""
     table: dict[str, dict[int, dict[str, dict[str, np.ndarray]]]] = {"pair": {}, "onsite": {}}
     try:
@@ -91,13 +91,13 @@ def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
             owner, key, part, *rest = name.split(".")
             table[owner].setdefault(int(key), {}).setdefault(part, {})[rest[0] if rest else ""] = tensor
         n = len(space.elements)
-        return Baseline(
+        return KernelRegression(
             space,
             {k: _pair(n, parts) for k, parts in table["pair"].items()},
             {k: _atom(n, parts) for k, parts in table["onsite"].items()},
             {k: parts["scale"][""] for k, parts in table["pair"].items()},
             {k: parts["scale"][""] for k, parts in table["onsite"].items()},
-            {k: Familiar(**parts["domain"]) for k, parts in table["onsite"].items() if "domain" in parts},
+            {k: TrainingDomain(**parts["domain"]) for k, parts in table["onsite"].items() if "domain" in parts},
             {k: parts["mean_density"][""] for k, parts in table["onsite"].items() if "mean_density" in parts},
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
@@ -105,7 +105,7 @@ def from_state(space: TargetSpace, state: Mapping[str, Tensor]) -> Baseline:
 
 
 def _pair(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> PairRegression:
-    field = _field(n_species, OF_PAIRS, parts["field"]) if "field" in parts else None
+    field = _field(n_species, PAIR_KERNEL, parts["field"]) if "field" in parts else None
     return PairRegression(_by_number(parts["linear"]), field, _by_number(parts.get("electronic", {})))
 
 
@@ -115,7 +115,7 @@ def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegres
         degree, neighbour = map(int, name.split("_"))
         linear[degree, neighbour] = weights
     fields = {
-        int(p.removeprefix("field_")): _field(n_species, OF_ATOMS, x)
+        int(p.removeprefix("field_")): _field(n_species, ATOM_KERNEL, x)
         for p, x in parts.items()
         if p.startswith("field_")
     }
@@ -126,16 +126,16 @@ def _by_number(parts: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
     return {m: parts[str(m)] for m in sorted(map(int, parts))}
 
 
-def _field(n_species: int, likeness: Likeness, tensors: dict[str, np.ndarray]) -> EdgeField:
+def _field(n_species: int, likeness: KernelParameters, tensors: dict[str, np.ndarray]) -> KernelExpansion:
     power = int(tensors["power"][0]) if "power" in tensors else likeness.power
     if power not in (1, 2, 4, 8):
         raise ValueError(f"the power {power} of a kernel")
     references = _references(n_species, replace(likeness, power=power), tensors)
     weights = {m: tensors[f"weights_{m}"] for m in range(sum(k.startswith("weights_") for k in tensors))}
-    return EdgeField(references, weights, int(tensors["n_natural"][0]))
+    return KernelExpansion(references, weights, int(tensors["n_proper"][0]))
 
 
-def _references(n_species: int, likeness: Likeness, tensors: dict[str, np.ndarray]) -> References:
+def _references(n_species: int, likeness: KernelParameters, tensors: dict[str, np.ndarray]) -> References:
     distance = tensors["distance"]
     if "sides" in tensors:  # as written before positions were
         edge, axis, sides = tensors["edge"], tensors["axis"], tensors["sides"]

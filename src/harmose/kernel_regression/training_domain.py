@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harmose.kernel_regression.neighbourhoods import DEGREES, Surroundings, neighbourhood
+from harmose.kernel_regression.neighbourhoods import DEGREES, Neighbourhoods, neighbourhood
 
 LIMIT = 2.0
 """Novelty from which a prediction is outside the training domain."""
@@ -29,7 +29,7 @@ FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Familiar:
+class TrainingDomain:
     """What training atoms of one species look like: mean (F,), whitening (F, r) of the axes along which they vary (float32:
     much of what a model of many elements takes on disk), scale, and the floor of their variances."""
 
@@ -40,12 +40,12 @@ class Familiar:
     floor: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
     """(1,): variance that is allowed along all other axes; infinite where `whiten` holds all."""
 
-    def novelty(self, x: np.ndarray) -> np.ndarray:
+    def ood_score(self, x: np.ndarray) -> np.ndarray:
         """Of atoms with these features (N, F): (N,)."""
         return _distance(x, self.mean, self.whiten, self.floor) / self.scale
 
 
-def features(graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
+def features(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
     """The x of this module's equation, for atoms (N,): (N, F)."""
     around = neighbourhood(graph, atoms).by_species(graph)
     distance = graph.pairs.distance[around.edges]
@@ -61,7 +61,7 @@ def features(graph: Surroundings, atoms: np.ndarray) -> np.ndarray:
     return by_species.swapaxes(1, 2).reshape(len(atoms), -1)
 
 
-def familiar(x: np.ndarray, sample: np.ndarray) -> Familiar | None:
+def fit_training_domain(x: np.ndarray, sample: np.ndarray) -> TrainingDomain | None:
     """The statistics of training atoms (N, F) of these samples (N,); None for too few samples to leave some out."""
     names = np.unique(sample)
     if len(names) < 2:
@@ -69,7 +69,7 @@ def familiar(x: np.ndarray, sample: np.ndarray) -> Familiar | None:
     fold = np.searchsorted(names, sample) % min(FOLDS, len(names))
     largest = max(float(_distance(x[fold == k], *_statistics(x[fold != k])).max()) for k in np.unique(fold))
     mean, whiten, floor = _statistics(x)
-    return Familiar(mean, whiten, np.array([max(largest, 1e-9)]), floor)
+    return TrainingDomain(mean, whiten, np.array([max(largest, 1e-9)]), floor)
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

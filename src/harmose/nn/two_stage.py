@@ -1,4 +1,4 @@
-"""The two-stage network: a covariant baseline and a free correction, `H = H1 + dH`."""
+"""The two-stage network of HarmoSE (arXiv:2401.00744): a covariant baseline H1 and a non-linear correction, `H = H1 + dH`."""
 
 from dataclasses import dataclass, field
 
@@ -6,78 +6,51 @@ import torch
 from torch import nn
 
 from harmose.nn.ops.layers import calibrate
-from harmose.nn.ops.so2 import EdgeFeatures
-from harmose.nn.stage1.encoder import AtomFeatures, DirectedEdges, Encoder, EncoderSettings
-from harmose.nn.stage1.heads import Heads
-from harmose.nn.stage1.inputs import Inputs, InputSettings
-from harmose.nn.stage2.transformer import Refiner, RefinerSettings
+from harmose.nn.stage1.baseline import Stage1
+from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage1.inputs import InputSettings
+from harmose.nn.stage2.settings import Stage2Settings
+from harmose.nn.stage2.transformer import Stage2
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients, TargetSpace
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
 @dataclass(frozen=True)
-class ModelSettings:
-    """Everything that fixes the network's shape besides the target space."""
+class NetworkSettings:
+    """Everything that fixes the network's shape besides the irreps of the blocks."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    refiner: RefinerSettings = field(default_factory=RefinerSettings)
-
-
-Stage1Output = tuple[Coefficients, EdgeFeatures, DirectedEdges]
+    stage1: Stage1Settings = field(default_factory=Stage1Settings)
+    stage2: Stage2Settings = field(default_factory=Stage2Settings)
 
 
 class TwoStage(nn.Module):
-    """Graphs -> normalised coefficients of all blocks (`targets.Coefficients`); `baseline` brings them back to eV."""
+    """Graphs -> normalised coefficients of all blocks (`Coefficients`)."""
 
-    def __init__(self, space: TargetSpace, settings: ModelSettings, inputs: InputSettings | None = None) -> None:
+    def __init__(self, space: BlockIrreps, settings: NetworkSettings, inputs: InputSettings | None = None) -> None:
         super().__init__()
-        e, inputs = settings.encoder, inputs or InputSettings()
         self.space, self.settings = space, settings
-        self.inputs = Inputs(space, inputs, e) if inputs.operators else None
-        self.encoder = Encoder(e, len(space.elements), space.l_max, self.inputs is not None)
-        self.heads = Heads(space, e.channels, e.unnatural_channels, e.scalars, e.pseudoscalars, e.doublets)
-        self.refiner = Refiner(space, settings.refiner, e)
+        self.stage1 = Stage1(space, settings.stage1, inputs or InputSettings())
+        self.stage2 = Stage2(space, settings.stage2, settings.stage1)
 
     def forward(self, batch: GraphBatch, stage: str = "full") -> Coefficients:
         """`stage` is "full" for H1 + dH or "stage1" for H1 alone."""
         first = self.stage1(batch)
-        return first[0] if stage == "stage1" else add(first[0], self.stage2(batch, first))
-
-    def encode(self, batch: GraphBatch) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
-        """Covariant features of atoms and directed edges."""
-        return self.encoder(batch, None if self.inputs is None else self.inputs(batch))
-
-    def stage1(self, batch: GraphBatch) -> Stage1Output:
-        """The baseline H1, and the edge features and directed edges that stage 2 reads."""
-        atoms, edges, graph = self.encode(batch)
-        return self.heads(atoms.natural, atoms.unnatural, edges, batch), edges, graph
-
-    def stage2(self, batch: GraphBatch, first: Stage1Output, generator: torch.Generator | None = None) -> Coefficients:
-        """The correction dH. With symmetry `learned`, `generator` draws the turns of the frames in training mode."""
-        baseline, edges, graph = first
-        return self.refiner(batch, edges, graph, baseline, generator)
+        return first.h1 if stage == "stage1" else add(first.h1, self.stage2(batch, first))
 
     @torch.no_grad()
-    def expect(self, batch: GraphBatch, targets: Coefficients) -> None:
-        """Let stage 2 answer in units of what stage 1 leaves of these targets; before it has learned anything."""
-        self.refiner.sizes.fit(add(targets, self.stage1(batch)[0], -1.0))
+    def fit_stage2_scale(self, batch: GraphBatch, targets: Coefficients) -> None:
+        """Set stage 2's output scale to the RMS of the stage-1 residual. Call before training stage 2."""
+        self.stage2.sizes.fit(add(targets, self.stage1(batch).h1, -1.0))
 
     def calibrate(self, batch: GraphBatch) -> None:
         """Take the scales of the features from a batch of the training set, once before training."""
         calibrate(self, batch)
 
     @torch.no_grad()
-    def silence(self) -> None:
-        """Start from the closed-form part alone: all coefficients zero, until the heads have learned something."""
-        for parameter in self.heads.parameters():
+    def zero_outputs(self) -> None:
+        """Set the parameters of stage 1's heads to zero, so that training starts from the regression alone."""
+        for parameter in self.stage1.heads.parameters():
             parameter.zero_()
-
-    def stage1_parameters(self) -> list[nn.Parameter]:
-        read = [] if self.inputs is None else list(self.inputs.parameters())
-        return [*read, *self.encoder.parameters(), *self.heads.parameters()]
-
-    def stage2_parameters(self) -> list[nn.Parameter]:
-        return list(self.refiner.parameters())
 
 
 def add(a: Coefficients, b: Coefficients, factor: float = 1.0) -> Coefficients:

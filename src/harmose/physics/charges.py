@@ -34,7 +34,7 @@ HISTORY = 6
 
 
 @dataclass(frozen=True)
-class State:
+class ChargeState:
     """Of one molecule: `density` P in the orthogonalized basis, electrons in excess of Z `charge` (N,), `potential` (N,) in
     Hartree."""
 
@@ -43,7 +43,7 @@ class State:
     potential: np.ndarray
 
 
-def electronic_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray, n_electrons: float) -> State:
+def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray, n_electrons: float) -> ChargeState:
     """P, q and V of a molecule without spin from H0 (eV) and S; positions (N, 3) in angstrom.
 
     Raises `MatrixError` for an overlap that is not positive definite.
@@ -64,7 +64,7 @@ def electronic_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.nda
 
     potential = fixed_point(lambda v: kernel @ filled(v)[1], np.zeros(len(prior.numbers)))
     p, charge = filled(potential)
-    return State(block_values((p + p.T) / 2, prior, name="P"), charge, potential)
+    return ChargeState(block_values((p + p.T) / 2, prior, name="P"), charge, potential)
 
 
 def coulomb(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from harmose.core.blocks import BlockMatrix
 
 
-def shrunk(correction: BlockMatrix, overlap: BlockMatrix, t: float) -> BlockMatrix:
+def filtered(correction: BlockMatrix, overlap: BlockMatrix, t: float) -> BlockMatrix:
     """The correction (any units) of a molecule without spin after this module's filter with the overlap S."""
     sizes, vectors = np.linalg.eigh(overlap.dense())
     products = np.maximum(np.outer(sizes, sizes), 0.0)

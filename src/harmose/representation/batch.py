@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harmose.core.graph import Graph
-from harmose.representation.block_irreps import Coefficients, OrientedPairs, TargetSpace, map_coefficients
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs, map_coefficients
 from harmose.representation.layout import pair_frames
 
 
@@ -65,11 +65,11 @@ class GraphBatch:
 
 
 def graph_batch(
-    space: TargetSpace, graph: Graph, oriented: OrientedPairs, dtype: torch.dtype = torch.float32
+    space: BlockIrreps, graph: Graph, oriented: OrientedPairs, dtype: torch.dtype = torch.float32
 ) -> GraphBatch:
     """One structure as a batch; frames are computed in float64 and then rounded to `dtype`.
 
-    Atoms and pairs come in the order of `TargetSpace.orient`'s members, which is that of `Coefficients`.
+    Atoms and pairs come in the order of `BlockIrreps.orient`'s members, which is that of `Coefficients`.
     """
     atoms, pairs = oriented.atom_order, oriented.pair_order
     place = np.empty_like(atoms)

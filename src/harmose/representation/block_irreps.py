@@ -25,7 +25,7 @@ from harmose.spin import Spin
 
 
 @dataclass(frozen=True)
-class TargetSpace:
+class BlockIrreps:
     """Which coefficients the blocks of a basis set have: groups of element pairs and the layout of each.
 
     `species` number elements by (shells, atomic number); a pair points from the lower to the higher species, so a block
@@ -148,7 +148,7 @@ def map_coefficients(function: Callable[..., Tensor], *c: Coefficients) -> Coeff
     )
 
 
-def _into_frames(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int]) -> list[Tensor]:
+def _into_frames(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int]) -> list[Tensor]:
     """Rotations of the shells of both atoms into the frames of the group's pairs."""
     members = torch.as_tensor(oriented.members[group])
     wigner = [oriented.wigner(l)[members] for l in range(space.basis.l_max + 1)]
@@ -156,7 +156,7 @@ def _into_frames(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, 
     return [frames[s] for s in group]
 
 
-def _turn_spin(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int]) -> Tensor | None:
+def _turn_spin(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int]) -> Tensor | None:
     """Rotations of the channels into the frames of the group's pairs (P_group, C, C); None where none of them turns."""
     degrees = tuple(channel.degree for channel in space.spin.channels)
     if not any(degrees):
@@ -165,7 +165,7 @@ def _turn_spin(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, in
     return shells_frames(degrees, [oriented.wigner(l)[members] for l in range(max(degrees) + 1)])
 
 
-def _flip(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int], blocks: Tensor) -> Tensor:
+def _flip(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int], blocks: Tensor) -> Tensor:
     """Blocks (P_group, C, n_a, n_b), of which those that entered transposed get the signs of their channels."""
     signs = [channel.adjoint for channel in space.spin.channels for _ in range(2 * channel.degree + 1)]
     if min(signs) > 0:
@@ -174,7 +174,7 @@ def _flip(space: TargetSpace, oriented: OrientedPairs, group: tuple[int, int], b
     return blocks * torch.where(flipped, torch.tensor(signs), 1)[:, :, None, None]
 
 
-def _locate(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
+def _locate(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
     """Positions in `matrix.values` of the group's blocks, oriented: (P_group, n_a, n_b)."""
     members = oriented.members[group]
     n_a, n_b = (sum(2 * l + 1 for l in space.signatures[s]) for s in group)
@@ -184,12 +184,12 @@ def _locate(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, gr
     return np.where(oriented.flipped[members][:, None, None], turned, straight)
 
 
-def _locate_onsite(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs, signature: int) -> np.ndarray:
+def _locate_onsite(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, signature: int) -> np.ndarray:
     n = sum(2 * l + 1 for l in space.signatures[signature])
     return matrix.offsets[oriented.atoms[signature]][:, None, None] + np.arange(n * n).reshape(n, n)
 
 
-def to_coefficients(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedPairs) -> Coefficients:
+def to_coefficients(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs) -> Coefficients:
     """Blocks of an operator of the space's spin as irreps, float64."""
     values, pairs, onsite = torch.as_tensor(matrix.spin.to_channels(matrix.values)), {}, {}
     for group in space.groups:
@@ -207,7 +207,7 @@ def to_coefficients(space: TargetSpace, matrix: BlockMatrix, oriented: OrientedP
     return Coefficients(pairs, onsite)
 
 
-def to_matrix(space: TargetSpace, coefficients: Coefficients, graph: Graph, oriented: OrientedPairs) -> BlockMatrix:
+def to_matrix(space: BlockIrreps, coefficients: Coefficients, graph: Graph, oriented: OrientedPairs) -> BlockMatrix:
     """The inverse of `to_coefficients`."""
     matrix = empty_matrix(space.basis, graph.numbers, graph.pairs, space.spin)
     values = torch.zeros(space.spin.n_channels, matrix.values.shape[1], dtype=torch.float64)

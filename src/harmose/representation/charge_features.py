@@ -8,7 +8,7 @@ from harmose.representation.block_irreps import Coefficients
 
 
 @dataclass(frozen=True)
-class Electrons:
+class ChargeFeatures:
     """Of structures laid end to end: coefficients of P and of H0 (eV), charge and potential of each atom (N,)."""
 
     density: Coefficients

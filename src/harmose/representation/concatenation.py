@@ -9,31 +9,31 @@ from ase import Atoms
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import Graph, build_graph
-from harmose.core.sample import Sample, in_fermi_gauge
+from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.errors import FormatError, MatrixError
-from harmose.physics.charges import State, electronic_state
+from harmose.physics.charges import ChargeState, charge_state
 from harmose.representation.batch import GraphBatch, graph_batch
 from harmose.representation.block_irreps import (
+    BlockIrreps,
     Coefficients,
     OrientedPairs,
-    TargetSpace,
     map_coefficients,
     to_coefficients,
 )
-from harmose.representation.charge_features import Electrons
+from harmose.representation.charge_features import ChargeFeatures
 from harmose.spin import Spin, magnetic_part
 
 MAGNETIC = 1e-3
 """eV: a spinor H whose part that is odd under time reversal is smaller has none, but for rounding in the calculation."""
 
 
-def target_space(basis: BasisSet, spin: Spin = Spin.NONE) -> TargetSpace:
+def block_irreps(basis: BasisSet, spin: Spin = Spin.NONE) -> BlockIrreps:
     """All degrees that blocks of this basis set couple to: L = 0 ... 2 l_max, and one more with vectors of spin."""
-    return TargetSpace(basis, 2 * basis.l_max + max(channel.degree for channel in spin.channels), spin)
+    return BlockIrreps(basis, 2 * basis.l_max + max(channel.degree for channel in spin.channels), spin)
 
 
 @dataclass(frozen=True)
-class Joined:
+class ConcatenatedGraph:
     """Several structures as one graph of unconnected parts. atom_sample (N,), pair_sample (P,): whose each one is."""
 
     graph: Graph
@@ -60,7 +60,7 @@ class Joined:
         parts = [(m.values, m.offsets[len(m.numbers)]) for m in operators]
         return np.concatenate([v[:, :n] for v, n in parts] + [v[:, n:] for v, n in parts], axis=1)
 
-    def matrix(self, space: TargetSpace, values: np.ndarray) -> BlockMatrix:
+    def matrix(self, space: BlockIrreps, values: np.ndarray) -> BlockMatrix:
         """The joined operator."""
         return BlockMatrix(space.basis, self.graph.numbers, self.graph.pairs, values, space.spin)
 
@@ -80,7 +80,7 @@ class Joined:
         ]
 
 
-def join(space: TargetSpace, graphs: Sequence[Graph]) -> Joined:
+def concatenate(space: BlockIrreps, graphs: Sequence[Graph]) -> ConcatenatedGraph:
     """Atoms of one structure after the other, pairs too; orientations of `space`."""
     starts = np.cumsum([0, *(g.n_atoms for g in graphs)])
     shift = np.array([1, 1, 0, 0, 0])
@@ -91,7 +91,9 @@ def join(space: TargetSpace, graphs: Sequence[Graph]) -> Joined:
     )
     number = np.arange(len(graphs))
     atoms = np.repeat(number, [g.n_atoms for g in graphs])
-    return Joined(graph, space.orient(graph), atoms, np.repeat(number, [g.n_pairs for g in graphs]), len(graphs))
+    return ConcatenatedGraph(
+        graph, space.orient(graph), atoms, np.repeat(number, [g.n_pairs for g in graphs]), len(graphs)
+    )
 
 
 CORE = 0.1
@@ -99,7 +101,7 @@ CORE = 0.1
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetSettings:
     """What is learned of a sample: H, in the gauge in which its Fermi level is zero with `fermi`; less H0 with `prior`.
 
     `operators` are those that the network or the loss reads besides: H0 ("prior"), S ("overlap"), and the density matrix of
@@ -112,7 +114,7 @@ class Target:
 
     def sample(self, sample: Sample) -> Sample:
         """The sample in the target's gauge."""
-        return in_fermi_gauge(sample) if self.fermi else sample
+        return relative_to_fermi_level(sample) if self.fermi else sample
 
     def of(self, sample: Sample) -> BlockMatrix:
         """`FormatError` for a sample without H0, S or Fermi level where it is needed."""
@@ -122,11 +124,11 @@ class Target:
         return h - self.operator(sample, "prior")
 
     @property
-    def reads_electrons(self) -> bool:
+    def reads_charges(self) -> bool:
         """Whether what the electrons of H0 do is to be known."""
         return "density" in self.operators
 
-    def state(self, sample: Sample) -> State:
+    def state(self, sample: Sample) -> ChargeState:
         """What the electrons of the sample's H0 do; `FormatError` where H0, S or their number are not known."""
         n = sample.n_electrons
         if n is None:
@@ -134,7 +136,7 @@ class Target:
                 f"sample {sample.name}: expected the number of electrons, for the density of H0, got none"
             )
         prior, overlap = self.operator(sample, "prior"), self.operator(sample, "overlap")
-        return molecule_state(sample.structure, prior, overlap, n, f"sample {sample.name}")
+        return molecule_charge_state(sample.structure, prior, overlap, n, f"sample {sample.name}")
 
     def operator(self, sample: Sample, name: str) -> BlockMatrix:
         """H0 ("prior") or S ("overlap") of a sample, as an operator of H's spin; `FormatError` where it has none."""
@@ -145,8 +147,10 @@ class Target:
         return with_spin(found, sample.spin)
 
 
-def molecule_state(atoms: Atoms, prior: BlockMatrix, overlap: BlockMatrix, n_electrons: float, where: str) -> State:
-    """`electronic_state` of a molecule of closed shells whose electrons are all in its basis set; `FormatError` else."""
+def molecule_charge_state(
+    atoms: Atoms, prior: BlockMatrix, overlap: BlockMatrix, n_electrons: float, where: str
+) -> ChargeState:
+    """`charge_state` of a molecule of closed shells whose electrons are all in its basis set; `FormatError` else."""
     if atoms.pbc.any() or prior.spin is not Spin.NONE:
         kind = f"pbc {atoms.pbc.tolist()}" if atoms.pbc.any() else f"spin {prior.spin}"
         raise FormatError(f"{where}: expected a molecule without spin, for the density of H0, got {kind}")
@@ -155,7 +159,7 @@ def molecule_state(atoms: Atoms, prior: BlockMatrix, overlap: BlockMatrix, n_ele
             f"{where}: expected all {atoms.numbers.sum()} electrons, for the density of H0, got {n_electrons:g}: the others "
             f"are in effective core potentials"
         )
-    return electronic_state(prior, overlap, atoms.positions, n_electrons)
+    return charge_state(prior, overlap, atoms.positions, n_electrons)
 
 
 def with_spin(operator: BlockMatrix, spin: Spin) -> BlockMatrix:
@@ -167,7 +171,7 @@ def with_spin(operator: BlockMatrix, spin: Spin) -> BlockMatrix:
     return BlockMatrix(operator.basis, operator.numbers, operator.pairs, values, spin)
 
 
-def sample_graph(sample: Sample, space: TargetSpace) -> Graph:
+def sample_graph(sample: Sample, space: BlockIrreps) -> Graph:
     """The sample's graph; `MatrixError` that names the sample unless its matrix is of the space's spin, has exactly the
     graph's blocks and, if of spinors, is symmetric under time reversal: structures say nothing of magnetic moments.
 
@@ -190,25 +194,29 @@ def sample_graph(sample: Sample, space: TargetSpace) -> Graph:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SampleTargets:
     """Samples before normalisation: `coefficients` of the target in eV, float64, and the target itself.
 
-    `groups` (n,): samples of one molecule share a number; `electrons` where the target reads them.
+    `groups` (n,): samples of one molecule share a number; `charges` where the target reads them.
     """
 
     names: tuple[str, ...]
-    joined: Joined
+    concatenated: ConcatenatedGraph
     batch: GraphBatch
     coefficients: Coefficients
     target: BlockMatrix
     groups: np.ndarray
-    electrons: Electrons | None = None
+    charges: ChargeFeatures | None = None
 
     @property
     def n_formulas(self) -> int:
         """How many sums of atoms the samples have."""
-        joined = self.joined
-        return len(np.unique(compositions(joined.atom_sample, joined.oriented.species, joined.n_samples), axis=0))
+        concatenated = self.concatenated
+        return len(
+            np.unique(
+                compositions(concatenated.atom_sample, concatenated.oriented.species, concatenated.n_samples), axis=0
+            )
+        )
 
 
 def compositions(sample: np.ndarray, species: np.ndarray, n_samples: int) -> np.ndarray:
@@ -218,70 +226,78 @@ def compositions(sample: np.ndarray, species: np.ndarray, n_samples: int) -> np.
     return counts
 
 
-def measure(space: TargetSpace, samples: Sequence[Sample], target: Target) -> Measured:
+def compute_targets(space: BlockIrreps, samples: Sequence[Sample], target: TargetSettings) -> SampleTargets:
     """Graphs and coefficients of some samples at once."""
-    joined = join(space, [sample_graph(sample, space) for sample in samples])
-    matrix = joined.matrix(space, joined.values([target.of(sample) for sample in samples]))
-    electrons = None
-    if target.reads_electrons:
+    concatenated = concatenate(space, [sample_graph(sample, space) for sample in samples])
+    matrix = concatenated.matrix(space, concatenated.values([target.of(sample) for sample in samples]))
+    charges = None
+    if target.reads_charges:
         states = [target.state(sample) for sample in samples]
-        electrons = joined_electrons(space, joined, states, [target.operator(sample, "prior") for sample in samples])
+        charges = concatenated_charges(
+            space, concatenated, states, [target.operator(sample, "prior") for sample in samples]
+        )
     operators = {
         name: [target.operator(sample, name) for sample in samples] for name in target.operators if name != "density"
     }
     groups = [str(sample.provenance.get("group", sample.name)) for sample in samples]
-    return Measured(
+    return SampleTargets(
         tuple(sample.name for sample in samples),
-        joined,
-        joined_batch(space, joined, operators, electrons),
-        to_coefficients(space, matrix, joined.oriented),
+        concatenated,
+        concatenated_batch(space, concatenated, operators, charges),
+        to_coefficients(space, matrix, concatenated.oriented),
         matrix,
         np.unique(groups, return_inverse=True)[1],
-        electrons,
+        charges,
     )
 
 
-def joined_coefficients(space: TargetSpace, joined: Joined, operators: Sequence[BlockMatrix]) -> Coefficients:
+def concatenated_coefficients(
+    space: BlockIrreps, concatenated: ConcatenatedGraph, operators: Sequence[BlockMatrix]
+) -> Coefficients:
     """Of one operator of each structure, in its own unit."""
-    return to_coefficients(space, joined.matrix(space, joined.values(operators)), joined.oriented)
+    return to_coefficients(space, concatenated.matrix(space, concatenated.values(operators)), concatenated.oriented)
 
 
-def joined_electrons(
-    space: TargetSpace, joined: Joined, states: Sequence[State], priors: Sequence[BlockMatrix]
-) -> Electrons:
+def concatenated_charges(
+    space: BlockIrreps, concatenated: ConcatenatedGraph, states: Sequence[ChargeState], priors: Sequence[BlockMatrix]
+) -> ChargeFeatures:
     """What the closed form reads of the electrons of H0."""
-    density = joined_coefficients(space, joined, [state.density for state in states])
+    density = concatenated_coefficients(space, concatenated, [state.density for state in states])
     charge, potential = (np.concatenate([getattr(s, name) for s in states]) for name in ("charge", "potential"))
-    return Electrons(density, joined_coefficients(space, joined, priors), charge, potential)
+    return ChargeFeatures(density, concatenated_coefficients(space, concatenated, priors), charge, potential)
 
 
-def joined_batch(
-    space: TargetSpace,
-    joined: Joined,
+def concatenated_batch(
+    space: BlockIrreps,
+    concatenated: ConcatenatedGraph,
     operators: Mapping[str, Sequence[BlockMatrix]] | None = None,
-    electrons: Electrons | None = None,
+    charges: ChargeFeatures | None = None,
 ) -> GraphBatch:
     """What the network reads: the graph and the coefficients of each operator's matrices (one for each structure) and, where
     they are known, of the density of the electrons."""
-    found = {name: joined_coefficients(space, joined, matrices) for name, matrices in (operators or {}).items()}
-    found |= {} if electrons is None else {"density": electrons.density}
+    found = {
+        name: concatenated_coefficients(space, concatenated, matrices) for name, matrices in (operators or {}).items()
+    }
+    found |= {} if charges is None else {"density": charges.density}
     rounded = {name: map_coefficients(lambda c: c.float(), coefficients) for name, coefficients in found.items()}
-    return replace(graph_batch(space, joined.graph, joined.oriented), operators=rounded)
+    return replace(graph_batch(space, concatenated.graph, concatenated.oriented), operators=rounded)
 
 
-def n_elements(joined: Joined, matrix: BlockMatrix) -> np.ndarray:
+def n_elements(concatenated: ConcatenatedGraph, matrix: BlockMatrix) -> np.ndarray:
     """Matrix elements of each sample, a block that stands for its reverse as well counted twice (n_samples,)."""
-    return element_sums(joined, matrix, np.full(matrix.values.shape[1], len(matrix.values))).round().astype(np.int64)
+    return (
+        element_sums(concatenated, matrix, np.full(matrix.values.shape[1], len(matrix.values))).round().astype(np.int64)
+    )
 
 
-def element_sums(joined: Joined, matrix: BlockMatrix, values: np.ndarray) -> np.ndarray:
+def element_sums(concatenated: ConcatenatedGraph, matrix: BlockMatrix, values: np.ndarray) -> np.ndarray:
     """Sum of `values` (size,) over the elements of each sample, off-site ones twice (n_samples,)."""
-    owner = np.concatenate([joined.atom_sample, joined.pair_sample])
-    weight = np.concatenate([np.ones(len(joined.atom_sample)), np.full(len(joined.pair_sample), 2.0)])
+    owner = np.concatenate([concatenated.atom_sample, concatenated.pair_sample])
+    weight = np.concatenate([np.ones(len(concatenated.atom_sample)), np.full(len(concatenated.pair_sample), 2.0)])
     sums = np.add.reduceat(values, matrix.offsets[:-1]) * weight
-    return np.bincount(owner, weights=sums, minlength=joined.n_samples)
+    return np.bincount(owner, weights=sums, minlength=concatenated.n_samples)
 
 
-def restore(predicted: Coefficients, values: Coefficients, scales: Coefficients) -> Coefficients:
+def denormalize(predicted: Coefficients, values: Coefficients, scales: Coefficients) -> Coefficients:
     """A network's outputs in eV, float64: `predicted * scales + values`, both of the baseline."""
     return map_coefficients(lambda p, v, s: p.double().cpu() * s + v, predicted, values, scales)

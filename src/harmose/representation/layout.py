@@ -90,7 +90,7 @@ class PairLayout(Table):
         return len(self.degree)
 
     @property
-    def n_natural(self) -> int:
+    def n_proper(self) -> int:
         return int((self.parity > 0).sum())
 
     @cached_property
@@ -162,7 +162,7 @@ class OnsiteLayout(Table):
     table: sparse.csr_array
     mask: np.ndarray
     """((l_max + 1)^2, K)."""
-    n_natural: int
+    n_proper: int
 
     @property
     def n_columns(self) -> int:
@@ -173,16 +173,16 @@ class OnsiteLayout(Table):
 def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -> OnsiteLayout:
     """Layout of the on-site blocks of an atom with these shells (tuple of l)."""
     coupling = onsite_coupling(shells, spin)
-    n_natural = max((coupling.multiplicity(l, 1) for l in range(l_max + 1)), default=0)
-    n_unnatural = max((coupling.multiplicity(l, -1) for l in range(l_max + 1)), default=0)
+    n_proper = max((coupling.multiplicity(l, 1) for l in range(l_max + 1)), default=0)
+    n_pseudo = max((coupling.multiplicity(l, -1) for l in range(l_max + 1)), default=0)
     rows = (l_max + 1) ** 2
     row = coupling.degree**2 + coupling.degree + coupling.order
-    column = np.where(coupling.parity > 0, coupling.copy, n_natural + coupling.copy)
-    mask = np.zeros((rows, n_natural + n_unnatural), dtype=bool)
+    column = np.where(coupling.parity > 0, coupling.copy, n_proper + coupling.copy)
+    mask = np.zeros((rows, n_proper + n_pseudo), dtype=bool)
     mask[row, column] = True
     n = coupling.n_coefficients
     table = _rows_at(coupling.table, row * mask.shape[1] + column, np.arange(n), np.ones(n), mask.size)
-    return OnsiteLayout(shells, l_max, table, mask, n_natural)
+    return OnsiteLayout(shells, l_max, table, mask, n_proper)
 
 
 def order_rows(l_max: int, m: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients, TargetSpace
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
 from harmose.representation.layout import frame_rows
 from harmose.spin import Spin
 
@@ -27,7 +27,7 @@ class Assembly(nn.Module):
     counts: Tensor
     components: Tensor
 
-    def __init__(self, space: TargetSpace, dtype: torch.dtype = torch.float32):
+    def __init__(self, space: BlockIrreps, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.space, self.n_channels = space, space.spin.n_channels
         self.size = (space.basis.l_max + 1) ** 2

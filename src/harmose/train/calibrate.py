@@ -14,11 +14,17 @@ from harmose.inference.model import Model
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients, to_matrix
-from harmose.representation.concatenation import Measured, Target, compositions, measure, restore
-from harmose.train.dataset import Reference, chunks, fitted_baseline, measured_samples
+from harmose.representation.concatenation import (
+    SampleTargets,
+    TargetSettings,
+    compositions,
+    compute_targets,
+    denormalize,
+)
+from harmose.train.dataset import ValidationSet, chunks, fit_to_store, load_targets
 from harmose.uncertainty.calibration import Compared, Held, fit_blocks, fit_orbitals
-from harmose.uncertainty.features import Traits, block_traits
-from harmose.uncertainty.llpr import Rigidity, fit_rigidity
+from harmose.uncertainty.features import ErrorFeatures, error_features
+from harmose.uncertainty.llpr import LastLayer, fit_last_layer
 from harmose.uncertainty.orbitals import compared, levels
 from harmose.uncertainty.prediction import mean_errors
 
@@ -37,7 +43,7 @@ class _Predicted:
     group: str
     sample: Sample
     h: BlockMatrix
-    traits: Traits
+    features: ErrorFeatures
 
     @property
     def error(self) -> np.ndarray:
@@ -48,11 +54,11 @@ class _Predicted:
 def calibrated(
     model: Model,
     store: Store,
-    reference: Reference,
+    reference: ValidationSet,
     training: Sequence[str],
     batches: Iterable[GraphBatch],
     left_out: Coefficients | None = None,
-    target: Target | None = None,
+    target: TargetSettings | None = None,
 ) -> Model:
     """The model with bounds that its errors of the samples of `reference` keep as often as they say.
 
@@ -61,13 +67,13 @@ def calibrated(
     there, and the bounds are a little wide.
     """
     known: set[tuple[int, ...]] = set()
-    rigidity = fit_rigidity(model.network, _noting(batches, known))
+    rigidity = fit_last_layer(model.network, _noting(batches, known))
     held = [x for k in range(len(reference.parts)) for x in _of_reference(model, store, reference, k, rigidity, known)]
     n_reference = len(held)
     if left_out is not None and len({x.group for x in held}) < FEW:
         held += _of_training(model, store, training, target or model.card.target, left_out, rigidity)
-    found = fit_blocks([Held(x.group, x.traits, x.error) for x in held], rigidity)
-    spectra = ((x.group, _levels(model, x, found.spreads(x.traits))) for x in held)
+    found = fit_blocks([Held(x.group, x.features, x.error) for x in held], rigidity)
+    spectra = ((x.group, _levels(model, x, found.spreads(x.features))) for x in held)
     found = fit_orbitals(found, [(group, each) for group, each in spectra if each is not None])
     about = {
         "samples": n_reference,
@@ -85,18 +91,20 @@ def calibrated_on(
 
     Where `names` are few, `refit` fits the closed form once more to learn what it says of each training sample unseen.
     """
-    target = replace(model.card.target, fermi=model.card.gauge == "fermi")
-    reference = Reference(store, names, model.baseline, target)
-    space = model.baseline.space
-    batches = (graphs_of(measure(space, samples, target)) for samples in chunks(store, training[:MOST_TRAINING]))
-    left_out = fitted_baseline(store, training, target)[1] if refit else None
+    target = replace(model.card.target, fermi=model.card.energy_zero == "fermi_of_labels")
+    reference = ValidationSet(store, names, model.regression, target)
+    space = model.regression.space
+    batches = (
+        graphs_of(compute_targets(space, samples, target)) for samples in chunks(store, training[:MOST_TRAINING])
+    )
+    left_out = fit_to_store(store, training, target)[1] if refit else None
     return calibrated(model, store, reference, training, batches, left_out, target)
 
 
-def graphs_of(part: Measured) -> GraphBatch:
+def graphs_of(part: SampleTargets) -> GraphBatch:
     """The graph of some samples, measured as one, as that of several."""
-    sample = torch.as_tensor(part.joined.atom_sample[part.joined.oriented.atom_order])
-    return replace(part.batch, sample=sample, n_samples=part.joined.n_samples)
+    sample = torch.as_tensor(part.concatenated.atom_sample[part.concatenated.oriented.atom_order])
+    return replace(part.batch, sample=sample, n_samples=part.concatenated.n_samples)
 
 
 def _noting(batches: Iterable[GraphBatch], known: set[tuple[int, ...]]) -> Iterator[GraphBatch]:
@@ -113,47 +121,54 @@ def _composition(counts: np.ndarray) -> tuple[int, ...]:
 
 
 def _of_reference(
-    model: Model, store: Store, reference: Reference, k: int, rigidity: Rigidity, known: set[tuple[int, ...]]
+    model: Model, store: Store, reference: ValidationSet, k: int, rigidity: LastLayer, known: set[tuple[int, ...]]
 ) -> list[_Predicted]:
     """Samples of a composition that training has not seen are one group: they may be of one molecule."""
     part, (values, scales) = reference.parts[k], reference.closed_form[k]
     with torch.no_grad():
         found = model.network(part.batch.to(next(model.network.parameters()).device))
-    restored = restore(found, values, scales)
+    restored = denormalize(found, values, scales)
     predicted = _predicted(model, store, part, restored, scales, rigidity)
-    species = (_composition(np.bincount(model.baseline.space.species(x.h.numbers))) for x in predicted)
+    species = (_composition(np.bincount(model.regression.space.species(x.h.numbers))) for x in predicted)
     return [x if s in known else replace(x, group=str(s)) for x, s in zip(predicted, species)]
 
 
 def _of_training(
-    model: Model, store: Store, training: Sequence[str], target: Target, left_out: Coefficients, rigidity: Rigidity
+    model: Model,
+    store: Store,
+    training: Sequence[str],
+    target: TargetSettings,
+    left_out: Coefficients,
+    rigidity: LastLayer,
 ) -> list[_Predicted]:
     """Some training samples, evenly from all, as the closed-form fit to the others says."""
-    part = measured_samples(store, training, target)
-    return _predicted(model, store, part, left_out, model.baseline.scales(part.joined.oriented), rigidity, MOST)
+    part = load_targets(store, training, target)
+    return _predicted(model, store, part, left_out, model.regression.scales(part.concatenated.oriented), rigidity, MOST)
 
 
 def _predicted(
     model: Model,
     store: Store,
-    part: Measured,
+    part: SampleTargets,
     learned: Coefficients,
     scales: Coefficients,
-    rigidity: Rigidity,
+    rigidity: LastLayer,
     most: int | None = None,
 ) -> list[_Predicted]:
     """Samples of a part, all or evenly from all; `learned`: what the model says of them, in eV."""
-    joined, space = part.joined, model.baseline.space
+    concatenated, space = part.concatenated, model.regression.space
     samples = [store[name] for name in part.names]
-    matrix = to_matrix(space, learned, joined.graph, joined.oriented)
-    matrices = joined.split(matrix, [build_graph(sample.structure, space.basis) for sample in samples])
-    traits = block_traits(model.baseline, model.network, rigidity, joined, part.batch, scales).split(joined)
+    matrix = to_matrix(space, learned, concatenated.graph, concatenated.oriented)
+    matrices = concatenated.split(matrix, [build_graph(sample.structure, space.basis) for sample in samples])
+    features = error_features(model.regression, model.network, rigidity, concatenated, part.batch, scales).split(
+        concatenated
+    )
     chosen = range(len(samples)) if most is None else np.unique(np.linspace(0, len(samples) - 1, most).astype(int))
     samples = [samples[k] for k in chosen]
     priors = [sample.prior if model.card.needs_prior else None for sample in samples]
     found = model.completed([matrices[k] for k in chosen], [sample.structure for sample in samples], priors)
     labels = map(model.card.target.sample, samples)
-    return [_Predicted(x.name, x, h, traits[k]) for x, h, k in zip(labels, found, chosen, strict=True)]
+    return [_Predicted(x.name, x, h, features[k]) for x, h, k in zip(labels, found, chosen, strict=True)]
 
 
 def _levels(model: Model, x: _Predicted, spreads: np.ndarray) -> Compared | None:

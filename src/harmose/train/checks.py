@@ -14,9 +14,9 @@ from harmose.train.config import TrainConfig
 def check(store: Store, config: TrainConfig) -> None:
     """`FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
     _check_splits(store, config)
-    if config.shrinkage and store.spin is not Spin.NONE:
+    if config.overlap_filter and store.spin is not Spin.NONE:
         raise ConfigError(f"{store.path}: expected shrinkage 0 with labels of spin {store.spin}")
-    if config.gauge == "solved":
+    if config.energy_zero == "fermi_of_prediction":
         _check_solvable(store, store.splits[config.train_split])
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harmose.errors import ConfigError
 from harmose.nn.stage1.inputs import InputSettings
-from harmose.nn.two_stage import ModelSettings
+from harmose.nn.two_stage import NetworkSettings
 from harmose.train.dataset import MEMORY
 from harmose.train.physics_loss import LossSettings
 from harmose.train.schedule import Schedule
@@ -54,11 +54,11 @@ class TrainConfig(BaseModel):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     compile: bool = False
     prior: Literal["none", "H0"] = "none"
-    gauge: Literal["none", "fermi", "solved"] = "none"
-    many_body: bool = True
-    references: Annotated[int, Field(ge=0)] | None = None
-    shrinkage: Annotated[float, Field(ge=0, lt=10)] = 0.0
-    closed_form: Path | None = None
+    energy_zero: Literal["labels", "fermi_of_labels", "fermi_of_prediction"] = "labels"
+    regression: Literal["kernel", "pairs", "none"] = "kernel"
+    sparse_points: Annotated[int, Field(ge=0)] | None = None
+    overlap_filter: Annotated[float, Field(ge=0, lt=10)] = 0.0
+    regression_cache: Path | None = None
     train_split: str = "train"
     train_samples: Annotated[int, Field(gt=0)] | None = None
     val_split: str = "val"
@@ -71,7 +71,7 @@ class TrainConfig(BaseModel):
     calibrate: bool = True
     inputs: InputSettings = field(default_factory=InputSettings)
     loss: LossSettings = field(default_factory=LossSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     phases: Schedule = field(default_factory=Schedule)
 
 
@@ -88,7 +88,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     groups = {
         "inputs": asdict(InputSettings()),
         "loss": asdict(LossSettings()),
-        "model": asdict(ModelSettings()),
+        "network": asdict(NetworkSettings()),
         "phases": asdict(Schedule()),
     }
     try:
@@ -125,7 +125,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         value = text
     # "data=2024" is a path and "time_limit=60" a number: pydantic decides; only what must be text stays text.
-    if key in ("data", "out", "train_split", "val_split") or (key == "closed_form" and value is not None):
+    if key in ("data", "out", "train_split", "val_split") or (key == "regression_cache" and value is not None):
         value = text
     *parents, last = key.split(".")
     for parent in parents:
@@ -177,17 +177,19 @@ def _first_problem(error: ValidationError) -> str:
 def _check_sense(config: TrainConfig, where: str) -> None:
     """Values that are possible one by one, but not together."""
     active = config.phases.active
-    if config.gauge != "none" and config.prior == "H0":
-        raise ConfigError(f"{where}: expected gauge none with prior H0, whose zero of energy is not the Fermi level")
+    if config.energy_zero != "labels" and config.prior == "H0":
+        raise ConfigError(
+            f"{where}: expected energy_zero labels with prior H0, whose zero of energy is not the Fermi level"
+        )
     if config.compile and config.loss.on_levels:
         raise ConfigError(f"{where}: expected compile false with a loss on levels, which is not compiled")
-    refiner = config.model.refiner
+    refiner = config.network.stage2
     if config.compile and refiner.symmetry == "learned" and refiner.rotate:
         raise ConfigError(f"{where}: expected compile false with symmetry learned, which draws turns in each step")
     if config.compile and config.clock == "cpu":
         raise ConfigError(f"{where}: expected clock wall with compile, whose compilers are processes of their own")
-    if config.shrinkage and config.prior != "H0":
-        raise ConfigError(f"{where}: expected prior H0 with shrinkage, which is of corrections to it")
+    if config.overlap_filter and config.prior != "H0":
+        raise ConfigError(f"{where}: expected prior H0 with overlap_filter, which is of corrections to it")
     if not active:
         raise ConfigError(f"{where}: all phases are switched off: expected a share, steps or epochs above 0 in one")
     for name in active:
@@ -207,14 +209,14 @@ def _check_sense(config: TrainConfig, where: str) -> None:
     for key, value in config.loss.weights.items():
         if not 0 < value < float("inf"):
             raise ConfigError(f"{where}: loss.{key}: expected a number from 0, got {value}")
-    for part in (config.model.encoder, config.model.refiner):
+    for part in (config.network.stage1, config.network.stage2):
         for f in fields(part):
             value = getattr(part, f.name)
             if type(value) is int and not value > 0:
-                raise ConfigError(f"{where}: model: expected {f.name} above 0, got {value}")
-    if config.model.refiner.symmetry == "exact" and not config.model.refiner.rotate:
+                raise ConfigError(f"{where}: network: expected {f.name} above 0, got {value}")
+    if config.network.stage2.symmetry == "exact" and not config.network.stage2.rotate:
         raise ConfigError(
-            f"{where}: model.refiner.rotate: expected true with symmetry exact, which has no frames to turn"
+            f"{where}: network.stage2.rotate: expected true with symmetry exact, which has no frames to turn"
         )
 
 

@@ -1,7 +1,7 @@
 """From stored samples to what a network trains on: graphs, normalised targets, and the scales of the loss.
 
 Many samples are brought into coefficients at once, as one graph of unconnected parts, in float64; the baseline is
-subtracted, the rest divided by its scales, and only then rounded to float32. `prepare` and `restore` are inverses:
+subtracted, the rest divided by its scales, and only then rounded to float32. `normalize` and `denormalize` are inverses:
 
     normalised = (coefficients - baseline values) / baseline scales
 """
@@ -17,19 +17,19 @@ from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import FormatError
-from harmose.kernel_regression.fit import Training, fit_baseline
-from harmose.kernel_regression.model import Baseline
+from harmose.kernel_regression.fit import Training, fit_regression
+from harmose.kernel_regression.model import KernelRegression
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients, TargetSpace, map_coefficients, to_matrix
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, map_coefficients, to_matrix
 from harmose.representation.concatenation import (
-    Joined,
-    Measured,
-    Target,
+    ConcatenatedGraph,
+    SampleTargets,
+    TargetSettings,
+    block_irreps,
+    compute_targets,
+    denormalize,
     element_sums,
-    measure,
     n_elements,
-    restore,
-    target_space,
 )
 from harmose.spin import absolute
 
@@ -61,7 +61,7 @@ class TrainingBatch:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class NormalizedSamples:
     """Samples ready to be picked from: rows lie group after group, within a group sample after sample.
 
     pair_counts (n, n_groups), atom_counts (n, n_signatures), n_elements (n,): sizes of each sample.
@@ -107,11 +107,11 @@ class Prepared:
         names = tuple(self.names[k] for k in chosen)
         return TrainingBatch(names, batch, targets, scales, int(self.n_elements[chosen].sum()))
 
-    def first(self, n: int) -> "Prepared":
+    def first(self, n: int) -> "NormalizedSamples":
         """The first n samples."""
         chosen = self.pick(np.arange(n))
         counts = self.pair_counts[:n], self.atom_counts[:n], self.n_elements[:n]
-        return Prepared(chosen.names, chosen.graph, chosen.targets, chosen.scales, *counts)
+        return NormalizedSamples(chosen.names, chosen.graph, chosen.targets, chosen.scales, *counts)
 
     def _local_rows(self, atoms: list[Tensor], pairs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Rows counted from the start of their own group or signature."""
@@ -141,19 +141,21 @@ def _pick_coefficients(c: Coefficients, pairs: list[Tensor], atoms: list[Tensor]
     )
 
 
-def prepare(measured: Measured, baseline: Baseline, values: Coefficients | None = None) -> Prepared:
+def normalize(
+    sample_targets: SampleTargets, regression: KernelRegression, values: Coefficients | None = None
+) -> NormalizedSamples:
     """Normalised in float64, then rounded to float32; `values` stand in for those of the baseline."""
-    joined, oriented = measured.joined, measured.joined.oriented
-    values, scales = values or baseline.values(oriented, measured.electrons), baseline.scales(oriented)
-    targets = map_coefficients(lambda c, v, s: ((c - v) / s).float(), measured.coefficients, values, scales)
-    return Prepared(
-        measured.names,
-        measured.batch,
+    concatenated, oriented = sample_targets.concatenated, sample_targets.concatenated.oriented
+    values, scales = values or regression.values(oriented, sample_targets.charges), regression.scales(oriented)
+    targets = map_coefficients(lambda c, v, s: ((c - v) / s).float(), sample_targets.coefficients, values, scales)
+    return NormalizedSamples(
+        sample_targets.names,
+        sample_targets.batch,
         targets,
         map_coefficients(lambda s: s.float(), scales),
-        joined.pair_counts,
-        joined.atom_counts,
-        n_elements(joined, measured.target),
+        concatenated.pair_counts,
+        concatenated.atom_counts,
+        n_elements(concatenated, sample_targets.target),
     )
 
 
@@ -163,9 +165,16 @@ class Dataset:
     The first ones are kept ready in memory, up to `memory` bytes; a batch with any other is prepared from the store.
     """
 
-    def __init__(self, store: Store, names: Sequence[str], baseline: Baseline, target: Target, ready: Prepared | None):
+    def __init__(
+        self,
+        store: Store,
+        names: Sequence[str],
+        regression: KernelRegression,
+        target: TargetSettings,
+        ready: NormalizedSamples | None,
+    ):
         """Use `load_dataset`."""
-        self.store, self.names, self.baseline, self.target, self.ready = store, list(names), baseline, target, ready
+        self.store, self.names, self.regression, self.target, self.ready = store, list(names), regression, target, ready
         self.n_ready = len(ready.names) if ready is not None else 0
 
     def __len__(self) -> int:
@@ -177,7 +186,9 @@ class Dataset:
         if self.ready is not None and (numbers < self.n_ready).all():
             return self.ready.pick(numbers)
         samples = [self.store[self.names[k]] for k in numbers]
-        return prepare(measure(self.baseline.space, samples, self.target), self.baseline).pick(np.arange(len(numbers)))
+        return normalize(compute_targets(self.regression.space, samples, self.target), self.regression).pick(
+            np.arange(len(numbers))
+        )
 
 
 Advance = Callable[[int], None]
@@ -188,7 +199,9 @@ def _quiet(_: float) -> None:
     pass
 
 
-def measured_samples(store: Store, names: Sequence[str], target: Target, advance: Advance = _quiet) -> Measured:
+def load_targets(
+    store: Store, names: Sequence[str], target: TargetSettings, advance: Advance = _quiet
+) -> SampleTargets:
     """The samples `names` at once, as `fit` wants them; `FormatError` for none."""
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
@@ -196,63 +209,68 @@ def measured_samples(store: Store, names: Sequence[str], target: Target, advance
     for name in names:
         samples.append(store[name])
         advance(1)
-    return measure(target_space(store.basis, store.spin), samples, target)
+    return compute_targets(block_irreps(store.basis, store.spin), samples, target)
 
 
 def fit(
-    space: TargetSpace,
-    measured: Measured,
+    space: BlockIrreps,
+    sample_targets: SampleTargets,
     many_body: bool = True,
     fitting: Callable[[float], None] = _quiet,
     references: int | None = None,
-) -> tuple[Baseline, Coefficients]:
+) -> tuple[KernelRegression, Coefficients]:
     """The closed-form part of stage 1, fitted to these samples, and what it says of each without having seen it.
 
     Geometries of one molecule are left out together where there are many molecules. `fitting` is told which fraction is done;
     `references`: at most so many reference edges of each kind of pair, 0 for three-centre terms alone.
     """
-    joined, diverse = measured.joined, measured.n_formulas >= DIVERSE
-    owner = measured.groups if diverse else np.arange(joined.n_samples)
-    parts = joined.oriented, measured.coefficients, owner[joined.pair_sample], owner[joined.atom_sample]
-    training = Training(space, *parts, diverse, measured.electrons, references)
-    return fit_baseline(training, many_body, advance=fitting)
+    concatenated, diverse = sample_targets.concatenated, sample_targets.n_formulas >= DIVERSE
+    owner = sample_targets.groups if diverse else np.arange(concatenated.n_samples)
+    parts = (
+        concatenated.oriented,
+        sample_targets.coefficients,
+        owner[concatenated.pair_sample],
+        owner[concatenated.atom_sample],
+    )
+    training = Training(space, *parts, diverse, sample_targets.charges, references)
+    return fit_regression(training, many_body, advance=fitting)
 
 
-def fitted_baseline(
+def fit_to_store(
     store: Store,
     names: Sequence[str],
-    target: Target,
+    target: TargetSettings,
     many_body: bool = True,
     advance: Advance = _quiet,
     fitting: Callable[[float], None] = _quiet,
-) -> tuple[Baseline, Coefficients]:
+) -> tuple[KernelRegression, Coefficients]:
     """`fit` to the samples `names`."""
-    space = target_space(store.basis, store.spin)
-    return fit(space, measured_samples(store, names, target, advance), many_body, fitting)
+    space = block_irreps(store.basis, store.spin)
+    return fit(space, load_targets(store, names, target, advance), many_body, fitting)
 
 
 def load_dataset(
     store: Store,
     names: Sequence[str],
-    baseline: Baseline,
-    target: Target,
+    regression: KernelRegression,
+    target: TargetSettings,
     memory: int = MEMORY,
     unseen: Coefficients | None = None,
-    measured: Measured | None = None,
+    sample_targets: SampleTargets | None = None,
 ) -> Dataset:
-    """The samples `names`, normalised by `baseline`; the first ones, up to `memory` bytes, are kept.
+    """The samples `names`, normalised by `regression`; the first ones, up to `memory` bytes, are kept.
 
     A regression that has seen a sample leaves less of it than of a new one. With `unseen`, its predictions of the samples
-    without them (`fit`), the network learns what it will meet; all samples are kept then. `measured`: the same samples,
+    without them (`fit`), the network learns what it will meet; all samples are kept then. `sample_targets`: the same samples,
     where they have been measured already.
     """
-    measured = measured_samples(store, names, target) if measured is None else measured
-    ready = prepare(measured, baseline, unseen)
+    sample_targets = load_targets(store, names, target) if sample_targets is None else sample_targets
+    ready = normalize(sample_targets, regression, unseen)
     if unseen is None and ready.n_bytes > memory:
         sizes = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
         kept = int((sizes <= memory).sum())
         ready = ready.first(kept) if kept else None
-    return Dataset(store, names, baseline, target, ready)
+    return Dataset(store, names, regression, target, ready)
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
@@ -268,29 +286,37 @@ def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
         yield samples
 
 
-def best_shift(joined: Joined, matrix: BlockMatrix, difference: np.ndarray, s: np.ndarray) -> np.ndarray:
+def best_shift(
+    concatenated: ConcatenatedGraph, matrix: BlockMatrix, difference: np.ndarray, s: np.ndarray
+) -> np.ndarray:
     """c of each sample (n,) for which `difference - c s` is smallest, over all elements of its matrix."""
-    along, size = (element_sums(joined, matrix, np.real(s.conj() * x).sum(0)) for x in (difference, s))
+    along, size = (element_sums(concatenated, matrix, np.real(s.conj() * x).sum(0)) for x in (difference, s))
     return along / size
 
 
-class Reference:
+class ValidationSet:
     """Samples whose DFT matrix a network is compared with: `mae(network)` over all elements of the full matrices.
 
     With `shift_blind` after the c S has been added to each prediction that brings it nearest (least squares).
     """
 
     def __init__(
-        self, store: Store, names: Sequence[str], baseline: Baseline, target: Target, shift_blind: bool = False
+        self,
+        store: Store,
+        names: Sequence[str],
+        regression: KernelRegression,
+        target: TargetSettings,
+        shift_blind: bool = False,
     ):
-        self.baseline, self.names, self.parts, self.overlaps = baseline, list(names), [], []
+        self.regression, self.names, self.parts, self.overlaps = regression, list(names), [], []
         for samples in chunks(store, names):
-            part = measure(baseline.space, samples, target)
+            part = compute_targets(regression.space, samples, target)
             overlaps = [target.operator(sample, "overlap") for sample in samples] if shift_blind else None
             self.parts.append(part)
-            self.overlaps.append(None if overlaps is None else part.joined.values(overlaps))
+            self.overlaps.append(None if overlaps is None else part.concatenated.values(overlaps))
         self.closed_form = [
-            (baseline.values(p.joined.oriented, p.electrons), baseline.scales(p.joined.oriented)) for p in self.parts
+            (regression.values(p.concatenated.oriented, p.charges), regression.scales(p.concatenated.oriented))
+            for p in self.parts
         ]
 
     def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
@@ -303,11 +329,13 @@ class Reference:
 
     def _errors(self, k: int, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
         part, (values, scales) = self.parts[k], self.closed_form[k]
-        space, joined = self.baseline.space, part.joined
-        restored = restore(predict(part.batch), values, scales)
-        predicted = to_matrix(space, restored, joined.graph, joined.oriented)
+        space, concatenated = self.regression.space, part.concatenated
+        restored = denormalize(predict(part.batch), values, scales)
+        predicted = to_matrix(space, restored, concatenated.graph, concatenated.oriented)
         difference, s = predicted.values - part.target.values, self.overlaps[k]
         if s is not None:
-            difference = difference - joined.of_values(best_shift(joined, predicted, difference, s), predicted) * s
+            difference = (
+                difference - concatenated.of_values(best_shift(concatenated, predicted, difference, s), predicted) * s
+            )
         error = absolute(difference).sum(0)
-        return element_sums(joined, predicted, error) / n_elements(joined, predicted)
+        return element_sums(concatenated, predicted, error) / n_elements(concatenated, predicted)

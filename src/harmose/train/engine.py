@@ -21,27 +21,27 @@ from harmose.inference.checkpoint import Card, Model, save
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
-from harmose.representation.concatenation import Target, target_space
+from harmose.representation.concatenation import TargetSettings, block_irreps
 from harmose.train.calibrate import MOST_TRAINING, calibrated
 from harmose.train.checks import check, label_settings, training_names
 from harmose.train.config import TrainConfig
-from harmose.train.dataset import Reference, TrainingBatch, load_dataset
+from harmose.train.dataset import TrainingBatch, ValidationSet, load_dataset
 from harmose.train.folder import open_folder
 from harmose.train.levels import LevelTable
 from harmose.train.log import Log
-from harmose.train.regression_cache import prepare_closed_form
+from harmose.train.regression_cache import fit_or_load_regression
 from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
 from harmose.train.state import (
-    BASELINE,
-    Parts,
-    Position,
-    read_baseline,
+    REGRESSION,
+    Checkpoint,
+    TrainerState,
     read_networks,
+    read_regression,
     read_rest,
     remove_state,
     write_state,
 )
-from harmose.train.step import PhaseLoss, Stepper
+from harmose.train.step import PhaseLoss, PhaseOptimizer
 from harmose.train.stop import StopRequest
 
 CALIBRATION_SAMPLES = 100
@@ -84,7 +84,7 @@ def train(config: TrainConfig, console: Console | None = None, begin: float | No
 class Training:
     """Everything that a run holds. `run` goes from `position` to the end."""
 
-    def __init__(self, config: TrainConfig, store: Store, log: Log, position: Position, begin: float | None):
+    def __init__(self, config: TrainConfig, store: Store, log: Log, position: TrainerState, begin: float | None):
         self.config, self.store, self.log, self.position = config, store, log, position
         self.schedule, self.stop = config.phases, StopRequest()
         self.now = time.process_time if config.clock == "cpu" else time.monotonic
@@ -92,10 +92,10 @@ class Training:
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self._prepare_data()
         torch.manual_seed(config.seed)
-        self.network = TwoStage(self.dataset.baseline.space, config.model, config.inputs)
+        self.network = TwoStage(self.dataset.regression.space, config.network, config.inputs)
         if not position.step:
             self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
-            self.network.silence()
+            self.network.zero_outputs()
         self.network.to(self.fabric.device)
         self.average, self.best = copy.deepcopy(self.network), copy.deepcopy(self.network)
         if position.step:
@@ -108,7 +108,7 @@ class Training:
         # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
         if position.step:
             self.begin = self.now() - position.seconds
-        elif config.closed_form is not None:
+        elif config.regression_cache is not None:
             self.begin = self.now()
         self.saved_at = time.monotonic()
         self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
@@ -116,21 +116,21 @@ class Training:
 
     def _prepare_data(self) -> None:
         config, names = self.config, training_names(self.store, self.config)
-        target = Target(prior=config.prior == "H0", fermi=config.gauge == "fermi")
+        target = TargetSettings(prior=config.prior == "H0", fermi=config.energy_zero == "fermi_of_labels")
         inputs = config.inputs.operators
-        blind, measured = config.loss.shift_blind, None
+        blind, sample_targets = config.loss.shift_blind, None
         reads = replace(target, operators=tuple(dict.fromkeys((*inputs, *(["overlap"] if blind else [])))))
         if not self.position.step:
-            how, where = (config.many_body, config.references), (config.out, config.closed_form)
-            text, measured = prepare_closed_form(self.store, names, reads, *how, *where, self.log.show)
+            how, where = ((config.regression == "kernel"), config.sparse_points), (config.out, config.regression_cache)
+            text, sample_targets = fit_or_load_regression(self.store, names, reads, *how, *where, self.log.show)
             self.log.say(text)
         # Read back in any case: a resumed run must see the same numbers, to the order in memory.
-        baseline, unseen = read_baseline(config.out / BASELINE, target_space(self.store.basis, self.store.spin))
-        self.left_out = left_out = unseen if config.many_body else None
-        self.dataset = load_dataset(self.store, names, baseline, reads, int(config.memory), left_out, measured)
+        regression, unseen = read_regression(config.out / REGRESSION, block_irreps(self.store.basis, self.store.spin))
+        self.left_out = left_out = unseen if (config.regression == "kernel") else None
+        self.dataset = load_dataset(self.store, names, regression, reads, int(config.memory), left_out, sample_targets)
         chosen = self.store.splits[config.val_split][: config.validation_samples]
-        self.validation = Reference(self.store, chosen, baseline, reads, blind)
-        self.seen = Reference(self.store, names[: min(30, config.validation_samples)], baseline, reads, blind)
+        self.validation = ValidationSet(self.store, chosen, regression, reads, blind)
+        self.seen = ValidationSet(self.store, names[: min(30, config.validation_samples)], regression, reads, blind)
 
     def _levels(self) -> LevelTable:
         """Of all training samples."""
@@ -141,7 +141,7 @@ class Training:
             done += n
             self.log.show("orbitals", done / len(names), f"{done} of {len(names)} samples")
 
-        return LevelTable(self.store, names, self.dataset.baseline.space, self.dataset.target, advance)
+        return LevelTable(self.store, names, self.dataset.regression.space, self.dataset.target, advance)
 
     def run(self) -> None:
         """All phases, the final validation, the model."""
@@ -150,21 +150,21 @@ class Training:
         while self.position.phase < len(active):
             self._run_phase(active[self.position.phase])
             p = self.position
-            self.position = Position(phase=p.phase + 1, step=p.step, epoch=p.epoch + 1)
+            self.position = TrainerState(phase=p.phase + 1, step=p.step, epoch=p.epoch + 1)
         self._finish()
 
     def _run_phase(self, name: PhaseName) -> None:
         phase = self.schedule.phase(name)
         n_steps = phase.n_steps(len(self.dataset))
         how = self.config.compile, self.log.say
-        stepper = Stepper(self.fabric, self.loss, self.average, self.generator, name, phase, *how)
-        parts = Parts(self.network, self.average, self.best, stepper.adam, self.generator)
+        stepper = PhaseOptimizer(self.fabric, self.loss, self.average, self.generator, name, phase, *how)
+        parts = Checkpoint(self.network, self.average, self.best, stepper.adam, self.generator)
         self._set_time(name)
         p, bad = self.position, 0
         if p.phase_step:
             read_rest(self.config.out, parts)
         else:
-            if name != "stage1" and self.network.refiner.is_silent:
+            if name != "stage1" and self.network.stage2.is_untrained:
                 self._expect()
             self._validate(name, phase)  # what the phase must better
         for batch in self._batches(phase):
@@ -194,9 +194,9 @@ class Training:
     def _expect(self) -> None:
         """Stage 2 begins: what stage 1 leaves says in which units."""
         batch = self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).to(self.fabric.device)
-        self.network.expect(batch.graph, batch.targets)
+        self.network.fit_stage2_scale(batch.graph, batch.targets)
         for module in (self.average, self.best):
-            module.refiner.sizes.load_state_dict(self.network.refiner.sizes.state_dict())
+            module.stage2.sizes.load_state_dict(self.network.stage2.sizes.state_dict())
 
     def _set_time(self, name: PhaseName) -> None:
         """How long a phase that begins may take: its share of what the final validation and a reserve leave."""
@@ -311,7 +311,7 @@ class Training:
 
     def _say_sizes(self) -> None:
         n = sum(p.numel() for p in self.network.parameters())
-        first = sum(p.numel() for p in self.network.stage1_parameters())
+        first = sum(p.numel() for p in self.network.stage1.parameters())
         self.log.say(
             f"{len(self.dataset)} training samples, {len(self.validation.names)} for validation, "
             f"{n:,} parameters ({first:,} in stage 1), prepared in {self.seconds:.1f} s"
@@ -319,7 +319,7 @@ class Training:
 
     def _finish(self) -> None:
         metrics = {stage: self.validation.mae(self._predict(stage)) for stage in ("stage1", "full")}
-        save(self._calibrated(Model(self.average, self.dataset.baseline, self._card(metrics))), self.config.out)
+        save(self._calibrated(Model(self.average, self.dataset.regression, self._card(metrics))), self.config.out)
         remove_state(self.config.out)
         if not self.position.step:
             self.log.say(
@@ -344,16 +344,16 @@ class Training:
 
     def _card(self, metrics: dict[str, float]) -> Card:
         digests = sorted(hashlib.blake2b(self.store.record(n), digest_size=32).digest() for n in self.dataset.names)
-        space = self.dataset.baseline.space
+        space = self.dataset.regression.space
         return Card(
             basis=space.basis,
             spin=self.store.spin,
-            model=self.config.model,
+            network=self.config.network,
             l_max=space.l_max,
             needs_prior=self.dataset.target.prior,
             inputs=self.config.inputs,
-            gauge=self.config.gauge,
-            shrinkage=self.config.shrinkage,
+            energy_zero=self.config.energy_zero,
+            overlap_filter=self.config.overlap_filter,
             periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
             settings=label_settings(self.store, self.dataset.names),
             training_set=hashlib.sha256(b"".join(digests)).hexdigest(),

@@ -5,7 +5,7 @@ import json
 from harmose.errors import ConfigError
 from harmose.inference.checkpoint import CARD
 from harmose.train.config import TrainConfig
-from harmose.train.state import STATE, Position, read_position
+from harmose.train.state import STATE, TrainerState, read_position
 
 SETTINGS = "config.json"
 
@@ -19,7 +19,7 @@ FREE = {
     "memory",
     "accelerator",
     "compile",
-    "closed_form",
+    "regression_cache",
 }
 """Keys that a resumed run may change."""
 
@@ -29,7 +29,7 @@ def fixed_settings(config: TrainConfig) -> str:
     return config.model_dump_json(exclude=FREE)
 
 
-def open_folder(config: TrainConfig) -> Position | None:
+def open_folder(config: TrainConfig) -> TrainerState | None:
     """Where to begin, with `out` made ready; None when there is a finished training of this configuration."""
     out = config.out
     if out.exists() and not out.is_dir():
@@ -48,7 +48,7 @@ def open_folder(config: TrainConfig) -> Position | None:
         (out / SETTINGS).write_text(fixed_settings(config), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"out: {out} cannot be written ({error.strerror})") from None
-    return Position()
+    return TrainerState()
 
 
 def _check_same(config: TrainConfig, before: str) -> None:

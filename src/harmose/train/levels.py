@@ -16,8 +16,8 @@ from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import MatrixError
 from harmose.physics.eigen import solve
-from harmose.representation.block_irreps import TargetSpace
-from harmose.representation.concatenation import Target
+from harmose.representation.block_irreps import BlockIrreps
+from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
 
 POINTS = 4
@@ -63,7 +63,9 @@ Advance = Callable[[int], None]
 class LevelTable:
     """The levels of samples by name: `table(names)`, padded to the largest of them."""
 
-    def __init__(self, store: Store, names: Sequence[str], space: TargetSpace, target: Target, advance: Advance):
+    def __init__(
+        self, store: Store, names: Sequence[str], space: BlockIrreps, target: TargetSettings, advance: Advance
+    ):
         """`MatrixError` or `FormatError`, with its name, for a sample without S or without a number of electrons."""
         self.spin, self.levels = space.spin, {}
         for name in names:
@@ -74,7 +76,9 @@ class LevelTable:
         return stacked([self.levels[name] for name in names], self.spin)
 
 
-def sample_levels(sample: Sample, space: TargetSpace, target: Target, dtype: torch.dtype = torch.float32) -> Levels:
+def sample_levels(
+    sample: Sample, space: BlockIrreps, target: TargetSettings, dtype: torch.dtype = torch.float32
+) -> Levels:
     """Of one sample (B = 1), rounded to `dtype` or the complex type that belongs to it."""
     s = target.operator(sample, "overlap")
     moved = target.sample(sample)
@@ -127,7 +131,7 @@ def _occupied(sample: Sample, energies: np.ndarray) -> np.ndarray:
 
 
 def _between_atoms(
-    sample: Sample, space: TargetSpace, points: np.ndarray, c: np.ndarray
+    sample: Sample, space: BlockIrreps, points: np.ndarray, c: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Coefficients (O, s n, m) with atoms signature after signature, and the phase of each atom's place at k."""
     h, atoms = sample.hamiltonian, sample.structure

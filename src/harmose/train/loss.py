@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients, TargetSpace, map_coefficients
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, map_coefficients
 from harmose.train.dataset import TrainingBatch
 from harmose.units import MICRO_HARTREE
 
@@ -35,7 +35,7 @@ class DegreeWeights:
     degrees: Tensor
 
 
-def degree_weights(space: TargetSpace, device: torch.device | str = "cpu") -> DegreeWeights:
+def degree_weights(space: BlockIrreps, device: torch.device | str = "cpu") -> DegreeWeights:
     """The constants of `block_loss` for a target space."""
     l = torch.arange(space.l_max + 1)
     degrees = torch.eye(space.l_max + 1, device=device)[:, torch.repeat_interleave(l, 2 * l + 1)]

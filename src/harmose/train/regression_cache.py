@@ -15,9 +15,9 @@ from pathlib import Path
 
 from harmose.data.store import Store
 from harmose.errors import ConfigError
-from harmose.representation.concatenation import Measured, Target, target_space
-from harmose.train.dataset import fit, measured_samples
-from harmose.train.state import BASELINE, read_baseline, write_baseline
+from harmose.representation.concatenation import SampleTargets, TargetSettings, block_irreps
+from harmose.train.dataset import fit, load_targets
+from harmose.train.state import REGRESSION, read_regression, write_regression
 
 Show = Callable[[str, float, str], None]
 """The live line: what is being done, how much of it is over, more about it."""
@@ -26,16 +26,16 @@ SOURCES = ("core", "kernel_regression", "physics/charges.py", "representation", 
 """What decides the numbers of a fit to given samples."""
 
 
-def prepare_closed_form(
+def fit_or_load_regression(
     store: Store,
     names: Sequence[str],
-    target: Target,
+    target: TargetSettings,
     many_body: bool,
     references: int | None,
     out: Path,
     kept: Path | None,
     show: Show,
-) -> tuple[str, Measured | None]:
+) -> tuple[str, SampleTargets | None]:
     """Leave the fit to the samples `names` in the folder of a training; where it came from and how long it took, as text.
 
     With it the samples as they were measured for the fit, if there was one. It is taken from the folder `kept` where that
@@ -46,24 +46,24 @@ def prepare_closed_form(
         None if kept is None else _folder(kept) / f"{digest(store, names, target, many_body, references)}.safetensors"
     )
     if file is not None and file.exists():
-        read_baseline(file, target_space(store.basis, store.spin))  # a damaged one is named before it is copied
-        shutil.copyfile(file, out / BASELINE)
+        read_regression(file, block_irreps(store.basis, store.spin))  # a damaged one is named before it is copied
+        shutil.copyfile(file, out / REGRESSION)
         return f"closed-form part taken from {file}", None
-    measured = _measured(store, names, target, show)
-    space = target_space(store.basis, store.spin)
-    fitted = fit(space, measured, many_body, lambda fraction: show("closed form", fraction, ""), references)
-    write_baseline(out / BASELINE, *fitted)
+    sample_targets = _measured(store, names, target, show)
+    space = block_irreps(store.basis, store.spin)
+    fitted = fit(space, sample_targets, many_body, lambda fraction: show("closed form", fraction, ""), references)
+    write_regression(out / REGRESSION, *fitted)
     text = f"closed-form part fitted to {len(names)} samples in {time.monotonic() - begin:.1f} s"
     if file is None:
-        return text, measured
-    write_baseline(file, *fitted)
-    return f"{text}, kept in {file}", measured
+        return text, sample_targets
+    write_regression(file, *fitted)
+    return f"{text}, kept in {file}", sample_targets
 
 
-def digest(store: Store, names: Sequence[str], target: Target, many_body: bool, references: int | None) -> str:
+def digest(store: Store, names: Sequence[str], target: TargetSettings, many_body: bool, references: int | None) -> str:
     """Of the samples' records in their order, the basis set, what is learned, and the sources of the fit."""
     # Of what is read besides only the electrons of H0 enter a fit.
-    learned = asdict(replace(target, operators=())) | {"electrons": target.reads_electrons}
+    learned = asdict(replace(target, operators=())) | {"electrons": target.reads_charges}
     about = [store.basis.fingerprint, store.spin.value, learned, many_body, references, len(names)]
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in names:
@@ -79,11 +79,13 @@ def _folder(kept: Path) -> Path:
     try:
         kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"closed_form: expected a folder for fits, {kept} cannot be one ({error.strerror})") from None
+        raise ConfigError(
+            f"regression_cache: expected a folder for fits, {kept} cannot be one ({error.strerror})"
+        ) from None
     return kept
 
 
-def _measured(store: Store, names: Sequence[str], target: Target, show: Show) -> Measured:
+def _measured(store: Store, names: Sequence[str], target: TargetSettings, show: Show) -> SampleTargets:
     done = 0
 
     def read(n: int) -> None:
@@ -91,4 +93,4 @@ def _measured(store: Store, names: Sequence[str], target: Target, show: Show) ->
         done += n
         show("preparing", done / len(names), f"{done} of {len(names)} samples")
 
-    return measured_samples(store, names, target, read)
+    return load_targets(store, names, target, read)

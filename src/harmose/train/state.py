@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from harmose.errors import FormatError
 from harmose.inference.checkpoint import write_tensors
-from harmose.kernel_regression.model import Baseline
+from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.state import from_state, to_state
-from harmose.representation.block_irreps import Coefficients, TargetSpace
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
-STATE, BASELINE = "state.safetensors", "baseline.safetensors"
+STATE, REGRESSION = "state.safetensors", "regression.safetensors"
 
 
 @dataclass
-class Position:
+class TrainerState:
     """Where a training is: everything that counts. `seconds` are of all its runs, without the preparation of a resumed one."""
 
     phase: int = 0
@@ -51,7 +51,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Checkpoint:
     """The things whose numbers change while training. `optimizer` holds the parameters of the phase, in order; `best` are
     the averaged weights that validated best in it."""
 
@@ -62,7 +62,7 @@ class Parts:
     generator: torch.Generator
 
 
-def write_state(path: Path, parts: Parts, position: Position) -> None:
+def write_state(path: Path, parts: Checkpoint, position: TrainerState) -> None:
     """All of it in one file, whole or not at all."""
     tensors = {f"network.{k}": v for k, v in parts.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in parts.average.state_dict().items()}
@@ -74,26 +74,26 @@ def write_state(path: Path, parts: Parts, position: Position) -> None:
     write_tensors(path / STATE, tensors, {"position": json.dumps(asdict(position))})
 
 
-def read_position(path: Path) -> Position:
+def read_position(path: Path) -> TrainerState:
     """Where an unfinished training stopped; `FormatError` for a damaged file."""
     try:
         with safe_open(path / STATE, "pt") as file:
             content = json.loads((file.metadata() or {})["position"])
-        return Position(**{f.name: content[f.name] for f in fields(Position)})
+        return TrainerState(**{f.name: content[f.name] for f in fields(TrainerState)})
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
 
 
-def write_baseline(file: Path, baseline: Baseline, unseen: Coefficients) -> None:
+def write_regression(file: Path, regression: KernelRegression, unseen: Coefficients) -> None:
     """The baseline, which does not change while the network trains, and its predictions of samples it has not seen."""
-    tensors = {f"baseline.{k}": v for k, v in to_state(baseline).items()}
+    tensors = {f"regression.{k}": v for k, v in to_state(regression).items()}
     tensors |= {f"pairs.{a}_{b}": x for (a, b), x in unseen.pairs.items()}
     tensors |= {f"onsite.{s}": x for s, x in unseen.onsite.items()}
     write_tensors(file, tensors)
 
 
-def read_baseline(file: Path, space: TargetSpace) -> tuple[Baseline, Coefficients]:
-    """What `write_baseline` wrote."""
+def read_regression(file: Path, space: BlockIrreps) -> tuple[KernelRegression, Coefficients]:
+    """What `write_regression` wrote."""
     tensors = _tensors(file)
     try:
         unseen = Coefficients(
@@ -102,13 +102,13 @@ def read_baseline(file: Path, space: TargetSpace) -> tuple[Baseline, Coefficient
         )
     except KeyError as error:
         raise FormatError(f"{file}: expected the state of a training, got none of {error}") from None
-    prefix = "baseline."
+    prefix = "regression."
     return from_state(space, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}), unseen
 
 
 def remove_state(path: Path) -> None:
     """What is of no use once the model is there."""
-    for name in (STATE, BASELINE):
+    for name in (STATE, REGRESSION):
         (path / name).unlink(missing_ok=True)
 
 
@@ -119,7 +119,7 @@ def read_networks(path: Path, network: nn.Module, average: nn.Module, best: nn.M
         _fill(path, module, tensors, prefix)
 
 
-def read_rest(path: Path, parts: Parts) -> None:
+def read_rest(path: Path, parts: Checkpoint) -> None:
     """Moments of the optimizer, and the generator's state."""
     tensors = _tensors(path / STATE)
     for k, parameter in enumerate(_parameters(parts.optimizer)):

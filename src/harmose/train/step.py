@@ -25,7 +25,7 @@ BETAS = (0.9, 0.98)
 """Of AdamW: gradients of small batches are forgotten sooner than its default does."""
 
 
-class Handed:
+class PhaseBatch:
     """A batch on its way through Fabric, which would otherwise take it apart; `compiled`: in place of the loss itself."""
 
     def __init__(self, batch: TrainingBatch, compiled: Compiled | None = None):
@@ -52,7 +52,7 @@ class PhaseLoss(nn.Module):
         self.weights = degree_weights(network.space, device)
         self.assembly = Assembly(network.space).to(device) if self.settings.on_levels else None
 
-    def forward(self, handed: Handed, phase: PhaseName, generator: torch.Generator) -> Tensor:
+    def forward(self, handed: PhaseBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
         if handed.compiled is None:
             return self.of(handed.batch, phase, generator)
         return handed.compiled(replace(handed.batch, names=()), phase, generator)
@@ -62,10 +62,10 @@ class PhaseLoss(nn.Module):
         with torch.set_grad_enabled(phase != "stage2"):
             first = self.network.stage1(batch.graph)
         if phase == "stage1":
-            return self.loss(first[0], batch)
-        full = add(first[0], self.network.stage2(batch.graph, first, generator))
+            return self.loss(first.h1, batch)
+        full = add(first.h1, self.network.stage2(batch.graph, first, generator))
         loss = self.loss(full, batch)
-        return loss if phase == "stage2" else loss + self.stage1_weight * self.loss(first[0], batch)
+        return loss if phase == "stage2" else loss + self.stage1_weight * self.loss(first.h1, batch)
 
     def loss(self, predicted: Coefficients, batch: TrainingBatch) -> Tensor:
         """Of a prediction, in micro-Hartree."""
@@ -80,7 +80,7 @@ class PhaseLoss(nn.Module):
         return loss + sum(weight * LOSSES[name](m, levels) for name, weight in self.settings.weights.items())
 
 
-class Stepper:
+class PhaseOptimizer:
     """A phase's trained parameters, their averages in `average`, and the optimizer; the other parameters are frozen.
 
     `compiled`: the loss is compiled, and where that fails `say` is told why and steps are made without.
@@ -154,7 +154,7 @@ class Stepper:
     def _gradient(self, batch: TrainingBatch, compiled: Compiled | None = None) -> tuple[float, float, Tensor]:
         """The loss and the norm of its gradient, which is left in the parameters."""
         self.optimizer.zero_grad()
-        loss = self.loss(Handed(batch, compiled), self.name, self.generator)
+        loss = self.loss(PhaseBatch(batch, compiled), self.name, self.generator)
         self.fabric.backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
         # The one time in a step that a device is waited for.
@@ -170,8 +170,5 @@ class Stepper:
 
 def trained_parameters(network: TwoStage, phase: PhaseName) -> list[nn.Parameter]:
     """What a phase changes, in a fixed order."""
-    return {
-        "stage1": network.stage1_parameters,
-        "stage2": network.stage2_parameters,
-        "joint": lambda: list(network.parameters()),
-    }[phase]()
+    trained = {"stage1": network.stage1, "stage2": network.stage2, "joint": network}
+    return list(trained[phase].parameters())

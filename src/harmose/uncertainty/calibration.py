@@ -19,8 +19,8 @@ from scipy.optimize import lsq_linear
 from harmose.errors import ModelError
 from harmose.kernel_regression.training_domain import LIMIT
 from harmose.uncertainty import conformal
-from harmose.uncertainty.features import Traits, concatenate
-from harmose.uncertainty.llpr import Rigidity
+from harmose.uncertainty.features import ErrorFeatures, concatenate
+from harmose.uncertainty.llpr import LastLayer
 from harmose.uncertainty.orbitals import KINDS
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -39,7 +39,7 @@ class Calibration:
     and, last, of any other; `orbitals` (len(KINDS), Q), inf where there was nothing to compare; `orbital_powers` g (len(KINDS),);
     `typical` (C + 1,): mean error over sigma of each kind, and of all."""
 
-    rigidity: Rigidity
+    rigidity: LastLayer
     powers: np.ndarray
     least: np.ndarray
     most: np.ndarray
@@ -53,35 +53,35 @@ class Calibration:
     """Samples that are independent of each other, by which levels the factors can state."""
     levels: np.ndarray = field(default_factory=lambda: np.array(LEVELS))
 
-    def spreads(self, traits: Traits) -> np.ndarray:
+    def spreads(self, features: ErrorFeatures) -> np.ndarray:
         """sigma of every block in eV (B,)."""
-        sigma = np.exp(_logarithms(traits, self.least) @ self.powers) * traits.size
-        for x, largest, power in zip((traits.novelty, traits.rigidity), self.most, self.powers):
+        sigma = np.exp(_logarithms(features, self.least) @ self.powers) * features.size
+        for x, largest, power in zip((features.ood_score, features.rigidity), self.most, self.powers):
             sigma = sigma * np.maximum(x / largest, 1.0) ** max(1.0 - power, 0.0)
         return sigma
 
     @property
     def rigidity_limit(self) -> float:
-        """Rigidity from which a prediction is outside: an edge of the training set has one at most."""
+        """LastLayer from which a prediction is outside: an edge of the training set has one at most."""
         return max(LIMIT * float(self.most[1]), 1.0)
 
-    def outside(self, traits: Traits) -> bool:
+    def outside(self, features: ErrorFeatures) -> bool:
         """Whether an atom's surroundings, or what the network makes of an edge, are unlike those of the training set."""
-        novelty, rigidity = traits.atom_novelty.max(initial=0.0), traits.rigidity.max(initial=0.0)
-        return bool(novelty > LIMIT or rigidity > self.rigidity_limit)
+        ood_score, rigidity = features.atom_ood_score.max(initial=0.0), features.rigidity.max(initial=0.0)
+        return bool(ood_score > LIMIT or rigidity > self.rigidity_limit)
 
-    def block_bounds(self, traits: Traits, level: float) -> np.ndarray:
+    def block_bounds(self, features: ErrorFeatures, level: float) -> np.ndarray:
         """Of the mean |dH| of every block in eV (B,)."""
-        return self.factors[self._row(traits), self._column(level)] * self.spreads(traits)
+        return self.factors[self._row(features), self._column(level)] * self.spreads(features)
 
-    def expected(self, traits: Traits) -> np.ndarray:
+    def expected(self, features: ErrorFeatures) -> np.ndarray:
         """Of the mean |dH| of every block in eV (B,): the mean, not a bound."""
-        return self.typical[self._row(traits)] * self.spreads(traits)
+        return self.typical[self._row(features)] * self.spreads(features)
 
-    def _row(self, traits: Traits) -> np.ndarray:
+    def _row(self, features: ErrorFeatures) -> np.ndarray:
         """Where the factors of every block's kind are (B,)."""
-        place = np.searchsorted(self.kinds, traits.kind).clip(max=len(self.kinds) - 1)
-        return np.where(self.kinds[place] == traits.kind, place, len(self.kinds))
+        place = np.searchsorted(self.kinds, features.kind).clip(max=len(self.kinds) - 1)
+        return np.where(self.kinds[place] == features.kind, place, len(self.kinds))
 
     def orbital_bounds(self, kind: str, spreads: np.ndarray, level: float) -> np.ndarray:
         """In eV, of energies of one of `orbitals.KINDS` with these spreads; inf where the calibration could not compare any."""
@@ -122,24 +122,24 @@ class Held:
     depends on: another sample of the same group is no independent test."""
 
     group: str
-    traits: Traits
+    features: ErrorFeatures
     error: np.ndarray
 
 
-def fit_blocks(held: Sequence[Held], rigidity: Rigidity) -> Calibration:
+def fit_blocks(held: Sequence[Held], rigidity: LastLayer) -> Calibration:
     """p, q, t and the factors of blocks; those of orbitals are still infinite (`fit_orbitals`)."""
-    traits = concatenate([x.traits for x in held])
+    features = concatenate([x.features for x in held])
     group, error = _repeated([(x.group, x.error) for x in held])
-    least = np.maximum(np.quantile([traits.novelty, traits.rigidity], LOWEST, axis=1), 1e-6)
-    most = np.maximum([traits.novelty.max(), traits.rigidity.max()], 1e-6)
-    powers = _powers(traits, error, group, least)
-    sigma = np.exp(_logarithms(traits, least) @ powers) * traits.size
+    least = np.maximum(np.quantile([features.ood_score, features.rigidity], LOWEST, axis=1), 1e-6)
+    most = np.maximum([features.ood_score.max(), features.rigidity.max()], 1e-6)
+    powers = _powers(features, error, group, least)
+    sigma = np.exp(_logarithms(features, least) @ powers) * features.size
     levels, scores = np.array(LEVELS), error / np.maximum(sigma, SMALLEST)
-    kinds, other = np.unique(traits.kind), conformal.bounds(scores, group, levels)
-    factors = [_factors(scores[mine], group[mine], levels, other) for mine in (traits.kind == k for k in kinds)]
+    kinds, other = np.unique(features.kind), conformal.bounds(scores, group, levels)
+    factors = [_factors(scores[mine], group[mine], levels, other) for mine in (features.kind == k for k in kinds)]
     none, ones = np.full((len(KINDS), len(levels)), np.inf), np.ones(len(KINDS))
     mean = _mean(scores, group)
-    typical = [_mean(scores[mine], group[mine], mean) for mine in (traits.kind == k for k in kinds)]
+    typical = [_mean(scores[mine], group[mine], mean) for mine in (features.kind == k for k in kinds)]
     arrays = np.array([*factors, other]), none, ones, ones, np.array([*typical, mean])
     return Calibration(rigidity, powers, least, most, kinds, *arrays, len(np.unique(group)))
 
@@ -186,16 +186,16 @@ def _mean(scores: np.ndarray, group: np.ndarray, other: float | None = None) -> 
     return total / len(count) if other is None else (total + other) / (len(count) + 1)
 
 
-def _logarithms(traits: Traits, least: np.ndarray) -> np.ndarray:
+def _logarithms(features: ErrorFeatures, least: np.ndarray) -> np.ndarray:
     """What p, q and t multiply: (B, 3)."""
-    novelty, rigidity = (np.log(np.maximum(x, m)) for x, m in zip((traits.novelty, traits.rigidity), least))
-    return np.stack([novelty, rigidity, traits.distance], 1)
+    ood_score, rigidity = (np.log(np.maximum(x, m)) for x, m in zip((features.ood_score, features.rigidity), least))
+    return np.stack([ood_score, rigidity, features.distance], 1)
 
 
-def _powers(traits: Traits, error: np.ndarray, group: np.ndarray, least: np.ndarray) -> np.ndarray:
-    y = np.log(np.maximum(error, SMALLEST) / traits.size)
+def _powers(features: ErrorFeatures, error: np.ndarray, group: np.ndarray, least: np.ndarray) -> np.ndarray:
+    y = np.log(np.maximum(error, SMALLEST) / features.size)
     bounds = [0.0, 0.0, -STEEPEST], [STEEPEST] * 3
-    return _slopes(y, _logarithms(traits, least), np.unique(traits.kind, return_inverse=True)[1], group, *bounds)
+    return _slopes(y, _logarithms(features, least), np.unique(features.kind, return_inverse=True)[1], group, *bounds)
 
 
 def _slopes(

@@ -6,16 +6,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from harmose.kernel_regression.model import Baseline
+from harmose.kernel_regression.model import KernelRegression
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients, TargetSpace
-from harmose.representation.concatenation import Joined
-from harmose.uncertainty.llpr import Rigidity
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
+from harmose.representation.concatenation import ConcatenatedGraph
+from harmose.uncertainty.llpr import LastLayer
 
 
 @dataclass(frozen=True, eq=False)
-class Traits:
+class ErrorFeatures:
     """Of every block, in the order of the matrices: (B,) each.
 
     kind: -1 - species on site, the kind of pair between atoms. size: rms in eV of an element of what the closed form left
@@ -24,54 +24,54 @@ class Traits:
 
     kind: np.ndarray
     size: np.ndarray
-    novelty: np.ndarray
+    ood_score: np.ndarray
     rigidity: np.ndarray
     distance: np.ndarray
-    atom_novelty: np.ndarray
+    atom_ood_score: np.ndarray
     """Of every atom (N,)."""
 
-    def split(self, joined: Joined) -> list["Traits"]:
+    def split(self, concatenated: ConcatenatedGraph) -> list["ErrorFeatures"]:
         """Of each sample."""
-        n_atoms = len(joined.atom_sample)
-        owner = np.concatenate([joined.atom_sample, joined.pair_sample])
-        names = [f.name for f in fields(self) if f.name != "atom_novelty"]
+        n_atoms = len(concatenated.atom_sample)
+        owner = np.concatenate([concatenated.atom_sample, concatenated.pair_sample])
+        names = [f.name for f in fields(self) if f.name != "atom_ood_score"]
         return [
-            Traits(
+            ErrorFeatures(
                 **{name: getattr(self, name)[owner == k] for name in names},
-                atom_novelty=self.atom_novelty[owner[:n_atoms] == k],
+                atom_ood_score=self.atom_ood_score[owner[:n_atoms] == k],
             )
-            for k in range(joined.n_samples)
+            for k in range(concatenated.n_samples)
         ]
 
 
-def block_traits(
-    baseline: Baseline,
+def error_features(
+    regression: KernelRegression,
     network: TwoStage,
-    rigidity: Rigidity,
-    joined: Joined,
+    rigidity: LastLayer,
+    concatenated: ConcatenatedGraph,
     batch: GraphBatch,
     scales: Coefficients | None = None,
-) -> Traits:
+) -> ErrorFeatures:
     """Of all blocks of some structures; `batch` is their graph as the network reads it, `scales` the baseline's."""
-    oriented, n_atoms = joined.oriented, len(joined.atom_sample)
-    size = np.concatenate(_sizes(baseline.space, joined, scales or baseline.scales(oriented)))
-    novelty = baseline.novelty(oriented)
+    oriented, n_atoms = concatenated.oriented, len(concatenated.atom_sample)
+    size = np.concatenate(_sizes(regression.space, concatenated, scales or regression.scales(oriented)))
+    ood_score = regression.ood_score(oriented)
     free = np.empty(len(size))
     free[oriented.atom_order], free[n_atoms + oriented.pair_order] = rigidity.of(network, batch)
-    return Traits(
+    return ErrorFeatures(
         kind=np.concatenate([-1 - oriented.species, oriented.kind]),
         size=size,
-        novelty=np.concatenate([novelty, (novelty[oriented.first] + novelty[oriented.second]) / 2]),
+        ood_score=np.concatenate([ood_score, (ood_score[oriented.first] + ood_score[oriented.second]) / 2]),
         rigidity=free,
         distance=np.concatenate([np.zeros(n_atoms), np.linalg.norm(oriented.vectors, axis=1)]),
-        atom_novelty=novelty,
+        atom_ood_score=ood_score,
     )
 
 
-def _sizes(space: TargetSpace, joined: Joined, scales: Coefficients) -> tuple[np.ndarray, np.ndarray]:
+def _sizes(space: BlockIrreps, concatenated: ConcatenatedGraph, scales: Coefficients) -> tuple[np.ndarray, np.ndarray]:
     """rms of an element of the block of each atom (N,) and each pair (P,): scales are norms of irreps."""
-    oriented = joined.oriented
-    counts, spin = space.basis.counts(joined.graph.numbers), space.spin.n_components
+    oriented = concatenated.oriented
+    counts, spin = space.basis.counts(concatenated.graph.numbers), space.spin.n_components
     atoms, pairs = np.empty(len(counts)), np.empty(len(oriented.first))
     for signature, members in oriented.atoms.items():
         mask = torch.as_tensor(space.onsite_layout(signature).mask, dtype=torch.float64)
@@ -83,6 +83,8 @@ def _sizes(space: TargetSpace, joined: Joined, scales: Coefficients) -> tuple[np
     return np.sqrt(atoms / (counts**2 * spin)), np.sqrt(pairs / (n_elements * spin))
 
 
-def concatenate(parts: Sequence[Traits]) -> Traits:
+def concatenate(parts: Sequence[ErrorFeatures]) -> ErrorFeatures:
     """One after the other."""
-    return Traits(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Traits)})
+    return ErrorFeatures(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ErrorFeatures)}
+    )

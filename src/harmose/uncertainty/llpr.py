@@ -25,7 +25,7 @@ RIDGE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Rigidity:
+class LastLayer:
     """Whitening matrices (F + 1, F + 1), v = |x W|: `edges[kind]` by species of centre and neighbour, `atoms[species]`."""
 
     edges: Mapping[int, np.ndarray]
@@ -35,8 +35,8 @@ class Rigidity:
         """v of the atoms (N,) and of the pairs (P,) of a batch, in its order; of a pair the rms of both directions."""
         batch = batch.to(next(network.parameters()).device)
         with torch.no_grad():
-            atoms, edges, graph = network.encode(batch)
-        y, species = _with_one(atoms.natural[:, 0]), batch.species.cpu().numpy()
+            atoms, edges, graph = network.stage1.encode(batch)
+        y, species = _with_one(atoms.proper[:, 0]), batch.species.cpu().numpy()
         return _lengths(self.atoms, y, species), self.of_pairs(edges.scalars, graph.kind)
 
     def of_pairs(self, scalars: torch.Tensor, kind: torch.Tensor) -> np.ndarray:
@@ -45,20 +45,20 @@ class Rigidity:
         return np.sqrt((ahead + back) / 2)
 
 
-def fit_rigidity(network: TwoStage, batches: Iterable[GraphBatch]) -> Rigidity:
+def fit_last_layer(network: TwoStage, batches: Iterable[GraphBatch]) -> LastLayer:
     """From the training set."""
     edges: dict[int, np.ndarray] = {}
     atoms: dict[int, np.ndarray] = {}
     for batch in batches:
         batch = batch.to(next(network.parameters()).device)
         with torch.no_grad():
-            features, scalars, graph = network.encode(batch)
-        seen = (edges, scalars.scalars, graph.kind), (atoms, features.natural[:, 0], batch.species)
+            features, scalars, graph = network.stage1.encode(batch)
+        seen = (edges, scalars.scalars, graph.kind), (atoms, features.proper[:, 0], batch.species)
         for table, rows, key in seen:
             x = _with_one(rows)
             for k, chosen in by_value(key.cpu().numpy()):
                 table[k] = table.get(k, 0) + x[chosen].T @ x[chosen]
-    return Rigidity(*({k: _whitening(moment) for k, moment in table.items()} for table in (edges, atoms)))
+    return LastLayer(*({k: _whitening(moment) for k, moment in table.items()} for table in (edges, atoms)))
 
 
 def _whitening(moment: np.ndarray) -> np.ndarray:

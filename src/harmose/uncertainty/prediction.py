@@ -9,7 +9,7 @@ import numpy as np
 from harmose.core.blocks import BlockMatrix
 from harmose.spin import absolute
 from harmose.uncertainty.calibration import Calibration
-from harmose.uncertainty.features import Traits
+from harmose.uncertainty.features import ErrorFeatures
 from harmose.uncertainty.orbitals import KINDS, Levels
 
 
@@ -35,7 +35,7 @@ class Uncertainty:
 
     hamiltonian: BlockMatrix
     level: float
-    traits: Traits
+    features: ErrorFeatures
     calibration: Calibration
     levels: Levels | None = None
 
@@ -46,22 +46,22 @@ class Uncertainty:
     @cached_property
     def blocks(self) -> np.ndarray:
         """Bounds of the mean absolute error of every block (B,) in eV, in the order of `hamiltonian.keys`."""
-        return self.calibration.block_bounds(self.traits, self.level)
+        return self.calibration.block_bounds(self.features, self.level)
 
     @property
-    def novelty(self) -> np.ndarray:
+    def ood_score(self) -> np.ndarray:
         """Of every atom (N,): 1 is the most unusual that training held out, 2 and more is outside."""
-        return self.traits.atom_novelty
+        return self.features.atom_ood_score
 
     @property
     def outside(self) -> bool:
         """Whether the structure is unlike those of the training set: then bounds are extrapolated."""
-        return self.calibration.outside(self.traits)
+        return self.calibration.outside(self.features)
 
     @cached_property
     def expected_error(self) -> float:
         """What the mean absolute error of all elements of H is expected to be, in eV."""
-        return expected_error(self.hamiltonian, self.calibration, self.traits)
+        return expected_error(self.hamiltonian, self.calibration, self.features)
 
     @property
     def orbital_energies(self) -> np.ndarray | None:
@@ -98,7 +98,7 @@ class Uncertainty:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a .npz of the prediction holds besides: level, block_bounds, novelty and, where known, orbital_bounds."""
-        found = {"level": np.array(self.level), "block_bounds": self.blocks, "novelty": self.novelty}
+        found = {"level": np.array(self.level), "block_bounds": self.blocks, "novelty": self.ood_score}
         if self.orbital_energies is None or self.orbital_bounds is None:
             return found
         return found | {"orbital_energies": self.orbital_energies, "orbital_bounds": self.orbital_bounds}
@@ -116,7 +116,7 @@ def mean_errors(predicted: BlockMatrix, reference: BlockMatrix) -> np.ndarray:
     return np.add.reduceat(error, predicted.offsets[:-1]) / np.diff(predicted.offsets)
 
 
-def expected_error(h: BlockMatrix, calibration: Calibration, traits: Traits) -> float:
+def expected_error(h: BlockMatrix, calibration: Calibration, features: ErrorFeatures) -> float:
     """What the mean absolute error of all elements of the matrix is expected to be, in eV."""
     weight = np.diff(h.offsets) * np.where(np.arange(len(h.keys)) < len(h.numbers), 1, 2)
-    return float(np.average(calibration.expected(traits), weights=weight))
+    return float(np.average(calibration.expected(features), weights=weight))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harmose.errors import ModelError
 from harmose.uncertainty.calibration import Calibration
-from harmose.uncertainty.llpr import Rigidity
+from harmose.uncertainty.llpr import LastLayer
 from harmose.uncertainty.orbitals import KINDS
 
 ARRAYS = (
@@ -40,7 +40,7 @@ def from_state(state: Mapping[str, Tensor]) -> Calibration | None:
     if not state:
         return None
     try:
-        rigidity = Rigidity(*(_table(state, name) for name in ("edges", "atoms")))
+        rigidity = LastLayer(*(_table(state, name) for name in ("edges", "atoms")))
         arrays = {name: state[name].numpy() for name in ARRAYS}
         found = Calibration(rigidity, **arrays, n_groups=int(state["n_groups"][0]))
         _check(found)

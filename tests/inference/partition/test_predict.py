@@ -22,7 +22,7 @@ TOLERANCE = 2e-6
 def model():
     """Of graphene, in the zero of energy of its labels: what its own Fermi level costs is not asked here."""
     loaded = harmose.load("graphene-pbe-dzvp")
-    return replace(loaded, card=replace(loaded.card, gauge="none"))
+    return replace(loaded, card=replace(loaded.card, energy_zero="labels"))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_stated_memory_is_kept():
         from harmose.inference.partition.predict import Prediction
         torch.set_num_threads(1)
         model = harmose.load("graphene-pbe-dzvp")
-        model = replace(model, card=replace(model.card, gauge="none"))
+        model = replace(model, card=replace(model.card, energy_zero="labels"))
         atoms = graphene(a=2.46, size=(6, 6, 1), vacuum=6.0)
         atoms.pbc = (True, True, False)
         asked = Prediction(model, atoms, stage="stage1")

@@ -51,10 +51,10 @@ def test_gathered_is_the_rotation_of_both_atoms():
     torch.testing.assert_close(second, FRAMES.rotation @ features[SECOND])
 
 
-@pytest.mark.parametrize("is_natural", [True, False])
-def test_what_reversed_pairs_see_is_what_the_pairs_see_backwards(is_natural):
+@pytest.mark.parametrize("is_proper", [True, False])
+def test_what_reversed_pairs_see_is_what_the_pairs_see_backwards(is_proper):
     features = random(ATOMS, (L + 1) ** 2, C)
-    ahead, back = (directed(gathered(features, frames), SIGNS, is_natural) for frames in (FRAMES, BACK))
+    ahead, back = (directed(gathered(features, frames), SIGNS, is_proper) for frames in (FRAMES, BACK))
     torch.testing.assert_close(half(ahead[0], 1), half(back[0], 0))
     torch.testing.assert_close(half(ahead[1], 1, 1), half(back[1], 0, 1))
 
@@ -63,10 +63,10 @@ def test_mixed_is_a_linear_map_of_what_each_direction_sees():
     features = random(ATOMS, (L + 1) ** 2, C), random(ATOMS, (L + 1) ** 2, U)
     seen = [gathered(x, FRAMES) for x in features]
     axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
-    scalars, doublets = mixed(*seen, axial, around, SIGNS)
+    scalars, so2 = mixed(*seen, axial, around, SIGNS)
     (first, straight), (_, mirrored) = (directed(x, SIGNS, k) for x, k in zip(seen, (True, False), strict=True))
     torch.testing.assert_close(scalars, first @ axial)
-    torch.testing.assert_close(doublets, torch.cat([straight, mirrored], -1) @ around[:, None])
+    torch.testing.assert_close(so2, torch.cat([straight, mirrored], -1) @ around[:, None])
 
 
 def test_messages_of_reversed_pairs_are_those_of_the_pairs_backwards():
@@ -76,9 +76,9 @@ def test_messages_of_reversed_pairs_are_those_of_the_pairs_backwards():
         random(2 * PAIRS, (L + 1) * U),
         random(L, WIDTH, L * (C + U)),
     )
-    doublets = random(L, 2 * PAIRS, 2, WIDTH)
-    sums = summed(messages(axial, chiral, doublets, around), FRAMES)
-    other = [x.unflatten(k, (2, PAIRS)).flip(k).flatten(k, k + 1) for x, k in ((axial, 0), (chiral, 0), (doublets, 1))]
+    so2 = random(L, 2 * PAIRS, 2, WIDTH)
+    sums = summed(messages(axial, chiral, so2, around), FRAMES)
+    other = [x.unflatten(k, (2, PAIRS)).flip(k).flatten(k, k + 1) for x, k in ((axial, 0), (chiral, 0), (so2, 1))]
     torch.testing.assert_close(sums, summed(messages(*other, around), BACK))
 
 
@@ -94,8 +94,8 @@ def test_gradients():
     assert gradcheck(lambda x: summed(x, FRAMES), random(2 * PAIRS, (L + 1) ** 2, C), fast_mode=True)
     assert gradcheck(lambda x: summed(x, FRAMES), random(2 * PAIRS, L + 1, C), fast_mode=True)
     seen = random(PAIRS, (L + 1) ** 2, 2 * C), random(PAIRS, (L + 1) ** 2, 2 * U)
-    for is_natural in (True, False):
-        assert gradcheck(lambda x, k=is_natural: directed(x, SIGNS, k), seen[0], fast_mode=True)
+    for is_proper in (True, False):
+        assert gradcheck(lambda x, k=is_proper: directed(x, SIGNS, k), seen[0], fast_mode=True)
     axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
     assert gradcheck(lambda *x: mixed(*x, SIGNS), (*seen, axial, around), fast_mode=True)
     assert gradcheck(

@@ -56,17 +56,17 @@ def test_summed(known, rows):
     same(lambda x: frames.summed(x, known), theirs, [random(2 * PAIRS, rows, C)])
 
 
-@pytest.mark.parametrize("unnatural", [True, False])
-def test_mixed(unnatural):
-    width = 2 * (C + U) if unnatural else 2 * C
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_mixed(pseudo):
+    width = 2 * (C + U) if pseudo else 2 * C
     inputs = [random(PAIRS, ROWS, 2 * C), random((L + 1) * 2 * C, 5), random(L, L * width, WIDTH)]
-    inputs += [random(PAIRS, ROWS, 2 * U)] if unnatural else []
+    inputs += [random(PAIRS, ROWS, 2 * U)] if pseudo else []
 
-    def ours(natural, axial, around, seen=None):
-        return frames.mixed(natural, seen, axial, around, SIGNS)
+    def ours(proper, axial, around, seen=None):
+        return frames.mixed(proper, seen, axial, around, SIGNS)
 
-    def theirs(natural, axial, around, seen=None):
-        return traced.mixed(natural, seen, axial, around, SIGNS.order, SIGNS.axial)
+    def theirs(proper, axial, around, seen=None):
+        return traced.mixed(proper, seen, axial, around, SIGNS.order, SIGNS.axial)
 
     same(ours, theirs, inputs)
 
@@ -76,12 +76,12 @@ def test_messages():
     same(frames.messages, traced.messages, [*inputs, random(L, WIDTH, L * (C + U))])
 
 
-@pytest.mark.parametrize("is_natural", [True, False])
-def test_directed(is_natural):
+@pytest.mark.parametrize("is_proper", [True, False])
+def test_directed(is_proper):
     def theirs(x):
-        return traced.directed(x, SIGNS.axial, frames.signs_of_rows(SIGNS, is_natural), is_natural)
+        return traced.directed(x, SIGNS.axial, frames.signs_of_rows(SIGNS, is_proper), is_proper)
 
-    same(lambda x: frames.directed(x, SIGNS, is_natural), theirs, [random(PAIRS, ROWS, 2 * C)])
+    same(lambda x: frames.directed(x, SIGNS, is_proper), theirs, [random(PAIRS, ROWS, 2 * C)])
 
 
 def test_scaled_with_invariants():

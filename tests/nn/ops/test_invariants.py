@@ -4,7 +4,7 @@ import torch
 from torch.autograd import gradcheck
 
 from harmose.nn.ops.invariants import scaled_with_invariants
-from harmose.nn.ops.so2 import sizes_of_doublets
+from harmose.nn.ops.so2 import so2_log_norms
 
 ORDERS, EDGES, WIDTH, SCALARS = 2, 3, 2, 4
 
@@ -18,10 +18,10 @@ def inputs() -> tuple[torch.Tensor, ...]:
 
 
 def test_the_plain_formula():
-    doublets, factors, scalars, mean, scale = inputs()
-    x, seen = scaled_with_invariants(doublets, factors, scalars, mean, scale)
-    torch.testing.assert_close(x, doublets * factors)
-    plain = (torch.cat([scalars, sizes_of_doublets(doublets * factors)], 1) - mean) * scale
+    so2, factors, scalars, mean, scale = inputs()
+    x, seen = scaled_with_invariants(so2, factors, scalars, mean, scale)
+    torch.testing.assert_close(x, so2 * factors)
+    plain = (torch.cat([scalars, so2_log_norms(so2 * factors)], 1) - mean) * scale
     torch.testing.assert_close(seen, plain)
 
 

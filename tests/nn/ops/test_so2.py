@@ -7,7 +7,7 @@ from e3nn import o3
 
 from harmose.nn.ops.frames import PairFrames, Signs, axial_signs, directed, gathered, messages, order_signs, summed
 from harmose.nn.ops.frames import pair_frames as prepared
-from harmose.nn.ops.so2 import DoubletLinear
+from harmose.nn.ops.so2 import SO2Linear
 from harmose.representation.layout import pair_frames, reversal_signs
 from harmose.so3.wigner import edge_wigner
 
@@ -42,15 +42,15 @@ def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor
     edges, size, maps = len(vectors), 2 * l_in + 1, []
     atoms, frames = between(vectors), torch.zeros(2 * edges, (L + 1) ** 2, size, dtype=torch.float64)
     frames[:edges, l_in**2 : (l_in + 1) ** 2] = torch.eye(size, dtype=torch.float64)
-    axial, doublets = directed(gathered(frames, atoms), SIGNS, True)
+    axial, so2 = directed(gathered(frames, atoms), SIGNS, True)
     axial = axial[:edges].view(edges, L + 1, 2, size)[:, :, 0]
-    doublets = doublets[:, :edges].unflatten(3, (L, 2, size))[:, :, :, :, 0]
+    so2 = so2[:, :edges].unflatten(3, (L, 2, size))[:, :, :, :, 0]
     for m in range(1 if mirrored else 0, min(l_in, l_out) + 1):
-        sent_axial, sent = torch.zeros_like(axial).repeat(2, 1, 1), torch.zeros_like(doublets).repeat(1, 2, 1, 1, 1)
+        sent_axial, sent = torch.zeros_like(axial).repeat(2, 1, 1), torch.zeros_like(so2).repeat(1, 2, 1, 1, 1)
         if m == 0:
             sent_axial[:edges, l_out] = axial[:, l_in]
         else:
-            sent[m - 1, :edges, :, l_out - 1] = doublets[m - 1, :, :, l_in - 1]
+            sent[m - 1, :edges, :, l_out - 1] = so2[m - 1, :, :, l_in - 1]
         nothing, weights = torch.zeros_like(sent_axial), torch.eye(L * size, dtype=torch.float64)
         parts, around = [sent_axial, nothing], [weights, torch.zeros_like(weights)]
         if mirrored:
@@ -61,7 +61,7 @@ def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor
     return torch.stack(maps) if maps else torch.zeros(0, edges, 2 * l_out + 1, size).double()
 
 
-@pytest.mark.parametrize("mirrored", [False, True], ids=["natural", "unnatural"])
+@pytest.mark.parametrize("mirrored", [False, True], ids=["natural", "pseudo"])
 @pytest.mark.parametrize("l_out", range(L + 1))
 @pytest.mark.parametrize("l_in", range(L + 1))
 def test_same_span_as_the_tensor_product(l_in, l_out, mirrored):
@@ -79,7 +79,7 @@ def test_same_span_as_the_tensor_product(l_in, l_out, mirrored):
 
 def test_doublet_linear_commutes_with_turns_and_mirror():
     torch.manual_seed(0)
-    linear = DoubletLinear(2, 5, 3).double()
+    linear = SO2Linear(2, 5, 3).double()
     x, a = torch.randn(2, 4, 2, 5, dtype=torch.float64), 0.7
 
     def turned(d: torch.Tensor) -> torch.Tensor:

@@ -9,17 +9,17 @@ from ase.build import molecule
 
 from harmose.core.blocks import empty_matrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.nn.stage1.inputs import InputSettings
-from harmose.nn.stage2.settings import RefinerSettings
-from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.nn.stage2.settings import Stage2Settings
+from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import to_coefficients, to_matrix
 from harmose.so3.wigner import random_rotation
 
-SMALL = ModelSettings(
-    EncoderSettings(channels=4, unnatural_channels=2, scalars=16, doublets=8, pseudoscalars=4, hidden=16),
-    RefinerSettings(channels=4, unnatural_channels=4, scalars=8, doublets=8, pseudoscalars=4, hidden=32),
+SMALL = NetworkSettings(
+    Stage1Settings(channels=4, pseudo_channels=2, scalars=16, so2_channels=8, pseudoscalars=4, hidden=16),
+    Stage2Settings(channels=4, pseudo_channels=4, scalars=8, so2_channels=8, pseudoscalars=4, hidden=32),
 )
 BOTH = InputSettings(prior=True, overlap=True)
 
@@ -102,7 +102,7 @@ def test_their_features_are_of_order_one_in_training(space):
     batch, *_ = batch_of(atoms, space, matrices)
     made.calibrate(batch)
     with torch.no_grad():
-        atoms_read, edges_read = made.inputs(batch)
+        atoms_read, edges_read = made.stage1.inputs(batch)
     for features in (*atoms_read, *edges_read):
         assert 0.1 < features.square().mean().sqrt() < 10
 
@@ -116,7 +116,7 @@ def test_groups_that_calibration_did_not_meet_stay_finite(space):
 
 def test_without_inputs_the_network_is_as_ever(space):
     plain = TwoStage(space, SMALL)
-    assert plain.inputs is None
-    assert not any(name.startswith("inputs") for name in plain.state_dict())
+    assert plain.stage1.inputs is None
+    assert not any(name.startswith("stage1.inputs") for name in plain.state_dict())
     read = TwoStage(space, SMALL, InputSettings(overlap=True))
-    assert len(read.stage1_parameters()) + len(read.stage2_parameters()) == len(list(read.parameters()))
+    assert len(list(read.stage1.parameters())) + len(list(read.stage2.parameters())) == len(list(read.parameters()))

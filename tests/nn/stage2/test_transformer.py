@@ -11,18 +11,19 @@ from ase.build import bulk, graphene, molecule
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.encoder import EncoderSettings
-from harmose.nn.stage2.frame_map import LearnedMap
-from harmose.nn.stage2.settings import RefinerSettings
-from harmose.nn.two_stage import ModelSettings, TwoStage
+from harmose.nn.stage1.baseline import Stage1Output
+from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage2.frame_map import FrameAveragedMap
+from harmose.nn.stage2.settings import Stage2Settings
+from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import GraphBatch, collate, graph_batch
-from harmose.representation.block_irreps import Coefficients, TargetSpace, to_matrix
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, to_matrix
 from harmose.so3.wigner import random_rotation
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, P, D), 8: (S, P, D), 14: (S, P)}, {1: 3.1, 6: 2.2, 8: 3.1, 14: 2.2})
-SPACE = TargetSpace(BASIS, 4)
-SETTINGS = RefinerSettings(channels=4, unnatural_channels=4, scalars=8, doublets=8, pseudoscalars=4, hidden=32)
+SPACE = BlockIrreps(BASIS, 4)
+SETTINGS = Stage2Settings(channels=4, pseudo_channels=4, scalars=8, so2_channels=8, pseudoscalars=4, hidden=32)
 
 ETHANOL, ACETYLENE, BENZENE = molecule("CH3CH2OH"), molecule("C2H2"), molecule("C6H6")
 STRUCTURES = {
@@ -46,13 +47,13 @@ def batch_of(atoms: Atoms, dtype: torch.dtype = torch.float64) -> GraphBatch:
 def random_network(dtype: torch.dtype = torch.float64, **changes) -> TwoStage:
     """Random weights everywhere, also in the heads of stage 2, calibrated on displaced copies of all structures."""
     torch.manual_seed(3)
-    encoder = EncoderSettings(channels=4, unnatural_channels=2, scalars=16, doublets=8, pseudoscalars=4, hidden=16)
-    network = TwoStage(SPACE, ModelSettings(encoder, replace(SETTINGS, **changes)))
+    encoder = Stage1Settings(channels=4, pseudo_channels=2, scalars=16, so2_channels=8, pseudoscalars=4, hidden=16)
+    network = TwoStage(SPACE, NetworkSettings(encoder, replace(SETTINGS, **changes)))
     displaced = [atoms.copy() for atoms in STRUCTURES.values()]
     for k, atoms in enumerate(displaced):
         atoms.rattle(0.1, seed=k)
     network.calibrate(collate([batch_of(atoms, torch.float32) for atoms in displaced]))
-    for parameter in network.refiner.heads.parameters():
+    for parameter in network.stage2.heads.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return network.to(dtype).eval()
 
@@ -118,7 +119,7 @@ def residual_of(network: TwoStage, atoms: Atoms, size: float) -> Coefficients:
 def test_stage2_answers_in_units_of_what_stage1_leaves():
     network, plain, bent = random_network(), random_network(), ETHANOL.copy()
     bent.rattle(0.1, seed=1)  # no component is zero by symmetry
-    network.refiner.sizes.fit(residual_of(network, bent, 1e-3))
+    network.stage2.sizes.fit(residual_of(network, bent, 1e-3))
     ratio = correction(network, bent).values / correction(plain, bent).values
     np.testing.assert_allclose(ratio, 1e-3, rtol=1e-8)
 
@@ -130,7 +131,7 @@ def test_units_of_like_atoms_do_not_depend_on_their_order():
     torch.manual_seed(0)
     for x in residual.pairs.values():
         x.mul_(torch.rand(x.shape[-1], dtype=x.dtype))
-    network.refiner.sizes.fit(residual)
+    network.stage2.sizes.fit(residual)
     h, permuted = (correction(network, a) for a in (ETHANOL, ETHANOL[order]))
     place = np.argsort(order)
     for i, j in h.pairs[:, :2].tolist():
@@ -186,7 +187,7 @@ def test_the_correction_bends_with_the_molecule():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"covariant": False}, {"baseline": False}, {"attention": False}, {"directions": 1}, {"layers": 1}],
+    [{"covariant": False}, {"baseline": False}, {"attention": False}, {"directions": 1}, {"mlp_layers": 1}],
     ids=str,
 )
 def test_switches_keep_the_law(changes):
@@ -202,12 +203,12 @@ def test_without_covariant_inputs_only_invariants_of_stage1_count():
     batch = batch_of(ETHANOL)
     with torch.no_grad():
         h1, edges, _ = network.stage1(batch)
-        flipped = edges._replace(doublets=-edges.doublets, pseudoscalars=-edges.pseudoscalars)
-        one, other = (network.refiner.seen(e, h1.pairs) for e in (edges, flipped))
-    assert one.doublets.abs().max() == 0
+        flipped = edges._replace(so2=-edges.so2, pseudoscalars=-edges.pseudoscalars)
+        one, other = (network.stage2.seen(e, h1.pairs) for e in (edges, flipped))
+    assert one.so2.abs().max() == 0
     assert one.pseudoscalars.abs().max() == 0
     assert one.scalars.abs().max() > 0
-    assert other.doublets.abs().max() == 0
+    assert other.so2.abs().max() == 0
 
 
 def test_without_baseline_h1_is_not_seen():
@@ -215,15 +216,15 @@ def test_without_baseline_h1_is_not_seen():
     with torch.no_grad():
         h1, edges, graph = network.stage1(batch)
         doubled = replace(h1, pairs={g: 2 * x for g, x in h1.pairs.items()})
-        one, other = (network.stage2(batch, (h, edges, graph)) for h in (h1, doubled))
+        one, other = (network.stage2(batch, Stage1Output(h, edges, graph)) for h in (h1, doubled))
     torch.testing.assert_close(one.pairs, other.pairs, rtol=0, atol=0)
 
 
 def test_learned_is_equivariant_but_for_the_turn_about_the_edge():
     """Averaged over more turns, the rotation error falls: the frames leave only the azimuth to learn."""
     network, rotation, errors = random_network(symmetry="learned"), random_rotation(np.random.default_rng(2)), []
-    free = network.refiner.free
-    assert isinstance(free, LearnedMap)
+    free = network.stage2.free
+    assert isinstance(free, FrameAveragedMap)
     for turns in (1, 4, 16):
         free.turns = turns
         h = correction(network, ETHANOL)

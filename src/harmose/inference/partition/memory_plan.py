@@ -8,7 +8,7 @@ import torch
 from harmose.core.basis import BasisSet
 from harmose.core.graph import Graph
 from harmose.errors import ConfigError
-from harmose.inference.partition.part_model import Work
+from harmose.inference.partition.part_model import PartModel
 
 PAIRS_PER_PART = 2_000
 """Fewer and calls of operators count; more and what is in flight falls out of the caches."""
@@ -70,17 +70,17 @@ def n_values(basis: BasisSet, graph: Graph) -> int:
     return int((counts**2).sum() + (counts[graph.pairs[:, 0]] * counts[graph.pairs[:, 1]]).sum())
 
 
-def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = None) -> Plan:
+def plan(work: PartModel, memory: float | None = None, pairs_per_part: int | None = None) -> Plan:
     """A plan that fits into `memory` bytes, of the whole process; `ConfigError` where none does."""
     present = float(psutil.Process().memory_info().rss)
     if memory is None:
         memory = present + USABLE * psutil.virtual_memory().available
-    e, r = work.network.settings.encoder, work.network.settings.refiner
+    e, r = work.network.settings.stage1, work.network.settings.stage2
     l_max = work.space.l_max
-    width = e.scalars + e.pseudoscalars + 2 * l_max * e.doublets
+    width = e.scalars + e.pseudoscalars + 2 * l_max * e.so2_channels
     frames = 2 * (l_max + 1 + 2 * l_max**2) * (l_max + 1) ** 2
-    gathered = 2 * (l_max + 1 + 2 * l_max**2) * (e.channels + e.unnatural_channels)
-    widest = frames + gathered + 2 * width + (2 * l_max * (r.doublets + r.hidden) if work.full else 0)
+    gathered = 2 * (l_max + 1 + 2 * l_max**2) * (e.channels + e.pseudo_channels)
+    widest = frames + gathered + 2 * width + (2 * l_max * (r.so2_channels + r.hidden) if work.full else 0)
     n_pairs, n_atoms = work.graph.n_pairs, work.graph.n_atoms
     size = n_values(work.space.basis, work.graph)
 
@@ -91,7 +91,7 @@ def plan(work: Work, memory: float | None = None, pairs_per_part: int | None = N
             per_part,
             present=present,
             graph=float(PER_PAIR * n_pairs + PER_ATOM * n_atoms),
-            atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.unnatural_channels),
+            atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.pseudo_channels),
             edges=float(2 * FEATURES * width * n_pairs) if len(work.rounds) > 1 else 0.0,
             frames=float(FRAMES * (l_max + 1) ** 4 + 200) * n_pairs,
             blocks=float(size) * work.space.spin.n_components * work.space.spin.dtype.itemsize,

@@ -22,11 +22,11 @@ from torch import Tensor
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import Graph
 from harmose.errors import ConfigError, ModelError
-from harmose.inference.model import STAGES, Model, Request
+from harmose.inference.model import STAGES, Model, ModelInput
 from harmose.inference.partition.memory_plan import Plan, n_values, plan
-from harmose.inference.partition.part_model import Work
+from harmose.inference.partition.part_model import PartModel
 from harmose.inference.partition.parts import Part, parts
-from harmose.inference.partition.runners import Here, OnDask, Runner, on_threads
+from harmose.inference.partition.runners import DaskRunner, LocalRunner, Runner, on_threads
 from harmose.nn.ops.message_passing import Round
 
 LARGE = 20_000
@@ -99,11 +99,11 @@ class Prediction:
             raise ModelError(
                 f"expected a model of the structure alone for a prediction in parts, got one that reads {read}"
             )
-        self.graph: Graph = Request(self.model, [self.atoms]).graphs[0]
-        full = self.stage == "full" and not self.model.network.refiner.is_silent
+        self.graph: Graph = ModelInput(self.model, [self.atoms]).graphs[0]
+        full = self.stage == "full" and not self.model.network.stage2.is_untrained
         calibration = self.model.calibration
         rigidity = None if calibration is None else calibration.rigidity
-        self.work = Work(self.model.network, self.model.baseline, self.graph, full, rigidity)
+        self.work = PartModel(self.model.network, self.model.regression, self.graph, full, rigidity)
 
     @cached_property
     def plan(self) -> Plan:
@@ -129,21 +129,21 @@ class Prediction:
                 stage1 = atoms if k == len(self.work.first_rounds) - 1 else stage1
 
         def of_atoms(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            novelty = self.work.baseline.novelty_of(self.work.surroundings, chosen)
-            return self.work.onsite(stage1, atoms if self.work.full else None, chosen), novelty
+            ood_score = self.work.regression.ood_score_of(self.work.neighbourhoods, chosen)
+            return self.work.onsite(stage1, atoms if self.work.full else None, chosen), ood_score
 
-        novelty = np.zeros(self.graph.n_atoms)
+        ood_score = np.zeros(self.graph.n_atoms)
         for chosen, (values, found) in zip(self._some_atoms(), on_threads(of_atoms, self._some_atoms()), strict=True):
             blocks.put_onsite(chosen, values)
-            novelty[chosen] = found
-        self.model.warn_outside(novelty, rigidity, stacklevel=4)
+            ood_score[chosen] = found
+        self.model.warn_outside(ood_score, rigidity, stacklevel=4)
         h = blocks.matrix()
         return self.model.completed([h], [self.atoms], [None])[0] if self.finds_level else h
 
     @property
     def finds_level(self) -> bool:
         """Whether H is moved to its own Fermi level, or whatever else the model's card says, as `Model.predict` does."""
-        return self.model.card.gauge != "solved" or self._like().n_orbitals <= LARGEST_LEVEL
+        return self.model.card.energy_zero != "fermi_of_prediction" or self._like().n_orbitals <= LARGEST_LEVEL
 
     def _like(self) -> BlockMatrix:
         """Without values: none are in memory, though they have the right shape."""
@@ -155,13 +155,13 @@ class Prediction:
     def _runner(self, planned: Plan, scheduler: str | None, folder: str | Path | None) -> Iterator[Runner]:
         cut = list(parts(self.graph, planned.pairs_per_part))
         if scheduler is not None:
-            with OnDask.connected(self.work, cut, scheduler) as runner:
+            with DaskRunner.connected(self.work, cut, scheduler) as runner:
                 yield runner
         elif planned.maps_features:
             with tempfile.TemporaryDirectory(prefix="harmose-", dir=folder) as scratch:
-                yield Here(self.work, cut, Path(scratch))
+                yield LocalRunner(self.work, cut, Path(scratch))
         else:
-            yield Here(self.work, cut, None, planned.keeps_frames)
+            yield LocalRunner(self.work, cut, None, planned.keeps_frames)
 
     def _informed(self, each: Round, atoms: Any, totals: list[Tensor]) -> Any:
         """What all atoms know after a round; kept in the machine's own memory, wherever the network is."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_limits
 
 from harmose.errors import ConfigError
-from harmose.inference.partition.part_model import Answer, Prepared, Work
+from harmose.inference.partition.part_model import PartModel, PartResult, PreparedPart
 from harmose.inference.partition.parts import Part
 from harmose.nn.ops.so2 import EdgeFeatures
 
@@ -26,25 +26,25 @@ PATIENCE = "20s"
 class Runner(Protocol):
     """Does one round of all parts."""
 
-    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
+    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         """Every part, in any order, and its answer without the features of its edges; `atoms`: what all atoms know."""
         ...
 
 
-class Here:
+class LocalRunner:
     """This process, as many parts at a time as PyTorch has threads; features of edges in memory or in files of `folder`.
 
     `keeps_frames`: what a part's network reads is made once, not in each round.
     """
 
-    def __init__(self, work: Work, parts: Sequence[Part], folder: Path | None, keeps_frames: bool = False) -> None:
+    def __init__(self, work: PartModel, parts: Sequence[Part], folder: Path | None, keeps_frames: bool = False) -> None:
         self.work, self.parts, self.folder, self.keeps_frames = work, parts, folder, keeps_frames
         self._edges: list[EdgeFeatures | None] = [None] * len(parts)
-        self._prepared: dict[int, Prepared] = {}
-        _ = work.surroundings  # made once, not by every thread
+        self._prepared: dict[int, PreparedPart] = {}
+        _ = work.neighbourhoods  # made once, not by every thread
 
-    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
-        def work(n: int) -> Answer:
+    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+        def work(n: int) -> PartResult:
             part = self.parts[n]
             prepared = self._prepared.pop(n, None) or self.work.prepared(part)
             answer = self.work.run(k, part, of_part(atoms, part), self._take(n, k), prepared)
@@ -98,17 +98,17 @@ def one_thread_each() -> Iterator[int]:
         torch.set_num_threads(n)
 
 
-class OnDask:
+class DaskRunner:
     """The workers of a Dask scheduler, each of which keeps the features of the edges of its parts."""
 
-    def __init__(self, client: Any, work: Work, parts: Sequence[Part]) -> None:
+    def __init__(self, client: Any, work: PartModel, parts: Sequence[Part]) -> None:
         self.client, self.parts = client, parts
         self._work = client.scatter(work, broadcast=True, hash=False)
         self._edges: list[Any] = [None] * len(parts)
 
     @classmethod
     @contextmanager
-    def connected(cls, work: Work, parts: Sequence[Part], scheduler: str) -> "Iterator[OnDask]":
+    def connected(cls, work: PartModel, parts: Sequence[Part], scheduler: str) -> "Iterator[DaskRunner]":
         """`ConfigError` when there is no scheduler at this address, or it has no worker."""
         from distributed import Client
 
@@ -120,12 +120,12 @@ class OnDask:
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot work with the Dask scheduler {scheduler}: {error}") from None
 
-    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, Answer]]:
+    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         from distributed import as_completed
 
         number, submit = {}, self.client.submit
         for n, part in enumerate(self.parts):
-            done = submit(Work.run, self._work, k, part, of_part(atoms, part), self._edges[n], pure=False)
+            done = submit(PartModel.run, self._work, k, part, of_part(atoms, part), self._edges[n], pure=False)
             self._edges[n] = submit(_edges, done, pure=False)
             number[submit(_others, done, pure=False)] = n
         for future in as_completed(number, loop=self.client.loop):
@@ -133,11 +133,11 @@ class OnDask:
             future.release()
 
 
-def _edges(answer: Answer) -> EdgeFeatures | None:
+def _edges(answer: PartResult) -> EdgeFeatures | None:
     return answer.edges
 
 
-def _others(answer: Answer) -> Answer:
+def _others(answer: PartResult) -> PartResult:
     return answer._replace(edges=None)
 
 

@@ -116,9 +116,7 @@ class Signs(NamedTuple):
     axial: Tensor
 
 
-def mixed(
-    natural: Tensor, unnatural: Tensor | None, axial: Tensor, around: Tensor, signs: Signs
-) -> tuple[Tensor, Tensor]:
+def mixed(proper: Tensor, pseudo: Tensor | None, axial: Tensor, around: Tensor, signs: Signs) -> tuple[Tensor, Tensor]:
     """Linear maps of what both atoms of a pair look like in its frame, for its two directions.
 
     natural (P, S, 2 C), unnatural (P, S, 2 C') from `gathered`; axial ((l_max + 1) 2 C, n0) and around
@@ -126,8 +124,8 @@ def mixed(
     scalars (2 P, n0) and doublets (M, 2 P, 2, n): the pairs, then their reversals.
     """
     if is_compiling():
-        return traced.mixed(natural, unnatural, axial, around, signs.order, signs.axial)
-    return _Mix.apply(natural, unnatural, axial, around, signs)  # type: ignore[return-value]
+        return traced.mixed(proper, pseudo, axial, around, signs.order, signs.axial)
+    return _Mix.apply(proper, pseudo, axial, around, signs)  # type: ignore[return-value]
 
 
 def _halves(x: Tensor, l_max: int) -> list[tuple[Tensor, Tensor]]:
@@ -142,60 +140,60 @@ class _Mix(Function):
     """Of reversed edges the odd halves are worked out with the opposite sign, so that both halves share weights."""
 
     @staticmethod
-    def forward(ctx, natural: Tensor, unnatural: Tensor | None, axial: Tensor, around: Tensor, signs: Signs):
-        (orders, _, width), n_pairs, l_max = around.shape, len(natural), len(signs.axial) - 1
-        straight = around[:, : l_max * natural.shape[2]]
+    def forward(ctx, proper: Tensor, pseudo: Tensor | None, axial: Tensor, around: Tensor, signs: Signs):
+        (orders, _, width), n_pairs, l_max = around.shape, len(proper), len(signs.axial) - 1
+        straight = around[:, : l_max * proper.shape[2]]
         straight, turned = torch.cat([straight, traced.reversed_weights(straight, signs.order)], 2), None
-        out = natural.new_empty(orders, 2, n_pairs, 2 * width)
-        for m, (x, w, y) in enumerate(zip(_halves(natural, l_max), straight, out, strict=True)):
-            w = w[m * natural.shape[2] :]
+        out = proper.new_empty(orders, 2, n_pairs, 2 * width)
+        for m, (x, w, y) in enumerate(zip(_halves(proper, l_max), straight, out, strict=True)):
+            w = w[m * proper.shape[2] :]
             torch.mm(x[0], w, out=y[0])
             torch.mm(x[1], w, out=y[1])
-        if unnatural is not None:
-            turned = around[:, l_max * natural.shape[2] :]
+        if pseudo is not None:
+            turned = around[:, l_max * proper.shape[2] :]
             turned = torch.cat([turned, traced.reversed_weights(turned, -signs.order)], 2)
-            for m, (x, w, y) in enumerate(zip(_halves(unnatural, l_max), turned, out, strict=True)):
-                w = w[m * unnatural.shape[2] :]
+            for m, (x, w, y) in enumerate(zip(_halves(pseudo, l_max), turned, out, strict=True)):
+                w = w[m * pseudo.shape[2] :]
                 y[0].addmm_(x[1], w, alpha=-1)
                 y[1].addmm_(x[0], w)
         out = out.view(orders, 2, n_pairs, 2, width)
         out[:, 1, :, 1].neg_()
-        back, first = traced.reversed_weights(axial, signs.axial), natural.flatten(1)[:, : len(axial)]
-        scalars = natural.new_empty(2, n_pairs, axial.shape[1])
+        back, first = traced.reversed_weights(axial, signs.axial), proper.flatten(1)[:, : len(axial)]
+        scalars = proper.new_empty(2, n_pairs, axial.shape[1])
         torch.mm(first, axial, out=scalars[0])
         torch.mm(first, back, out=scalars[1])
-        ctx.save_for_backward(natural, unnatural, axial, back, straight, turned)
+        ctx.save_for_backward(proper, pseudo, axial, back, straight, turned)
         ctx.signs = signs
         return scalars.flatten(0, 1), out.permute(0, 3, 2, 1, 4).reshape(orders, 2 * n_pairs, 2, width)
 
     @staticmethod
     def backward(ctx, of_scalars: Tensor, of_doublets: Tensor):  # type: ignore[override]
-        natural, unnatural, axial, back, straight, turned = ctx.saved_tensors
-        signs, n_pairs, l_max = ctx.signs, len(natural), len(ctx.signs.axial) - 1
+        proper, pseudo, axial, back, straight, turned = ctx.saved_tensors
+        signs, n_pairs, l_max = ctx.signs, len(proper), len(ctx.signs.axial) - 1
         orders, _, _, width = of_doublets.shape
         g = of_doublets.view(orders, 2, n_pairs, 2, width).permute(0, 3, 2, 1, 4).contiguous()
         g[:, 1, :, 1].neg_()
         g = g.flatten(3)
-        first, (ahead, reverse) = natural.flatten(1)[:, : len(axial)], of_scalars.unflatten(0, (2, n_pairs))
+        first, (ahead, reverse) = proper.flatten(1)[:, : len(axial)], of_scalars.unflatten(0, (2, n_pairs))
         of_axial = (first.T @ ahead).add_(traced.reversed_weights(first.T @ reverse, signs.axial))
-        of_natural, of_straight = torch.empty_like(natural), torch.zeros_like(straight)
+        of_natural, of_straight = torch.empty_like(proper), torch.zeros_like(straight)
         of_first = of_natural.flatten(1)[:, : len(axial)]
         torch.mm(ahead, axial.T, out=of_first)
         of_first.addmm_(reverse, back.T)
-        parts = zip(_halves(natural, l_max), _halves(of_natural, l_max), straight, of_straight, g, strict=True)
+        parts = zip(_halves(proper, l_max), _halves(of_natural, l_max), straight, of_straight, g, strict=True)
         for m, (x, of_x, w, of_w, y) in enumerate(parts):
-            w, of_w = w[m * natural.shape[2] :].T, of_w[m * natural.shape[2] :]
+            w, of_w = w[m * proper.shape[2] :].T, of_w[m * proper.shape[2] :]
             torch.mm(y[0], w, out=of_x[0])
             torch.mm(y[1], w, out=of_x[1])
             torch.mm(x[0].T, y[0], out=of_w)
             of_w.addmm_(x[1].T, y[1])
         of_around = [_of_one_direction(of_straight, signs.order)]
         of_unnatural = None
-        if unnatural is not None:
-            of_unnatural, of_turned = torch.zeros_like(unnatural), torch.zeros_like(turned)
-            parts = zip(_halves(unnatural, l_max), _halves(of_unnatural, l_max), turned, of_turned, g, strict=True)
+        if pseudo is not None:
+            of_unnatural, of_turned = torch.zeros_like(pseudo), torch.zeros_like(turned)
+            parts = zip(_halves(pseudo, l_max), _halves(of_unnatural, l_max), turned, of_turned, g, strict=True)
             for m, (x, of_x, w, of_w, y) in enumerate(parts):
-                w, of_w = w[m * unnatural.shape[2] :].T, of_w[m * unnatural.shape[2] :]
+                w, of_w = w[m * pseudo.shape[2] :].T, of_w[m * pseudo.shape[2] :]
                 of_x[1].addmm_(y[0], w, alpha=-1)
                 torch.mm(y[1], w, out=of_x[0])
                 torch.mm(x[0].T, y[1], out=of_w)
@@ -209,21 +207,21 @@ def _of_one_direction(gradient: Tensor, signs: Tensor) -> Tensor:
     return ahead + traced.reversed_weights(back, signs)
 
 
-def messages(axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) -> Tensor:
+def messages(axial: Tensor, chiral: Tensor, so2: Tensor, around: Tensor) -> Tensor:
     """Features of edges as messages in their frames, (E, S, C + C'), natural before unnatural channels.
 
     axial (E, (l_max + 1) C) and chiral (E, (l_max + 1) C') at m = 0; doublets (M, E, 2, n) are mapped by `around`
     (M, n, l_max (C + C')), whose outputs are sorted by parity, degree and channel.
     """
     if is_compiling():
-        return traced.messages(axial, chiral, doublets, around)
-    return _Write.apply(axial, chiral, doublets, around)  # type: ignore[return-value]
+        return traced.messages(axial, chiral, so2, around)
+    return _Write.apply(axial, chiral, so2, around)  # type: ignore[return-value]
 
 
-def _by_degree(around: Tensor, natural: int, unnatural: int) -> Tensor:
+def _by_degree(around: Tensor, proper: int, pseudo: int) -> Tensor:
     """Columns of both parities side by side for each degree: (M, n, l_max, C + C')."""
     l_max = len(around)
-    return torch.cat([x.unflatten(2, (l_max, -1)) for x in around.split([l_max * natural, l_max * unnatural], 2)], 3)
+    return torch.cat([x.unflatten(2, (l_max, -1)) for x in around.split([l_max * proper, l_max * pseudo], 2)], 3)
 
 
 def _places(y: Tensor, l_max: int, channels: int) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -239,52 +237,52 @@ class _Write(Function):
     """An unnatural doublet's even half comes from the odd row of its order and its odd half, negated, from the even row."""
 
     @staticmethod
-    def forward(ctx, axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) -> Tensor:
+    def forward(ctx, axial: Tensor, chiral: Tensor, so2: Tensor, around: Tensor) -> Tensor:
         l_max, n_edges = len(around), len(axial)
-        natural, unnatural = (x.shape[1] // (l_max + 1) for x in (axial, chiral))
-        weights = _by_degree(around, natural, unnatural)
-        ctx.save_for_backward(doublets, weights)
-        ctx.channels = natural, unnatural
-        y = axial.new_empty(n_edges, (l_max + 1) ** 2, natural + unnatural)
-        y[:, : l_max + 1, :natural] = axial.unflatten(1, (l_max + 1, natural))
-        y[:, : l_max + 1, natural:] = chiral.unflatten(1, (l_max + 1, unnatural))
-        places = _places(y, l_max, natural)
-        for m, (x, w, (here, even, odd)) in enumerate(zip(doublets.flatten(1, 2), weights, places, strict=True)):
-            written = (x @ w[:, m:].flatten(1)).view(n_edges, 2, l_max - m, natural + unnatural)
-            here.copy_(written[..., :natural])
-            turned_even, turned_odd = written[..., natural:].unbind(1)
+        proper, pseudo = (x.shape[1] // (l_max + 1) for x in (axial, chiral))
+        weights = _by_degree(around, proper, pseudo)
+        ctx.save_for_backward(so2, weights)
+        ctx.channels = proper, pseudo
+        y = axial.new_empty(n_edges, (l_max + 1) ** 2, proper + pseudo)
+        y[:, : l_max + 1, :proper] = axial.unflatten(1, (l_max + 1, proper))
+        y[:, : l_max + 1, proper:] = chiral.unflatten(1, (l_max + 1, pseudo))
+        places = _places(y, l_max, proper)
+        for m, (x, w, (here, even, odd)) in enumerate(zip(so2.flatten(1, 2), weights, places, strict=True)):
+            written = (x @ w[:, m:].flatten(1)).view(n_edges, 2, l_max - m, proper + pseudo)
+            here.copy_(written[..., :proper])
+            turned_even, turned_odd = written[..., proper:].unbind(1)
             even.copy_(turned_odd)
             torch.neg(turned_even, out=odd)
         return y
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
-        doublets, weights = ctx.saved_tensors
-        (l_max, n_edges), (natural, unnatural) = doublets.shape[:2], ctx.channels
-        of_doublets, of_weights = torch.empty_like(doublets), torch.zeros_like(weights)
-        parts = zip(doublets.flatten(1, 2), of_doublets.flatten(1, 2), weights, of_weights, strict=True)
+        so2, weights = ctx.saved_tensors
+        (l_max, n_edges), (proper, pseudo) = so2.shape[:2], ctx.channels
+        of_doublets, of_weights = torch.empty_like(so2), torch.zeros_like(weights)
+        parts = zip(so2.flatten(1, 2), of_doublets.flatten(1, 2), weights, of_weights, strict=True)
         for m, ((x, of_x, w, of_w), (here, even, odd)) in enumerate(
-            zip(parts, _places(gradient, l_max, natural), strict=True)
+            zip(parts, _places(gradient, l_max, proper), strict=True)
         ):
-            g = gradient.new_empty(n_edges, 2, l_max - m, natural + unnatural)
-            g[..., :natural] = here
-            turned_even, turned_odd = g[..., natural:].unbind(1)
+            g = gradient.new_empty(n_edges, 2, l_max - m, proper + pseudo)
+            g[..., :proper] = here
+            turned_even, turned_odd = g[..., proper:].unbind(1)
             turned_odd.copy_(even)
             torch.neg(odd, out=turned_even)
-            g = g.view(2 * n_edges, (l_max - m) * (natural + unnatural))
+            g = g.view(2 * n_edges, (l_max - m) * (proper + pseudo))
             torch.mm(g, w[:, m:].flatten(1).T, out=of_x)
-            torch.mm(x.T, g, out=of_w.flatten(1)[:, m * (natural + unnatural) :])
+            torch.mm(x.T, g, out=of_w.flatten(1)[:, m * (proper + pseudo) :])
         first = gradient[:, : l_max + 1]
-        of_around = torch.cat([x.flatten(2) for x in of_weights.split([natural, unnatural], 3)], 2)
-        return first[..., :natural].flatten(1), first[..., natural:].flatten(1), of_doublets, of_around
+        of_around = torch.cat([x.flatten(2) for x in of_weights.split([proper, pseudo], 3)], 2)
+        return first[..., :proper].flatten(1), first[..., proper:].flatten(1), of_doublets, of_around
 
 
-def directed(seen: Tensor, signs: Signs, is_natural: bool) -> tuple[Tensor, Tensor]:
+def directed(seen: Tensor, signs: Signs, is_proper: bool) -> tuple[Tensor, Tensor]:
     """What both atoms look like (P, S, 2 C), from `gathered`, for each direction of a pair: m = 0 part (2 P, (l_max + 1) 2 C) and
     doublets (M, 2 P, 2, l_max 2 C), sorted by degree, then centre and neighbour; zero where l < m."""
     if is_compiling():
-        return traced.directed(seen, signs.axial, signs_of_rows(signs, is_natural), is_natural)
-    return _Direct.apply(seen, signs, is_natural)  # type: ignore[return-value]
+        return traced.directed(seen, signs.axial, signs_of_rows(signs, is_proper), is_proper)
+    return _Direct.apply(seen, signs, is_proper)  # type: ignore[return-value]
 
 
 def _rows(x: Tensor, l_max: int, m: int) -> Tensor:
@@ -293,27 +291,27 @@ def _rows(x: Tensor, l_max: int, m: int) -> Tensor:
     return x[:, start:stop].unflatten(2, (2, -1)).unflatten(1, (2, -1))
 
 
-def signs_of_rows(signs: Signs, is_natural: bool) -> Tensor:
+def signs_of_rows(signs: Signs, is_proper: bool) -> Tensor:
     """For doublets (M, 2 directions, P, 2 halves, l_max, 2, C) made of the rows of a pair's frame."""
     one, back = torch.ones_like(signs.order), signs.order
-    halves = [one, one, back, -back] if is_natural else [-one, one, back, back]
+    halves = [one, one, back, -back] if is_proper else [-one, one, back, back]
     return torch.stack(halves, 1).unflatten(1, (2, 2))[:, :, None, :, :, None, None]
 
 
 class _Direct(Function):
     @staticmethod
-    def forward(ctx, seen: Tensor, signs: Signs, is_natural: bool):
+    def forward(ctx, seen: Tensor, signs: Signs, is_proper: bool):
         (n_pairs, _, width), l_max = seen.shape, len(signs.axial) - 1
-        ctx.signs, ctx.is_natural, ctx.shape = signs, is_natural, seen.shape
+        ctx.signs, ctx.is_proper, ctx.shape = signs, is_proper, seen.shape
         first = seen[:, : l_max + 1].unflatten(2, (2, -1))
         back = first.flip(2) * signs.axial[:, None, None]
         out = seen.new_zeros(l_max, 2, n_pairs, 2, l_max, 2, width // 2)
         for m in range(1, l_max + 1):
             rows = _rows(seen, l_max, m)
-            rows = rows if is_natural else rows.flip(1)
+            rows = rows if is_proper else rows.flip(1)
             out[m - 1, 0, :, :, m - 1 :] = rows
             out[m - 1, 1, :, :, m - 1 :] = rows.flip(3)
-        out *= signs_of_rows(signs, is_natural)
+        out *= signs_of_rows(signs, is_proper)
         return torch.cat([first, back]).flatten(1), out.view(l_max, 2 * n_pairs, 2, l_max * width)
 
     @staticmethod
@@ -322,9 +320,9 @@ class _Direct(Function):
         out = of_axial.new_empty(ctx.shape)
         ahead, back = of_axial.view(2, len(out), l_max + 1, 2, ctx.shape[2] // 2)
         out[:, : l_max + 1] = (ahead + back.flip(2) * signs.axial[:, None, None]).flatten(2)
-        g = of_doublets.view(l_max, 2, len(out), 2, l_max, 2, ctx.shape[2] // 2) * signs_of_rows(signs, ctx.is_natural)
+        g = of_doublets.view(l_max, 2, len(out), 2, l_max, 2, ctx.shape[2] // 2) * signs_of_rows(signs, ctx.is_proper)
         for m in range(1, l_max + 1):
             ahead, back = g[m - 1, :, :, :, m - 1 :]
             rows = ahead + back.flip(3)
-            _rows(out, l_max, m).copy_(rows if ctx.is_natural else rows.flip(1))
+            _rows(out, l_max, m).copy_(rows if ctx.is_proper else rows.flip(1))
         return out, None, None

@@ -86,14 +86,14 @@ def reversed_weights(weights: Tensor, signs: Tensor) -> Tensor:
 
 
 def mixed(
-    natural: Tensor, unnatural: Tensor | None, axial: Tensor, around: Tensor, order_signs: Tensor, axial_signs: Tensor
+    proper: Tensor, pseudo: Tensor | None, axial: Tensor, around: Tensor, order_signs: Tensor, axial_signs: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`frames.mixed`."""
     l_max, width = len(around), around.shape[2]
-    n_natural = l_max * natural.shape[2]
-    first, halves = _products(natural, around[:, :n_natural], order_signs)
-    if unnatural is not None:
-        _, turned = _products(unnatural, around[:, n_natural:], -order_signs)
+    n_proper = l_max * proper.shape[2]
+    first, halves = _products(proper, around[:, :n_proper], order_signs)
+    if pseudo is not None:
+        _, turned = _products(pseudo, around[:, n_proper:], -order_signs)
         halves = [(even - b, odd + a) for (even, odd), (a, b) in zip(halves, turned, strict=True)]
     ahead = torch.stack([torch.stack([even[:, :width], odd[:, :width]], 1) for even, odd in halves])
     back = torch.stack([torch.stack([even[:, width:], -odd[:, width:]], 1) for even, odd in halves])
@@ -111,7 +111,7 @@ def _products(x: Tensor, around: Tensor, signs: Tensor) -> tuple[Tensor, list[tu
     return first, [(even @ weights[m, m * width :], odd @ weights[m, m * width :]) for m, (even, odd) in pairs]
 
 
-def messages(axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) -> Tensor:
+def messages(axial: Tensor, chiral: Tensor, so2: Tensor, around: Tensor) -> Tensor:
     """`frames.messages`."""
     l_max, n_edges = len(around), len(axial)
     channels = [x.shape[1] // (l_max + 1) for x in (axial, chiral)]
@@ -120,14 +120,14 @@ def messages(axial: Tensor, chiral: Tensor, doublets: Tensor, around: Tensor) ->
     first = [x.unflatten(1, (l_max + 1, c)) for x, c in zip((axial, chiral), channels, strict=True)]
     rows = [torch.cat(first, 2)]
     for m in range(l_max):
-        y = doublets[m].flatten(0, 1) @ weights[m, :, m:].flatten(1)
-        natural, unnatural = y.view(n_edges, 2, l_max - m, sum(channels)).split(channels, 3)
-        turned = torch.stack([unnatural[:, 1], -unnatural[:, 0]], 1)
-        rows.append(torch.cat([natural, turned], 3).flatten(1, 2))
+        y = so2[m].flatten(0, 1) @ weights[m, :, m:].flatten(1)
+        proper, pseudo = y.view(n_edges, 2, l_max - m, sum(channels)).split(channels, 3)
+        turned = torch.stack([pseudo[:, 1], -pseudo[:, 0]], 1)
+        rows.append(torch.cat([proper, turned], 3).flatten(1, 2))
     return torch.cat(rows, 1)
 
 
-def directed(seen: Tensor, axial_signs: Tensor, factors: Tensor, is_natural: bool) -> tuple[Tensor, Tensor]:
+def directed(seen: Tensor, axial_signs: Tensor, factors: Tensor, is_proper: bool) -> tuple[Tensor, Tensor]:
     """`frames.directed`; factors (M, 2 directions, 1, 2 halves, l_max, 1, 1)."""
     (n_pairs, _, width), l_max = seen.shape, len(factors)
     first, *orders = seen.split([l_max + 1, *(2 * (l_max + 1 - m) for m in range(1, l_max + 1))], 1)
@@ -135,17 +135,17 @@ def directed(seen: Tensor, axial_signs: Tensor, factors: Tensor, is_natural: boo
     out = []
     for m, rows in enumerate(orders):
         rows = rows.unflatten(1, (2, l_max - m)).unflatten(3, (2, -1))
-        rows = rows if is_natural else rows.flip(1)
+        rows = rows if is_proper else rows.flip(1)
         out.append(pad(torch.stack([rows, rows.flip(3)]), (0, 0, 0, 0, m, 0)))
-    doublets = torch.stack(out) * factors
+    so2 = torch.stack(out) * factors
     back = first.flip(2) * axial_signs[:, None, None]
-    return torch.cat([first, back]).flatten(1), doublets.view(l_max, 2 * n_pairs, 2, l_max * width)
+    return torch.cat([first, back]).flatten(1), so2.view(l_max, 2 * n_pairs, 2, l_max * width)
 
 
 def scaled_with_invariants(
-    doublets: Tensor, factors: Tensor, scalars: Tensor, mean: Tensor, scale: Tensor
+    so2: Tensor, factors: Tensor, scalars: Tensor, mean: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`invariants.scaled_with_invariants`."""
-    x = doublets * factors
+    x = so2 * factors
     sizes = torch.log(1 + x.square().sum(2)).transpose(0, 1).flatten(1)
     return x, (torch.cat([scalars, sizes], 1) - mean) * scale

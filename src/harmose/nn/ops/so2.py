@@ -17,23 +17,23 @@ class EdgeFeatures(NamedTuple):
 
     scalars: Tensor
     pseudoscalars: Tensor
-    doublets: Tensor
+    so2: Tensor
 
 
-class DoubletLinear(nn.Module):
+class SO2Linear(nn.Module):
     """(M, E, 2, n_in) -> (M, E, 2, n_out), one real matrix for each order m."""
 
     def __init__(self, orders: int, n_in: int, n_out: int, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(orders, n_in, n_out) * gain / n_in**0.5)
 
-    def forward(self, doublets: Tensor) -> Tensor:
-        orders, edges, _, width = doublets.shape
-        return torch.bmm(doublets.reshape(orders, 2 * edges, width), self.weight).view(
+    def forward(self, so2: Tensor) -> Tensor:
+        orders, edges, _, width = so2.shape
+        return torch.bmm(so2.reshape(orders, 2 * edges, width), self.weight).view(
             orders, edges, 2, self.weight.shape[-1]
         )
 
 
-def sizes_of_doublets(doublets: Tensor) -> Tensor:
+def so2_log_norms(so2: Tensor) -> Tensor:
     """log(1 + |x_m|^2), invariants: (M, E, 2, n) -> (E, M n)."""
-    return torch.log1p(doublets.square().sum(2)).transpose(0, 1).flatten(1)
+    return torch.log1p(so2.square().sum(2)).transpose(0, 1).flatten(1)

@@ -26,23 +26,23 @@ from harmose.nn.ops.frames import (
 from harmose.nn.ops.invariants import scaled_with_invariants
 from harmose.nn.ops.layers import IrrepsLinear, RadialFeatures, Rescale, Standardize, cutoff_envelope, of_kind
 from harmose.nn.ops.message_passing import Round, run
-from harmose.nn.ops.so2 import DoubletLinear, EdgeFeatures, sizes_of_doublets
+from harmose.nn.ops.so2 import EdgeFeatures, SO2Linear, so2_log_norms
 from harmose.representation.batch import GraphBatch
 from harmose.representation.layout import reversal_signs
 
 
 @dataclass(frozen=True)
-class EncoderSettings:
+class Stage1Settings:
     """Widths of stage 1: irreps channels of an atom, and scalars, doublets, pseudoscalars, hidden width of an edge."""
 
     channels: int = 16
-    unnatural_channels: int = 8
+    pseudo_channels: int = 8
     scalars: int = 64
-    doublets: int = 32
+    so2_channels: int = 32
     pseudoscalars: int = 8
     hidden: int = 64
     radial: int = 32
-    blocks: int = 2
+    layers: int = 2
 
 
 class DirectedEdges(NamedTuple):
@@ -63,80 +63,80 @@ class DirectedEdges(NamedTuple):
 class AtomFeatures(NamedTuple):
     """Irreps of the atoms: natural (N, (l_max+1)^2, C), unnatural (N, (l_max+1)^2, C')."""
 
-    natural: Tensor
-    unnatural: Tensor
+    proper: Tensor
+    pseudo: Tensor
 
 
 class EdgeBlock(nn.Module):
     """Atoms and edge features in, updated edge features out. The first block meets no unnatural or doublet features yet."""
 
-    def __init__(self, settings: EncoderSettings, n_kinds: int, l_max: int, first: bool) -> None:
+    def __init__(self, settings: Stage1Settings, n_kinds: int, l_max: int, first: bool) -> None:
         super().__init__()
         s, self.l_max, self.first = settings, l_max, first
-        n_doublets = l_max * s.doublets
-        channels = 2 * (s.channels if first else s.channels + s.unnatural_channels)
+        n_so2 = l_max * s.so2_channels
+        channels = 2 * (s.channels if first else s.channels + s.pseudo_channels)
         self.scalars = nn.Linear(s.scalars + 2 * s.channels * (l_max + 1), s.scalars)
-        self.around = DoubletLinear(l_max, l_max * channels + (0 if first else s.doublets), s.doublets)
-        self.rescale = Rescale(l_max, 1, 1, s.doublets)
-        self.standardize = Standardize(n_kinds, s.scalars + n_doublets)
+        self.around = SO2Linear(l_max, l_max * channels + (0 if first else s.so2_channels), s.so2_channels)
+        self.rescale = Rescale(l_max, 1, 1, s.so2_channels)
+        self.standardize = Standardize(n_kinds, s.scalars + n_so2)
         self.kind = nn.Embedding(n_kinds, s.hidden)
-        self.gate_in = nn.Linear(s.scalars + n_doublets, s.hidden)
-        self.gate_out = nn.Linear(s.hidden, s.scalars + n_doublets + s.pseudoscalars)
-        self.out = DoubletLinear(l_max, s.doublets, s.doublets + 2 * s.pseudoscalars)
+        self.gate_in = nn.Linear(s.scalars + n_so2, s.hidden)
+        self.gate_out = nn.Linear(s.hidden, s.scalars + n_so2 + s.pseudoscalars)
+        self.out = SO2Linear(l_max, s.so2_channels, s.so2_channels + 2 * s.pseudoscalars)
         self.cross = nn.Linear(l_max * s.pseudoscalars, s.pseudoscalars, bias=False)
-        self.sizes = [s.scalars, n_doublets, s.pseudoscalars]
+        self.sizes = [s.scalars, n_so2, s.pseudoscalars]
         self.n_axial, self.n_around = 2 * s.channels * (l_max + 1), l_max * channels
 
     def forward(self, atoms: AtomFeatures, edges: EdgeFeatures, radial: tuple[Tensor, Tensor], graph: DirectedEdges):
         seen, n = [gathered(x, graph.frames) for x in (atoms if not self.first else atoms[:1])], self.n_axial
-        unnatural = None if self.first else seen[1]
+        pseudo = None if self.first else seen[1]
         weight, rows = self.around.weight, self.n_around
-        axial, around = mixed(seen[0], unnatural, self.scalars.weight[:, :n].T, weight[:, :rows], graph.signs)
+        axial, around = mixed(seen[0], pseudo, self.scalars.weight[:, :n].T, weight[:, :rows], graph.signs)
         if not self.first:
-            own = edges.doublets.flatten(1, 2)
+            own = edges.so2.flatten(1, 2)
             around = torch.baddbmm(around.flatten(1, 2), own, weight[:, rows:]).view(around.shape)
         own = nn.functional.linear(edges.scalars, self.scalars.weight[:, n:], self.scalars.bias)
         scalars = (axial + own) * radial[0]
         if self.rescale.calibrating:  # they take their statistics from what they meet
             seen = self.rescale(around * radial[1])
-            self.standardize(torch.cat([scalars, sizes_of_doublets(seen)], 1), graph.kind)
+            self.standardize(torch.cat([scalars, so2_log_norms(seen)], 1), graph.kind)
         factors = radial[1] * self.rescale.scale
         mean, scale = of_kind(self.standardize.mean, graph.kind), self.standardize.scale
-        doublets, invariants = scaled_with_invariants(around, factors, scalars, mean, scale)
-        orders, n_edges, _, width = doublets.shape
+        so2, invariants = scaled_with_invariants(around, factors, scalars, mean, scale)
+        orders, n_edges, _, width = so2.shape
         hidden = nn.functional.silu(self.gate_in(invariants) + of_kind(self.kind.weight, graph.kind))
         update, turn, chiral = self.gate_out(hidden).split(self.sizes, 1)
-        gated = self.out(doublets * turn.view(n_edges, orders, 1, width).transpose(0, 1))
+        gated = self.out(so2 * turn.view(n_edges, orders, 1, width).transpose(0, 1))
         change, left, right = gated.split([width, self.sizes[2], self.sizes[2]], -1)
         cross = left[:, :, 0] * right[:, :, 1] - left[:, :, 1] * right[:, :, 0]
         pseudoscalars = self.cross(cross.transpose(0, 1).flatten(1)) * chiral
         if self.first:
             return EdgeFeatures(edges.scalars + update, pseudoscalars, change)
-        return EdgeFeatures(edges.scalars + update, edges.pseudoscalars + pseudoscalars, edges.doublets + change)
+        return EdgeFeatures(edges.scalars + update, edges.pseudoscalars + pseudoscalars, edges.so2 + change)
 
 
-def of_both_atoms(features: Tensor, graph: DirectedEdges, is_natural: bool) -> tuple[Tensor, Tensor]:
+def of_both_atoms(features: Tensor, graph: DirectedEdges, is_proper: bool) -> tuple[Tensor, Tensor]:
     """Features of the centre and the neighbour of every edge, side by side, in the edge's frame: m = 0 part (E, (l_max+1) 2 C),
     doublets (M, E, 2, l_max 2 C)."""
-    return directed(gathered(features, graph.frames), graph.signs, is_natural)
+    return directed(gathered(features, graph.frames), graph.signs, is_proper)
 
 
 class Messages(nn.Module):
     """Edge features -> irreps of the centre atoms, natural and unnatural, summed over neighbours."""
 
-    def __init__(self, settings: EncoderSettings, l_max: int) -> None:
+    def __init__(self, settings: Stage1Settings, l_max: int) -> None:
         super().__init__()
         s, self.l_max = settings, l_max
         self.axial = nn.Linear(s.scalars, (l_max + 1) * s.channels)
-        self.chiral = nn.Linear(s.pseudoscalars, (l_max + 1) * s.unnatural_channels, bias=False)
-        self.around = DoubletLinear(l_max, s.doublets, l_max * (s.channels + s.unnatural_channels))
-        self.sizes = [l_max * s.channels, l_max * s.unnatural_channels]
-        self.channels = [s.channels, s.unnatural_channels]
-        self.rescale = Rescale(s.channels + s.unnatural_channels)
+        self.chiral = nn.Linear(s.pseudoscalars, (l_max + 1) * s.pseudo_channels, bias=False)
+        self.around = SO2Linear(l_max, s.so2_channels, l_max * (s.channels + s.pseudo_channels))
+        self.sizes = [l_max * s.channels, l_max * s.pseudo_channels]
+        self.channels = [s.channels, s.pseudo_channels]
+        self.rescale = Rescale(s.channels + s.pseudo_channels)
 
     def sums(self, edges: EdgeFeatures, graph: DirectedEdges, weights: Tensor | None = None) -> Tensor:
         """(N, (l_max+1)^2, C + C'); `weights` (E, 1, C + C') replace the envelope: attention has it inside."""
-        y = messages(self.axial(edges.scalars), self.chiral(edges.pseudoscalars), edges.doublets, self.around.weight)
+        y = messages(self.axial(edges.scalars), self.chiral(edges.pseudoscalars), edges.so2, self.around.weight)
         if weights is None:
             return summed(y, graph.frames)
         return summed(y * weights, graph.frames.unweighted())
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
     order_signs: Tensor
     axial_signs: Tensor
 
-    def __init__(self, settings: EncoderSettings, n_species: int, l_max: int, inputs: bool = False) -> None:
+    def __init__(self, settings: Stage1Settings, n_species: int, l_max: int, inputs: bool = False) -> None:
         super().__init__()
         s, self.l_max, self.n_species, self.settings = settings, l_max, n_species, settings
         self.features = RadialFeatures(s.radial)
@@ -162,12 +162,12 @@ class Encoder(nn.Module):
         self.mix_pair = nn.Linear(s.scalars, s.scalars)
         self.density = nn.Linear(s.scalars, (l_max + 1) * s.channels)
         self.rescale = Rescale(s.channels)
-        self.radial = nn.Linear(s.scalars, s.blocks * (s.scalars + l_max * s.doublets))
+        self.radial = nn.Linear(s.scalars, s.layers * (s.scalars + l_max * s.so2_channels))
         self.blocks = nn.ModuleList(
-            EdgeBlock(s, n_species**2, l_max, first=k == 0 and not inputs) for k in range(s.blocks)
+            EdgeBlock(s, n_species**2, l_max, first=k == 0 and not inputs) for k in range(s.layers)
         )
-        self.messages = nn.ModuleList(Messages(s, l_max) for _ in range(s.blocks))
-        self.mix = nn.ModuleList(IrrepsLinear(l_max, s.channels, s.channels) for _ in range(s.blocks - 1))
+        self.messages = nn.ModuleList(Messages(s, l_max) for _ in range(s.layers))
+        self.mix = nn.ModuleList(IrrepsLinear(l_max, s.channels, s.channels) for _ in range(s.layers - 1))
         reversal = torch.as_tensor(reversal_signs(l_max), dtype=torch.float32)[:, None]
         self.register_buffer("reversal", reversal, persistent=False)
         self.register_buffer("order_signs", order_signs(l_max), persistent=False)
@@ -201,7 +201,7 @@ class Encoder(nn.Module):
         density = self.rescale(density)
         if known is None:
             return AtomFeatures(density, density[:0])
-        return known._replace(natural=density + known.natural)
+        return known._replace(proper=density + known.proper)
 
     def _block(self, k: int, graph: DirectedEdges, atoms: AtomFeatures, edges: EdgeFeatures):
         edges = self.blocks[k](atoms, edges, self._factors(k, graph), graph)
@@ -209,9 +209,9 @@ class Encoder(nn.Module):
 
     def _received(self, k: int, atoms: AtomFeatures, sums: Tensor) -> AtomFeatures:
         sent = self.messages[k].received(sums)  # type: ignore[operator]
-        unnatural = atoms.unnatural if len(atoms.unnatural) else torch.zeros_like(sent.unnatural)
-        natural = self.mix[k](atoms.natural) if k < len(self.mix) else atoms.natural
-        return AtomFeatures(natural + sent.natural, unnatural + sent.unnatural)
+        pseudo = atoms.pseudo if len(atoms.pseudo) else torch.zeros_like(sent.pseudo)
+        proper = self.mix[k](atoms.proper) if k < len(self.mix) else atoms.proper
+        return AtomFeatures(proper + sent.proper, pseudo + sent.pseudo)
 
     def directed(self, batch: GraphBatch) -> DirectedEdges:
         centre, neighbour = torch.cat([batch.first, batch.second]), torch.cat([batch.second, batch.first])
@@ -232,8 +232,8 @@ class Encoder(nn.Module):
     def _factors(self, k: int, graph: DirectedEdges) -> tuple[Tensor, Tensor]:
         """What the length of an edge multiplies its scalars (E, n0) and doublets (M, E, 1, n) with in block k."""
         s = self.settings
-        part = slice(k * (width := s.scalars + self.l_max * s.doublets), (k + 1) * width)
+        part = slice(k * (width := s.scalars + self.l_max * s.so2_channels), (k + 1) * width)
         seen = nn.functional.silu(graph.scalars)
         factors = 1 + nn.functional.linear(seen, self.radial.weight[part], self.radial.bias[part])
-        turn = factors[:, s.scalars :].view(-1, self.l_max, 1, s.doublets).transpose(0, 1)
+        turn = factors[:, s.scalars :].view(-1, self.l_max, 1, s.so2_channels).transpose(0, 1)
         return factors[:, : s.scalars], turn

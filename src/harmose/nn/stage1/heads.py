@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from harmose.nn.ops.layers import IrrepsLinear
 from harmose.nn.ops.so2 import EdgeFeatures
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients, TargetSpace
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
 class PairHead(nn.Module):
@@ -21,32 +21,32 @@ class PairHead(nn.Module):
     around: Tensor
 
     def __init__(
-        self, space: TargetSpace, group: tuple[int, int], scalars: int, pseudoscalars: int, doublets: int, gain: float
+        self, space: BlockIrreps, group: tuple[int, int], scalars: int, pseudoscalars: int, so2: int, gain: float
     ):
         super().__init__()
         layout = space.pair_layout(group)
         self.same = group[0] == group[1]
         column, sign = layout.reversal
         directions = 1 if self.same else 2
-        n_natural, n_unnatural = layout.n_natural, layout.n_irreps - layout.n_natural
-        self.natural = nn.Parameter(torch.randn(directions, scalars, n_natural) * gain / scalars**0.5)
-        self.unnatural = nn.Parameter(torch.randn(directions, pseudoscalars, n_unnatural) * gain / pseudoscalars**0.5)
-        weight = torch.randn(directions, space.l_max, doublets, layout.n_irreps)
-        self.doublets = nn.Parameter(weight * gain / doublets**0.5)
-        self.bias = nn.Parameter(torch.zeros(n_natural))
+        n_proper, n_pseudo = layout.n_proper, layout.n_irreps - layout.n_proper
+        self.proper = nn.Parameter(torch.randn(directions, scalars, n_proper) * gain / scalars**0.5)
+        self.pseudo = nn.Parameter(torch.randn(directions, pseudoscalars, n_pseudo) * gain / pseudoscalars**0.5)
+        weight = torch.randn(directions, space.l_max, so2, layout.n_irreps)
+        self.so2 = nn.Parameter(weight * gain / so2**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_proper))
         self.register_buffer("column", torch.as_tensor(column), persistent=False)
         self.register_buffer("sign", torch.as_tensor(sign, dtype=torch.float32), persistent=False)
         exists = torch.as_tensor(layout.mask[1::2], dtype=torch.float32)[:, None] / 2
         both = [exists, exists * self.sign[1::2, None]]
-        around = torch.cat([x.expand(-1, doublets, -1) for x in both], 1)
+        around = torch.cat([x.expand(-1, so2, -1) for x in both], 1)
         self.register_buffer("around", around, persistent=False)
 
     def forward(self, edges: EdgeFeatures) -> Tensor:
         """scalars (2, P, n0), pseudoscalars (2, P, p), doublets (M, 2, P, 2, n): one direction, then the other."""
-        natural = torch.bmm(edges.scalars, self._both(self.natural, slice(None, len(self.bias)))).sum(0)
-        unnatural = torch.bmm(edges.pseudoscalars, self._both(self.unnatural, slice(len(self.bias), None))).sum(0)
-        axial = torch.cat([natural / 2 + self._offset(), unnatural / 2], 1)
-        return torch.cat([axial[:, None], self._around(edges.doublets)], 1)
+        proper = torch.bmm(edges.scalars, self._both(self.proper, slice(None, len(self.bias)))).sum(0)
+        pseudo = torch.bmm(edges.pseudoscalars, self._both(self.pseudo, slice(len(self.bias), None))).sum(0)
+        axial = torch.cat([proper / 2 + self._offset(), pseudo / 2], 1)
+        return torch.cat([axial[:, None], self._around(edges.so2)], 1)
 
     def _offset(self) -> Tensor:
         """The bias; of atoms with the same shells only what both directions of an edge agree on."""
@@ -61,10 +61,10 @@ class PairHead(nn.Module):
         back = weight[0].index_select(-1, self.column[columns] - offset) * self.sign[0, columns]
         return torch.stack([weight[0], back])
 
-    def _around(self, doublets: Tensor) -> Tensor:
-        orders, _, n_pairs, _, width = doublets.shape
-        stacked = doublets.permute(0, 2, 3, 1, 4).reshape(orders, 2 * n_pairs, 2 * width)
-        ahead, back = self.doublets[0], self.doublets[-1]
+    def _around(self, so2: Tensor) -> Tensor:
+        orders, _, n_pairs, _, width = so2.shape
+        stacked = so2.permute(0, 2, 3, 1, 4).reshape(orders, 2 * n_pairs, 2 * width)
+        ahead, back = self.so2[0], self.so2[-1]
         if self.same:
             back = back.index_select(-1, self.column)
         # The odd half of a reversed doublet changes sign against the even half: handed in with the features below.
@@ -78,18 +78,18 @@ class OnsiteHead(nn.Module):
 
     mask: Tensor
 
-    def __init__(self, space: TargetSpace, signature: int, channels: int, unnatural_channels: int, gain: float):
+    def __init__(self, space: BlockIrreps, signature: int, channels: int, pseudo_channels: int, gain: float):
         super().__init__()
         layout = space.onsite_layout(signature)
-        self.natural = IrrepsLinear(space.l_max, channels, layout.n_natural, gain)
-        self.unnatural = IrrepsLinear(space.l_max, unnatural_channels, layout.n_columns - layout.n_natural, gain)
-        self.bias = nn.Parameter(torch.zeros(len(space.elements), layout.n_natural))
+        self.proper = IrrepsLinear(space.l_max, channels, layout.n_proper, gain)
+        self.pseudo = IrrepsLinear(space.l_max, pseudo_channels, layout.n_columns - layout.n_proper, gain)
+        self.bias = nn.Parameter(torch.zeros(len(space.elements), layout.n_proper))
         self.register_buffer("mask", torch.as_tensor(layout.mask, dtype=torch.float32), persistent=False)
 
-    def forward(self, natural: Tensor, unnatural: Tensor, species: Tensor) -> Tensor:
-        natural = self.natural(natural)
-        natural = torch.cat([natural[:, :1] + self.bias[species][:, None], natural[:, 1:]], 1)
-        return torch.cat([natural, self.unnatural(unnatural)], 2) * self.mask
+    def forward(self, proper: Tensor, pseudo: Tensor, species: Tensor) -> Tensor:
+        proper = self.proper(proper)
+        proper = torch.cat([proper[:, :1] + self.bias[species][:, None], proper[:, 1:]], 1)
+        return torch.cat([proper, self.pseudo(pseudo)], 2) * self.mask
 
 
 class Heads(nn.Module):
@@ -99,45 +99,45 @@ class Heads(nn.Module):
 
     def __init__(
         self,
-        space: TargetSpace,
+        space: BlockIrreps,
         channels: int,
-        unnatural: int,
+        pseudo: int,
         scalars: int,
         pseudoscalars: int,
-        doublets: int,
+        so2: int,
         gain: float = 1.0,
     ):
         super().__init__()
         self.groups = space.groups
         self.n_irreps = {g: space.pair_layout(g).n_irreps for g in space.groups}
-        self.pairs = nn.ModuleList(PairHead(space, g, scalars, pseudoscalars, doublets, gain) for g in space.groups)
+        self.pairs = nn.ModuleList(PairHead(space, g, scalars, pseudoscalars, so2, gain) for g in space.groups)
         n = len(space.signatures)
-        self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, unnatural, gain) for s in range(n))
+        self.onsite = nn.ModuleList(OnsiteHead(space, s, channels, pseudo, gain) for s in range(n))
         self.register_buffer("flip", torch.tensor([[1.0], [-1.0]]), persistent=False)
 
-    def forward(self, natural: Tensor, unnatural: Tensor, edges: EdgeFeatures, batch: GraphBatch) -> Coefficients:
-        return Coefficients(self.of_pairs(edges, batch), self.of_atoms(natural, unnatural, batch))
+    def forward(self, proper: Tensor, pseudo: Tensor, edges: EdgeFeatures, batch: GraphBatch) -> Coefficients:
+        return Coefficients(self.of_pairs(edges, batch), self.of_atoms(proper, pseudo, batch))
 
     def of_pairs(self, edges: EdgeFeatures, batch: GraphBatch) -> dict[tuple[int, int], Tensor]:
         """Coefficients of each group's pairs."""
         pairs, n = {}, batch.n_pairs
         scalars, pseudo = (x.unflatten(0, (2, n)) for x in (edges.scalars, edges.pseudoscalars))
-        orders, _, _, width = edges.doublets.shape
+        orders, _, _, width = edges.so2.shape
         # Both directions of an edge see one doublet with the odd half turned over: m -> -m under the half turn.
-        doublets = torch.stack([edges.doublets[:, :n], edges.doublets[:, n:] * self.flip], 1)
-        doublets = doublets.view(orders, 2, n, 2, width)
+        so2 = torch.stack([edges.so2[:, :n], edges.so2[:, n:] * self.flip], 1)
+        so2 = so2.view(orders, 2, n, 2, width)
         for k, (group, head) in enumerate(zip(self.groups, self.pairs, strict=True)):
             part = batch.pair_slice(k)
             if part.start == part.stop:
                 pairs[group] = scalars.new_zeros(0, 2 * orders + 1, self.n_irreps[group])
                 continue
-            pairs[group] = head(EdgeFeatures(scalars[:, part], pseudo[:, part], doublets[:, :, part]))
+            pairs[group] = head(EdgeFeatures(scalars[:, part], pseudo[:, part], so2[:, :, part]))
         return pairs
 
-    def of_atoms(self, natural: Tensor, unnatural: Tensor, batch: GraphBatch) -> dict[int, Tensor]:
+    def of_atoms(self, proper: Tensor, pseudo: Tensor, batch: GraphBatch) -> dict[int, Tensor]:
         """Coefficients of the atoms of each signature."""
         onsite = {}
         for s, head in enumerate(self.onsite):
             part = batch.atom_slice(s)
-            onsite[s] = head(natural[part], unnatural[part], batch.species[part])
+            onsite[s] = head(proper[part], pseudo[part], batch.species[part])
         return onsite

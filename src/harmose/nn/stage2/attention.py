@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from harmose.nn.ops.layers import Rescale, Standardize, perceptron
-from harmose.nn.ops.so2 import EdgeFeatures, sizes_of_doublets
-from harmose.nn.stage1.encoder import AtomFeatures, DirectedEdges, EncoderSettings, Messages
-from harmose.nn.stage2.settings import RefinerSettings
+from harmose.nn.ops.so2 import EdgeFeatures, so2_log_norms
+from harmose.nn.stage1.encoder import AtomFeatures, DirectedEdges, Messages, Stage1Settings
+from harmose.nn.stage2.settings import Stage2Settings
 
 LARGEST = 60.0
 """Of a logit: its exponential, and sums of them, stay finite in float32."""
@@ -21,23 +21,23 @@ class Attention(nn.Module):
 
     head: Tensor
 
-    def __init__(self, settings: RefinerSettings, seen: EncoderSettings, l_max: int, n_kinds: int) -> None:
+    def __init__(self, settings: Stage2Settings, seen: Stage1Settings, l_max: int, n_kinds: int) -> None:
         """`seen`: the widths of the edge features that come in."""
         super().__init__()
         s, self.on = settings, settings.attention
-        self.rescale = Rescale(l_max, 1, 1, seen.doublets)
-        widths = EncoderSettings(s.channels, s.unnatural_channels, seen.scalars, seen.doublets, seen.pseudoscalars)
+        self.rescale = Rescale(l_max, 1, 1, seen.so2_channels)
+        widths = Stage1Settings(s.channels, s.pseudo_channels, seen.scalars, seen.so2_channels, seen.pseudoscalars)
         self.values = Messages(widths, l_max)
         if self.on:
-            n_invariants = seen.scalars + l_max * seen.doublets
+            n_invariants = seen.scalars + l_max * seen.so2_channels
             self.invariants = Standardize(n_kinds, n_invariants)
             self.weights = perceptron(n_invariants, s.scalars, s.heads)
-        heads = torch.cat([torch.arange(s.channels) % s.heads, torch.arange(s.unnatural_channels) % s.heads])
+        heads = torch.cat([torch.arange(s.channels) % s.heads, torch.arange(s.pseudo_channels) % s.heads])
         self.register_buffer("head", heads, persistent=False)
 
     def sums(self, edges: EdgeFeatures, graph: DirectedEdges) -> tuple[Tensor, ...]:
         """Values times weights (N, (l_max+1)^2, C + C') and, with attention, weights (N, heads), summed over the edges."""
-        edges = edges._replace(doublets=self.rescale(edges.doublets))
+        edges = edges._replace(so2=self.rescale(edges.so2))
         if not self.on:
             return (self.values.sums(edges, graph),)
         weights = self._weights(edges, graph)
@@ -52,6 +52,6 @@ class Attention(nn.Module):
 
     def _weights(self, edges: EdgeFeatures, graph: DirectedEdges) -> Tensor:
         """The weight of every edge in each head (E, heads), up to a factor that all edges of an atom have."""
-        invariants = torch.cat([edges.scalars, sizes_of_doublets(edges.doublets)], 1)
+        invariants = torch.cat([edges.scalars, so2_log_norms(edges.so2)], 1)
         logits = self.weights(self.invariants(invariants, graph.kind))
         return torch.exp(logits.clamp(-LARGEST, LARGEST)) * graph.envelope[:, :, 0] + 1e-30

@@ -19,33 +19,33 @@ import torch
 from torch import Tensor, nn
 
 from harmose.nn.ops.layers import Rescale, Standardize
-from harmose.nn.ops.so2 import DoubletLinear, EdgeFeatures, sizes_of_doublets
-from harmose.nn.stage2.frame_map import FreeMap
-from harmose.nn.stage2.settings import RefinerSettings
+from harmose.nn.ops.so2 import EdgeFeatures, SO2Linear, so2_log_norms
+from harmose.nn.stage2.frame_map import CovariantMLP
+from harmose.nn.stage2.settings import Stage2Settings
 
 SOFT = 0.1
 """Square of the size, in units of the usual one, at which a direction counts for half."""
 
 
-class ExactMap(FreeMap):
+class EquivariantMap(CovariantMLP):
     """Edge features -> edge features, equivariant under O(2) to rounding error."""
 
     place: Tensor
 
     def __init__(
-        self, settings: RefinerSettings, l_max: int, n_kinds: int, scalars: int, pseudoscalars: int, doublets: int
+        self, settings: Stage2Settings, l_max: int, n_kinds: int, scalars: int, pseudoscalars: int, so2: int
     ) -> None:
-        super().__init__(settings, l_max, n_kinds, pseudoscalars, doublets)
+        super().__init__(settings, l_max, n_kinds, pseudoscalars, so2)
         s = settings
-        self.direct = DoubletLinear(l_max, s.doublets, s.directions)
+        self.direct = SO2Linear(l_max, s.so2_channels, s.directions)
         self.size = Rescale(l_max, 1, 1, s.directions)
         orders = [m for d in range(1, l_max + 1) for m in range(d, l_max + 1, d)]
-        n_seen = len(orders) * s.directions * s.doublets
-        even = scalars + l_max * s.doublets + n_seen
-        self.standardize = Standardize(n_kinds, l_max * s.doublets + n_seen)
+        n_seen = len(orders) * s.directions * s.so2_channels
+        even = scalars + l_max * s.so2_channels + n_seen
+        self.standardize = Standardize(n_kinds, l_max * s.so2_channels + n_seen)
         self.even = nn.Linear(even, s.hidden)
         self.odd = nn.Linear(pseudoscalars + n_seen, s.hidden, bias=False)
-        self.sizes = [n_seen, l_max * s.doublets]
+        self.sizes = [n_seen, l_max * s.so2_channels]
         self.write_even = nn.Linear(s.hidden, s.scalars + sum(self.sizes))
         self.write_odd = nn.Linear(s.hidden, s.pseudoscalars + sum(self.sizes), bias=False)
         self.register_buffer("place", torch.tensor(orders, dtype=torch.int64) - 1, persistent=False)
@@ -53,11 +53,11 @@ class ExactMap(FreeMap):
     def forward(self, edges: EdgeFeatures, kind: Tensor, generator: torch.Generator | None = None) -> EdgeFeatures:
         """`generator` is not needed: nothing is drawn."""
         edges = self.scaled(edges)
-        x = _complex(edges.doublets)
-        powers = self._powers(edges.doublets)[..., None]
+        x = _complex(edges.so2)
+        powers = self._powers(edges.so2)[..., None]
         z = x.index_select(0, self.place)[:, :, None] * powers.conj()
         z_even, z_odd = torch.view_as_real(z).permute(4, 1, 0, 2, 3).flatten(2)
-        invariants = self.standardize(torch.cat([sizes_of_doublets(edges.doublets), z_even], 1), kind)
+        invariants = self.standardize(torch.cat([so2_log_norms(edges.so2), z_even], 1), kind)
         a = self.even(torch.cat([edges.scalars, invariants], 1))
         b = self.odd(torch.cat([edges.pseudoscalars, z_odd], 1))
         straight, mirrored = self.hidden(torch.cat([a + b, a - b]), kind.repeat(2)).chunk(2)
@@ -68,9 +68,9 @@ class ExactMap(FreeMap):
         out = (x * g).index_add(0, self.place, (y * powers).sum(2))
         return EdgeFeatures(scalars, pseudoscalars, torch.stack([out.real, out.imag], 2))
 
-    def _powers(self, doublets: Tensor) -> Tensor:
+    def _powers(self, so2: Tensor) -> Tensor:
         """c_d^(m/d) for d = 1.. and m = d, 2d, ..: complex (orders, E, K)."""
-        u = self.size(self.direct(doublets))
+        u = self.size(self.direct(so2))
         directions = _complex(u * torch.rsqrt(u.square().sum(2, keepdim=True) + SOFT))
         powers = []
         for d in range(1, self.l_max + 1):
@@ -86,6 +86,6 @@ class ExactMap(FreeMap):
         return first, turned, scaled
 
 
-def _complex(doublets: Tensor) -> Tensor:
+def _complex(so2: Tensor) -> Tensor:
     """(M, E, 2, n) -> x_m, complex (M, E, n)."""
-    return torch.complex(doublets[:, :, 0], doublets[:, :, 1])
+    return torch.complex(so2[:, :, 0], so2[:, :, 1])

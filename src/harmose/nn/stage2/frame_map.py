@@ -8,31 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from harmose.nn.ops.layers import Rescale
-from harmose.nn.ops.so2 import DoubletLinear, EdgeFeatures
-from harmose.nn.stage2.settings import RefinerSettings
+from harmose.nn.ops.so2 import EdgeFeatures, SO2Linear
+from harmose.nn.stage2.settings import Stage2Settings
 
 
-class FreeMap(nn.Module):
+class CovariantMLP(nn.Module):
     """Edge features -> edge features through perceptrons that know no symmetry; subclasses say in which frames."""
 
-    def __init__(self, settings: RefinerSettings, l_max: int, n_kinds: int, pseudoscalars: int, doublets: int) -> None:
+    def __init__(self, settings: Stage2Settings, l_max: int, n_kinds: int, pseudoscalars: int, so2: int) -> None:
         super().__init__()
         s, self.l_max = settings, l_max
-        self.compress = DoubletLinear(l_max, doublets, s.doublets)
-        self.rescale = Rescale(l_max, 1, 1, s.doublets)
+        self.compress = SO2Linear(l_max, so2, s.so2_channels)
+        self.rescale = Rescale(l_max, 1, 1, s.so2_channels)
         self.chiral = Rescale(pseudoscalars)
         self.kind = nn.Embedding(n_kinds, s.hidden)
         self.layers = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(s.hidden), nn.Linear(s.hidden, s.hidden), nn.SiLU(), nn.Linear(s.hidden, s.hidden)
             )
-            for _ in range(s.layers)
+            for _ in range(s.mlp_layers)
         )
 
     def scaled(self, edges: EdgeFeatures) -> EdgeFeatures:
         """Fewer doublets, all features of size one."""
-        doublets = self.rescale(self.compress(edges.doublets))
-        return EdgeFeatures(edges.scalars, self.chiral(edges.pseudoscalars), doublets)
+        so2 = self.rescale(self.compress(edges.so2))
+        return EdgeFeatures(edges.scalars, self.chiral(edges.pseudoscalars), so2)
 
     def hidden(self, x: Tensor, kind: Tensor) -> Tensor:
         """The perceptron behind its first linear map (E, hidden)."""
@@ -42,7 +42,7 @@ class FreeMap(nn.Module):
         return x
 
 
-class LearnedMap(FreeMap):
+class FrameAveragedMap(CovariantMLP):
     """Equivariant only as far as it has learned to be: frames turned at random in training, averaged in a prediction.
 
     The average is over `turns` evenly spaced turns, each with its mirror image; over the whole of O(2) it would be exactly
@@ -52,12 +52,12 @@ class LearnedMap(FreeMap):
     order: Tensor
 
     def __init__(
-        self, settings: RefinerSettings, l_max: int, n_kinds: int, scalars: int, pseudoscalars: int, doublets: int
+        self, settings: Stage2Settings, l_max: int, n_kinds: int, scalars: int, pseudoscalars: int, so2: int
     ) -> None:
-        super().__init__(settings, l_max, n_kinds, pseudoscalars, doublets)
+        super().__init__(settings, l_max, n_kinds, pseudoscalars, so2)
         s, self.turns, self.rotate = settings, settings.turns, settings.rotate
-        self.read = nn.Linear(scalars + pseudoscalars + 2 * l_max * s.doublets, s.hidden)
-        self.sizes = [s.scalars, s.pseudoscalars, 2 * l_max * s.doublets]
+        self.read = nn.Linear(scalars + pseudoscalars + 2 * l_max * s.so2_channels, s.hidden)
+        self.sizes = [s.scalars, s.pseudoscalars, 2 * l_max * s.so2_channels]
         self.write = nn.Linear(s.hidden, sum(self.sizes))
         self.register_buffer("order", torch.arange(1, l_max + 1.0), persistent=False)
 
@@ -75,18 +75,18 @@ class LearnedMap(FreeMap):
         many = EdgeFeatures(
             edges.scalars.repeat(images, 1),
             edges.pseudoscalars.repeat(images, 1),
-            edges.doublets.repeat(1, images, 1, 1),
+            edges.so2.repeat(1, images, 1, 1),
         )
         turned = self._turned(many, kind.repeat(images), turn.repeat_interleave(n), mirror.repeat_interleave(n))
         return EdgeFeatures(
             turned.scalars.unflatten(0, (images, n)).mean(0),
             turned.pseudoscalars.unflatten(0, (images, n)).mean(0),
-            turned.doublets.unflatten(1, (images, n)).mean(1),
+            turned.so2.unflatten(1, (images, n)).mean(1),
         )
 
     def _turned(self, edges: EdgeFeatures, kind: Tensor, turn: Tensor, mirror: Tensor) -> EdgeFeatures:
         cos, sin = torch.cos(self.order[:, None] * turn)[..., None], torch.sin(self.order[:, None] * turn)[..., None]
-        even, odd, flip = edges.doublets[:, :, 0], edges.doublets[:, :, 1], mirror[:, None]
+        even, odd, flip = edges.so2[:, :, 0], edges.so2[:, :, 1], mirror[:, None]
         there = torch.stack([cos * even - sin * odd, (sin * even + cos * odd) * flip], 2)
         flat = there.transpose(0, 1).flatten(1)
         x = self.hidden(self.read(torch.cat([edges.scalars, edges.pseudoscalars * flip, flat], 1)), kind)

@@ -8,13 +8,13 @@ spend its time on its own noise.
 import torch
 from torch import Tensor, nn
 
-from harmose.representation.block_irreps import Coefficients, TargetSpace
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
 class Sizes(nn.Module):
     """A size for each irrep of each group (K,), and for each degree of each column on site ((l_max+1)^2, K); one at first."""
 
-    def __init__(self, space: TargetSpace) -> None:
+    def __init__(self, space: BlockIrreps) -> None:
         super().__init__()
         self.space = space
         for k, group in enumerate(space.groups):

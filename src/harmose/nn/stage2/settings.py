@@ -1,15 +1,15 @@
-"""`RefinerSettings`: everything that fixes stage 2 besides the target space and stage 1."""
+"""`Stage2Settings`: everything that fixes stage 2 besides the target space and stage 1."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from harmose.nn.stage1.encoder import EncoderSettings
+from harmose.nn.stage1.encoder import Stage1Settings
 
 Symmetry = Literal["exact", "learned"]
 
 
 @dataclass(frozen=True)
-class RefinerSettings:
+class Stage2Settings:
     """Widths of stage 2, and what it may see and do (the switches of an ablation).
 
     symmetry: `exact` equivariance, or `learned` from frames turned at random in training, over `turns` of which, each with
@@ -20,12 +20,12 @@ class RefinerSettings:
 
     heads: int = 4
     channels: int = 16
-    unnatural_channels: int = 8
+    pseudo_channels: int = 8
     scalars: int = 64
-    doublets: int = 32
+    so2_channels: int = 32
     pseudoscalars: int = 8
     hidden: int = 256
-    layers: int = 2
+    mlp_layers: int = 2
     turns: int = 4
     symmetry: Symmetry = "exact"
     directions: int = 2
@@ -35,8 +35,8 @@ class RefinerSettings:
     attention: bool = True
 
     @property
-    def messages(self) -> EncoderSettings:
+    def messages(self) -> Stage1Settings:
         """The widths that the messages of stage 2 share with those of stage 1."""
-        return EncoderSettings(
-            self.channels, self.unnatural_channels, self.scalars, self.doublets, self.pseudoscalars, self.hidden
+        return Stage1Settings(
+            self.channels, self.pseudo_channels, self.scalars, self.so2_channels, self.pseudoscalars, self.hidden
         )

@@ -175,7 +175,7 @@ class KernelPolynomials:
         return DensityOfStates(grid, total, {}, self.spin, self.fermi_level), error
 
     def electrons(self, energies: ArrayLike) -> np.ndarray:
-        """Electrons below `energies` (n_e,), from each vector: (v, n_e)."""
+        """ChargeFeatures below `energies` (n_e,), from each vector: (v, n_e)."""
         return electrons_per_state(self.spin) * np.sum([m.count(energies) for m in self.moments], axis=0)
 
 

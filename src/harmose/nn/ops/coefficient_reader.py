@@ -5,8 +5,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from harmose.nn.ops.so2 import DoubletLinear, EdgeFeatures
-from harmose.representation.block_irreps import TargetSpace
+from harmose.nn.ops.so2 import EdgeFeatures, SO2Linear
+from harmose.representation.block_irreps import BlockIrreps
 
 
 class Widths(Protocol):
@@ -17,7 +17,7 @@ class Widths(Protocol):
     @property
     def pseudoscalars(self) -> int: ...
     @property
-    def doublets(self) -> int: ...
+    def so2_channels(self) -> int: ...
 
 
 class CoefficientReader(nn.Module):
@@ -26,17 +26,17 @@ class CoefficientReader(nn.Module):
     column: Tensor
     sign: Tensor
 
-    def __init__(self, space: TargetSpace, group: tuple[int, int], widths: Widths) -> None:
+    def __init__(self, space: BlockIrreps, group: tuple[int, int], widths: Widths) -> None:
         super().__init__()
         s, layout = widths, space.pair_layout(group)
-        self.n_natural = layout.n_natural
-        n_unnatural = layout.n_irreps - layout.n_natural
-        self.natural = nn.ModuleList(nn.Linear(layout.n_natural, s.scalars) for _ in range(2))
-        self.unnatural = nn.ModuleList(nn.Linear(n_unnatural, s.pseudoscalars, bias=False) for _ in range(2))
-        self.around = nn.ModuleList(DoubletLinear(space.l_max, layout.n_irreps, s.doublets) for _ in range(2))
+        self.n_proper = layout.n_proper
+        n_pseudo = layout.n_irreps - layout.n_proper
+        self.proper = nn.ModuleList(nn.Linear(layout.n_proper, s.scalars) for _ in range(2))
+        self.pseudo = nn.ModuleList(nn.Linear(n_pseudo, s.pseudoscalars, bias=False) for _ in range(2))
+        self.around = nn.ModuleList(SO2Linear(space.l_max, layout.n_irreps, s.so2_channels) for _ in range(2))
         column, sign = layout.reversal
         if group[0] == group[1]:
-            self.natural[1], self.unnatural[1], self.around[1] = self.natural[0], self.unnatural[0], self.around[0]
+            self.proper[1], self.pseudo[1], self.around[1] = self.proper[0], self.pseudo[0], self.around[0]
         else:
             column = range(layout.n_irreps)
         self.register_buffer("column", torch.argsort(torch.as_tensor(list(column))), persistent=False)
@@ -51,13 +51,13 @@ class CoefficientReader(nn.Module):
         axial = coefficients[:, 0]
         around = coefficients[:, 1:].reshape(n_pairs, n_slots // 2, 2, width).transpose(0, 1)
         return EdgeFeatures(
-            self.natural[direction](axial[:, : self.n_natural]),
-            self.unnatural[direction](axial[:, self.n_natural :]),
+            self.proper[direction](axial[:, : self.n_proper]),
+            self.pseudo[direction](axial[:, self.n_proper :]),
             self.around[direction](around),
         )
 
 
 def end_to_end(parts: list[EdgeFeatures]) -> EdgeFeatures:
     """Features of the edges of all parts, one part after the other."""
-    scalars, pseudoscalars, doublets = zip(*parts, strict=True)
-    return EdgeFeatures(torch.cat(scalars), torch.cat(pseudoscalars), torch.cat(doublets, 1))
+    scalars, pseudoscalars, so2 = zip(*parts, strict=True)
+    return EdgeFeatures(torch.cat(scalars), torch.cat(pseudoscalars), torch.cat(so2, 1))

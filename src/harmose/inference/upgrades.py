@@ -1,0 +1,67 @@
+"""Models of older versions: cards and weights brought up to the present one, a version at a time."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+Content = dict[str, Any]
+
+ENERGY_ZEROS = {"none": "labels", "fermi": "fermi_of_labels", "solved": "fermi_of_prediction"}
+"""Values of `energy_zero` by those of `gauge` in version 2."""
+
+STAGE_1 = {"unnatural_channels": "pseudo_channels", "doublets": "so2_channels", "blocks": "layers"}
+STAGE_2 = {"unnatural_channels": "pseudo_channels", "doublets": "so2_channels", "layers": "mlp_layers"}
+
+WEIGHTS = (
+    (r"^network\.(encoder|heads|inputs)\.", r"network.stage1.\1."),
+    (r"^network\.refiner\.", "network.stage2."),
+    (r"^baseline\.", "regression."),
+    (r"\bunnatural\b", "pseudo"),
+    (r"\bnatural\b", "proper"),
+    (r"\bdoublets\b", "so2"),
+    (r"\bn_natural\b", "n_proper"),
+)
+"""Patterns of names of weights in version 2, and what they are replaced by, in order."""
+
+
+def card_from_1(card: Content) -> Content:
+    """Version 1 had one second stage: learned symmetry, and all inputs."""
+    switches = {"symmetry": "learned", "rotate": True, "covariant": True, "baseline": True, "attention": True}
+    model = card["model"]
+    return card | {"model": model | {"refiner": model["refiner"] | switches}}
+
+
+def card_from_2(card: Content) -> Content:
+    """Version 2 had other names for the parts of the network, for the energy zero, and for the overlap filter."""
+    card = dict(card)
+    model = card.pop("model")
+    card["network"] = {"stage1": _renamed(model["encoder"], STAGE_1), "stage2": _renamed(model["refiner"], STAGE_2)}
+    zero = card.pop("gauge", "none")
+    card["energy_zero"] = ENERGY_ZEROS.get(zero, zero)
+    card["overlap_filter"] = card.pop("shrinkage", 0.0)
+    if "highest_level" in (calibration := card.get("calibration", {})):
+        card["calibration"] = _renamed(calibration, {"highest_level": "highest_confidence"})
+    return card
+
+
+def present_weights(weights: Mapping[str, Tensor], version: int) -> dict[str, Tensor]:
+    """Tensors by their present names, of a model whose card has this version."""
+    if version > 2:
+        return dict(weights)
+    return {_present_name(name): tensor for name, tensor in weights.items()}
+
+
+def _present_name(name: str) -> str:
+    for pattern, replacement in WEIGHTS:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> Content:
+    return {names.get(key, key): value for key, value in content.items()}
+
+
+CARD_UPGRADES: dict[int, Callable[[Content], Content]] = {1: card_from_1, 2: card_from_2}
+"""Functions that turn a card of version v into one of version v + 1."""
