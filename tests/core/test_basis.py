@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from harmose.core.basis import BasisSet, Shell
+from harmose.core.basis import BasisSet, Shell, n_orbitals
 from harmose.errors import BasisError
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
@@ -45,7 +45,9 @@ def test_no_atoms():
 
 def test_shells_read_like_the_field_writes_them():
     assert [str(shell) for shell in (S, P, D, Shell(3, 2, 2), Shell(2, 0, 3))] == ["1s", "2p", "3d", "3d'", "2s''"]
-    assert [shell.size for shell in (S, P, D)] == [1, 3, 5]
+    assert [shell.n_orbitals for shell in (S, P, D)] == [1, 3, 5]
+    assert n_orbitals([S, P, D]) == n_orbitals([0, 1, 2]) == 9
+    assert n_orbitals([]) == 0
     assert Shell(1, 0) < Shell(2, 0) < Shell(2, 1) < Shell(2, 1, 2)
 
 

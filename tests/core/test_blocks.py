@@ -102,6 +102,15 @@ def test_every_block_and_its_adjoint(spin, case):
         assert np.array_equal(spin.adjoint(adjoint), expected)
 
 
+@pytest.mark.parametrize(("spin", "case"), CASES)
+def test_multiplicity_counts_blocks_of_the_whole_matrix(spin, case):
+    matrix = random_matrix(case, spin)
+    block, _, _ = matrix.elements
+    whole = sum(np.sum(np.abs(b) ** 2) for b in loops(matrix).values())
+    np.testing.assert_allclose((matrix.multiplicity[block] * np.abs(matrix.values) ** 2).sum(), whole, rtol=1e-13)
+    assert matrix.multiplicity.sum() == len(loops(matrix))
+
+
 def test_the_default_cell_is_home_and_numpy_integers_are_keys():
     matrix = random_matrix("two elements")
     assert np.array_equal(matrix.block(0, 1), matrix.block(0, 1, (0, 0, 0)))

@@ -11,7 +11,7 @@ def shells_of(sample):
     out = []
     for atom, z in enumerate(sample.structure.numbers):
         for shell in sample.basis.shells[int(z)]:
-            out += [(atom, ("H" if z == 1 else "O", str(shell)))] * shell.size
+            out += [(atom, ("H" if z == 1 else "O", str(shell)))] * shell.n_orbitals
     return out
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from e3nn import o3
 
-from harmose.so3.harmonics import real_harmonics
+from harmose.so3.harmonics import degree_of_slot, real_harmonics
 from harmose.so3.wigner import random_rotation, wigner_d
 
 L_MAX = 8
@@ -36,3 +36,8 @@ def test_harmonics_turn_with_wigner_matrices(directions):
 def test_one_degree_and_no_directions():
     np.testing.assert_allclose(real_harmonics(0, np.eye(3)), np.sqrt(1 / (4 * np.pi)))
     assert real_harmonics(2, np.zeros((0, 3))).shape == (9, 0)
+
+
+def test_degree_of_slot():
+    assert degree_of_slot(0).tolist() == [0]
+    assert degree_of_slot(2).tolist() == [0, 1, 1, 1, 2, 2, 2, 2, 2]

@@ -26,11 +26,17 @@ class Shell:
     zeta: int = 1
 
     @property
-    def size(self) -> int:
+    def n_orbitals(self) -> int:
+        """Number of orbitals, 2l + 1."""
         return 2 * self.l + 1
 
     def __str__(self) -> str:
         return f"{self.n}{LETTERS[self.l]}" + ("" if self.zeta == 1 else "'" * (self.zeta - 1))
+
+
+def n_orbitals(shells: Iterable[Shell | int]) -> int:
+    """Number of orbitals of all these shells, each a `Shell` or its l: the sum of 2l + 1."""
+    return sum(shell.n_orbitals if isinstance(shell, Shell) else 2 * shell + 1 for shell in shells)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ class BasisSet:
         return tuple(shell.l for shell in self._of(z))
 
     def n_orbitals(self, z: int) -> int:
-        return sum(shell.size for shell in self._of(z))
+        """Number of orbitals of element `z`."""
+        return n_orbitals(self._of(z))
 
     def _of(self, z: int) -> tuple[Shell, ...]:
         if z not in self.shells:

@@ -87,6 +87,15 @@ class BlockMatrix:
         """True for every stored value that belongs to an on-site block (size,)."""
         return np.arange(self.offsets[-1]) < self.offsets[len(self.numbers)]
 
+    @cached_property
+    def multiplicity(self) -> np.ndarray:
+        """Number of blocks of the whole matrix that each stored block stands for (N + P,).
+
+        1 for an on-site block; 2 for a pair's, which is also the adjoint of the block of the reversed pair. Sums over all
+        blocks of the matrix are sums over stored blocks with these weights.
+        """
+        return np.where(np.arange(len(self.keys)) < len(self.numbers), 1, 2)
+
     def block(self, i: int, j: int, cell: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
         """The block (i, j, R), shape (n_i, n_j), with the component axis in front unless spin is none."""
         key = (i, j, *map(int, cell))

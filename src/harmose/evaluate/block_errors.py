@@ -65,7 +65,7 @@ def block_errors(sums: Sums) -> tuple[BlockErrors, ...]:
 
 
 def _starts(atom: Atom) -> np.ndarray:
-    sizes = [shell.size for shell in atom[1]]
+    sizes = [shell.n_orbitals for shell in atom[1]]
     return np.cumsum(sizes) - sizes
 
 

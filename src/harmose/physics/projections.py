@@ -43,7 +43,7 @@ def by_l(operator: BlockMatrix) -> Groups:
 def _by_name_of_shell(operator: BlockMatrix, name: Callable[[Shell], str]) -> Groups:
     basis = operator.basis
     labels = {
-        z: [f"{chemical_symbols[z]} {name(shell)}" for shell in basis.shells[z] for _ in range(shell.size)]
+        z: [f"{chemical_symbols[z]} {name(shell)}" for shell in basis.shells[z] for _ in range(shell.n_orbitals)]
         for z in basis.elements
     }
     return _groups(_per_element(operator, labels))

@@ -31,3 +31,9 @@ def _legendre_column(m: int, l_max: int, z: np.ndarray):
     for l in range(m, l_max + 1):
         yield l, this
         last, this = this, ((2 * l + 1) * z * this - (l + m) * last) / (l + 1 - m)
+
+
+def degree_of_slot(l_max: int) -> np.ndarray:
+    """The l of each (l, m) with l = 0..l_max, in the order of `real_harmonics`: ((l_max + 1)^2,) integers 0, 1, 1, 1, 2, ..."""
+    l = np.arange(l_max + 1)
+    return np.repeat(l, 2 * l + 1)

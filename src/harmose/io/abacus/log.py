@@ -28,7 +28,7 @@ class Species:
 
     @property
     def n_orbitals(self) -> int:
-        return sum(shell.size for shell in self.shells)
+        return sum(shell.n_orbitals for shell in self.shells)
 
 
 @dataclass(frozen=True)

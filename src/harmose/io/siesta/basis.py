@@ -22,7 +22,7 @@ class Species:
 
     @property
     def n_orbitals(self) -> int:
-        return sum(shell.size for shell in self.shells)
+        return sum(shell.n_orbitals for shell in self.shells)
 
 
 def find_ion(folder: Path, label: str) -> Ion | None:
