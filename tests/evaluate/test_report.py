@@ -185,7 +185,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_and_the_old_one_alone(tm
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(FormatError, match=r"report\.html: cannot write the report \(No space left on device\)"):
+    with pytest.raises(FormatError, match=r"report\.html: cannot be written \(No space left on device\)"):
         write_report(path, evaluation, made)
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1

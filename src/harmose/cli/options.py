@@ -1,7 +1,5 @@
 """Arguments that several commands share, and what happens to their outputs."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from harmose.core.files import atomic_path
 from harmose.errors import FormatError, HarmoseError
 
 if TYPE_CHECKING:
@@ -46,21 +45,13 @@ def progress(items: Iterable[T], text: str, total: int, console: "Console") -> I
 
 @contextmanager
 def new_output(path: Path, force: bool) -> Iterator[Path]:
-    """Where to write instead of `path`: moved there when the block ends well, removed when it raises.
+    """Yield a hidden path to write to, moved to `path` if the block ends without an error (`atomic_path`).
 
-    `FormatError` when `path` exists and is not to be replaced; a folder is only replaced when it is a sample store.
+    `FormatError` if `path` exists and `force` is False. Of folders, only a sample store is replaced.
     """
     check_output(path, force)
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.output{path.suffix}")
-    try:
+    with atomic_path(path) as hidden:
         yield hidden
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(hidden, path)
-    finally:
-        if hidden.is_dir():
-            shutil.rmtree(hidden)
-        hidden.unlink(missing_ok=True)
 
 
 def check_output(path: Path, force: bool) -> None:

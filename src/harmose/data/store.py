@@ -12,10 +12,8 @@ Every change is one transaction. Records are written once and never changed.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import lmdb
 
 from harmose.core.basis import BasisSet
+from harmose.core.files import atomic_path
 from harmose.core.sample import Sample, check_sample
 from harmose.data.database import Database, create_database, open_database
 from harmose.data.record import decode, encode, read_header
@@ -318,20 +317,12 @@ def new_store(
     path: str | Path, basis: BasisSet, spin: Spin = Spin.NONE, metadata: Mapping[str, Any] | None = None
 ) -> Iterator[Store]:
     """A writable store that appears at `path` when the block ends well, and not at all when it raises."""
-    path = Path(path)
-    if path.exists() or path.is_symlink():
-        raise FormatError(f"{path}: expected a new path, got one that exists")
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
+    with atomic_path(path, overwrite=False) as hidden:
         create_database(hidden)
         meta = Meta(basis, spin, dict(metadata or {}), {})
         open_database(hidden, writable=True).write(lambda txn: txn.put(META, meta.to_json()))
         with Store.open(hidden, writable=True) as store:
             yield store
-        os.rename(hidden, path)
-    finally:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(hidden)
 
 
 def _digest(raw: bytes) -> bytes:

@@ -4,7 +4,6 @@ The page holds its pictures and its style; it loads nothing from anywhere and ru
 """
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harmose.core.basis import BasisSet
+from harmose.core.files import write_file
 from harmose.errors import FormatError
 from harmose.evaluate import band_plots, heat_map, plots
 from harmose.evaluate import uncertainty_plots as trust_plots
@@ -124,7 +124,7 @@ def write_report(
 <main>{"".join(sections)}</main></body></html>
 """
     path = Path(path)
-    _write_atomically(path, page)
+    write_file(path, page)
     return path
 
 
@@ -371,17 +371,3 @@ def _image(figure: Figure, caption: str, kind: str = "") -> str:
     width = round(96 * figure.get_figwidth())
     return (f'<div class="scroll"><img class="{kind}" width="{width}" alt="{escape(caption)}" '
             f'src="{data_uri(figure)}"></div>')  # fmt: skip
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise FormatError(f"{path}: cannot write the report ({error.strerror or error})") from None

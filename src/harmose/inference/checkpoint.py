@@ -4,16 +4,15 @@ Loading reads numbers and text; it never runs code.
 """
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
+from harmose.core.files import write_file
 from harmose.errors import FormatError, ModelError
 from harmose.inference.card import Card
 from harmose.inference.model import Model
@@ -37,27 +36,14 @@ def save(model: Model, path: str | Path) -> None:
     if model.calibration is not None:
         tensors |= {f"calibration.{k}": v for k, v in calibration_to_state(model.calibration).items()}
     write_tensors(path / WEIGHTS, tensors)
-    _replace(path / CARD, lambda hidden: hidden.write_text(model.card.to_json(), encoding="utf-8"))
+    write_file(path / CARD, model.card.to_json())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], text: Mapping[str, str] | None = None) -> None:
     """A safetensors file, whole or not at all."""
     own = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     # not save_file: its files are the owner's alone, and a full disk is no OSError there
-    _replace(path, lambda hidden: hidden.write_bytes(to_bytes(own, metadata=dict(text or {}))))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        write(hidden)
-        with open(hidden, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(hidden, path)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        hidden.unlink(missing_ok=True)
+    write_file(path, to_bytes(own, metadata=dict(text or {})))
 
 
 def load(name_or_path: str | Path) -> Model:

@@ -17,7 +17,6 @@
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from ase import Atoms
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
+from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError, HarmoseError
 from harmose.spin import Spin
@@ -41,17 +41,9 @@ COMPRESSED = 10**8
 
 def write_npz(path: str | Path, sample: Sample, more: Mapping[str, np.ndarray] | None = None) -> None:
     """Write a sample, and `more` arrays; the file appears complete or not at all. `FormatError` when `path` exists."""
-    path = Path(path)
-    if path.exists():
-        raise FormatError(f"{path}: expected a new path, got one that exists")
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with hidden.open("xb") as file:
-            save = np.savez_compressed if sample.hamiltonian.values.nbytes < COMPRESSED else np.savez
-            save(file, allow_pickle=False, **{**(more or {}), **_arrays(sample)})
-        os.rename(hidden, path)
-    finally:
-        hidden.unlink(missing_ok=True)
+    save = np.savez_compressed if sample.hamiltonian.values.nbytes < COMPRESSED else np.savez
+    with atomic_path(path, overwrite=False) as hidden, hidden.open("wb") as file:
+        save(file, allow_pickle=False, **{**(more or {}), **_arrays(sample)})
 
 
 def _arrays(sample: Sample) -> dict[str, Any]:

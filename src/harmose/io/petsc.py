@@ -20,8 +20,8 @@ from typing import BinaryIO
 import numpy as np
 from scipy import sparse
 
+from harmose.core.files import atomic_path
 from harmose.errors import FormatError
-from harmose.io.output import new_folder
 
 CLASS_ID = 1211216
 CHUNK = 2**22
@@ -30,7 +30,8 @@ CHUNK = 2**22
 
 def write_petsc(folder: str | Path, matrices: Mapping[str, sparse.csr_matrix]) -> None:
     """Each matrix by its name as a file of a new folder; `FormatError` where `folder` exists."""
-    with new_folder(Path(folder)) as hidden:
+    with atomic_path(folder, overwrite=False) as hidden:
+        hidden.mkdir()
         for name, matrix in matrices.items():
             _write(hidden / f"{name}.petsc", matrix)
 

@@ -19,11 +19,11 @@ import numpy as np
 from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
+from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
 from harmose.io.deeph.deeph import with_cell
 from harmose.io.disassembly import all_elements
-from harmose.io.output import new_folder
 from harmose.spin import Spin
 
 SEED = "wannier90"
@@ -41,7 +41,8 @@ def write_wannier90(folder: str | Path, sample: Sample, loewdin: Sequence[int] |
     h, s = sample.hamiltonian, sample.overlap
     cells = np.unique(np.concatenate([h.keys[:, 2:], -h.keys[:, 2:]]), axis=0)
     channels = {"": range(h.spin.n_components)} if h.spin is not Spin.COLLINEAR else {".up": [0], ".dn": [1]}
-    with new_folder(Path(folder)) as hidden:
+    with atomic_path(folder, overwrite=False) as hidden:
+        hidden.mkdir()
         for suffix, components in channels.items():
             seed = f"{SEED}{suffix}"
             if loewdin is not None and s is not None:

@@ -22,6 +22,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.io import read as read_structure
 
 from harmose.core.basis import BasisSet
+from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
 from harmose.io.deeph.blocks import (
@@ -36,7 +37,6 @@ from harmose.io.deeph.blocks import (
 )
 from harmose.io.disassembly import Blocks
 from harmose.io.hdf5 import numbers, open_hdf5
-from harmose.io.output import new_folder
 from harmose.so3.conventions import E3NN
 from harmose.spin import Spin
 
@@ -143,7 +143,8 @@ def write_deeph(folder: str | Path, sample: Sample) -> None:
     Raises `FormatError` for a sample without S.
     """
     h, s = written_blocks(sample, E3NN)
-    with new_folder(Path(folder)) as hidden:
+    with atomic_path(folder, overwrite=False) as hidden:
+        hidden.mkdir()
         (hidden / "POSCAR").write_text(_poscar(sample.structure, sample.name))
         (hidden / "info.json").write_text(json.dumps(_new_info(sample)) + "\n")
         spinful = sample.spin is not Spin.NONE

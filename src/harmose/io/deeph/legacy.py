@@ -24,6 +24,7 @@ import torch
 from ase import Atoms
 
 from harmose.core.basis import BasisSet
+from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
 from harmose.io.deeph.blocks import (
@@ -39,7 +40,6 @@ from harmose.io.deeph.blocks import (
 from harmose.io.deeph.deeph import with_cell
 from harmose.io.disassembly import Blocks
 from harmose.io.hdf5 import numbers, open_hdf5
-from harmose.io.output import new_folder
 from harmose.so3.conventions import Convention
 from harmose.so3.wigner import wigner_d
 from harmose.spin import Spin
@@ -217,7 +217,8 @@ def write_deeph_legacy(folder: str | Path, sample: Sample) -> None:
     """
     h, s = written_blocks(sample, OPENMX)
     structure, spinful = with_cell(sample.structure), sample.spin is not Spin.NONE
-    with new_folder(Path(folder)) as hidden:
+    with atomic_path(folder, overwrite=False) as hidden:
+        hidden.mkdir()
         cell = structure.cell.array
         for name, table in (
             ("lat.dat", cell.T),
