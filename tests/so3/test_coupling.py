@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harmose.so3.coupling import block_coupling, clebsch_gordan, onsite_coupling
+from harmose.so3.coupling import block_coupling, onsite_coupling
 from harmose.so3.wigner import random_rotation, shells_wigner, wigner_d
 
 PAIRS = list(itertools.product(range(5), repeat=2))
@@ -131,13 +131,3 @@ def test_norms_are_kept():
     blocks = random_blocks(4, 9)
     irreps = block_coupling((0, 1), (1, 1, 1)).to_irreps(blocks)
     assert torch.allclose(irreps.square().sum(-1), blocks.square().sum((-1, -2)), rtol=1e-13)
-
-
-def test_coefficients_by_hand():
-    """s-s is itself, the trace of p-p is its scalar over sqrt 3, s-p is the vector."""
-    np.testing.assert_allclose(clebsch_gordan(0, 0, 0), [[[1.0]]])
-    np.testing.assert_allclose(abs(clebsch_gordan(1, 1, 0)[0]), np.eye(3) / np.sqrt(3), atol=1e-14)
-    np.testing.assert_allclose(clebsch_gordan(0, 1, 1)[:, 0], np.eye(3), atol=1e-14)
-    # the pseudovector of p-p is the antisymmetric part
-    antisymmetric = clebsch_gordan(1, 1, 1)
-    np.testing.assert_allclose(antisymmetric, -antisymmetric.transpose(0, 2, 1), atol=1e-14)

@@ -1,7 +1,7 @@
 """Block <-> irreps: the direct-sum form of a Hamiltonian block, and its symmetric form for on-site blocks.
 
 A block between shells of degrees (l1, l2) is the product l1 x l2 = |l1-l2| + ... + l1+l2. With the real, orthonormal
-Clebsch-Gordan coefficients `C` (sqrt(2L+1) times e3nn's Wigner 3j),
+Clebsch-Gordan coefficients C,
 
     w[L, M] = sum_{m1, m2} C[L, M, m1, m2] H[m1, m2]        H[m1, m2] = sum_{L, M} C[L, M, m1, m2] w[L, M]
 
@@ -18,18 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from e3nn import o3
 from scipy import sparse
 from torch import Tensor
 
+from harmose.so3.clebsch_gordan import clebsch_gordan
 from harmose.spin import Channel, Spin
-
-
-@lru_cache(maxsize=256)
-def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:
-    """Orthonormal real coupling coefficients, float64, shape (2l+1, 2l1+1, 2l2+1)."""
-    table = o3.wigner_3j(l1, l2, l, dtype=torch.float64).numpy()
-    return np.ascontiguousarray(np.moveaxis(table, -1, 0)) * np.sqrt(2 * l + 1)
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,14 @@ def degree_of_slot(l_max: int) -> np.ndarray:
     """The l of each (l, m) with l = 0..l_max, in the order of `real_harmonics`: ((l_max + 1)^2,) integers 0, 1, 1, 1, 2, ..."""
     l = np.arange(l_max + 1)
     return np.repeat(l, 2 * l + 1)
+
+
+def complex_to_real(l: int) -> np.ndarray:
+    """The unitary U with Y = U Y_complex, shape (2l + 1, 2l + 1); Y_complex has the Condon-Shortley sign."""
+    m = np.arange(1, l + 1)
+    sign = (-1.0) ** m
+    u = np.zeros((2 * l + 1, 2 * l + 1), dtype=complex)
+    u[l, l] = 1
+    u[l + m, l + m], u[l + m, l - m] = sign / np.sqrt(2), 1 / np.sqrt(2)
+    u[l - m, l + m], u[l - m, l - m] = -1j * sign / np.sqrt(2), 1j / np.sqrt(2)
+    return u

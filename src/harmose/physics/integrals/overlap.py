@@ -26,7 +26,7 @@ from harmose.core.radial import RadialBasis
 from harmose.core.structure import check_atoms
 from harmose.physics.integrals.interpolation import Table, tabulate
 from harmose.physics.integrals.two_centre import TwoCentre
-from harmose.so3.coupling import clebsch_gordan
+from harmose.so3.clebsch_gordan import clebsch_gordan
 from harmose.so3.harmonics import real_harmonics
 
 TOLERANCE = 1e-11

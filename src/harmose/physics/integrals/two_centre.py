@@ -19,7 +19,7 @@ import numpy as np
 from harmose.core.radial import Gaussians, Tabulated
 from harmose.errors import BasisError
 from harmose.physics.integrals.bessel_products import GaussianProducts, TableProducts
-from harmose.so3.coupling import clebsch_gordan
+from harmose.so3.clebsch_gordan import clebsch_gordan
 
 Functions = Sequence[Gaussians | Tabulated]
 
