@@ -35,7 +35,7 @@ def test_other_paths_are_refused(tmp_path, water_basis, water_sample):
         read(tmp_path / "nothing")
     (tmp_path / "text.txt").write_text("hello")
     with pytest.raises(
-        FormatError, match=r"text\.txt: not recognised, it is a file of 5 bytes; known are: .*store \(harmose's own\)"
+        FormatError, match=r"text\.txt: not recognised, it is a file of 5 bytes; known are: .*store \(sample store"
     ):
         read(tmp_path / "text.txt")
     write(tmp_path / "one.npz", water_sample(0))
@@ -56,7 +56,7 @@ def test_format_overrides_what_is_recognised(tmp_path, random_crystal):
     assert read(tmp_path / "x").provenance["format"] == "deeph"
     assert read(tmp_path / "x", format="deeph-legacy").provenance["format"] == "deeph-legacy"
     with pytest.raises(
-        FormatError, match=r"x: expected npz \(harmose's own\), got a folder with POSCAR, element\.dat, "
+        FormatError, match=r"x: expected npz \(one sample of harmose\), got a folder with POSCAR, element\.dat, "
     ):
         read(tmp_path / "x", format="npz")
     with pytest.raises(FormatError, match=r"format: expected one of .*deeph.*, got 'vasp'"):

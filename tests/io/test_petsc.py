@@ -11,7 +11,8 @@ from scipy.linalg import eigvalsh
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import FormatError
-from harmose.io.files import write, write_petsc
+from harmose.io.files import write
+from harmose.io.petsc import write_petsc
 from harmose.physics.bloch import bloch_sum
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin

@@ -56,10 +56,10 @@ def convert(
     """
     from harmose.data.store import Store
     from harmose.errors import ConfigError, FormatError
-    from harmose.io.files import WRITERS, open_source
+    from harmose.io.files import open_source, writable_formats
 
-    if to not in WRITERS:
-        raise ConfigError(f"--to: expected one of {', '.join(WRITERS)}, got {to!r}")
+    if to not in writable_formats():
+        raise ConfigError(f"--to: expected one of {', '.join(writable_formats())}, got {to!r}")
     if loewdin is not None and to != "wannier90":
         raise ConfigError(f"--loewdin: expected --to wannier90, got --to {to}")
     if kpoint is not None and to != "petsc":
@@ -173,7 +173,7 @@ def _into_folder(
     several: bool,
 ) -> None:
     from harmose.errors import FormatError
-    from harmose.io.files import write, write_petsc
+    from harmose.io.files import write
 
     if several:
         path.mkdir()
@@ -188,6 +188,8 @@ def _into_folder(
 
             write_wannier90(place, sample, loewdin)
         elif kpoint is not None:
+            from harmose.io.petsc import write_petsc
+
             write_petsc(place, sample, kpoint)
         else:
             write(place, sample, to)

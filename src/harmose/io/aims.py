@@ -60,7 +60,9 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     h_values = np.stack([_values(path, len(rows)) * HARTREE for path in channels])
     overlap = _one_of(folder, "rs_overlap")
     s_values = _values(overlap, len(rows))
-    atom = np.repeat(np.arange(len(structure)), [sum(s.n_orbitals for s in shells[z]) for z in structure.numbers.tolist()])
+    atom = np.repeat(
+        np.arange(len(structure)), [sum(s.n_orbitals for s in shells[z]) for z in structure.numbers.tolist()]
+    )
     keys = np.column_stack([atom[rows], atom[cols], cells + _shifts(structure, atom[rows], atom[cols])])
     if basis is None:
         used = (np.abs(h_values).max(axis=0) > 1e-6) | (np.abs(s_values) > 1e-8)

@@ -11,7 +11,7 @@ turns p into (y, z, x) (`convention_dict["pyscf_def2svp"]`, inverse `"back2pyscf
 name PySCF 2.2.1, whose B3LYP has VWN5 correlation: `b3lyp5`. There is no S; it is computed here, with PySCF.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ase import Atoms
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import block_values
 from harmose.core.sample import Sample
+from harmose.data.database import open_database
 from harmose.errors import FormatError
 from harmose.io.plain_pickle import plain_dictionary
 from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, overlap
@@ -112,16 +113,17 @@ def _name(molecule: object, geo_id: object) -> str:
 
 
 class QH9Records:
-    """The records of QH9's processed LMDB as a source of samples; names are the numbers of the records.
+    """The records of QH9's processed LMDB as a source of samples, named by the numbers of the records.
 
-    `keys` are the database's keys, `fetch` gives the bytes of one. Pickles that are more than numbers and bytes are refused
-    (`io.plain_pickle`).
+    A pickle that holds more than numbers and bytes is refused (`io.plain_pickle`).
     """
 
-    def __init__(self, path: Path, keys: Sequence[bytes], fetch: Callable[[bytes], bytes]):
+    def __init__(self, path: Path):
         self.path = path
+        self._database = open_database(path, writable=False)
+        with self._database.read() as transaction:
+            keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
         self._keys = {str(int.from_bytes(key, "big")): key for key in keys}
-        self._fetch = fetch
         self._basis = qh9_basis()
 
     metadata = SETTINGS
@@ -133,8 +135,10 @@ class QH9Records:
         if name not in self._keys:
             raise FormatError(f"{self.path}: no record {name!r}")
         where = f"{self.path}: record {name}"
+        with self._database.read() as transaction:
+            raw = bytes(transaction.get(self._keys[name]) or b"")
         try:
-            record = plain_dictionary(self._fetch(self._keys[name]))
+            record = plain_dictionary(raw)
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from None
         missing = {"num_nodes", "atoms", "pos", "Ham"} - set(record)

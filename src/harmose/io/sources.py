@@ -1,12 +1,10 @@
-"""Sources: what holds one sample or many, each under a name, and gives them one by one.
-
-A store, a database of a data set, or a folder of run folders looks the same to whoever reads it.
-"""
+"""Sources: samples by name, read one at a time. A store, a database and a folder of calculations are all sources."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from harmose.core.basis import BasisSet
@@ -14,13 +12,13 @@ from harmose.core.sample import Sample
 from harmose.errors import BasisError, FormatError, HarmoseError
 
 ReadRun = Callable[[Path, BasisSet | None], Sample]
-"""Reads the folder (or file) of one calculation; with a basis set that other calculations share, or with its own."""
+"""Reads one calculation from its folder or file, in the given basis set or, for None, in its own."""
 
 
 class Source(Protocol):
-    """Samples by name; `names()` reads no sample, and `source[name]` reads one and raises what is wrong with it.
+    """Samples by name. `names()` reads no sample; `source[name]` reads one and raises if it is damaged.
 
-    `metadata` are the settings of all of them where they are known, as a store keeps them.
+    `metadata` holds the settings that all samples share, in the form that a store keeps. It may be empty.
     """
 
     @property
@@ -31,31 +29,45 @@ class Source(Protocol):
     def __getitem__(self, name: str) -> Sample: ...
 
 
-class Runs:
-    """The calculations in `folders`, by name, all in one basis set: `basis`, or what `common_basis` makes of their own.
+class SingleSample:
+    """A source of one sample."""
 
-    To find the common one, every calculation is read once before the first sample; `survey` shows how that goes.
+    metadata: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, sample: Sample):
+        self._sample = sample
+
+    def names(self) -> list[str]:
+        return [self._sample.name]
+
+    def __getitem__(self, name: str) -> Sample:
+        return self._sample
+
+
+class Runs:
+    """Calculations by name, all read in one basis set: `basis`, or the `common_basis` of their own ones.
+
+    To find the common one, every calculation is read once before the first sample is returned. Call `survey` to do this
+    with a progress bar.
     """
+
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, folders: Mapping[str, Path], read: ReadRun, basis: BasisSet | None = None):
         self._folders = dict(folders)
         self._read = read
         self._basis = basis
 
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        return {}
-
     def names(self) -> list[str]:
         return list(self._folders)
 
     def survey(self) -> Iterator[str]:
-        """Read each calculation for its basis set; yields the names. Nothing to do for one, or when the basis is given."""
+        """Read the basis set of each calculation and yield its name. A single calculation is not read."""
         if self._basis is not None or len(self._folders) < 2:
             return
         basis = None
         for name, folder in self._folders.items():
-            # What is wrong with a calculation, `source[name]` will say; here it must not stop the others.
+            # A damaged calculation must not stop the others; `source[name]` raises its error.
             with suppress(HarmoseError):
                 own = self._read(folder, None).basis
                 basis = own if basis is None else common_basis(basis, own)
@@ -71,7 +83,7 @@ class Runs:
 
 
 def common_basis(a: BasisSet, b: BasisSet) -> BasisSet:
-    """Elements of both, each with the larger of its two radii; `BasisError` where the two have different shells."""
+    """Return the elements of both, each with the larger of its two radii; `BasisError` if their shells differ."""
     if a.name != b.name:
         raise BasisError(f"expected calculations in one basis set, got {a.name} and {b.name}")
     radii = {z: max(a.radii.get(z, 0.0), b.radii.get(z, 0.0)) for z in {*a.elements, *b.elements}}

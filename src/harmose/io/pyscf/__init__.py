@@ -1,0 +1,5 @@
+"""Structures, basis sets and matrices of PySCF; PySCF itself is imported when a name is first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
