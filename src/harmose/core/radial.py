@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
-from scipy.interpolate import CubicSpline
 
 from harmose.core.basis import BasisSet
 from harmose.errors import BasisError
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,9 @@ class Tabulated:
         return self.spacing * (len(self.values) - 1)
 
     @cached_property
-    def _spline(self) -> CubicSpline:
+    def _spline(self) -> "CubicSpline":
+        from scipy.interpolate import CubicSpline  # slow to import, and molecules' Gaussian basis sets never need it
+
         r = self.spacing * np.arange(len(self.values))
         return CubicSpline(r, self.values, bc_type=((1, 0.0), (2, 0.0)))
 
