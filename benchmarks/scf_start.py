@@ -94,7 +94,7 @@ def with_error(h: BlockMatrix, error: float, seed: int) -> BlockMatrix:
     """`h` with a Gaussian error of this mean size (micro-Hartree) in every element."""
     spread = error * MICRO_HARTREE * np.sqrt(np.pi / 2)
     drawn = h.with_values(np.random.default_rng(seed).normal(scale=spread, size=h.values.shape)).dense()
-    _, row, col = h.elements
+    _, row, col = h.indices
     symmetric = (drawn + drawn.T) / 2
     return h.with_values(
         h.values + (symmetric * error * MICRO_HARTREE / max(np.abs(symmetric).mean(), 1e-30))[None, row, col]

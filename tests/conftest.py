@@ -148,7 +148,7 @@ def random_crystal() -> Callable[[Spin], Sample]:
         basis = BasisSet("random", shells, {6: 2.0, 8: 2.5})
         h = _hermitian(zeros(structure, basis, spin), np.random.default_rng(3))
         s = _hermitian(zeros(structure, basis), np.random.default_rng(4))
-        _, row, col = s.elements
+        _, row, col = s.indices
         diagonal = s.is_onsite & (row == col)
         s = s.with_values(np.where(diagonal, 1.0, 0.002 * s.values))
         return Sample(

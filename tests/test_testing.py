@@ -62,20 +62,20 @@ def first_coordinate(atoms, s):
 def handedness(atoms, s):
     """A triple product: the same after a rotation, of opposite sign after inversion. Added to overlaps of s orbitals."""
     a, b, c = atoms.positions[1:] - atoms.positions[0]
-    _, row, col = s.elements
+    _, row, col = s.indices
     degrees = np.array([l for z in s.numbers for l in s.basis.degrees(int(z)) for _ in range(2 * l + 1)])
     return np.where((degrees[row] == 0) & (degrees[col] == 0), np.dot(np.cross(a, b), c), 0.0)
 
 
 def distance_from_origin(atoms, s):
     """Invariant under rotation and inversion, not under translation."""
-    _, row, col = s.elements
+    _, row, col = s.indices
     return np.where(row == col, np.linalg.norm(atoms.positions[0]), 0.0)
 
 
 def number_of_the_atom(atoms, s):
     """Depends on the order of the atoms."""
-    block, row, col = s.elements
+    block, row, col = s.indices
     return np.where(row == col, block, 0.0)
 
 

@@ -85,7 +85,7 @@ def _inverted(h: BlockMatrix) -> BlockMatrix:
     """H of the inverted structure: the sign of an orbital of degree l changes by (-1)^l, a spin does not change."""
     degrees = [l for z in h.numbers for l in h.basis.degrees(int(z)) for _ in range(2 * l + 1)]
     sign = (-1.0) ** np.array(degrees)
-    _, row, col = h.elements
+    _, row, col = h.indices
     return h.with_values(h.values * sign[row] * sign[col])
 
 

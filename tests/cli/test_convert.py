@@ -210,7 +210,7 @@ def test_other_shells_are_left_out(random_crystal, tmp_path, capsys):
     other = {z: shells[:-1] for z, shells in sample.basis.shells.items()}
     basis = BasisSet("random", other, sample.basis.radii)
     h, s = (zeros(sample.structure, basis) for _ in "HS")
-    _, row, col = s.elements
+    _, row, col = s.indices
     h, s = (x.with_values(np.where(s.is_onsite & (row == col), 1.0, 0.0)[None]) for x in (h, s))
     write_deeph("runs/b", replace(sample, basis=basis, hamiltonian=h, overlap=s))
     assert run("runs", "store") == 0

@@ -105,7 +105,7 @@ def test_every_block_and_its_adjoint(spin, case):
 @pytest.mark.parametrize(("spin", "case"), CASES)
 def test_multiplicity_counts_blocks_of_the_whole_matrix(spin, case):
     matrix = random_matrix(case, spin)
-    block, _, _ = matrix.elements
+    block, _, _ = matrix.indices
     whole = sum(np.sum(np.abs(b) ** 2) for b in loops(matrix).values())
     np.testing.assert_allclose((matrix.multiplicity[block] * np.abs(matrix.values) ** 2).sum(), whole, rtol=1e-13)
     assert matrix.multiplicity.sum() == len(loops(matrix))
@@ -146,7 +146,7 @@ def test_offsets_keys_and_elements(spin, case):
     assert matrix.keys.shape == (len(matrix.numbers) + len(matrix.pairs), 5)
     assert matrix.offsets[0] == 0
     assert matrix.offsets[-1] == matrix.values.shape[1]
-    block, row, col = matrix.elements
+    block, row, col = matrix.indices
     k = 0
     for b, (i, j, *_) in enumerate(matrix.keys.tolist()):
         assert matrix.offsets[b] == k

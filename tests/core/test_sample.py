@@ -30,7 +30,7 @@ def water(**changes):
     atoms = molecule("H2O")
     overlap = operator(atoms, 0.0, 2)
     values = overlap.values.copy()
-    _, row, col = overlap.elements
+    _, row, col = overlap.indices
     values[0, row == col] = 1.0
     sample = Sample(
         "water 7", atoms, BASIS, operator(atoms, -5.0, 1), overlap.with_values(values), operator(atoms, -4.0, 3),

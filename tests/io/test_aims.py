@@ -58,7 +58,7 @@ def test_the_sign_is_seen_by_the_overlap(silicon, unequal_m):
 def signs(operator):
     """Of each stored value, the product of aims's signs of its two orbitals."""
     _, sign = AIMS.indices([l for z in operator.numbers.tolist() for l in operator.basis.degrees(z)])
-    _, row, col = operator.elements
+    _, row, col = operator.indices
     return sign[row] * sign[col]
 
 

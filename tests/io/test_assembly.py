@@ -52,7 +52,7 @@ def random_operator(crystal: Atoms, spin: Spin) -> BlockMatrix:
 
 def elements(operator: BlockMatrix) -> tuple[np.ndarray, ...]:
     """Both triangles, in random order: rows, columns, cells, values."""
-    block, row, col = operator.elements
+    block, row, col = operator.indices
     cell, off = operator.keys[block, 2:], ~operator.is_onsite
     adjoint = operator.spin.adjoint(operator.values[:, off, None, None])[..., 0, 0]
     order = np.random.default_rng(4).permutation(len(row) + off.sum())
@@ -142,7 +142,7 @@ def test_convention_turns_elements_and_blocks_alike(crystal):
     partly = from_blocks(
         crystal, BASIS, operator.keys[carbon], flat, Rules("H", one_triangle=True), convention=convention
     )
-    kept = carbon[operator.elements[0]]
+    kept = carbon[operator.indices[0]]
     np.testing.assert_allclose(partly.values[0], np.where(kept, operator.values[0], 0), atol=1e-14, rtol=0)
 
 

@@ -91,7 +91,7 @@ def test_channels_hold_all_of_a_spinor_label(h2te):
 
 def test_a_magnetic_label_is_named(h2te):
     field = h2te.hamiltonian.values.copy()
-    where = h2te.hamiltonian.is_onsite & (np.diff(h2te.hamiltonian.elements[1:], axis=0)[0] == 0)
+    where = h2te.hamiltonian.is_onsite & (np.diff(h2te.hamiltonian.indices[1:], axis=0)[0] == 0)
     field[0, where] += 0.01  # a magnetic field along z on the spins alone
     field[3, where] -= 0.01
     magnetic = replace(h2te, hamiltonian=h2te.hamiltonian.with_values(field))

@@ -52,7 +52,7 @@ def test_coefficients_span_the_density_of_pyscf(water):
     h, s, mf = water
     orbitals = molecular_orbitals(h, s, 10)
     occupied = orbitals.coefficients[:, :5]
-    density = s.with_values((2 * occupied @ occupied.T)[None, s.elements[1], s.elements[2]])
+    density = s.with_values((2 * occupied @ occupied.T)[None, s.indices[1], s.indices[2]])
     np.testing.assert_allclose(io.from_blocks(density, energy=False), mf.make_rdm1(), atol=1e-6)
     assert orbitals.homo == pytest.approx(mf.mo_energy[4] * HARTREE, abs=1e-5)
     assert orbitals.lumo == pytest.approx(mf.mo_energy[5] * HARTREE, abs=1e-5)

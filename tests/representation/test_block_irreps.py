@@ -29,7 +29,7 @@ def random_operator(atoms, seed=0, spin=Spin.NONE):
     layout = empty_matrix(BASIS, graph.numbers, graph.pairs, spin)
     matrix = np.random.default_rng(seed).normal(size=(spin.n_channels, layout.n_orbitals, layout.n_orbitals))
     matrix = spin.from_channels(matrix)
-    _, row, col = layout.elements
+    _, row, col = layout.indices
     return graph, layout.with_values((matrix + spin.adjoint(matrix))[:, row, col])
 
 
@@ -125,8 +125,8 @@ def test_collated_batches_renumber_atoms_and_keep_groups_together():
     whole = collate(parts)
     assert whole.n_samples == 3
     assert whole.n_atoms == 3 + 6 + 2
-    signature = torch.as_tensor(SPACE.signature)[whole.species]
-    assert (signature.diff() >= 0).all()
+    shell_type = torch.as_tensor(SPACE.shell_type)[whole.species]
+    assert (shell_type.diff() >= 0).all()
     assert (whole.sample[whole.first] == whole.sample[whole.second]).all()
     for k in range(len(SPACE.groups)):
         part = whole.pair_slice(k)

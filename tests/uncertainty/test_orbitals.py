@@ -26,7 +26,7 @@ def test_first_order_is_the_change_of_the_eigenvalue(water_sample):
     h, s = sample.hamiltonian, sample.overlap
     spreads = np.zeros(len(h.keys))
     spreads[0] = 1e-5  # of every element of oxygen's own block, all at once: p_O^2 is the most that they can do
-    before, after = (eigenvalues(x, s)[0] for x in (h, h.with_values(h.values + 1e-5 * (h.elements[0] == 0))))
+    before, after = (eigenvalues(x, s)[0] for x in (h, h.with_values(h.values + 1e-5 * (h.indices[0] == 0))))
     n = h.orbital_counts[0]
     assert (np.abs(after - before) <= n * levels(h, s, spreads, 10).spreads * (1 + 1e-3) + 1e-12).all()
 

@@ -72,7 +72,7 @@ class BlockMatrix:
         return np.concatenate([[0], np.cumsum(rows * cols)])
 
     @cached_property
-    def elements(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def indices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of every stored value: its block, its row and its column orbital (both in home-cell numbering), each (size,)."""
         sizes = np.diff(self.offsets)
         block = np.repeat(np.arange(len(sizes)), sizes)
@@ -166,7 +166,7 @@ class BlockMatrix:
 
     def _summed(self, which: np.ndarray | slice) -> np.ndarray:
         """The stored values `which` at their row and column, those of all R added up: (n_components, n, n)."""
-        _, row, col = self.elements
+        _, row, col = self.indices
         shape = (self.n_orbitals, self.n_orbitals)
         at = (row[which], col[which])
         return np.stack([sparse.coo_matrix((v[which], at), shape=shape).toarray() for v in self.values])
@@ -249,7 +249,7 @@ def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-
     if asymmetry > tolerance * max(1.0, np.abs(m).max(initial=0.0)):
         raise MatrixError(f"{name}: expected a Hermitian matrix, got an asymmetry of {asymmetry:.2e}")
     m = (m + adjoint) / 2
-    _, row, col = layout.elements
+    _, row, col = layout.indices
     outside = np.abs(m)
     outside[:, row, col] = 0
     outside[:, col, row] = 0

@@ -92,7 +92,7 @@ def check_sample(sample: Sample) -> None:
 
 def _check_overlap(sample: Sample) -> None:
     assert sample.overlap is not None
-    block, row, col = sample.overlap.elements
+    block, row, col = sample.overlap.indices
     diagonal = sample.overlap.values[0, (row == col) & (block < len(sample.structure))].real
     if not (diagonal.min() > 0.5 and diagonal.max() < 2):
         raise MatrixError(f"sample {sample.name}: expected a diagonal of S near 1, got {diagonal.min():.3g} to "

@@ -41,7 +41,7 @@ class Blocks:
 
 def all_elements(operator: BlockMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns (size,), cells (size, 3) and values (n_components, size) of all elements, both triangles."""
-    block, row, col = operator.elements
+    block, row, col = operator.indices
     cell, off = operator.keys[block, 2:], ~operator.is_onsite
     return (
         np.concatenate([row, col[off]]),
@@ -58,7 +58,7 @@ def all_blocks(operator: BlockMatrix, convention: Convention = E3NN) -> Blocks:
     shapes = np.column_stack([counts[keys[:, 0]], counts[keys[:, 1]]])
     starts = np.cumsum(shapes.prod(axis=1)) - shapes.prod(axis=1)
 
-    block, row, col = operator.elements
+    block, row, col = operator.indices
     atoms, off = operator.keys[block, :2], ~operator.is_onsite
     index, sign = _code_orbitals(operator, convention)
     a, b = index[row] - operator.orbital_starts[atoms[:, 0]], index[col] - operator.orbital_starts[atoms[:, 1]]

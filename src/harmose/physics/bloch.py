@@ -44,7 +44,7 @@ def check_kpoints(kpoints: ArrayLike) -> np.ndarray:
 
 def _hermitian_sum(operator: BlockMatrix, kpoints: np.ndarray, components: Sequence[int]) -> np.ndarray:
     """On-site blocks, the pairs with their phases, and the adjoint of the latter: (n_k, m, m), m = n or 2n."""
-    block, row, col = operator.elements
+    block, row, col = operator.indices
     cells, cell_of_block = np.unique(operator.keys[:, 2:], axis=0, return_inverse=True)
     cell = cell_of_block.ravel()[block]
     size = operator.n_orbitals * (2 if operator.spin is Spin.SPINOR else 1)

@@ -57,7 +57,7 @@ def electrons(d: BlockMatrix, s: BlockMatrix) -> float:
 
 def _blocks(h: BlockMatrix, d: np.ndarray, kpoints: np.ndarray) -> np.ndarray:
     """sum_k exp(-2 pi i k . R) d(k) at the stored elements of each R: (n_components, size)."""
-    block, row, col = h.elements
+    block, row, col = h.indices
     cells, cell_of_block = np.unique(h.keys[:, 2:], axis=0, return_inverse=True)
     cell = cell_of_block.ravel()[block]
     parts = _components(h, d)

@@ -19,7 +19,7 @@ def density_matrix(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> BlockM
     Blocks outside the graph are dropped: H and S vanish there, so that Tr(D H) and Tr(D S) lose nothing. For all of D
     take `dense_density`. Raises `MatrixError` as that does.
     """
-    _, row, col = h.elements
+    _, row, col = h.indices
     return h.with_values(dense_density(h, s, n_electrons)[None, row, col])
 
 

@@ -20,5 +20,5 @@ def filtered(correction: BlockMatrix, overlap: BlockMatrix, t: float) -> BlockMa
     products = np.maximum(np.outer(sizes, sizes), 0.0)
     seen = vectors.T @ correction.dense() @ vectors * (products / (products + t**2))
     dense = vectors @ seen @ vectors.T
-    _, row, column = correction.elements
+    _, row, column = correction.indices
     return correction.with_values(dense[row, column][None])

@@ -129,7 +129,7 @@ def known(crystal: Atoms, spin: Spin) -> tuple[BlockMatrix, BlockMatrix]:
         return operator.with_values(values)
 
     s = hermitian(s, 0.02)
-    _, row, col = s.elements
+    _, row, col = s.indices
     return hermitian(h, 1.0), s.with_values(np.where(s.is_onsite, row == col, s.values) * 1.0)
 
 

@@ -345,7 +345,7 @@ def test_orthogonal_basis_needs_no_overlap(folder):
 def test_box_whose_images_are_within_reach_stays_periodic(tmp_path, random_crystal):
     """A supercell at Gamma has blocks in the home cell only, but is no molecule."""
     sample = random_crystal()
-    home = ~sample.hamiltonian.keys[:, 2:].any(axis=1)[sample.hamiltonian.elements[0]]
+    home = ~sample.hamiltonian.keys[:, 2:].any(axis=1)[sample.hamiltonian.indices[0]]
     folded = sample.hamiltonian.with_values(np.where(home, sample.hamiltonian.values, 0.0))
     overlap = sample.overlap.with_values(np.where(home, sample.overlap.values, 0.0))
     write_deeph(tmp_path / "x", replace(sample, hamiltonian=folded, overlap=overlap))

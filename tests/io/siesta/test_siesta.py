@@ -293,7 +293,7 @@ def known(chain: Atoms, kind: str) -> tuple:
 
     def real_symmetric():
         operator = zeros(chain, BASIS)
-        _, row, col = operator.elements
+        _, row, col = operator.indices
         values = rng.normal(size=row.shape)
         on = operator.is_onsite
         matrix = np.zeros((operator.n_orbitals,) * 2)
@@ -302,7 +302,7 @@ def known(chain: Atoms, kind: str) -> tuple:
         return values
 
     s = zeros(chain, BASIS)
-    _, row, col = s.elements
+    _, row, col = s.indices
     s = s.with_values(np.where(s.is_onsite, row == col, 0.02 * real_symmetric())[None] * 1.0)
     spin = {"none": Spin.NONE, "collinear": Spin.COLLINEAR}.get(kind, Spin.SPINOR)
     h = zeros(chain, BASIS, spin)

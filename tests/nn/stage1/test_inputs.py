@@ -76,7 +76,7 @@ def test_h_turns_with_the_structure_and_its_operators(space, improper):
     ).astype(float)
 
     def moved(matrix):
-        _, row, col = matrix.elements
+        _, row, col = matrix.indices
         rotated = matrix.rotate(q)
         return rotated.with_values(rotated.values * parity[row] * parity[col])
 

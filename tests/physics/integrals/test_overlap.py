@@ -150,7 +150,7 @@ def test_a_supercell_has_the_overlap_of_its_cell():
 def test_the_overlap_is_positive_definite_with_ones_on_the_diagonal(flake):
     s = two_centre_overlap(flake, of(flake, "def2-svp"))
     assert np.linalg.eigvalsh(bloch_sum(s, [0.3, 0, 0.1])[0]).min() > 1e-6
-    block, row, col = s.elements
+    block, row, col = s.indices
     np.testing.assert_allclose(s.values[0, (row == col) & (block < len(flake))], 1, atol=1e-12)
 
 
