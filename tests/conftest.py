@@ -34,7 +34,7 @@ def graphene(shared_data) -> Callable[[str], Sample]:
 
     import h5py
 
-    importer = Path(__file__).parents[1] / "examples" / "crystals_h5.py"
+    importer = Path(__file__).parents[1] / "examples" / "results" / "crystals_h5.py"
     spec = importlib.util.spec_from_file_location("crystals_h5", importer)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)

@@ -13,7 +13,7 @@ from harmose.data.store import Store
 from harmose.physics.eigen import eigenvalues
 from harmose.units import HARTREE
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "crystals_h5.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "results" / "crystals_h5.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from ase.io import read
 
 import harmose
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "results"
 BOND = 2.46 / np.sqrt(3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "results"
 
 
 def test_all_steps(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from harmose.data.store import Store
 from harmose.io.pyscf import pyscf as io
 from harmose.units import HARTREE
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "molecules_npz.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "results" / "molecules_npz.py"
 
 
 @pytest.fixture(scope="module")

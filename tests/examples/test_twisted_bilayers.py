@@ -11,7 +11,7 @@ from ase.neighborlist import neighbor_list
 from harmose.core.structure import check_structure
 from harmose.data.store import Store
 
-PATH = Path(__file__).parents[2] / "examples" / "twisted_bilayers.py"
+PATH = Path(__file__).parents[2] / "examples" / "results" / "twisted_bilayers.py"
 
 
 @pytest.fixture(scope="module")

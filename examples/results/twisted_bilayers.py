@@ -1,11 +1,11 @@
 """Write bilayers of graphene: small ones to label, and the commensurate twisted cell of any angle.
 
-    python examples/twisted_bilayers.py small FOLDER          # to train on: train.xyz, val.xyz, test.xyz
-    python examples/twisted_bilayers.py twisted 30 magic.xyz  # (31, 30): 1.08 degrees, 11,164 atoms
+    python examples/results/twisted_bilayers.py small FOLDER          # to train on: train.xyz, val.xyz, test.xyz
+    python examples/results/twisted_bilayers.py twisted 30 magic.xyz  # (31, 30): 1.08 degrees, 11,164 atoms
 
     for s in train val test; do harmose label FOLDER/$s.xyz $s.store --code cp2k --kmesh 3 3 1 --cutoff 280 \\
         --rel-cutoff 35 --pair-cutoff 8.2 --max-dropped 5e-3; done
-    python examples/twisted_bilayers.py merge STORE           # of train.store, val.store and test.store, which are its splits
+    python examples/results/twisted_bilayers.py merge STORE           # of train.store, val.store and test.store, which are its splits
 
 Small ones: 28 atoms, where the layers' lattices agree in a cell sqrt(7) times as wide. In half of them the layers are
 parallel and shifted at random, which is what the surroundings in a slightly twisted bilayer look like; in the others

@@ -1,9 +1,9 @@
 """How a model of graphene does on structures beyond its training set: errors, novelty, time and memory, as one table.
 
-    python examples/graphene_table.py graphene-pbe-dzvp STORE
+    python examples/results/graphene_table.py graphene-pbe-dzvp STORE
 
-STORE holds the labels (`examples/crystals_h5.py`), among them the sample `pristine_1x1`. The structures are those of
-`examples/graphene_structures.py`. A perfect cell of any size has the blocks of the primitive one, so that the error of each is
+STORE holds the labels (`examples/results/crystals_h5.py`), among them the sample `pristine_1x1`. The structures are those of
+`examples/results/graphene_structures.py`. A perfect cell of any size has the blocks of the primitive one, so that the error of each is
 known against CP2K; of the others only how far they are from the training set (`novelty`; outside from 2). Each prediction
 runs in a process of its own, which gives its memory.
 """
@@ -30,7 +30,7 @@ from harmose.core.graph import build_graph
 from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.data.store import Store
 from harmose.errors import HarmoseError, OutsideDomain
-from harmose.kernel_regression.training_domain import LIMIT
+from harmose.kernel_regression.training_domain import OOD_LIMIT
 
 LABEL = "pristine_1x1"
 
@@ -89,7 +89,7 @@ def table(rows: list[Row], label: Sample) -> Table:
     for row in rows:
         h = row.hamiltonian
         errors = [f"{1e3 * x:.3f}" for x in perfect_errors(h, label)] if row.name.startswith("pristine") else [""] * 3
-        novelty = f"{row.novelty:.2f}" + (", outside" if row.novelty > LIMIT else "")
+        novelty = f"{row.novelty:.2f}" + (", outside" if row.novelty > OOD_LIMIT else "")
         out.add_row(row.name, str(len(h.numbers)), *errors, novelty, f"{row.seconds:.2f}", f"{row.memory:.2f}")
     return out
 

@@ -1,6 +1,6 @@
 """Import DFT matrices of crystals, H(R) and S(R) as integers in one HDF5 file, into a harmose store.
 
-    python examples/crystals_h5.py graphene.h5 graphene-store
+    python examples/results/crystals_h5.py graphene.h5 graphene-store
 
 One group for each structure, all of one element:
 

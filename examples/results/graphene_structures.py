@@ -1,10 +1,10 @@
 """Write structures of graphene that a model may be asked about: perfect, displaced, strained, stacked, cut and defective.
 
-    python examples/graphene_structures.py FOLDER
+    python examples/results/graphene_structures.py FOLDER
     harmose predict graphene-pbe-dzvp FOLDER/bilayer.xyz
     harmose bands graphene-pbe-dzvp FOLDER/pristine.xyz --path GMKG --window -5 5
 
-Each becomes one file in extended xyz, with its cell. `examples/graphene_table.py` predicts all of them.
+Each becomes one file in extended xyz, with its cell. `examples/results/graphene_table.py` predicts all of them.
 """
 
 import argparse

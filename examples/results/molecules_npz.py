@@ -1,6 +1,6 @@
 """Import molecular DFT matrices from one .npz file into a harmose store.
 
-    python examples/molecules_npz.py water.npz water-store
+    python examples/results/molecules_npz.py water.npz water-store
 
 The file holds PySCF results (Hartree, angstrom, PySCF's orbital order) of many molecules, concatenated:
 

@@ -1,7 +1,7 @@
 """Small organic molecules of C, H, N, O and F by rule, as an xyz file for `harmose label`.
 
     pip install rdkit
-    python examples/small_organics.py organics.xyz --heavy 5 --not-formula C3H4N2 CO2
+    python examples/results/small_organics.py organics.xyz --heavy 5 --not-formula C3H4N2 CO2
     harmose label organics.xyz STORE --functional b3lypg --basis def2-svp
 
 Graphs grow atom by atom, bond by bond, ring by ring from methane, ammonia and water, with normal valences; chains of

@@ -1,8 +1,8 @@
 """Twisted bilayer graphene at the magic angle: 11,164 atoms from structure to H, S, density of states and a picture.
 
-    python examples/magic_angle.py FOLDER                  # 1.08 degrees; hours of DFT, minutes here
-    python examples/magic_angle.py FOLDER --whole 24       # and 24 levels of it at Gamma: 20 GB, 15 minutes more
-    python examples/magic_angle.py FOLDER --m 9            # 3.48 degrees, 1,084 atoms: quick
+    python examples/results/magic_angle.py FOLDER                  # 1.08 degrees; hours of DFT, minutes here
+    python examples/results/magic_angle.py FOLDER --whole 24       # and 24 levels of it at Gamma: 20 GB, 15 minutes more
+    python examples/results/magic_angle.py FOLDER --m 9            # 3.48 degrees, 1,084 atoms: quick
 
 Writes dos.csv, levels.csv and magic-angle.png into FOLDER, and prints how long each step took and how large the process
 became. Levels nearest to the Fermi level are those of cells of larger angles (`--levels`), from 9.4 degrees downwards.

@@ -1,6 +1,6 @@
 """One store of small organic molecules out of several, with splits by formula.
 
-    python examples/merged_organics.py OUT STORE... --held-out C3H4N2 CO2 ...
+    python examples/results/merged_organics.py OUT STORE... --held-out C3H4N2 CO2 ...
 
 Molecules whose formula is held out are the split `test`; of the others, molecule by molecule, 5 % are `val`, which chooses
 the weights of a training, and the rest `train`. Stores may differ in how far their labels were converged.

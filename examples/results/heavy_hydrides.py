@@ -1,6 +1,6 @@
 """Bent and stretched hydrides of heavy elements, for labels with spin-orbit coupling.
 
-    python examples/heavy_hydrides.py hydrides.xyz
+    python examples/results/heavy_hydrides.py hydrides.xyz
     harmose label hydrides.xyz hydrides.store --functional b3lypg --basis crenbl --spin spinor
     harmose data split hydrides.store --val 0.1 --test 0.2
 
