@@ -1,9 +1,9 @@
-"""What a spin kind means for an operator's values."""
+"""Spin kinds: components, adjoints, channels, and the part that is odd under time reversal."""
 
 import numpy as np
 import pytest
 
-from harmose.spin import PAULI, Spin, absolute, magnetic_part
+from harmose.spin import PAULI, Spin, absolute, magnetic_part, time_reversal_error
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_channels_of_a_spinor_are_pauli_components():
     np.testing.assert_allclose(PAULI @ PAULI.conj().T, np.eye(4), atol=1e-15)
 
 
-def test_time_reversal_leaves_channels_and_turns_the_magnetic_part():
+def test_time_reversal_keeps_channels_and_changes_the_sign_of_the_magnetic_part():
     """T H T^-1 = sigma_y H* sigma_y."""
     generator = np.random.default_rng(4)
     blocks = generator.normal(size=(4, 5)) + 1j * generator.normal(size=(4, 5))
@@ -65,6 +65,13 @@ def test_time_reversal_leaves_channels_and_turns_the_magnetic_part():
     reversed_ = np.stack([dd, -du, -ud, uu])
     np.testing.assert_allclose(Spin.SPINOR.to_channels(reversed_), Spin.SPINOR.to_channels(blocks), atol=1e-14)
     np.testing.assert_allclose(magnetic_part(reversed_), -magnetic_part(blocks), atol=1e-14)
+
+
+def test_time_reversal_error_is_the_largest_magnetic_element():
+    field_along_z = np.array([0.01, 0, 0, -0.01], dtype=complex)[:, None]
+    assert time_reversal_error(field_along_z) == pytest.approx(0.01 * np.sqrt(2))
+    assert time_reversal_error(np.eye(4, dtype=complex)[[0]].T + np.eye(4)[[3]].T) == 0  # the identity
+    assert time_reversal_error(np.zeros((4, 0), dtype=complex)) == 0
 
 
 @pytest.mark.parametrize("spin", Spin)

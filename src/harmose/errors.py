@@ -1,24 +1,33 @@
-"""Errors that a user can act on: one line that says what was expected, what came, and where."""
+"""Errors on bad input. Each is one line that says what was expected, what came, and where."""
 
 
 class HarmoseError(Exception):
-    """Base of every error that harmose raises on bad input; the command line prints it as one line and exits with 2."""
+    """Base of all errors that harmose raises on bad input.
+
+    The command line prints the message as one line and exits with code 2.
+
+    Examples:
+        >>> import harmose
+        >>> harmose.load("no-such-model")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        harmose.errors...: ...
+    """
 
 
 class StructureError(HarmoseError):
-    """A structure that no calculation can mean: atoms on top of each other, NaN positions, a singular cell."""
+    """A structure without physical meaning: atoms on top of each other, NaN positions, a singular cell."""
 
 
 class BasisError(HarmoseError):
-    """An element or a shell that the basis set does not have, or two basis sets that should be one."""
+    """An element or a shell that a basis set lacks, or two basis sets that should be the same."""
 
 
 class MatrixError(HarmoseError):
-    """A matrix that is not what it claims: wrong size, not Hermitian, blocks missing, extra or doubled."""
+    """A matrix of the wrong size, not Hermitian, or with blocks that are missing, extra or doubled."""
 
 
 class SingularMatrix(MatrixError):
-    """A matrix without an inverse to rounding: an energy that is an eigenvalue."""
+    """A matrix without an inverse to rounding: the energy is an eigenvalue."""
 
 
 class FormatError(HarmoseError):
@@ -29,13 +38,13 @@ class ConfigError(HarmoseError):
     """A configuration with an unknown key, a wrong type, or values that contradict each other."""
 
 
-class OutsideDomain(UserWarning):
-    """A prediction for surroundings of atoms that are unlike those of the training set."""
-
-
 class ModelError(HarmoseError):
-    """A request outside a model's card: another element, basis, spin kind, or a prior that is missing."""
+    """A request outside a model's card: another element, basis set or spin kind, or a missing prior."""
 
 
 class LabellingError(HarmoseError):
-    """A structure that DFT could not label: not converged, odd electron count for RKS, unknown functional."""
+    """A structure that DFT could not label: SCF not converged, odd electron count for RKS, unknown functional."""
+
+
+class OutsideDomain(UserWarning):
+    """A prediction for a structure with atoms outside the training domain of the model."""

@@ -25,11 +25,8 @@ from harmose.io.pyscf.pyscf import (
     to_blocks,
 )
 from harmose.label.code import Code
-from harmose.spin import Spin, magnetic_part
+from harmose.spin import TIME_REVERSAL_TOLERANCE, Spin, time_reversal_error
 from harmose.units import HARTREE
-
-MAGNETIC = 1e-4
-"""eV: convergence leaves a closed shell's H so much, or less, that is odd under time reversal."""
 
 
 def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str) -> Sample:
@@ -62,7 +59,7 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
         provenance={**_provenance(atoms, settings), "cycles": int(mf.cycles), "seconds": time.perf_counter() - started},
     )
     check_sample(sample)
-    if settings.spin is Spin.SPINOR and (odd := np.abs(magnetic_part(sample.hamiltonian.values)).max()) > MAGNETIC:
+    if settings.spin is Spin.SPINOR and (odd := time_reversal_error(sample.hamiltonian.values)) > TIME_REVERSAL_TOLERANCE:
         raise LabellingError(f"{atoms.get_chemical_formula()}: H breaks time-reversal symmetry by {odd:.2g} eV")
     return sample
 

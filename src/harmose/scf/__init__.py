@@ -1,4 +1,4 @@
-"""PySCF started from a prediction; users reach `initial_guess` as `harmose.pyscf`."""
+"""PySCF started from a prediction. `harmose.pyscf` is the module `harmose.scf.initial_guess`."""
 
 from harmose.scf import initial_guess as pyscf
 
