@@ -1,6 +1,6 @@
-"""What tests share: water in STO-3G with real integrals but no self-consistency, and the data beside the checkout."""
+"""Fixtures of many tests: water in STO-3G with real integrals but no self-consistency, and the data beside the checkout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,30 @@ from harmose.spin import Spin
 WATER = np.array([[0.0, 0.0, 0.117], [0.0, 0.757, -0.471], [0.0, -0.757, -0.471]])
 """Positions of O, H, H in angstrom."""
 
+NO_DATA = "../shared/data is not there"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, object, object]:
+    """Count the tests that miss the data beside the checkout in one line, instead of naming them among the skipped."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    others = [report for report in skipped if NO_DATA not in str(report.longrepr)]
+    terminalreporter.stats["skipped"] = others
+    result = yield
+    if len(skipped) > len(others):
+        n = len(skipped) - len(others)
+        terminalreporter.write_line(f"{n} test{'s' if n > 1 else ''} skipped: {NO_DATA}", yellow=True)
+    if skipped:
+        terminalreporter.stats["skipped"] = skipped
+    return result
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real DFT data beside the checkout; the test is skipped where there is none."""
+    """The folder of real DFT data beside the checkout. Without it the test is skipped."""
     folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("no data beside the checkout (../shared/data)")
+        pytest.skip(NO_DATA)
     return folder
 
 
