@@ -38,7 +38,7 @@ def write_petsc(folder: str | Path, sample: Sample, kpoint: Sequence[float] = (0
     """
     h, s = sample.hamiltonian, sample.overlap
     names = ("H.up", "H.dn") if h.spin is Spin.COLLINEAR else ("H",)
-    matrices = dict(zip(names, sparse_at(h, kpoint), strict=True))
+    matrices: dict[str, sparse.csr_matrix] = dict(zip(names, sparse_at(h, kpoint), strict=True))
     if s is not None:
         matrices["S"] = sparse_at(s, kpoint, h.spin)[0]
     with atomic_path(folder, overwrite=False) as hidden:

@@ -15,8 +15,8 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.deeph.deeph import with_cell
 from harmose.io.disassembly import all_elements
+from harmose.io.structures import with_cell
 from harmose.spin import Spin
 
 

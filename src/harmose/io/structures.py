@@ -1,7 +1,8 @@
-"""Structures from any file that ASE reads."""
+"""Read structures from any file that ASE reads; give a molecule a cell for formats that need one."""
 
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from ase.io import read
 
@@ -9,15 +10,17 @@ from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 
 KEPT = ("name", "group", "charge")
-"""Entries of `atoms.info` that mean something to harmose."""
+"""Keys of `atoms.info` that harmose uses."""
+
+VACUUM = 20.0
+"""Vacuum (angstrom) around a molecule in a box."""
 
 
 def read_structures(path: str | Path) -> list[Atoms]:
-    """All frames of a file, or of every file of a folder in alphabetical order; checked.
+    """Read all frames of a file, or of every file of a folder in alphabetical order, and check them.
 
-    `atoms.info["source"]` names file and frame; of what else the file says of a frame, name, group and charge are kept.
-    `file.xyz@0:10` takes some frames, as in ASE. Raises `FormatError` where there is nothing to read and
-    `StructureError` for a structure without meaning, both with the file and the frame.
+    `file.xyz@0:10` takes some frames, as in ASE. `atoms.info["source"]` names file and frame; the keys `KEPT` are kept.
+    `FormatError` if there is nothing to read, `StructureError` for an invalid structure, both with file and frame.
     """
     file, frames = _split_frames(path)
     if not file.exists():
@@ -37,16 +40,28 @@ def _split_frames(path: str | Path) -> tuple[Path, str]:
 
 def _read_file(file: Path, frames: str) -> list[Atoms]:
     try:
-        found = read(file, index=frames)
-    except Exception as error:  # ASE's many parsers raise anything
+        content = read(file, index=frames)
+    except Exception as error:  # ASE's parsers raise many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise FormatError(f"{file}: expected structures that ASE reads, got something else ({reason[0]})") from None
-    found = [found] if isinstance(found, Atoms) else list(found)
-    if not found:
+    content = [content] if isinstance(content, Atoms) else list(content)
+    if not content:
         raise FormatError(f"{file}: expected at least one structure, got none")
     structures = []
-    for frame, atoms in enumerate(found):
+    for frame, atoms in enumerate(content):
         check_structure(atoms, f"{file}, frame {frame}")
         info = {key: atoms.info[key] for key in KEPT if key in atoms.info} | {"source": f"{file.name}, frame {frame}"}
         structures.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info))
     return structures
+
+
+def with_cell(structure: Atoms) -> Atoms:
+    """Return the structure with three lattice vectors: missing ones span the molecule and `VACUUM`."""
+    if structure.cell.rank == 3:
+        return structure
+    boxed = structure.copy()
+    extent = np.ptp(boxed.positions, axis=0).max() + VACUUM
+    cell = structure.cell.complete().array
+    free = np.logical_not(structure.cell.array.any(axis=1))
+    boxed.cell = np.where(free[:, None], cell * extent, cell)
+    return boxed

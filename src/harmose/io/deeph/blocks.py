@@ -1,10 +1,9 @@
-"""What DeepH's two formats share: blocks with or without spin, the basis set behind them, the sample that they make.
+"""Blocks, basis set and sample of DeepH's two formats.
 
-A block of a spinful calculation is (2 n_i, 2 n_j), [[uu, ud], [du, dd]]; the overlap's is (n_i, n_j) in most files and
-diag(S, S) in some. A spinful Hamiltonian that is real and never couples up with down is collinear: its two spin channels.
+A block of a spinful calculation has the shape (2 n_i, 2 n_j): [[uu, ud], [du, dd]]. A block of S is (n_i, n_j) in most
+files and diag(S, S) in some. A spinful Hamiltonian that is real and does not couple up with down is read as collinear.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from harmose.core.basis import LETTERS, BasisSet, Shell
+from harmose.core.basis import LETTERS, BasisSet, Shell, n_orbitals
 from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
 from harmose.core.structure import check_structure
@@ -25,28 +24,37 @@ from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 
 LEAST_RADIUS = 3.5
-"""Least orbital radius in angstrom; numerical orbitals end at 5 to 8 Bohr.
+"""Smallest orbital radius (angstrom). Numerical orbitals end at 5 to 8 Bohr.
 
-The formats do not say how far orbitals reach. With a floor, structures of one system have the same radii more often.
+The formats do not store radii. With a lower bound, different structures of one system get the same radii more often.
 """
 
 NAME = "deeph"
-"""The basis set's name: the formats have none."""
-
+"""Name of the basis set; the formats store none."""
 
 PREDICTED_ASYMMETRY = 1.0
-"""eV by which a predicted block may differ from the adjoint of the reversed one; networks predict both. Their mean is taken."""
+"""Largest difference (eV) of a predicted block and the adjoint of the reversed one. Both are predicted; their mean is used."""
 
 
 @dataclass(frozen=True)
 class RawOperator:
-    """As in the file `where`: keys (B, 5) i, j, R from 0, shapes (B, 2), entries (size,), block after block by rows."""
+    """A matrix as stored in the file `where`.
+
+    keys (B, 5): i, j, Rx, Ry, Rz, atoms counted from 0. shapes (B, 2). entries (size,): block after block, each by rows.
+    """
 
     where: str
     keys: np.ndarray
     shapes: np.ndarray
     entries: np.ndarray
     predicted: bool = False
+
+
+def has_overlap(path: Path, orthogonal: bool) -> bool:
+    """True if the folder has S; `FormatError` if it has none and the basis is not orthogonal."""
+    if not path.is_file() and not orthogonal:
+        raise FormatError(f"{path.parent}: expected {path.name} beside H, got H without S")
+    return path.is_file()
 
 
 def make_sample(
@@ -58,11 +66,11 @@ def make_sample(
     spinful: bool,
     convention: Convention,
     basis: BasisSet | None,
-    **known: Any,
+    **fields: Any,
 ) -> Sample:
-    """The sample of a folder; `known` are further fields of `Sample`. `basis` None: the radii that cover all blocks."""
+    """Return the sample of a folder. `fields` are further fields of `Sample`. Without `basis`, radii cover all blocks."""
     check_structure(structure, str(folder))
-    counts = np.array([sum(2 * l + 1 for l in degrees[z]) for z in structure.numbers.tolist()])
+    counts = np.array([n_orbitals(degrees[z]) for z in structure.numbers.tolist()])
     h, spin = _hamiltonian(hamiltonian, counts, spinful)
     s = None if overlap is None else _overlap(overlap, counts, spinful)
     if basis is None:
@@ -78,7 +86,7 @@ def make_sample(
     s_matrix = None
     if overlap is not None and s is not None:
         s_matrix = from_blocks(structure, basis, s.keys, s.values, overlap_rules(overlap.where), convention=convention)
-    return Sample(folder.name, structure, basis, h_matrix, overlap=s_matrix, spin=spin, **known)
+    return Sample(folder.name, structure, basis, h_matrix, overlap=s_matrix, spin=spin, **fields)
 
 
 def _hamiltonian(raw: RawOperator, counts: np.ndarray, spinful: bool) -> tuple[Blocks, Spin]:
@@ -124,7 +132,7 @@ def _check_atoms(raw: RawOperator, n_atoms: int) -> None:
 
 
 def _scalar_shapes(raw: RawOperator, counts: np.ndarray, factor: int) -> np.ndarray:
-    """(n_i, n_j) of each block; `FormatError` unless the file's blocks are `factor` times as wide and high."""
+    """Return (n_i, n_j) of each block (B, 2); `FormatError` unless the stored shapes are `factor` times as large."""
     _check_atoms(raw, len(counts))
     shapes = np.column_stack([counts[raw.keys[:, 0]], counts[raw.keys[:, 1]]])
     wrong = (raw.shapes != factor * shapes).any(axis=1)
@@ -138,7 +146,7 @@ def _scalar_shapes(raw: RawOperator, counts: np.ndarray, factor: int) -> np.ndar
 
 
 def _spin_places(shapes: np.ndarray) -> np.ndarray:
-    """Where the components uu, ud, du, dd of blocks of `shapes` lie among the entries of blocks twice as large (4, size)."""
+    """Return the indices (4, size) of the components uu, ud, du, dd in the entries of spinful blocks; `shapes` (B, 2)."""
     sizes = shapes.prod(axis=1)
     starts = np.cumsum(sizes) - sizes
     block = np.repeat(np.arange(len(shapes)), sizes)
@@ -155,7 +163,7 @@ def _spin_places(shapes: np.ndarray) -> np.ndarray:
 
 
 def spinful_entries(blocks: Blocks) -> np.ndarray:
-    """Entries (4 size,) of blocks [[uu, ud], [du, dd]]; collinear ones have zeros where up meets down."""
+    """Return the entries (4 size,) of blocks [[uu, ud], [du, dd]]. In collinear blocks ud and du are zero."""
     values = blocks.values
     if len(values) == 2:
         zero = np.zeros_like(values[0])
@@ -166,7 +174,7 @@ def spinful_entries(blocks: Blocks) -> np.ndarray:
 
 
 def written_blocks(sample: Sample, convention: Convention) -> tuple[Blocks, Blocks]:
-    """The blocks of H and S to write: the same for both, none that is zero in both but for the on-site ones."""
+    """Return the blocks of H and S to write: the on-site blocks, and those that are not zero in both."""
     if sample.overlap is None:
         raise FormatError(f"sample {sample.name}: DeepH's formats hold H with the overlap S, got no S")
     h, s = all_blocks(sample.hamiltonian, convention), all_blocks(sample.overlap, convention)
@@ -176,7 +184,7 @@ def written_blocks(sample: Sample, convention: Convention) -> tuple[Blocks, Bloc
 
 
 def _basis(degrees: Mapping[int, Sequence[int]], radii: Mapping[int, float]) -> BasisSet:
-    """n is counted from l + 1 upward for each l."""
+    """Return the basis set. For each l, n counts from l + 1 upward."""
     shells = {}
     for z in radii:
         ls = list(degrees[z])
@@ -195,50 +203,10 @@ def _letters(ls: Sequence[int]) -> str:
     return " ".join(LETTERS[l] for l in ls)
 
 
-def checked_degrees(degrees: object, where: str) -> tuple[int, ...]:
-    """The l of an element's shells; `FormatError` unless they are whole numbers from 0 to 6."""
-    if not isinstance(degrees, list | tuple) or not degrees:
-        raise FormatError(f"{where}: expected the list of l of an element's shells, got {degrees!r}")
-    if not all(type(l) is int and 0 <= l < len(LETTERS) for l in degrees):
-        raise FormatError(f"{where}: expected l = 0 to {len(LETTERS) - 1} for each shell, got {degrees!r}")
-    return tuple(degrees)
-
-
 def _without_needless_periodicity(structure: Atoms, basis: BasisSet, keys: np.ndarray) -> Atoms:
-    """A molecule in a box (no block and no pair of the graph crosses into another cell) is a molecule, beside its box."""
+    """Return a molecule (pbc False) if no block and no pair of the graph reaches into another cell."""
     if not structure.pbc.any() or keys[:, 2:].any() or build_graph(structure, basis).pairs[:, 2:].any():
         return structure
     molecule = structure.copy()
     molecule.pbc = False
     return molecule
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """The JSON object of info.json."""
-    if not path.is_file():
-        raise FormatError(f"{path}: no such file")
-    try:
-        info = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: expected JSON, got something else ({error})") from None
-    if not isinstance(info, dict):
-        raise FormatError(f"{path}: expected a JSON object, got {type(info).__name__}")
-    return info
-
-
-def number(info: dict[str, Any], key: str, path: Path) -> float | None:
-    """A number of info.json that may be missing or null."""
-    value = info.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise FormatError(f"{path}: {key}: expected a number or null, got {value!r}")
-    return float(value)
-
-
-def flag(info: dict[str, Any], key: str, path: Path) -> bool:
-    """A yes or no of info.json that counts as no where it is missing."""
-    value = info.get(key, False)
-    if not isinstance(value, bool):
-        raise FormatError(f"{path}: {key}: expected true or false, got {value!r}")
-    return value

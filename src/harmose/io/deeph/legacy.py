@@ -2,14 +2,14 @@
 
     lat.dat, site_positions.dat   lattice vectors and positions, angstrom, one in each column
     element.dat                   atomic number of each atom
-    orbital_types.dat             the l of each atom's shells, a line per atom
+    orbital_types.dat             the l of each atom's shells, one line for each atom
     info.json                     isspinful, fermi_level (eV), isorthogonal, nsites, norbits
     hamiltonians.h5, overlaps.h5  dataset "[Rx, Ry, Rz, i, j]", atoms from 1: the block (n_i, n_j), H in eV
-    hamiltonians_pred.h5          the same of a prediction, whose two directions differ; read where there is no hamiltonians.h5
-    rh.h5, rh_pred.h5, rc.h5      blocks in a local frame of each pair, and its axes as columns; read where there is neither
+    hamiltonians_pred.h5          a predicted H, not exactly Hermitian; read if there is no hamiltonians.h5
+    rh.h5, rh_pred.h5, rc.h5      blocks in a local frame of each pair, and the frame's axes as columns; read if there is neither
 
 Orbitals are in OpenMX's order, without Condon-Shortley sign: p x, y, z; d z2, x2-y2, xy, xz, yz; f z3, xz2, yz2,
-z(x2-y2), xyz, x(x2-3y2), y(3x2-y2). Spin: `io.deeph_blocks`.
+z(x2-y2), xyz, x(x2-3y2), y(3x2-y2). For spin see `io.deeph.blocks`.
 """
 
 import json
@@ -23,56 +23,45 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from harmose.core.basis import BasisSet
+from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.deeph.blocks import (
-    RawOperator,
-    checked_degrees,
-    flag,
-    make_sample,
-    number,
-    read_info,
-    spinful_entries,
-    written_blocks,
-)
-from harmose.io.deeph.deeph import with_cell
+from harmose.io.deeph.blocks import RawOperator, has_overlap, make_sample, spinful_entries, written_blocks
+from harmose.io.deeph.info import Info, checked_degrees
 from harmose.io.disassembly import Blocks
 from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.structures import with_cell
 from harmose.so3.conventions import Convention
 from harmose.so3.wigner import wigner_d
 from harmose.spin import Spin
 
 
 def _openmx_order(l: int) -> tuple[int, ...]:
-    """Where OpenMX has m = -l..l: m = 0, 1, -1, 2, -2, ... but for p (x, y, z) and d (z2, x2-y2, xy, xz, yz)."""
+    """Return the places of m = -l..l in OpenMX: 0, 1, -1, 2, -2, ..., except p (x, y, z) and d (z2, x2-y2, xy, xz, yz)."""
     if l in (1, 2):
         return {1: (1, 2, 0), 2: (2, 4, 0, 3, 1)}[l]
     return (*range(2 * l, 0, -2), 0, *range(1, 2 * l, 2))
 
 
 OPENMX = Convention("openmx", {l: _openmx_order(l) for l in range(1, 7)})
-"""OpenMX's orbitals, which are those of DeepH's first format."""
+"""Order of OpenMX's orbitals, used by DeepH's first format."""
 
 KEY = re.compile(r"\[\s*(-?\d{1,9})" + r"\s*,\s*(-?\d{1,9})" * 4 + r"\s*\]")
 
 
 def read_deeph_legacy(folder: str | Path, basis: BasisSet | None = None) -> Sample:
-    """The sample of a folder; H in eV as in the file, `fermi_level` where info.json has it.
+    """Read a folder. H in eV; `fermi_level` (eV) is set if info.json has it.
 
-    `basis` (default: measured, see `io.assembly.covering_radii`) must reach every block. A folder without periodic pairs is
-    read as a molecule. Raises `FormatError`, `MatrixError`, `BasisError` or `StructureError` with file and block.
+    `basis` must cover every block; default: `io.assembly.covering_radii`. A folder without pairs across cells is read as a
+    molecule. Raises `FormatError`, `MatrixError`, `BasisError` or `StructureError` with file and block.
     """
     folder = Path(folder)
-    info, structure = read_info(folder / "info.json"), _structure(folder)
+    info, structure = Info(folder / "info.json"), _structure(folder)
     degrees = _degrees(folder / "orbital_types.dat", structure)
-    spinful = flag(info, "isspinful", folder / "info.json")
-    h = _read_hamiltonian(folder, structure, degrees, spinful)
-    s = None
-    if (folder / "overlaps.h5").is_file() or not flag(info, "isorthogonal", folder / "info.json"):
-        if not (folder / "overlaps.h5").is_file():
-            raise FormatError(f"{folder}: expected overlaps.h5 beside hamiltonians.h5, got H without S")
+    spinful = info.flag("isspinful")
+    h, s = _read_hamiltonian(folder, structure, degrees, spinful), None
+    if has_overlap(folder / "overlaps.h5", orthogonal=info.flag("isorthogonal")):
         s = _read_operator(folder / "overlaps.h5")
     return make_sample(
         folder,
@@ -83,13 +72,13 @@ def read_deeph_legacy(folder: str | Path, basis: BasisSet | None = None) -> Samp
         spinful,
         OPENMX,
         basis,
-        fermi_level=number(info, "fermi_level", folder / "info.json"),
+        fermi_level=info.number("fermi_level"),
         provenance={"format": "deeph-legacy"},
     )
 
 
 def _table(path: Path, rows: int | None = None) -> np.ndarray:
-    """The numbers of a text file (rows, columns)."""
+    """Read the numbers (rows, columns) of a text file."""
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     try:
@@ -148,7 +137,6 @@ def _read_hamiltonian(
 def _read_operator(path: Path) -> RawOperator:
     with open_hdf5(path) as file:
         names = list(file)
-        # One dataset for each block is the format: reading it is a loop over blocks.
         blocks = [numbers(file, name) for name in names]
     bad = next((name for name, block in zip(names, blocks) if not KEY.fullmatch(name) or block.ndim != 2), None)
     if bad is not None:
@@ -165,7 +153,7 @@ def _read_operator(path: Path) -> RawOperator:
 def _out_of_local_frames(
     rotated: RawOperator, frames: Path, structure: Atoms, degrees: Mapping[int, Sequence[int]]
 ) -> RawOperator:
-    """H = D(Q) H' D(Q)^T with the axes of each pair's frame as the columns of Q."""
+    """Return H = D(Q) H' D(Q)^T, where the columns of Q are the axes of each pair's frame."""
     axes = _read_operator(frames)
     position = {tuple(key): k for k, key in enumerate(axes.keys.tolist())}
     missing = [key for key in map(tuple, rotated.keys.tolist()) if key not in position]
@@ -195,8 +183,8 @@ def _out_of_local_frames(
 
 
 def _frame_wigner(degrees: Sequence[int], q: np.ndarray) -> np.ndarray:
-    """D(Q) of an atom's shells in OpenMX's order: (B, 3, 3) -> (B, n, n)."""
-    n = sum(2 * l + 1 for l in degrees)
+    """Return D(Q) of an atom's shells in OpenMX's order: (B, 3, 3) -> (B, n, n)."""
+    n = n_orbitals(degrees)
     inside = np.zeros((len(q), n, n))
     start = 0
     for l in degrees:
@@ -210,10 +198,10 @@ def _frame_wigner(degrees: Sequence[int], q: np.ndarray) -> np.ndarray:
 
 
 def write_deeph_legacy(folder: str | Path, sample: Sample) -> None:
-    """Write a sample as a new folder, which appears complete or not at all; `FormatError` when `folder` exists.
+    """Write a sample to a new folder, which appears complete or not at all.
 
-    Collinear samples become spinful ones whose spins do not couple. H0, energies, radii and provenance have no place in the
-    format. Raises `FormatError` for a sample without S.
+    A collinear sample becomes a spinful one without coupling of its spins. The format has no place for H0, energies, radii
+    and provenance. `FormatError` if `folder` exists, or for a sample without S.
     """
     h, s = written_blocks(sample, OPENMX)
     structure, spinful = with_cell(sample.structure), sample.spin is not Spin.NONE
@@ -244,6 +232,5 @@ def write_deeph_legacy(folder: str | Path, sample: Sample) -> None:
 def _write_operator(path: Path, blocks: Blocks, entries: np.ndarray, factor: int) -> None:
     ends = factor**2 * blocks.offsets
     with h5py.File(path, "w") as file:
-        # One dataset for each block is the format.
         for (i, j, *cell), start, end, shape in zip(blocks.keys.tolist(), ends, ends[1:], factor * blocks.shapes):
             file[str([*cell, i + 1, j + 1])] = entries[start:end].reshape(shape)

@@ -1,0 +1,54 @@
+"""`info.json` of DeepH's two formats."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harmose.core.basis import LETTERS
+from harmose.errors import FormatError
+
+
+class Info:
+    """The values of an `info.json`, checked when they are read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.is_file():
+            raise FormatError(f"{path}: no such file")
+        try:
+            values = json.loads(path.read_text())
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"{path}: expected JSON, got something else ({error})") from None
+        if not isinstance(values, dict):
+            raise FormatError(f"{path}: expected a JSON object, got {type(values).__name__}")
+        self._values = values
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._values.get(key, default)
+
+    def number(self, key: str) -> float | None:
+        """Return a number, or None if it is missing or null."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise FormatError(f"{self.path}: {key}: expected a number or null, got {value!r}")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        """Return true or false; a missing key is false."""
+        value = self.get(key, False)
+        if not isinstance(value, bool):
+            raise FormatError(f"{self.path}: {key}: expected true or false, got {value!r}")
+        return value
+
+
+def checked_degrees(degrees: object, where: str) -> tuple[int, ...]:
+    """Return the l of each shell of an element; `FormatError` unless they are integers from 0 to 6."""
+    if not isinstance(degrees, list | tuple) or not degrees:
+        raise FormatError(f"{where}: expected the list of l of an element's shells, got {degrees!r}")
+    if not all(type(l) is int and 0 <= l < len(LETTERS) for l in degrees):
+        raise FormatError(f"{where}: expected l = 0 to {len(LETTERS) - 1} for each shell, got {degrees!r}")
+    return tuple(degrees)
