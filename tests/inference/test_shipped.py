@@ -19,7 +19,7 @@ from harmose.core.sample import relative_to_fermi_level
 from harmose.data.store import Store
 from harmose.errors import OutsideDomain
 from harmose.inference.checkpoint import SHIPPED, load
-from harmose.kernel_regression.training_domain import LIMIT
+from harmose.kernel_regression.training_domain import OOD_LIMIT
 
 NAMES = sorted(path.parent.name for path in SHIPPED.glob("*/card.json"))
 MOST_BYTES = 10 * 10**6
@@ -96,8 +96,8 @@ def test_graphene_flags_a_bilayer_and_a_nanoribbon():
         return model.regression.ood_score(space.orient(build_graph(atoms, space.basis))).max()
 
     assert ood_score(graphene_cell()) < 1
-    assert ood_score(bilayer_cell()) > LIMIT
-    assert ood_score(graphene_nanoribbon(4, 1, type="zigzag", C_C=1.42, vacuum=6.0)) > LIMIT
+    assert ood_score(bilayer_cell()) > OOD_LIMIT
+    assert ood_score(graphene_nanoribbon(4, 1, type="zigzag", C_C=1.42, vacuum=6.0)) > OOD_LIMIT
     with pytest.warns(OutsideDomain, match="outside the training domain"):
         model.predict(bilayer_cell())
 

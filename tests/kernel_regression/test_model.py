@@ -119,8 +119,8 @@ def test_state_round_trip(fitted, water_sample):
 
 def test_scales_are_what_the_fit_leaves(fitted):
     _, many_body, pairs = fitted
-    for kind in many_body.pair_scale:
-        assert (many_body.pair_scale[kind][:-5].max()) < pairs.pair_scale[kind][:-5].max()
+    for pair_type in many_body.pair_scale:
+        assert (many_body.pair_scale[pair_type][:-5].max()) < pairs.pair_scale[pair_type][:-5].max()
 
 
 def test_a_pair_of_elements_that_training_never_saw(fitted):
@@ -150,8 +150,8 @@ def test_predictions_do_not_depend_on_how_many_edges_are_in_memory(training, fit
     parts = fitted[1].values(training.oriented)
     for group, x in whole.pairs.items():
         torch.testing.assert_close(parts.pairs[group], x, atol=1e-9, rtol=0)
-    for signature, x in whole.onsite.items():
-        torch.testing.assert_close(parts.onsite[signature], x, atol=1e-9, rtol=0)
+    for shell_type, x in whole.onsite.items():
+        torch.testing.assert_close(parts.onsite[shell_type], x, atol=1e-9, rtol=0)
 
 
 def test_parts_of_a_graph_have_the_values_of_the_whole(fitted, water_sample, monkeypatch):
@@ -170,12 +170,12 @@ def test_parts_of_a_graph_have_the_values_of_the_whole(fitted, water_sample, mon
         found = regression.pair_values(graph, group, members[rows])
         torch.testing.assert_close(found, whole.pairs[group][rows.copy()], rtol=0, atol=1e-10)
         assert torch.equal(regression.pair_scales(oriented, group, members[rows]), scales.pairs[group][rows.copy()])
-    for signature, atoms in oriented.atoms.items():
+    for shell_type, atoms in oriented.atoms.items():
         rows = np.arange(len(atoms))[::-1]
-        found = regression.onsite_values(graph, signature, atoms[rows])
-        torch.testing.assert_close(found, whole.onsite[signature][rows.copy()], rtol=0, atol=1e-10)
-        found = regression.onsite_scales(oriented, signature, atoms[rows])
-        assert torch.equal(found, scales.onsite[signature][rows.copy()])
+        found = regression.onsite_values(graph, shell_type, atoms[rows])
+        torch.testing.assert_close(found, whole.onsite[shell_type][rows.copy()], rtol=0, atol=1e-10)
+        found = regression.onsite_scales(oriented, shell_type, atoms[rows])
+        assert torch.equal(found, scales.onsite[shell_type][rows.copy()])
     np.testing.assert_allclose(regression.ood_score_of(graph, np.array([5, 2])), ood_score[[5, 2]], rtol=1e-10)
 
 
@@ -197,14 +197,14 @@ def test_fits_do_not_depend_on_how_much_is_in_memory(training, fitted, monkeypat
     parts = fit_regression(training)[0].values(training.oriented)
     for group, x in whole.pairs.items():
         torch.testing.assert_close(parts.pairs[group], x, atol=1e-6, rtol=0)
-    for signature, x in whole.onsite.items():
-        torch.testing.assert_close(parts.onsite[signature], x, atol=1e-6, rtol=0)
+    for shell_type, x in whole.onsite.items():
+        torch.testing.assert_close(parts.onsite[shell_type], x, atol=1e-6, rtol=0)
 
 
 def test_columns_without_weights_are_not_written(fitted):
     _, regression, _ = fitted
     state = to_state(regression)
-    kind, fit = next((kind, fit) for kind, fit in regression.pairs.items() if len(fit.linear) > 1)
+    pair_type, fit = next((pair_type, fit) for pair_type, fit in regression.pairs.items() if len(fit.linear) > 1)
     for name, weights in (("field.weights_1", fit.many_body.weights[1]), ("linear.1", fit.linear[1])):
         used = np.flatnonzero(weights.any(0))
         assert 0 < len(used) < weights.shape[1]  # s-s has no component of order 1

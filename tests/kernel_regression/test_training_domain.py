@@ -6,7 +6,7 @@ from ase import Atoms
 
 from harmose.core.graph import build_graph
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
-from harmose.kernel_regression.training_domain import LIMIT, features, fit_training_domain
+from harmose.kernel_regression.training_domain import OOD_LIMIT, features, fit_training_domain
 from harmose.representation.block_irreps import BlockIrreps
 from harmose.so3.wigner import random_rotation
 
@@ -38,7 +38,7 @@ def test_it_does_not_see_rotation_or_order(space, water_atoms):
 def test_waters_it_has_not_seen_are_familiar(space, water_atoms, oxygen):
     found = [oxygen.ood_score(seen(space, water_atoms(seed), 8))[0] for seed in range(100, 130)]
     assert np.median(found) < 1
-    assert max(found) < LIMIT
+    assert max(found) < OOD_LIMIT
 
 
 def test_other_surroundings_are_not(space, water_atoms, oxygen):
@@ -47,7 +47,7 @@ def test_other_surroundings_are_not(space, water_atoms, oxygen):
     stretched.positions = atoms.positions[0] + 1.3 * (atoms.positions - atoms.positions[0])
     pair = atoms + Atoms("H", [atoms.positions[0] + [0, 0, 2.5]])
     for other in (stretched, pair, atoms[[0]], atoms[[0, 1]]):
-        assert oxygen.ood_score(seen(space, other, 8))[0] > LIMIT
+        assert oxygen.ood_score(seen(space, other, 8))[0] > OOD_LIMIT
 
 
 def test_one_sample_says_nothing_of_others(space, water_atoms):

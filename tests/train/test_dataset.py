@@ -72,12 +72,12 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
             assert_equal(a, b, f.name)
         else:
             assert a == b, f.name
-    for kind in ("pairs", "onsite"):
-        for key, found in getattr(batch.targets, kind).items():
+    for pair_type in ("pairs", "onsite"):
+        for key, found in getattr(batch.targets, pair_type).items():
             parts = []
             for sample, o in zip(samples, oriented):
-                c = getattr(to_coefficients(space, sample.hamiltonian, o), kind)[key]
-                values, scales = (getattr(x, kind)[key] for x in (regression.values(o), regression.scales(o)))
+                c = getattr(to_coefficients(space, sample.hamiltonian, o), pair_type)[key]
+                values, scales = (getattr(x, pair_type)[key] for x in (regression.values(o), regression.scales(o)))
                 parts.append(((c - values) / scales).float())
             # a batch is rounded in another order, which divided by small scales shows
             torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-4)
@@ -202,9 +202,9 @@ def test_as_many_references_as_asked_for(mixed_store):
     names = mixed_store.names()[:4]
     space, sample_targets = block_irreps(mixed_store.basis), load_targets(mixed_store, names, TargetSettings())
     few, all_of_them = (fit(space, sample_targets, references=n)[0].pairs for n in (2, None))
-    for kind, found in few.items():
+    for pair_type, found in few.items():
         assert found.many_body is not None
-        assert len(found.many_body.references.distance) == min(2, len(all_of_them[kind].many_body.references.distance))
+        assert len(found.many_body.references.distance) == min(2, len(all_of_them[pair_type].many_body.references.distance))
 
 
 def test_three_centre_terms_alone(mixed_store, tmp_path):

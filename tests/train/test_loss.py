@@ -31,9 +31,9 @@ def naive(space, predicted, batch) -> float:
             for k in range(layout.n_irreps):
                 error = (x[p, :, k].numpy() - t[p, :, k]) * s[p, 0, k]
                 total += 2 * np.sqrt(2 * layout.degree[k] + 1) * np.linalg.norm(error.astype(float))
-    for signature, x in predicted.onsite.items():
-        mask = space.onsite_layout(signature).mask
-        t, s = batch.targets.onsite[signature].numpy(), batch.scales.onsite[signature].numpy()
+    for shell_type, x in predicted.onsite.items():
+        mask = space.onsite_layout(shell_type).mask
+        t, s = batch.targets.onsite[shell_type].numpy(), batch.scales.onsite[shell_type].numpy()
         for n in range(len(x)):
             for l in range(space.l_max + 1):
                 rows = slice(l * l, (l + 1) ** 2)

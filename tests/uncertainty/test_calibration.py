@@ -21,9 +21,9 @@ def held(n: int, seed: int = 0, kinds=(-1, 0, 1)) -> list[Held]:
     for k in range(n):
         kind = rng.choice(kinds, size=30)
         ood_score = np.exp(rng.normal(size=30) * 0.5 + rng.normal() * 0.5)
-        rigidity, distance = np.exp(rng.normal(size=30) - 2), rng.uniform(0, 5, size=30)
-        features = ErrorFeatures(kind, np.full(30, 0.01) * (2.0 + kind), ood_score, rigidity, distance, ood_score[:3])
-        error = features.size * ood_score**1.2 * rigidity**0.5 * np.exp(0.3 * distance)
+        last_layer_std, distance = np.exp(rng.normal(size=30) - 2), rng.uniform(0, 5, size=30)
+        features = ErrorFeatures(kind, np.full(30, 0.01) * (2.0 + kind), ood_score, last_layer_std, distance, ood_score[:3])
+        error = features.size * ood_score**1.2 * last_layer_std**0.5 * np.exp(0.3 * distance)
         out.append(Held(f"g{k}", features, error * np.exp(0.4 * rng.normal(size=30) + 0.4 * rng.normal())))
     return out
 
@@ -63,8 +63,8 @@ def test_beyond_the_calibration_bounds_grow_in_proportion_and_are_outside():
         for k, x in enumerate(held(60))
     ]
     found = fit_blocks(samples, RIGIDITY)
-    features = replace(held(1, seed=2)[0].features, rigidity=np.full(30, found.most[1]))
-    far = replace(features, rigidity=100 * features.rigidity)
+    features = replace(held(1, seed=2)[0].features, last_layer_std=np.full(30, found.most[1]))
+    far = replace(features, last_layer_std=100 * features.last_layer_std)
     np.testing.assert_allclose(found.block_bounds(far, 0.9), 100 * found.block_bounds(features, 0.9))
     assert found.outside(far)
     assert not found.outside(replace(features, atom_ood_score=np.ones(3)))

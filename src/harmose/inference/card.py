@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from ase.data import chemical_symbols
 
@@ -20,7 +20,11 @@ from harmose.spin import Spin
 FORMAT = "harmose-model"
 VERSION = 3
 
-ENERGY_ZEROS = ("labels", "fermi_of_labels", "fermi_of_prediction")
+EnergyZero = Literal["labels", "fermi_of_labels", "fermi_of_prediction"]
+"""`labels`: the energy zero of the labels. `fermi_of_labels`: H - E_F S was learned. `fermi_of_prediction`: H was learned, and
+each prediction is shifted to the Fermi level of its own bands."""
+RegressionKind = Literal["kernel", "pairs", "none"]
+"""`kernel`: functions of distances, three-centre terms and a kernel between environments. `pairs`: functions of distances."""
 
 CONVENTIONS = {
     "energies": "eV",
@@ -39,14 +43,14 @@ class Card:
 
     basis: BasisSet
     spin: Spin
-    network: NetworkSettings
+    network: NetworkSettings | None
+    """None for the regression alone."""
     l_max: int
+    regression: RegressionKind = "kernel"
     needs_prior: bool = False
     inputs: InputSettings = field(default_factory=InputSettings)
     """What stage 1 reads besides the structure."""
-    energy_zero: str = "labels"
-    """`labels`: the energy zero of the labels. Otherwise the Fermi level of a prediction is zero: with `fermi_of_labels` because
-    H - E_F S was learned, with `fermi_of_prediction` because it is computed from the prediction's own bands."""
+    energy_zero: EnergyZero = "labels"
     overlap_filter: float = 0.0
     """The t of `harmose.physics.overlap_filter`; 0: corrections to H0 are added as they are."""
     periodic: bool = False
@@ -62,12 +66,17 @@ class Card:
     """Version of the package that trained it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    """What the bounds of errors were fitted to: `samples`, how many of them are independent (`groups`), `highest_level`, the
+    """What the bounds of errors were fitted to: `samples`, how many of them are independent (`groups`), `highest_confidence`, the
     `left_out` training samples among them; empty for a model without."""
 
     @property
     def elements(self) -> tuple[int, ...]:
         return self.basis.elements
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Symbols of the elements."""
+        return tuple(chemical_symbols[z] for z in self.elements)
 
     @property
     def target(self) -> TargetSettings:
@@ -95,7 +104,7 @@ class Card:
             "functional": self.functional,
             "code": self.code,
             "spin": self.spin.value,
-            "network": asdict(self.network),
+            "network": None if self.network is None else asdict(self.network),
             "inputs": asdict(self.inputs),
         }
         return json.dumps(content, indent=1, default=dict)
@@ -125,14 +134,18 @@ def _card(content: dict[str, Any]) -> Card:
     if basis.fingerprint != content["basis_fingerprint"]:
         raise ValueError("the basis set does not have the fingerprint that is written beside it")
     network = content["network"]
-    settings = NetworkSettings(Stage1Settings(**network["stage1"]), Stage2Settings(**network["stage2"]))
-    _check_network(settings)
+    settings = None
+    if network is not None:
+        settings = NetworkSettings(Stage1Settings(**network["stage1"]), Stage2Settings(**network["stage2"]))
+        _check_network(settings)
     l_max = int(content["l_max"])
     spin = Spin(content["spin"])
     if l_max != block_irreps(basis, spin).l_max:
         raise ValueError(f"l_max {l_max} does not belong to the basis set")
-    if content.get("energy_zero", "labels") not in ENERGY_ZEROS:
+    if content.get("energy_zero", "labels") not in get_args(EnergyZero):
         raise ValueError(f"energy_zero {content['energy_zero']!r}")
+    if content.get("regression", "kernel") not in get_args(RegressionKind):
+        raise ValueError(f"regression {content['regression']!r}")
     inputs = InputSettings(**content.get("inputs", {}))
     if not all(type(value) is bool for value in asdict(inputs).values()):
         raise ValueError(f"inputs {content['inputs']!r}")

@@ -1,10 +1,11 @@
-"""Trained models on disk: `model.safetensors` (weights, baseline, calibration) and `card.json` (what the model is and is for).
+"""Trained models on disk: `model.safetensors` (all tensors) and `card.json` (what the model is and is for).
 
 Loading reads numbers and text; it never runs code.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,11 +18,13 @@ from harmose.errors import FormatError, ModelError
 from harmose.inference.card import Card
 from harmose.inference.model import Model
 from harmose.inference.upgrades import present_weights
-from harmose.kernel_regression.state import from_state, to_state
+from harmose.kernel_regression import state as regression
+from harmose.kernel_regression import training_domain
 from harmose.nn.two_stage import TwoStage
+from harmose.representation import normalizer
+from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import block_irreps
-from harmose.uncertainty.state import from_state as calibration_from_state
-from harmose.uncertainty.state import to_state as calibration_to_state
+from harmose.uncertainty import state as calibration
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 SHIPPED = Path(__file__).parents[1] / "models"
@@ -31,11 +34,14 @@ def save(model: Model, path: str | Path) -> None:
     """Write a model into the folder `path`, made if it is missing; each file appears whole or not at all."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {f"network.{k}": v for k, v in model.network.state_dict().items()}
-    tensors |= {f"regression.{k}": v for k, v in to_state(model.regression).items()}
+    parts = {"normalizer": normalizer.to_state(model.normalizer), "domain": training_domain.to_state(model.domain)}
+    if model.network is not None:
+        parts["network"] = model.network.state_dict()
+    if model.regression is not None:
+        parts["regression"] = regression.to_state(model.regression)
     if model.calibration is not None:
-        tensors |= {f"calibration.{k}": v for k, v in calibration_to_state(model.calibration).items()}
-    write_tensors(path / WEIGHTS, tensors)
+        parts["calibration"] = calibration.to_state(model.calibration)
+    write_tensors(path / WEIGHTS, {f"{part}.{k}": v for part, state in parts.items() for k, v in state.items()})
     write_file(path / CARD, model.card.to_json())
 
 
@@ -82,26 +88,39 @@ def located(name_or_path: str | Path) -> Path:
 
 
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
+    """Build the model; `ModelError` for tensors that do not belong to the card."""
     space = block_irreps(card.basis, card.spin)
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and soon replaced
+    parts = {name: _with_prefix(tensors, f"{name}.") for name in ("normalizer", "domain", "regression", "calibration")}
+    network = None if card.network is None else _network(card, space, _with_prefix(tensors, "network."), path)
+    scales = normalizer.from_state(space, parts["normalizer"])
+    fitted = None
+    if card.regression != "none":
+        fitted = regression.from_state(space, parts["regression"])
+        card = replace(card, regression=fitted.kind)  # which cards of version 2 do not say
+        if fitted.pairs.keys() != scales.pair_scale.keys() or fitted.onsite.keys() != scales.onsite_scale.keys():
+            raise ModelError(f"{path}: the regression and the normalizer are of other pairs of elements")
+    domain = training_domain.from_state(parts["domain"])
+    return Model(card, scales, fitted, network, domain, calibration.from_state(parts["calibration"]))
+
+
+def _network(card: Card, space: BlockIrreps, tensors: Mapping[str, torch.Tensor], path: Path) -> TwoStage:
+    assert card.network is not None
+    with torch.random.fork_rng(devices=[]):  # initial weights are random, and soon replaced
         network = TwoStage(space, card.network, card.inputs)
     expected = network.state_dict()
-    found = _with_prefix(tensors, "network.")
-    # Second stages of before had no units of their own: ones.
-    found = {k: v for k, v in expected.items() if k.startswith("stage2.sizes.")} | found
-    missing = sorted(set(expected) - set(found))
+    # The first models had no output scale of stage 2: ones.
+    tensors = {k: v for k, v in expected.items() if k.startswith("stage2.sizes.")} | dict(tensors)
+    missing = sorted(set(expected) - set(tensors))
     if missing:
         raise ModelError(f"{path}: the weights lack {missing[0]} and {len(missing) - 1} more that the card asks for")
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if name not in expected:
             raise ModelError(f"{path}: the weights hold {name}, which the card's network does not have")
         if tensor.shape != expected[name].shape:
             want, got = tuple(expected[name].shape), tuple(tensor.shape)
             raise ModelError(f"{path}: expected {name} of shape {want} by the card, got {got}")
-    network.load_state_dict(found)
-    regression = from_state(space, _with_prefix(tensors, "regression."))
-    calibration = calibration_from_state(_with_prefix(tensors, "calibration."))
-    return Model(network.eval().requires_grad_(False), regression, card, calibration)
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
 
 
 def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -1,8 +1,8 @@
-"""The Fermi level of a predicted H: its own bands, filled with the electrons of the cell."""
+"""The energy zero of a prediction: that of the labels, or the Fermi level of the prediction's own bands."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from ase import Atoms
@@ -12,28 +12,43 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.errors import MatrixError, ModelError
+from harmose.inference.card import EnergyZero
+from harmose.io import pyscf
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.sparse.inertia_fermi import counted_fermi_level
 from harmose.physics.states import mesh_fermi_level
 from harmose.spin import Spin
 
-COUNTED = 2500
-"""Orbitals from which on the states near the level are found sooner than all of them."""
-SPACING = 0.35
-"""1/angstrom between k-points."""
+SPARSE_SOLVER_ORBITALS = 2500
+"""Number of orbitals from which states near the Fermi level are found sooner than all states."""
+K_SPACING = 0.35
+"""Largest distance between k-points, in 1/angstrom."""
 
 
-def at_own_fermi_level(h: BlockMatrix, s: BlockMatrix, atoms: Atoms, n_electrons: float) -> BlockMatrix:
-    """`H - E_F S`, with E_F of H's own bands at 300 K, on a mesh with Gamma."""
-    level = own_level(h, s, level_mesh(atoms), n_electrons)
-    return relative_to_fermi_level(
-        Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=level)
-    ).hamiltonian
+def check_energy_zero(requested: str | None, learned: EnergyZero) -> EnergyZero:
+    """Return the energy zero of a prediction: `requested`, default that of the model.
+
+    Raises `ModelError` for an unknown one, and for one that the model cannot give.
+    """
+    if requested is None:
+        return learned
+    if requested not in get_args(EnergyZero):
+        raise ModelError(f"energy_zero: expected one of {', '.join(get_args(EnergyZero))}, got {requested!r}")
+    if requested != learned and "fermi_of_labels" in (requested, learned):
+        raise ModelError(f"energy_zero: the model learned H with the energy zero {learned}, it cannot give {requested}")
+    return requested  # type: ignore[return-value]
 
 
-def own_level(h: BlockMatrix, s: BlockMatrix, mesh: tuple[int, int, int], n_electrons: float) -> float:
-    """`mesh_fermi_level`, of many orbitals from the states near it alone: the same to 1e-8 eV."""
-    if h.n_orbitals >= COUNTED:
+def relative_to_own_fermi_level(h: BlockMatrix, s: BlockMatrix, atoms: Atoms, n_electrons: float) -> BlockMatrix:
+    """Return `H - E_F S` in eV, with E_F of the bands of H at 300 K, on a mesh that holds Gamma."""
+    fermi_level = own_fermi_level(h, s, fermi_mesh(atoms), n_electrons)
+    sample = Sample("prediction", atoms, h.basis, h, s, spin=h.spin, fermi_level=fermi_level)
+    return relative_to_fermi_level(sample).hamiltonian
+
+
+def own_fermi_level(h: BlockMatrix, s: BlockMatrix, mesh: tuple[int, int, int], n_electrons: float) -> float:
+    """Return the Fermi level in eV: `mesh_fermi_level`; for large matrices from the states near it, the same to 1e-8 eV."""
+    if h.n_orbitals >= SPARSE_SOLVER_ORBITALS:
         try:
             return counted_fermi_level(h, s, mesh, n_electrons)
         except MatrixError:  # states that were not found, or could not be counted
@@ -41,18 +56,18 @@ def own_level(h: BlockMatrix, s: BlockMatrix, mesh: tuple[int, int, int], n_elec
     return mesh_fermi_level(h, s, mesh, n_electrons)
 
 
-def level_mesh(atoms: Atoms) -> tuple[int, int, int]:
-    """k-points for the level: `mesh_size`, and 3 in place of 2, so that graphene's K is among them in cells up to 7x7."""
+def fermi_mesh(atoms: Atoms) -> tuple[int, int, int]:
+    """Return the k-mesh of `mesh_size` with 3 in place of 2, so that it holds graphene's K point in cells up to 7x7."""
     if not atoms.pbc.any():
         return 1, 1, 1
-    a, b, c = (3 if n == 2 else n for n in mesh_size(atoms, SPACING))
+    a, b, c = (3 if n == 2 else n for n in mesh_size(atoms, K_SPACING))
     return a, b, c
 
 
-def valence_of(samples: Iterable[Sample], elements: Iterable[int]) -> dict[str, float] | None:
-    """ChargeFeatures of an atom of each element, from the samples' numbers of electrons: sum_z N[s, z] v[z] = n[s].
+def valence_electrons(samples: Iterable[Sample], elements: Iterable[int]) -> dict[str, float] | None:
+    """Solve `sum_z N[s, z] v[z] = n[s]` for the valence electrons v of each element, from the samples' electron counts n.
 
-    None where the samples do not tell: numbers that are not known, elements that only occur together in one ratio, charges.
+    Returns None where counts are missing, elements occur in one ratio only, or samples are charged.
     """
     elements = list(elements)
     counted = [
@@ -69,15 +84,16 @@ def valence_of(samples: Iterable[Sample], elements: Iterable[int]) -> dict[str, 
 
 
 def n_electrons(settings: Mapping[str, Any], basis: BasisSet, spin: Spin, atoms: Atoms) -> float:
-    """Of the cell, as labels with these `settings` count them: their `valence` by element, or PySCF's; else `ModelError`."""
+    """Return the number of electrons in the cell, as labels with these `settings` count them.
+
+    Uses their `valence` by element, else PySCF where it made the labels. Raises `ModelError` where neither is known.
+    """
     valence = settings.get("valence")
     symbols = [chemical_symbols[z] for z in atoms.numbers.tolist()]
     if isinstance(valence, Mapping) and set(symbols) <= set(valence):
         return float(sum(valence[symbol] for symbol in symbols))
     if settings.get("code") == "pyscf":
-        from harmose.io.pyscf.pyscf import molecule
-
-        return float(molecule(atoms, basis.name, spin).nelectron)
+        return float(pyscf.molecule(atoms, basis.name, spin).nelectron)
     raise ModelError(
         "the Fermi level of a prediction needs the labels' valence electrons, which their settings do not say"
     )

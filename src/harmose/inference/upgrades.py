@@ -17,11 +17,16 @@ STAGE_2 = {"unnatural_channels": "pseudo_channels", "doublets": "so2_channels", 
 WEIGHTS = (
     (r"^network\.(encoder|heads|inputs)\.", r"network.stage1.\1."),
     (r"^network\.refiner\.", "network.stage2."),
+    (r"^baseline\.pair\.(\d+)\.scale$", r"normalizer.pair_scale.\1"),
+    (r"^baseline\.onsite\.(\d+)\.scale$", r"normalizer.onsite_scale.\1"),
+    (r"^baseline\.onsite\.(\d+)\.domain\.", r"domain.\1."),
     (r"^baseline\.", "regression."),
+    (r"^calibration\.levels$", "calibration.confidences"),
     (r"\bunnatural\b", "pseudo"),
     (r"\bnatural\b", "proper"),
     (r"\bdoublets\b", "so2"),
     (r"\bn_natural\b", "n_proper"),
+    (r"^(network\..*)\bkind\b", r"\1pair_type"),
 )
 """Patterns of names of weights in version 2, and what they are replaced by, in order."""
 

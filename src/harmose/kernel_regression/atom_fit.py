@@ -6,9 +6,10 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from harmose.core.grouping import rows_by_key
 from harmose.kernel_regression import limits
 from harmose.kernel_regression.electronic_terms import AtomTerms, scaled
-from harmose.kernel_regression.expansion import KernelExpansion, References, by_value
+from harmose.kernel_regression.expansion import KernelExpansion, References
 from harmose.kernel_regression.kernel import ATOM_KERNEL, DIVERSE_ATOMS, KernelParameters, edge_kernels
 from harmose.kernel_regression.linear_terms import AtomRegression, atom_columns, known_electrons
 from harmose.kernel_regression.neighbourhoods import (
@@ -29,10 +30,10 @@ class AtomFit:
     """One species."""
 
     def __init__(
-        self, graph: Neighbourhoods, training: Training, signature: int, atoms: np.ndarray, targets: np.ndarray
+        self, graph: Neighbourhoods, training: Training, shell_type: int, atoms: np.ndarray, targets: np.ndarray
     ):
         self.graph, self.atoms, self.targets = graph, atoms, targets
-        self.layout = training.space.onsite_layout(signature)
+        self.layout = training.space.onsite_layout(shell_type)
         self.sample, self.candidates = training.atom_sample[atoms], training.candidates
         self.likeness = DIVERSE_ATOMS if training.diverse else ATOM_KERNEL
         self.compares = training.references != 0
@@ -125,7 +126,7 @@ class AtomFit:
         species = self.graph.pairs.neighbour_species[around.edges]
         return {
             b: _AtomKernel(self.graph, around[rows], self.references, orders, self.likeness)
-            for b, rows in by_value(species)
+            for b, rows in rows_by_key(species)
         }
 
 

@@ -33,9 +33,9 @@ BONDS = 0.2
 def mean_density(graph: Neighbourhoods, charges: ChargeFeatures) -> dict[int, np.ndarray]:
     """By species: the mean of P's on-site scalars (K_natural,)."""
     species, out = graph.oriented.species, {}
-    for signature, atoms in graph.oriented.atoms.items():
-        n = graph.space.onsite_layout(signature).n_proper
-        scalars = charges.density.onsite[signature].numpy()[:, 0, :n]
+    for shell_type, atoms in graph.oriented.atoms.items():
+        n = graph.space.onsite_layout(shell_type).n_proper
+        scalars = charges.density.onsite[shell_type].numpy()[:, 0, :n]
         out |= {int(k): scalars[species[atoms] == k].mean(0) for k in np.unique(species[atoms])}
     return out
 
@@ -74,9 +74,9 @@ def _seen_along(
     graph: Neighbourhoods, operator: Coefficients, edges: np.ndarray, atoms: np.ndarray, orders: int
 ) -> list[np.ndarray]:
     """On-site irreps of the `atoms` (E,), all of one species, in the frames of edges: for each order M as `pair_terms`."""
-    signature = _signature(graph, atoms)
-    layout, species = graph.space.onsite_layout(signature), int(graph.oriented.species[atoms[0]])
-    own = operator.onsite[signature].numpy()[graph.atom_places[atoms]]
+    shell_type = _signature(graph, atoms)
+    layout, species = graph.space.onsite_layout(shell_type), int(graph.oriented.species[atoms[0]])
+    own = operator.onsite[shell_type].numpy()[graph.atom_places[atoms]]
     terms: list[list[np.ndarray]] = [[] for _ in range(orders + 1)]
     for degree in range(graph.space.l_max + 1):
         columns = np.flatnonzero(layout.mask[degree**2, : layout.n_proper])
@@ -105,13 +105,13 @@ class AtomTerms:
 
     def __init__(self, graph: Neighbourhoods, charges: ChargeFeatures, atoms: np.ndarray) -> None:
         self.graph, self.charges, self.atoms = graph, charges, atoms
-        signature, rows = _signature(graph, atoms), graph.atom_places[atoms]
-        self.layout = graph.space.onsite_layout(signature)
-        self._own = [x.onsite[signature].numpy()[rows] for x in (charges.density, charges.prior)]
+        shell_type, rows = _signature(graph, atoms), graph.atom_places[atoms]
+        self.layout = graph.space.onsite_layout(shell_type)
+        self._own = [x.onsite[shell_type].numpy()[rows] for x in (charges.density, charges.prior)]
         self.around = neighbourhood(graph, atoms).by_species(graph)
         distance = graph.pairs.distance[self.around.edges, None]
         self._distance, self._decay = distance, np.exp(-distance * np.array(FIELD_DECAYS))
-        self._bonds = list(self._known_bonds(signature))
+        self._bonds = list(self._known_bonds(shell_type))
 
     def of(self, degree: int) -> tuple[np.ndarray, np.ndarray]:
         """The terms (N, 2l + 1, F), and their usual sizes (F,)."""
@@ -135,13 +135,13 @@ class AtomTerms:
         fields = self.charges.charge[graph.neighbours[edges], None] * radial
         return self.around.gather(axis_turned_back(graph, edges, degree)[:, :, None] * fields[:, None])
 
-    def _known_bonds(self, signature: int) -> Iterator[tuple[Neighbourhood, np.ndarray]]:
+    def _known_bonds(self, shell_type: int) -> Iterator[tuple[Neighbourhood, np.ndarray]]:
         """Edges to neighbours of each signature, and P's blocks with them (E, S, K_natural)."""
         graph = self.graph
-        signatures = graph.space.signature[graph.pairs.neighbour_species[self.around.edges]]
-        for other in range(len(graph.space.signatures)):
-            layout = graph.space.pair_layout((min(signature, other), max(signature, other)))
-            mine = self.around[np.flatnonzero(signatures == other)]
+        shell_types = graph.space.shell_type[graph.pairs.neighbour_species[self.around.edges]]
+        for other in range(len(graph.space.shell_types)):
+            layout = graph.space.pair_layout((min(shell_type, other), max(shell_type, other)))
+            mine = self.around[np.flatnonzero(shell_types == other)]
             slots = np.zeros((0, layout.n_slots, layout.n_proper))
             if len(mine.edges):
                 slots = _along(graph, self.charges.density, mine.edges)[:, :, : layout.n_proper]
@@ -154,14 +154,14 @@ class AtomTerms:
             back = turned_back(graph, mine.edges, degree, 1)[: slots.shape[1]]
             found = mine.gather(back.transpose(1, 2, 0) @ slots[:, : len(back)])
             found = found.reshape(len(self.atoms), graph.n_species, *found.shape[1:])
-            found = found[:, graph.space.signature == other].swapaxes(1, 2)
+            found = found[:, graph.space.shell_type == other].swapaxes(1, 2)
             terms.append(found.reshape(*found.shape[:2], -1))
         return terms
 
 
 def _signature(graph: Neighbourhoods, atoms: np.ndarray) -> int:
     """Of atoms of one species."""
-    return int(graph.space.signature[graph.oriented.species[atoms[0]]])
+    return int(graph.space.shell_type[graph.oriented.species[atoms[0]]])
 
 
 def scaled(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

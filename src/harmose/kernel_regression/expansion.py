@@ -95,6 +95,6 @@ def in_turn(edges: np.ndarray, width: int) -> Iterable[tuple[np.ndarray, slice]]
     return ((edges[start : start + step], slice(start, start + step)) for start in range(0, len(edges), step))
 
 
-def by_value(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
+def rows_by_key(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
     """Each value that occurs, and where."""
     return ((k, np.flatnonzero(keys == k)) for k in np.flatnonzero(np.bincount(keys)).tolist())

@@ -5,16 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from harmose.core.grouping import rows_by_key
 from harmose.kernel_regression.atom_fit import AtomFit
 from harmose.kernel_regression.electronic_terms import mean_density
-from harmose.kernel_regression.expansion import by_value
 from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
-from harmose.kernel_regression.normalizer import fit_scales
 from harmose.kernel_regression.pair_fit import PairFit
 from harmose.kernel_regression.training import Training
-from harmose.kernel_regression.training_domain import TrainingDomain, features, fit_training_domain
-from harmose.representation.block_irreps import Coefficients, map_coefficients
+from harmose.representation.block_irreps import Coefficients
 
 
 def _quiet(_: float) -> None:
@@ -41,30 +39,19 @@ def fit_regression(
         {s: torch.zeros_like(x) for s, x in training.coefficients.onsite.items()},
     )
     for group, members in oriented.members.items():
-        for kind, rows in by_value(oriented.kind[members]):
+        for pair_type, rows in rows_by_key(oriented.pair_type[members]):
             targets = training.coefficients.pairs[group].numpy()[rows]
-            fit = PairFit(graph, training, kind, space.pair_layout(group), members[rows], targets)
-            pairs[kind], left_out = fit.run(many_body, generator)
+            fit = PairFit(graph, training, pair_type, space.pair_layout(group), members[rows], targets)
+            pairs[pair_type], left_out = fit.run(many_body, generator)
             unseen.pairs[group][rows] = torch.as_tensor(left_out)
             done += targets.size
             advance(done / total)
-    for signature, atoms in oriented.atoms.items():
-        for species, rows in by_value(oriented.species[atoms]):
-            targets = training.coefficients.onsite[signature].numpy()[rows]
-            fit = AtomFit(graph, training, signature, atoms[rows], targets)
+    for shell_type, atoms in oriented.atoms.items():
+        for species, rows in rows_by_key(oriented.species[atoms]):
+            targets = training.coefficients.onsite[shell_type].numpy()[rows]
+            fit = AtomFit(graph, training, shell_type, atoms[rows], targets)
             onsite[species], left_out = fit.run(many_body, generator)
-            unseen.onsite[signature][rows] = torch.as_tensor(left_out)
+            unseen.onsite[shell_type][rows] = torch.as_tensor(left_out)
             done += targets.size
             advance(done / total)
-    left = map_coefficients(lambda target, found: target - found, training.coefficients, unseen)
-    scales = fit_scales(space, oriented, left)
-    return KernelRegression(space, pairs, onsite, *scales, _familiar(graph, training), graph.mean_density), unseen
-
-
-def _familiar(graph: Neighbourhoods, training: Training) -> dict[int, TrainingDomain]:
-    """The surroundings of each species."""
-    found = {}
-    for species, atoms in by_value(training.oriented.species):
-        statistics = fit_training_domain(features(graph, atoms), training.atom_sample[atoms])
-        found |= {} if statistics is None else {species: statistics}
-    return found
+    return KernelRegression(space, pairs, onsite, graph.mean_density), unseen

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
 from harmose.kernel_regression.descriptors import (
     Triangles,
@@ -15,7 +16,7 @@ from harmose.kernel_regression.descriptors import (
     three_centre_weights,
 )
 from harmose.kernel_regression.electronic_terms import AtomTerms, pair_terms
-from harmose.kernel_regression.expansion import ENVIRONMENT, KernelExpansion, add_order, by_value, in_turn, some_columns
+from harmose.kernel_regression.expansion import ENVIRONMENT, KernelExpansion, add_order, in_turn, some_columns
 from harmose.kernel_regression.neighbourhoods import (
     N_GAUSSIANS,
     Neighbourhood,
@@ -137,7 +138,7 @@ class AtomRegression:
         weights, degree = self._by_neighbour, self._degrees
         radial = radial_gaussians(graph.pairs.distance[around.edges])
         seen = np.zeros((len(around.edges), degree[-1] + 1, len(self.mean)))
-        for neighbour, rows in by_value(graph.pairs.neighbour_species[around.edges]):
+        for neighbour, rows in rows_by_key(graph.pairs.neighbour_species[around.edges]):
             if neighbour in weights:
                 seen[rows] = (radial[rows] @ weights[neighbour]).reshape(-1, *seen.shape[1:])
         axes = graph.axes(around.edges)[:, : len(degree)]
@@ -182,7 +183,7 @@ class AtomRegression:
         species = graph.pairs.neighbour_species[edges]
         for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
             seen = graph.environments(part, one.references.likeness, graph.triangles(part))
-            for neighbour, chosen in by_value(species[rows]):
+            for neighbour, chosen in rows_by_key(species[rows]):
                 if neighbour in self.many_body:
                     mine = slice(None) if len(chosen) == len(part) else chosen  # without a copy where they are all
                     found = out[rows][mine]

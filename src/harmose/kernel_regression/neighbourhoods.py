@@ -39,6 +39,10 @@ KEPT = 20_000
 """Pairs of a graph whose rotations are kept; of a larger one they are computed for those edges that are worked on."""
 
 
+EDGES_AT_ONCE = 5_000
+"""Largest number of edges leaving the atoms that are processed together."""
+
+
 class Neighbourhoods:
     """Directed pairs, triangles and rotations of one graph, or of many laid end to end.
 
@@ -209,3 +213,10 @@ def _slots(degree: int, parity: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of D(degree) and signs, for each slot."""
     orders, signs = zip(*(slot_order(degree, parity, slot) for slot in range(2 * degree + 1)))
     return degree + np.array(orders), np.array(signs, dtype=float)
+
+
+def atoms_in_turn(graph: Neighbourhoods, rows: np.ndarray, atoms: np.ndarray) -> list[np.ndarray]:
+    """Parts of `rows` whose `atoms` have few enough edges to be in memory together."""
+    _, start = graph.pairs.leaving
+    count = np.cumsum(start[atoms[rows] + 1] - start[atoms[rows]])
+    return np.split(rows, np.flatnonzero(np.diff(count // EDGES_AT_ONCE)) + 1)

@@ -21,14 +21,14 @@ class PairFit:
     """One kind of pair; pairs of like atoms enter in both directions."""
 
     def __init__(
-        self, graph, training: Training, kind: int, layout: PairLayout, pairs: np.ndarray, targets: np.ndarray
+        self, graph, training: Training, pair_type: int, layout: PairLayout, pairs: np.ndarray, targets: np.ndarray
     ):
         self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
         self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
         self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else PAIR_KERNEL
         most = limits.DIVERSE_EDGES if training.diverse else limits.REFERENCE_EDGES
         self.references = most if training.references is None else training.references
-        self.symmetric = is_symmetric(kind, len(training.space.elements))
+        self.symmetric = is_symmetric(pair_type, len(training.space.elements))
         if self.symmetric:
             column, sign = layout.reversal
             back = np.empty_like(targets)

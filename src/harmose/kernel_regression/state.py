@@ -1,7 +1,7 @@
 """A baseline as flat tensors for a checkpoint, and back."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from harmose.kernel_regression.expansion import KernelExpansion, References
 from harmose.kernel_regression.kernel import ATOM_KERNEL, PAIR_KERNEL, KernelParameters
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
 from harmose.kernel_regression.model import KernelRegression
-from harmose.kernel_regression.training_domain import TrainingDomain
 from harmose.representation.block_irreps import BlockIrreps
 
 COLUMNS = ".columns"
@@ -24,13 +23,13 @@ COLUMNS = ".columns"
 def to_state(regression: KernelRegression) -> dict[str, Tensor]:
     """Tensors named by what they are, as small as they are exact; `from_state` is the inverse, to rounding."""
     out: dict[str, Any] = {}
-    for kind, pair in regression.pairs.items():
+    for pair_type, pair in regression.pairs.items():
         for m, w in pair.linear.items():
-            out |= _matrix(f"pair.{kind}.linear.{m}", w)
+            out |= _matrix(f"pair.{pair_type}.linear.{m}", w)
         for m, w in pair.electronic.items():
-            out |= _matrix(f"pair.{kind}.electronic.{m}", w.astype(np.float32))
+            out |= _matrix(f"pair.{pair_type}.electronic.{m}", w.astype(np.float32))
         if pair.many_body is not None:
-            out |= _field_state(f"pair.{kind}.field", pair.many_body)
+            out |= _field_state(f"pair.{pair_type}.field", pair.many_body)
     for species, atom in regression.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
         for (degree, n), w in atom.linear.items():
@@ -39,11 +38,7 @@ def to_state(regression: KernelRegression) -> dict[str, Tensor]:
             out |= _matrix(f"onsite.{species}.electronic.{degree}", w.astype(np.float32))
         for n, field in atom.many_body.items():
             out |= _field_state(f"onsite.{species}.field_{n}", field)
-    out |= {f"pair.{k}.scale": v for k, v in regression.pair_scale.items()}
-    out |= {f"onsite.{k}.scale": v for k, v in regression.onsite_scale.items()}
     out |= {f"onsite.{k}.mean_density": v for k, v in regression.mean_density.items()}
-    for species, known in regression.domain.items():
-        out |= {f"onsite.{species}.domain.{f.name}": getattr(known, f.name) for f in fields(TrainingDomain)}
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
 
@@ -95,9 +90,6 @@ def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegress
             space,
             {k: _pair(n, parts) for k, parts in table["pair"].items()},
             {k: _atom(n, parts) for k, parts in table["onsite"].items()},
-            {k: parts["scale"][""] for k, parts in table["pair"].items()},
-            {k: parts["scale"][""] for k, parts in table["onsite"].items()},
-            {k: TrainingDomain(**parts["domain"]) for k, parts in table["onsite"].items() if "domain" in parts},
             {k: parts["mean_density"][""] for k, parts in table["onsite"].items() if "mean_density" in parts},
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:

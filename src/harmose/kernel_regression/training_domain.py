@@ -1,89 +1,145 @@
-"""How far an atom's surroundings are from those of the training set: the question before every prediction.
+"""Out-of-domain score of an atom: its Mahalanobis distance from the environments of the training set.
 
     c[b, n, l, m] = sum over neighbours j of species b of  g_n(r_ij) f(r_ij) Y(l, m)(r_ij)        x = |c|  over m
 
-with Gaussians g_n in the distance that fall with it; the signed sum at l = 0. The novelty of an atom is the length of
-`x - mean` in units of the training set's spread along each principal axis (Mahalanobis, 1936, with a floor under the
-spread), divided by the largest that an atom of a training sample had which the statistics had not seen. Up to 1 an atom
-is as familiar as those; `LIMIT` and more is another matter. A model can err at familiar atoms, and be right at new ones:
-this measures surroundings, not errors.
+with Gaussians g_n of the distance that decay with it; the signed sum at l = 0. The score is the length of `x - mean` in units
+of the training set's standard deviation along each principal axis (Mahalanobis, 1936; with a floor), divided by the largest
+length of a training atom whose sample was left out of the statistics. Scores up to 1 are usual; above `OOD_LIMIT` an atom is
+outside the training domain. The score measures environments, not errors.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from harmose.kernel_regression.neighbourhoods import DEGREES, Neighbourhoods, neighbourhood
+from harmose.core.grouping import rows_by_key
+from harmose.errors import ModelError
+from harmose.kernel_regression.neighbourhoods import DEGREES, Neighbourhoods, atoms_in_turn, neighbourhood
 
-LIMIT = 2.0
-"""Novelty from which a prediction is outside the training domain."""
-SPACING = 0.5
-"""Angstrom between the Gaussians, and their width."""
-FALL = 3.0
-"""Angstrom over which a neighbour counts less by e."""
+OOD_LIMIT = 2.0
+"""Score above which an atom is outside the training domain."""
+GAUSSIAN_SPACING = 0.5
+"""Distance between the Gaussians, and their width, in angstrom."""
+DECAY_LENGTH = 3.0
+"""Length in angstrom over which the weight of a neighbour falls by a factor of e."""
 FLOOR = 1e-3
-"""Of the largest spread: axes along which training atoms vary less are not trusted to be that stiff."""
-NO_SPREAD = 0.02
-"""Of the floor: axes with less spread are taken to have none."""
+"""Floor under the variances, relative to the largest one."""
+NO_VARIANCE = 0.02
+"""Axes whose variance is below this fraction of the floor count as constant."""
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class TrainingDomain:
-    """What training atoms of one species look like: mean (F,), whitening (F, r) of the axes along which they vary (float32:
-    much of what a model of many elements takes on disk), scale, and the floor of their variances."""
+class SpeciesDomain:
+    """Statistics of the environments of one species in the training set.
+
+    Attributes:
+        mean: mean descriptor (F,).
+        whiten: whitening matrix (F, r) of the axes that vary; float32, since it dominates the size of small models.
+        scale: (1,), distance of the most unusual training atom when its sample is left out.
+        floor: (1,), variance assumed along all other axes; infinite where `whiten` holds all axes.
+    """
 
     mean: np.ndarray
     whiten: np.ndarray
     scale: np.ndarray
-    """(1,): distance of the most unusual training atom when its sample is left out."""
     floor: np.ndarray = field(default_factory=lambda: np.full(1, np.inf))
-    """(1,): variance that is allowed along all other axes; infinite where `whiten` holds all."""
 
-    def ood_score(self, x: np.ndarray) -> np.ndarray:
-        """Of atoms with these features (N, F): (N,)."""
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """Return the scores (N,) of atoms with descriptors (N, F)."""
         return _distance(x, self.mean, self.whiten, self.floor) / self.scale
 
 
-def features(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
-    """The x of this module's equation, for atoms (N,): (N, F)."""
+@dataclass(frozen=True)
+class TrainingDomain:
+    """Statistics of the training set's environments by species; a species without statistics has score 0."""
+
+    species: Mapping[int, SpeciesDomain] = field(default_factory=dict)
+
+    def scores(self, graph: Neighbourhoods, atoms: np.ndarray | None = None) -> np.ndarray:
+        """Return the out-of-domain scores (N,) of some atoms of a graph, default all."""
+        atoms = np.arange(len(graph.oriented.species)) if atoms is None else atoms
+        out = np.zeros(len(atoms))
+        for species, rows in rows_by_key(graph.oriented.species[atoms]):
+            if species in self.species:
+                for part in atoms_in_turn(graph, rows, atoms):
+                    out[part] = self.species[species].scores(descriptors(graph, atoms[part]))
+        return out
+
+
+def descriptors(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
+    """Return the x (N, F) of this module's equation for atoms (N,)."""
     around = neighbourhood(graph, atoms).by_species(graph)
     distance = graph.pairs.distance[around.edges]
-    centres = 0.5 + SPACING * np.arange(20)
-    cut = (1 + np.cos(np.pi * distance / graph.reach[around.edges])) / 2 * np.exp(-distance / FALL)
-    radial = np.exp(-(((distance[:, None] - centres) / SPACING) ** 2) / 2) * cut[:, None]
+    centres = 0.5 + GAUSSIAN_SPACING * np.arange(20)
+    cut = (1 + np.cos(np.pi * distance / graph.reach[around.edges])) / 2 * np.exp(-distance / DECAY_LENGTH)
+    radial = np.exp(-(((distance[:, None] - centres) / GAUSSIAN_SPACING) ** 2) / 2) * cut[:, None]
     angular = graph.axes(around.edges)[:, : DEGREES**2]
     density = around.gather(angular[:, :, None] * radial[:, None])  # (atoms and species, l m, n)
     first = np.arange(DEGREES) ** 2
-    sizes = np.sqrt(np.add.reduceat(density**2, first, axis=1))
-    sizes[:, 0] = density[:, 0]
-    by_species = sizes.reshape(len(atoms), graph.n_species, DEGREES, -1)
+    norms = np.sqrt(np.add.reduceat(density**2, first, axis=1))
+    norms[:, 0] = density[:, 0]
+    by_species = norms.reshape(len(atoms), graph.n_species, DEGREES, -1)
     return by_species.swapaxes(1, 2).reshape(len(atoms), -1)
 
 
-def fit_training_domain(x: np.ndarray, sample: np.ndarray) -> TrainingDomain | None:
-    """The statistics of training atoms (N, F) of these samples (N,); None for too few samples to leave some out."""
+def fit_training_domain(graph: Neighbourhoods, atom_sample: np.ndarray) -> TrainingDomain:
+    """Fit the statistics to the atoms of a training set; `atom_sample` (N,) says which sample each belongs to."""
+    fitted = {}
+    for species, atoms in rows_by_key(graph.oriented.species):
+        statistics = fit_species_domain(descriptors(graph, atoms), atom_sample[atoms])
+        if statistics is not None:
+            fitted[species] = statistics
+    return TrainingDomain(fitted)
+
+
+def fit_species_domain(x: np.ndarray, sample: np.ndarray) -> SpeciesDomain | None:
+    """Fit the statistics to descriptors (N, F) of atoms of the samples (N,); None for fewer than two samples."""
     names = np.unique(sample)
     if len(names) < 2:
         return None
     fold = np.searchsorted(names, sample) % min(FOLDS, len(names))
     largest = max(float(_distance(x[fold == k], *_statistics(x[fold != k])).max()) for k in np.unique(fold))
     mean, whiten, floor = _statistics(x)
-    return TrainingDomain(mean, whiten, np.array([max(largest, 1e-9)]), floor)
+    return SpeciesDomain(mean, whiten, np.array([max(largest, 1e-9)]), floor)
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = x.mean(0)
-    spread, axes = np.linalg.eigh(np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
-    floor = max(FLOOR * float(spread.max(initial=0.0)), 1e-12)
-    varying = spread > NO_SPREAD * floor
-    whiten = (axes[:, varying] / np.sqrt(spread[varying] + floor)).astype(np.float32)
+    variance, axes = np.linalg.eigh(np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
+    floor = max(FLOOR * float(variance.max(initial=0.0)), 1e-12)
+    varying = variance > NO_VARIANCE * floor
+    whiten = (axes[:, varying] / np.sqrt(variance[varying] + floor)).astype(np.float32)
     return mean, whiten, np.array([floor])
 
 
 def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """sum over axes of (component^2 / variance), and over what lies along no axis of (length^2 / floor), to the half."""
+    """Square root of: sum over axes of component^2 / variance, plus the squared length along no axis / floor."""
     x = x - mean
-    seen = (x @ whiten) ** 2
-    along = (seen / np.maximum((whiten.astype(np.float64) ** 2).sum(0), 1e-300)).sum(1)
-    return np.sqrt(seen.sum(1) + np.maximum((x**2).sum(1) - along, 0) / floor)
+    squares = (x @ whiten) ** 2
+    along = (squares / np.maximum((whiten.astype(np.float64) ** 2).sum(0), 1e-300)).sum(1)
+    return np.sqrt(squares.sum(1) + np.maximum((x**2).sum(1) - along, 0) / floor)
+
+
+def to_state(domain: TrainingDomain) -> dict[str, Tensor]:
+    """Return flat tensors for a checkpoint; `from_state` is the inverse."""
+    return {
+        f"{species}.{f.name}": torch.as_tensor(np.ascontiguousarray(getattr(statistics, f.name)))
+        for species, statistics in domain.species.items()
+        for f in fields(SpeciesDomain)
+    }
+
+
+def from_state(state: Mapping[str, Tensor]) -> TrainingDomain:
+    """Read a training domain; `ModelError` for tensors that are none."""
+    parts: dict[int, dict[str, np.ndarray]] = {}
+    try:
+        for name, tensor in state.items():
+            species, _, part = name.partition(".")
+            parts.setdefault(int(species), {})[part] = tensor.numpy()
+        return TrainingDomain({species: SpeciesDomain(**arrays) for species, arrays in parts.items()})
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"checkpoint: the training domain is not complete ({error})") from None

@@ -25,7 +25,7 @@ class GraphBatch:
     sample: Tensor
     first: Tensor
     second: Tensor
-    kind: Tensor
+    pair_type: Tensor
     vectors: Tensor
     distance: Tensor
     reach: Tensor
@@ -46,9 +46,9 @@ class GraphBatch:
     def n_pairs(self) -> int:
         return len(self.first)
 
-    def atom_slice(self, signature: int) -> slice:
-        start = sum(self.atom_counts[:signature])
-        return slice(start, start + self.atom_counts[signature])
+    def atom_slice(self, shell_type: int) -> slice:
+        start = sum(self.atom_counts[:shell_type])
+        return slice(start, start + self.atom_counts[shell_type])
 
     def pair_slice(self, group: int) -> slice:
         start = sum(self.pair_counts[:group])
@@ -83,7 +83,7 @@ def graph_batch(
         sample=torch.zeros(len(species), dtype=torch.int64),
         first=torch.as_tensor(place[first]),
         second=torch.as_tensor(place[second]),
-        kind=torch.as_tensor(oriented.kind[pairs]),
+        pair_type=torch.as_tensor(oriented.pair_type[pairs]),
         vectors=torch.as_tensor(vectors, dtype=dtype),
         distance=torch.as_tensor(np.linalg.norm(vectors, axis=1), dtype=dtype),
         reach=torch.as_tensor(radii[species[first]] + radii[species[second]], dtype=dtype),

@@ -29,7 +29,7 @@ class BlockIrreps:
     """Which coefficients the blocks of a basis set have: groups of element pairs and the layout of each.
 
     `species` number elements by (shells, atomic number); a pair points from the lower to the higher species, so a block
-    (i, j) may enter transposed. `kind` numbers the unordered pairs of species.
+    (i, j) may enter transposed. `pair_type` numbers the unordered pairs of species.
     """
 
     basis: BasisSet
@@ -42,14 +42,14 @@ class BlockIrreps:
         return tuple(sorted(self.basis.elements, key=lambda z: (len(self.basis.degrees(z)), self.basis.degrees(z), z)))
 
     @cached_property
-    def signatures(self) -> tuple[tuple[int, ...], ...]:
+    def shell_types(self) -> tuple[tuple[int, ...], ...]:
         """The different tuples of shells, in the order of the species."""
         return tuple(dict.fromkeys(self.basis.degrees(z) for z in self.elements))
 
     @cached_property
-    def signature(self) -> np.ndarray:
+    def shell_type(self) -> np.ndarray:
         """Signature of each species."""
-        return np.array([self.signatures.index(self.basis.degrees(z)) for z in self.elements])
+        return np.array([self.shell_types.index(self.basis.degrees(z)) for z in self.elements])
 
     def species(self, numbers: np.ndarray) -> np.ndarray:
         """Species of each atom; `BasisError` for an element outside the basis."""
@@ -58,21 +58,21 @@ class BlockIrreps:
         table[list(self.elements)] = np.arange(len(self.elements))
         return table[np.asarray(numbers)]
 
-    def kind(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def pair_type(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Number of the unordered pair of species, low <= high."""
         return low * len(self.elements) + high
 
     @cached_property
     def groups(self) -> tuple[tuple[int, int], ...]:
         """Pairs of signatures (a <= b)."""
-        n = len(self.signatures)
+        n = len(self.shell_types)
         return tuple((a, b) for a in range(n) for b in range(a, n))
 
     def pair_layout(self, group: tuple[int, int]) -> PairLayout:
-        return pair_layout(self.signatures[group[0]], self.signatures[group[1]], self.l_max, self.spin)
+        return pair_layout(self.shell_types[group[0]], self.shell_types[group[1]], self.l_max, self.spin)
 
-    def onsite_layout(self, signature: int) -> OnsiteLayout:
-        return onsite_layout(self.signatures[signature], self.l_max, self.spin)
+    def onsite_layout(self, shell_type: int) -> OnsiteLayout:
+        return onsite_layout(self.shell_types[shell_type], self.l_max, self.spin)
 
     def orient(self, graph: Graph) -> "OrientedPairs":
         """The graph's pairs, each turned to point from the lower to the higher species."""
@@ -81,11 +81,11 @@ class BlockIrreps:
         flipped = species[first] > species[second]
         first, second = np.where(flipped, second, first), np.where(flipped, first, second)
         vectors = np.where(flipped[:, None], -graph.vectors, graph.vectors)
-        pair_signature = self.signature[species[first]], self.signature[species[second]]
+        pair_signature = self.shell_type[species[first]], self.shell_type[species[second]]
         members = {(a, b): np.flatnonzero((pair_signature[0] == a) & (pair_signature[1] == b)) for a, b in self.groups}
-        kind = self.kind(species[first], species[second])
-        atoms = {s: np.flatnonzero(self.signature[species] == s) for s in range(len(self.signatures))}
-        return OrientedPairs(species, first, second, vectors, flipped, kind, members, atoms)
+        pair_type = self.pair_type(species[first], species[second])
+        atoms = {s: np.flatnonzero(self.shell_type[species] == s) for s in range(len(self.shell_types))}
+        return OrientedPairs(species, first, second, vectors, flipped, pair_type, members, atoms)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class OrientedPairs:
     second: np.ndarray
     vectors: np.ndarray
     flipped: np.ndarray
-    kind: np.ndarray
+    pair_type: np.ndarray
     members: Mapping[tuple[int, int], np.ndarray]
     atoms: Mapping[int, np.ndarray]
 
@@ -152,7 +152,7 @@ def _into_frames(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, 
     """Rotations of the shells of both atoms into the frames of the group's pairs."""
     members = torch.as_tensor(oriented.members[group])
     wigner = [oriented.wigner(l)[members] for l in range(space.basis.l_max + 1)]
-    frames = {s: shells_frames(space.signatures[s], wigner) for s in set(group)}
+    frames = {s: shells_frames(space.shell_types[s], wigner) for s in set(group)}
     return [frames[s] for s in group]
 
 
@@ -177,16 +177,16 @@ def _flip(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int], b
 def _locate(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
     """Positions in `matrix.values` of the group's blocks, oriented: (P_group, n_a, n_b)."""
     members = oriented.members[group]
-    n_a, n_b = (sum(2 * l + 1 for l in space.signatures[s]) for s in group)
+    n_a, n_b = (sum(2 * l + 1 for l in space.shell_types[s]) for s in group)
     start = matrix.offsets[len(oriented.species) + members][:, None, None]
     straight = start + np.arange(n_a * n_b).reshape(n_a, n_b)
     turned = start + np.arange(n_a * n_b).reshape(n_b, n_a).T
     return np.where(oriented.flipped[members][:, None, None], turned, straight)
 
 
-def _locate_onsite(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, signature: int) -> np.ndarray:
-    n = sum(2 * l + 1 for l in space.signatures[signature])
-    return matrix.offsets[oriented.atoms[signature]][:, None, None] + np.arange(n * n).reshape(n, n)
+def _locate_onsite(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, shell_type: int) -> np.ndarray:
+    n = sum(2 * l + 1 for l in space.shell_types[shell_type])
+    return matrix.offsets[oriented.atoms[shell_type]][:, None, None] + np.arange(n * n).reshape(n, n)
 
 
 def to_coefficients(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs) -> Coefficients:
@@ -200,7 +200,7 @@ def to_coefficients(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedP
         turn = _turn_spin(space, oriented, group)
         in_frame = in_frame.flatten(1) if turn is None else (turn @ in_frame.flatten(2)).flatten(1)
         pairs[group] = layout.to_coefficients(in_frame).unflatten(1, (layout.n_slots, layout.n_irreps))
-    for s in range(len(space.signatures)):
+    for s in range(len(space.shell_types)):
         layout = space.onsite_layout(s)
         blocks = values[:, torch.as_tensor(_locate_onsite(space, matrix, oriented, s))].movedim(0, 1).flatten(1)
         onsite[s] = layout.to_coefficients(blocks).unflatten(1, layout.mask.shape)

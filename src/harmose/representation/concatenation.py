@@ -19,8 +19,10 @@ from harmose.representation.block_irreps import (
     OrientedPairs,
     map_coefficients,
     to_coefficients,
+    to_matrix,
 )
 from harmose.representation.charge_features import ChargeFeatures
+from harmose.representation.normalizer import denormalize
 from harmose.spin import Spin, magnetic_part
 
 MAGNETIC = 1e-3
@@ -298,6 +300,13 @@ def element_sums(concatenated: ConcatenatedGraph, matrix: BlockMatrix, values: n
     return np.bincount(owner, weights=sums, minlength=concatenated.n_samples)
 
 
-def denormalize(predicted: Coefficients, values: Coefficients, scales: Coefficients) -> Coefficients:
-    """A network's outputs in eV, float64: `predicted * scales + values`, both of the baseline."""
-    return map_coefficients(lambda p, v, s: p.double().cpu() * s + v, predicted, values, scales)
+def assemble(
+    space: BlockIrreps,
+    concatenated: ConcatenatedGraph,
+    outputs: Coefficients | None,
+    offsets: Coefficients,
+    scales: Coefficients,
+) -> BlockMatrix:
+    """Return the blocks in eV of `outputs * scales + offsets`; of the offsets alone without outputs."""
+    coefficients = denormalize(outputs, offsets, scales)
+    return to_matrix(space, coefficients, concatenated.graph, concatenated.oriented)

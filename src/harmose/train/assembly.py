@@ -32,10 +32,10 @@ class Assembly(nn.Module):
         self.space, self.n_channels = space, space.spin.n_channels
         self.size = (space.basis.l_max + 1) ** 2
         place = np.argsort(frame_rows(space.l_max))
-        orbitals = [_orbitals(shells) for shells in space.signatures]
+        orbitals = [_orbitals(shells) for shells in space.shell_types]
         constants = {
             "frame_row": torch.as_tensor(place[: self.size]),
-            "counts": torch.as_tensor([len(columns) for columns, _ in orbitals])[torch.as_tensor(space.signature)],
+            "counts": torch.as_tensor([len(columns) for columns, _ in orbitals])[torch.as_tensor(space.shell_type)],
             "components": _components(space.spin, dtype),
         }
         for s, (columns, shell) in enumerate(orbitals):
@@ -79,16 +79,16 @@ class Assembly(nn.Module):
         before = torch.cumsum(counts[order], 0) - counts[order] - (torch.cumsum(total, 0) - total)[batch.sample[order]]
         return torch.empty_like(counts).scatter(0, order, before), int(total.max())
 
-    def _blocks(self, name: str, x: Tensor, signatures: tuple[int, int]) -> Tensor:
+    def _blocks(self, name: str, x: Tensor, shell_types: tuple[int, int]) -> Tensor:
         """Coefficients (N, ...) -> channel blocks (N, C, n_a, n_b)."""
         rows, table = getattr(self, f"{name}_rows"), getattr(self, f"{name}_table")
-        n_a, n_b = (len(getattr(self, f"columns_{s}")) for s in signatures)
+        n_a, n_b = (len(getattr(self, f"columns_{s}")) for s in shell_types)
         return (x.flatten(1)[:, rows] @ table).view(len(x), self.n_channels, n_a, n_b)
 
-    def _shells(self, rotation: Tensor, signature: int) -> Tensor:
+    def _shells(self, rotation: Tensor, shell_type: int) -> Tensor:
         """D of all l (P, size, size) -> that of an atom's shells (P, n, n), block-diagonal."""
-        columns = getattr(self, f"columns_{signature}")
-        return rotation[:, columns][:, :, columns] * getattr(self, f"same_{signature}")
+        columns = getattr(self, f"columns_{shell_type}")
+        return rotation[:, columns][:, :, columns] * getattr(self, f"same_{shell_type}")
 
     def _turned_back(self, blocks: Tensor, rotation: Tensor) -> Tensor:
         """Vectors of spin from the edge's frame into the global one; other channels do not turn."""

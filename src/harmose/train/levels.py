@@ -135,7 +135,7 @@ def _between_atoms(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Coefficients (O, s n, m) with atoms signature after signature, and the phase of each atom's place at k."""
     h, atoms = sample.hamiltonian, sample.structure
-    order = np.argsort(space.signature[space.species(h.numbers)], kind="stable")
+    order = np.argsort(space.shell_type[space.species(h.numbers)], kind="stable")
     counts = h.orbital_counts[order]
     rows = np.repeat(h.orbital_starts[order] - (np.cumsum(counts) - counts), counts) + np.arange(h.n_orbitals)
     halves = 2 if sample.spin is Spin.SPINOR else 1

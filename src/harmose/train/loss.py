@@ -42,7 +42,7 @@ def degree_weights(space: BlockIrreps, device: torch.device | str = "cpu") -> De
     pairs, onsite = {}, {}
     for group in space.groups:
         pairs[group] = torch.as_tensor(2 * space.pair_layout(group).degree + 1, device=device).float().sqrt()
-    for s in range(len(space.signatures)):
+    for s in range(len(space.shell_types)):
         mask = torch.as_tensor(space.onsite_layout(s).mask, device=device).float()
         onsite[s] = (degrees @ mask).sqrt()
     return DegreeWeights(pairs, onsite, degrees)

@@ -98,7 +98,7 @@ def read_regression(file: Path, space: BlockIrreps) -> tuple[KernelRegression, C
     try:
         unseen = Coefficients(
             {(a, b): tensors[f"pairs.{a}_{b}"] for a, b in space.groups},
-            {s: tensors[f"onsite.{s}"] for s in range(len(space.signatures))},
+            {s: tensors[f"onsite.{s}"] for s in range(len(space.shell_types))},
         )
     except KeyError as error:
         raise FormatError(f"{file}: expected the state of a training, got none of {error}") from None

@@ -17,14 +17,14 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from harmose.errors import ModelError
-from harmose.kernel_regression.training_domain import LIMIT
+from harmose.kernel_regression.training_domain import OOD_LIMIT
 from harmose.uncertainty import conformal
 from harmose.uncertainty.features import ErrorFeatures, concatenate
 from harmose.uncertainty.llpr import LastLayer
 from harmose.uncertainty.orbitals import KINDS
 
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-USUAL = 0.9
+CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+DEFAULT_CONFIDENCE = 0.9
 STEEPEST = 2.0
 """Bound of p, q and g: what is far outside has no data, and a large power of it no meaning."""
 LOWEST = 0.05
@@ -35,11 +35,11 @@ SMALLEST = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """`powers` p, q, t; `least` u0, v0; `most` u1, v1; factors f at `levels` (Q,): `factors` (C + 1, Q) of the kinds of block `kinds` (C,)
+    """`powers` p, q, t; `least` u0, v0; `most` u1, v1; factors f at `confidences` (Q,): `factors` (C + 1, Q) of the kinds of block `kinds` (C,)
     and, last, of any other; `orbitals` (len(KINDS), Q), inf where there was nothing to compare; `orbital_powers` g (len(KINDS),);
     `typical` (C + 1,): mean error over sigma of each kind, and of all."""
 
-    rigidity: LastLayer
+    last_layer: LastLayer
     powers: np.ndarray
     least: np.ndarray
     most: np.ndarray
@@ -51,28 +51,28 @@ class Calibration:
     typical: np.ndarray
     n_groups: int
     """Samples that are independent of each other, by which levels the factors can state."""
-    levels: np.ndarray = field(default_factory=lambda: np.array(LEVELS))
+    confidences: np.ndarray = field(default_factory=lambda: np.array(CONFIDENCES))
 
     def spreads(self, features: ErrorFeatures) -> np.ndarray:
         """sigma of every block in eV (B,)."""
         sigma = np.exp(_logarithms(features, self.least) @ self.powers) * features.size
-        for x, largest, power in zip((features.ood_score, features.rigidity), self.most, self.powers):
+        for x, largest, power in zip((features.ood_score, features.last_layer_std), self.most, self.powers):
             sigma = sigma * np.maximum(x / largest, 1.0) ** max(1.0 - power, 0.0)
         return sigma
 
     @property
-    def rigidity_limit(self) -> float:
+    def last_layer_limit(self) -> float:
         """LastLayer from which a prediction is outside: an edge of the training set has one at most."""
-        return max(LIMIT * float(self.most[1]), 1.0)
+        return max(OOD_LIMIT * float(self.most[1]), 1.0)
 
     def outside(self, features: ErrorFeatures) -> bool:
         """Whether an atom's surroundings, or what the network makes of an edge, are unlike those of the training set."""
-        ood_score, rigidity = features.atom_ood_score.max(initial=0.0), features.rigidity.max(initial=0.0)
-        return bool(ood_score > LIMIT or rigidity > self.rigidity_limit)
+        ood_score, last_layer_std = features.atom_ood_score.max(initial=0.0), features.last_layer_std.max(initial=0.0)
+        return bool(ood_score > OOD_LIMIT or last_layer_std > self.last_layer_limit)
 
-    def block_bounds(self, features: ErrorFeatures, level: float) -> np.ndarray:
+    def block_bounds(self, features: ErrorFeatures, confidence: float) -> np.ndarray:
         """Of the mean |dH| of every block in eV (B,)."""
-        return self.factors[self._row(features), self._column(level)] * self.spreads(features)
+        return self.factors[self._row(features), self._column(confidence)] * self.spreads(features)
 
     def expected(self, features: ErrorFeatures) -> np.ndarray:
         """Of the mean |dH| of every block in eV (B,): the mean, not a bound."""
@@ -83,37 +83,37 @@ class Calibration:
         place = np.searchsorted(self.kinds, features.kind).clip(max=len(self.kinds) - 1)
         return np.where(self.kinds[place] == features.kind, place, len(self.kinds))
 
-    def orbital_bounds(self, kind: str, spreads: np.ndarray, level: float) -> np.ndarray:
+    def orbital_bounds(self, kind: str, spreads: np.ndarray, confidence: float) -> np.ndarray:
         """In eV, of energies of one of `orbitals.KINDS` with these spreads; inf where the calibration could not compare any."""
         k = KINDS.index(kind)
         power, spreads = self.orbital_powers[k], np.maximum(spreads, SMALLEST)
         beyond = np.maximum(spreads / self.orbital_most[k], 1.0) ** max(1.0 - power, 0.0)
-        return self.orbitals[k, self._column(level)] * spreads**power * beyond
+        return self.orbitals[k, self._column(confidence)] * spreads**power * beyond
 
     @property
     def supported(self) -> np.ndarray:
         """The levels that the calibration supports, ascending."""
-        return self.levels[np.isfinite(self.factors[-1])]
+        return self.confidences[np.isfinite(self.factors[-1])]
 
     @property
     def highest(self) -> float | None:
         """The highest of them."""
         return float(self.supported.max()) if len(self.supported) else None
 
-    def level(self, asked: float | None) -> float:
+    def confidence(self, asked: float | None) -> float:
         """`asked`, or 0.9 or the highest below that the calibration supports; `ModelError` for one that it does not."""
         highest = self.highest
         if highest is None or not 0 < (asked or highest) <= highest:
             text = "none" if highest is None else f"levels up to {highest:g}"
             raise ModelError(
                 f"uncertainty: the model was calibrated on {self.n_groups} independent samples, which support {text}; "
-                f"got {asked or USUAL:g}"
+                f"got {asked or DEFAULT_CONFIDENCE:g}"
             )
-        return min(USUAL, highest) if asked is None else asked
+        return min(DEFAULT_CONFIDENCE, highest) if asked is None else asked
 
-    def _column(self, level: float) -> int:
+    def _column(self, confidence: float) -> int:
         """The smallest tabulated level that is not below."""
-        return int(np.searchsorted(self.levels, level - 1e-9).clip(max=len(self.levels) - 1))
+        return int(np.searchsorted(self.confidences, confidence - 1e-9).clip(max=len(self.confidences) - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,22 +126,22 @@ class Held:
     error: np.ndarray
 
 
-def fit_blocks(held: Sequence[Held], rigidity: LastLayer) -> Calibration:
+def fit_blocks(held: Sequence[Held], last_layer: LastLayer) -> Calibration:
     """p, q, t and the factors of blocks; those of orbitals are still infinite (`fit_orbitals`)."""
     features = concatenate([x.features for x in held])
     group, error = _repeated([(x.group, x.error) for x in held])
-    least = np.maximum(np.quantile([features.ood_score, features.rigidity], LOWEST, axis=1), 1e-6)
-    most = np.maximum([features.ood_score.max(), features.rigidity.max()], 1e-6)
+    least = np.maximum(np.quantile([features.ood_score, features.last_layer_std], LOWEST, axis=1), 1e-6)
+    most = np.maximum([features.ood_score.max(), features.last_layer_std.max()], 1e-6)
     powers = _powers(features, error, group, least)
     sigma = np.exp(_logarithms(features, least) @ powers) * features.size
-    levels, scores = np.array(LEVELS), error / np.maximum(sigma, SMALLEST)
-    kinds, other = np.unique(features.kind), conformal.bounds(scores, group, levels)
-    factors = [_factors(scores[mine], group[mine], levels, other) for mine in (features.kind == k for k in kinds)]
-    none, ones = np.full((len(KINDS), len(levels)), np.inf), np.ones(len(KINDS))
+    confidences, scores = np.array(CONFIDENCES), error / np.maximum(sigma, SMALLEST)
+    kinds, other = np.unique(features.kind), conformal.bounds(scores, group, confidences)
+    factors = [_factors(scores[mine], group[mine], confidences, other) for mine in (features.kind == k for k in kinds)]
+    none, ones = np.full((len(KINDS), len(confidences)), np.inf), np.ones(len(KINDS))
     mean = _mean(scores, group)
     typical = [_mean(scores[mine], group[mine], mean) for mine in (features.kind == k for k in kinds)]
     arrays = np.array([*factors, other]), none, ones, ones, np.array([*typical, mean])
-    return Calibration(rigidity, powers, least, most, kinds, *arrays, len(np.unique(group)))
+    return Calibration(last_layer, powers, least, most, kinds, *arrays, len(np.unique(group)))
 
 
 Compared = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -157,7 +157,7 @@ def fit_orbitals(calibration: Calibration, compared: Sequence[tuple[str, Compare
         spread = np.maximum(_repeated([(name, s) for name, _, s in mine])[1], SMALLEST)
         y, x = np.log(np.maximum(error, SMALLEST)), np.log(spread)[:, None]
         (power,) = _slopes(y, x, np.zeros(len(y), dtype=int), group, [0.0], [STEEPEST])
-        rows.append(conformal.bounds(error / spread**power, group, calibration.levels))
+        rows.append(conformal.bounds(error / spread**power, group, calibration.confidences))
         powers.append(power)
         most.append(spread.max(initial=SMALLEST))
     arrays = {"orbitals": rows, "orbital_powers": powers, "orbital_most": most}
@@ -171,10 +171,10 @@ def _repeated(parts: Sequence[tuple[str, np.ndarray]]) -> tuple[np.ndarray, np.n
     return owner, np.concatenate([np.zeros(0), *(x for _, x in parts)])
 
 
-def _factors(scores: np.ndarray, group: np.ndarray, levels: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _factors(scores: np.ndarray, group: np.ndarray, confidences: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Of one kind of block; of too few groups for the usual level, at least what holds for all kinds."""
-    own = conformal.bounds(scores, group, levels)
-    if conformal.supports(group, USUAL):
+    own = conformal.bounds(scores, group, confidences)
+    if conformal.supports(group, DEFAULT_CONFIDENCE):
         return np.where(np.isfinite(own), own, np.maximum(other, scores.max()))
     return np.maximum(other, np.where(np.isfinite(own), own, scores.max()))
 
@@ -188,8 +188,10 @@ def _mean(scores: np.ndarray, group: np.ndarray, other: float | None = None) -> 
 
 def _logarithms(features: ErrorFeatures, least: np.ndarray) -> np.ndarray:
     """What p, q and t multiply: (B, 3)."""
-    ood_score, rigidity = (np.log(np.maximum(x, m)) for x, m in zip((features.ood_score, features.rigidity), least))
-    return np.stack([ood_score, rigidity, features.distance], 1)
+    ood_score, last_layer_std = (
+        np.log(np.maximum(x, m)) for x, m in zip((features.ood_score, features.last_layer_std), least)
+    )
+    return np.stack([ood_score, last_layer_std, features.distance], 1)
 
 
 def _powers(features: ErrorFeatures, error: np.ndarray, group: np.ndarray, least: np.ndarray) -> np.ndarray:

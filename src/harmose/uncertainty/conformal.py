@@ -12,21 +12,21 @@ Willett, arXiv 2306.06342; for n_k = 1 Vovk, Gammerman and Shafer, 2005). K grou
 import numpy as np
 
 
-def bounds(scores: np.ndarray, group: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def bounds(scores: np.ndarray, group: np.ndarray, confidences: np.ndarray) -> np.ndarray:
     """The q of this module's equation for each level (Q,), scores (n,) of the groups (n,); inf where K is too small."""
     if not len(scores):
-        return np.full(len(levels), np.inf)
+        return np.full(len(confidences), np.inf)
     _, inverse, count = np.unique(group, return_inverse=True, return_counts=True)
     order = np.argsort(scores, kind="stable")
     mass = np.cumsum((1 / ((len(count) + 1) * count[inverse]))[order])
-    at = np.searchsorted(mass, np.asarray(levels) - 1e-9)
+    at = np.searchsorted(mass, np.asarray(confidences) - 1e-9)
     return np.append(scores[order], np.inf)[at]
 
 
-def supports(group: np.ndarray, level: float) -> bool:
+def supports(group: np.ndarray, confidence: float) -> bool:
     """Whether there are enough groups for a finite bound at this level."""
     n = len(np.unique(group))
-    return n >= (n + 1) * level - 1e-9
+    return n >= (n + 1) * confidence - 1e-9
 
 
 def coverage(ratios: np.ndarray, group: np.ndarray) -> float:

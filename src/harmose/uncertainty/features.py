@@ -6,12 +6,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from harmose.kernel_regression.model import KernelRegression
-from harmose.nn.two_stage import TwoStage
-from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients
 from harmose.representation.concatenation import ConcatenatedGraph
-from harmose.uncertainty.llpr import LastLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +21,7 @@ class ErrorFeatures:
     kind: np.ndarray
     size: np.ndarray
     ood_score: np.ndarray
-    rigidity: np.ndarray
+    last_layer_std: np.ndarray
     distance: np.ndarray
     atom_ood_score: np.ndarray
     """Of every atom (N,)."""
@@ -45,26 +41,28 @@ class ErrorFeatures:
 
 
 def error_features(
-    regression: KernelRegression,
-    network: TwoStage,
-    rigidity: LastLayer,
+    space: BlockIrreps,
     concatenated: ConcatenatedGraph,
-    batch: GraphBatch,
-    scales: Coefficients | None = None,
+    scales: Coefficients,
+    ood_scores: np.ndarray,
+    last_layer_std: tuple[np.ndarray, np.ndarray],
 ) -> ErrorFeatures:
-    """Of all blocks of some structures; `batch` is their graph as the network reads it, `scales` the baseline's."""
+    """Return the features of all blocks of some structures.
+
+    `scales` of the normalizer in eV; `ood_scores` (N,) of the atoms; standard deviations of the last layer for atoms (N,) and
+    pairs (P,), in the order of the network's batch.
+    """
     oriented, n_atoms = concatenated.oriented, len(concatenated.atom_sample)
-    size = np.concatenate(_sizes(regression.space, concatenated, scales or regression.scales(oriented)))
-    ood_score = regression.ood_score(oriented)
-    free = np.empty(len(size))
-    free[oriented.atom_order], free[n_atoms + oriented.pair_order] = rigidity.of(network, batch)
+    size = np.concatenate(_sizes(space, concatenated, scales))
+    std = np.empty(len(size))
+    std[oriented.atom_order], std[n_atoms + oriented.pair_order] = last_layer_std
     return ErrorFeatures(
-        kind=np.concatenate([-1 - oriented.species, oriented.kind]),
+        kind=np.concatenate([-1 - oriented.species, oriented.pair_type]),
         size=size,
-        ood_score=np.concatenate([ood_score, (ood_score[oriented.first] + ood_score[oriented.second]) / 2]),
-        rigidity=free,
+        ood_score=np.concatenate([ood_scores, (ood_scores[oriented.first] + ood_scores[oriented.second]) / 2]),
+        last_layer_std=std,
         distance=np.concatenate([np.zeros(n_atoms), np.linalg.norm(oriented.vectors, axis=1)]),
-        atom_ood_score=ood_score,
+        atom_ood_score=ood_scores,
     )
 
 
@@ -73,10 +71,10 @@ def _sizes(space: BlockIrreps, concatenated: ConcatenatedGraph, scales: Coeffici
     oriented = concatenated.oriented
     counts, spin = space.basis.counts(concatenated.graph.numbers), space.spin.n_components
     atoms, pairs = np.empty(len(counts)), np.empty(len(oriented.first))
-    for signature, members in oriented.atoms.items():
-        mask = torch.as_tensor(space.onsite_layout(signature).mask, dtype=torch.float64)
+    for shell_type, members in oriented.atoms.items():
+        mask = torch.as_tensor(space.onsite_layout(shell_type).mask, dtype=torch.float64)
         first = [l * l for l in range(space.l_max + 1)]
-        atoms[members] = (scales.onsite[signature][:, first] ** 2 * mask[first]).sum((1, 2)).numpy()
+        atoms[members] = (scales.onsite[shell_type][:, first] ** 2 * mask[first]).sum((1, 2)).numpy()
     for group, members in oriented.members.items():
         pairs[members] = (scales.pairs[group] ** 2).sum((1, 2)).numpy()
     n_elements = counts[oriented.first] * counts[oriented.second]

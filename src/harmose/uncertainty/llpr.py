@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.linalg import solve_triangular
 
-from harmose.kernel_regression.expansion import by_value
+from harmose.core.grouping import rows_by_key
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 
@@ -31,13 +31,15 @@ class LastLayer:
     edges: Mapping[int, np.ndarray]
     atoms: Mapping[int, np.ndarray]
 
-    def of(self, network: TwoStage, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, network: TwoStage | None, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
         """v of the atoms (N,) and of the pairs (P,) of a batch, in its order; of a pair the rms of both directions."""
+        if network is None:
+            return np.ones(batch.n_atoms), np.ones(batch.n_pairs)
         batch = batch.to(next(network.parameters()).device)
         with torch.no_grad():
             atoms, edges, graph = network.stage1.encode(batch)
         y, species = _with_one(atoms.proper[:, 0]), batch.species.cpu().numpy()
-        return _lengths(self.atoms, y, species), self.of_pairs(edges.scalars, graph.kind)
+        return _lengths(self.atoms, y, species), self.of_pairs(edges.scalars, graph.pair_type)
 
     def of_pairs(self, scalars: torch.Tensor, kind: torch.Tensor) -> np.ndarray:
         """v of the pairs (P,), from the scalars and kinds of both directions (2P, F), (2P,)."""
@@ -45,18 +47,20 @@ class LastLayer:
         return np.sqrt((ahead + back) / 2)
 
 
-def fit_last_layer(network: TwoStage, batches: Iterable[GraphBatch]) -> LastLayer:
+def fit_last_layer(network: TwoStage | None, batches: Iterable[GraphBatch]) -> LastLayer:
     """From the training set."""
     edges: dict[int, np.ndarray] = {}
     atoms: dict[int, np.ndarray] = {}
     for batch in batches:
+        if network is None:
+            continue
         batch = batch.to(next(network.parameters()).device)
         with torch.no_grad():
             features, scalars, graph = network.stage1.encode(batch)
-        seen = (edges, scalars.scalars, graph.kind), (atoms, features.proper[:, 0], batch.species)
+        seen = (edges, scalars.scalars, graph.pair_type), (atoms, features.proper[:, 0], batch.species)
         for table, rows, key in seen:
             x = _with_one(rows)
-            for k, chosen in by_value(key.cpu().numpy()):
+            for k, chosen in rows_by_key(key.cpu().numpy()):
                 table[k] = table.get(k, 0) + x[chosen].T @ x[chosen]
     return LastLayer(*({k: _whitening(moment) for k, moment in table.items()} for table in (edges, atoms)))
 
@@ -70,7 +74,7 @@ def _whitening(moment: np.ndarray) -> np.ndarray:
 def _lengths(table: Mapping[int, np.ndarray], rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """|x W|; one, as for what was never seen, where a kind is not in the table."""
     out = np.ones(len(rows))
-    for k, chosen in by_value(keys):
+    for k, chosen in rows_by_key(keys):
         if k in table:
             out[chosen] = np.linalg.norm(rows[chosen] @ table[k], axis=1)
     return out

@@ -21,7 +21,7 @@ KINDS = ("occupied", "unoccupied", "homo", "lumo", "gap", "gamma")
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
+class OrbitalEnergies:
     """Energies (n,) in eV and their spreads (n,), of molecules (both spins sorted together), or of crystals at Gamma.
 
     `n_occupied` is None for crystals. homo, lumo, gap: energy and spread; None where there is none.
@@ -53,7 +53,7 @@ class Levels:
         return float(self.energies[k]), float(self.spreads[k])
 
 
-def levels(h: BlockMatrix, s: BlockMatrix, spreads: np.ndarray, n_electrons: float | None) -> Levels:
+def orbital_energies(h: BlockMatrix, s: BlockMatrix, spreads: np.ndarray, n_electrons: float | None) -> OrbitalEnergies:
     """Of H with S and the spread of every block (B,) in eV; molecules with a number of electrons, and crystals.
 
     `MatrixError` as of `physics.eigen.solve`.
@@ -67,13 +67,13 @@ def levels(h: BlockMatrix, s: BlockMatrix, spreads: np.ndarray, n_electrons: flo
         found = spin_orbitals(h, s, n_electrons)
         sets, n_occupied = [(x.energies, x.coefficients) for x in found], sum(x.n_occupied for x in found)
     e = np.concatenate([energies for energies, _ in sets])
-    spread = np.concatenate([level_spreads(h, c, spreads) for _, c in sets])
+    spread = np.concatenate([orbital_spreads(h, c, spreads) for _, c in sets])
     # of two spins the lowest levels of both are filled
     order = np.argsort(e, kind="stable")
-    return Levels(e[order], spread[order], n_occupied)
+    return OrbitalEnergies(e[order], spread[order], n_occupied)
 
 
-def level_spreads(h: BlockMatrix, coefficients: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+def orbital_spreads(h: BlockMatrix, coefficients: np.ndarray, spreads: np.ndarray) -> np.ndarray:
     """s_n (n_levels,) of this module's equation; coefficients (n, n_levels), spinors (2n, n_levels)."""
     squares = (np.abs(coefficients) ** 2).reshape(-1, h.n_orbitals, coefficients.shape[1]).sum(0)
     population = np.add.reduceat(squares, h.orbital_starts[:-1])
@@ -84,14 +84,16 @@ def level_spreads(h: BlockMatrix, coefficients: np.ndarray, spreads: np.ndarray)
     return np.sqrt(np.einsum("in,ij,jn->n", population, pairs, population, optimize=True))
 
 
-def compared(found: Levels, reference: Sequence[float] | np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def compared(
+    found: OrbitalEnergies, reference: Sequence[float] | np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By kind: |error| in eV against the reference energies (n,), ascending, and the spreads."""
     reference, kinds, out = np.asarray(reference), found.kinds(), {}
     error = np.abs(found.energies - reference)
     for k, name in enumerate(KINDS):
         if (kinds == k).any():
             out[name] = error[kinds == k], found.spreads[kinds == k]
-    other = Levels(reference, found.spreads, found.n_occupied).frontier()
+    other = OrbitalEnergies(reference, found.spreads, found.n_occupied).frontier()
     for name, (value, spread) in found.frontier().items():
         out[name] = np.array([abs(value - other[name][0])]), np.array([spread])
     return out

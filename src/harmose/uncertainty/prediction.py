@@ -10,7 +10,7 @@ from harmose.core.blocks import BlockMatrix
 from harmose.spin import absolute
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.features import ErrorFeatures
-from harmose.uncertainty.orbitals import KINDS, Levels
+from harmose.uncertainty.orbitals import KINDS, OrbitalEnergies
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,22 @@ class Uncertainty:
     """
 
     hamiltonian: BlockMatrix
-    level: float
+    confidence: float
     features: ErrorFeatures
     calibration: Calibration
-    levels: Levels | None = None
+    orbitals: OrbitalEnergies | None = None
 
-    def at(self, level: float) -> "Uncertainty":
+    def at(self, confidence: float) -> "Uncertainty":
         """The same at another level; `ModelError` for one that the calibration does not support."""
-        return replace(self, level=self.calibration.level(level))
+        return replace(self, confidence=self.calibration.confidence(confidence))
 
     @cached_property
     def blocks(self) -> np.ndarray:
         """Bounds of the mean absolute error of every block (B,) in eV, in the order of `hamiltonian.keys`."""
-        return self.calibration.block_bounds(self.features, self.level)
+        return self.calibration.block_bounds(self.features, self.confidence)
 
     @property
-    def ood_score(self) -> np.ndarray:
+    def ood_scores(self) -> np.ndarray:
         """Of every atom (N,): 1 is the most unusual that training held out, 2 and more is outside."""
         return self.features.atom_ood_score
 
@@ -66,15 +66,15 @@ class Uncertainty:
     @property
     def orbital_energies(self) -> np.ndarray | None:
         """Ascending (n,): of a molecule, of both spins together; of a crystal at Gamma."""
-        return None if self.levels is None else self.levels.energies
+        return None if self.orbitals is None else self.orbitals.energies
 
     @cached_property
     def orbital_bounds(self) -> np.ndarray | None:
         """Of each of `orbital_energies` (n,)."""
-        if self.levels is None:
+        if self.orbitals is None:
             return None
-        spreads, kinds = self.levels.spreads, self.levels.kinds()
-        bounds = np.stack([self.calibration.orbital_bounds(kind, spreads, self.level) for kind in KINDS])
+        spreads, kinds = self.orbitals.spreads, self.orbitals.kinds()
+        bounds = np.stack([self.calibration.orbital_bounds(kind, spreads, self.confidence) for kind in KINDS])
         return bounds[kinds, np.arange(len(kinds))]
 
     @property
@@ -90,15 +90,15 @@ class Uncertainty:
         return self._frontier("gap")
 
     def _frontier(self, kind: str) -> Bounded | None:
-        found = {} if self.levels is None else self.levels.frontier()
+        found = {} if self.orbitals is None else self.orbitals.frontier()
         if kind not in found:
             return None
         value, spread = found[kind]
-        return Bounded(value, float(self.calibration.orbital_bounds(kind, np.array(spread), self.level)))
+        return Bounded(value, float(self.calibration.orbital_bounds(kind, np.array(spread), self.confidence)))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a .npz of the prediction holds besides: level, block_bounds, novelty and, where known, orbital_bounds."""
-        found = {"level": np.array(self.level), "block_bounds": self.blocks, "novelty": self.ood_score}
+        found = {"confidence": np.array(self.confidence), "block_bounds": self.blocks, "ood_scores": self.ood_scores}
         if self.orbital_energies is None or self.orbital_bounds is None:
             return found
         return found | {"orbital_energies": self.orbital_energies, "orbital_bounds": self.orbital_bounds}
@@ -107,7 +107,7 @@ class Uncertainty:
         """As JSON values: level, outside, expected_error, and of homo, lumo and gap value and bound in eV."""
         energies = {"homo": self.homo, "lumo": self.lumo, "gap": self.gap}
         known = {k: [x.value, x.bound] for k, x in energies.items() if x is not None and np.isfinite(x.bound)}
-        return {"level": self.level, "outside": self.outside, "expected_error": self.expected_error, **known}
+        return {"confidence": self.confidence, "outside": self.outside, "expected_error": self.expected_error, **known}
 
 
 def mean_errors(predicted: BlockMatrix, reference: BlockMatrix) -> np.ndarray:

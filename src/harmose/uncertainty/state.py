@@ -21,7 +21,7 @@ ARRAYS = (
     "orbital_powers",
     "orbital_most",
     "typical",
-    "levels",
+    "confidences",
 )
 
 
@@ -30,7 +30,7 @@ def to_state(calibration: Calibration) -> dict[str, Tensor]:
     out = {name: torch.as_tensor(getattr(calibration, name)) for name in ARRAYS}
     out["n_groups"] = torch.tensor([calibration.n_groups])
     for name in ("edges", "atoms"):
-        table = getattr(calibration.rigidity, name)
+        table = getattr(calibration.last_layer, name)
         out |= {f"{name}.{k}": torch.as_tensor(w, dtype=torch.float32) for k, w in table.items()}
     return out
 
@@ -40,9 +40,9 @@ def from_state(state: Mapping[str, Tensor]) -> Calibration | None:
     if not state:
         return None
     try:
-        rigidity = LastLayer(*(_table(state, name) for name in ("edges", "atoms")))
+        last_layer = LastLayer(*(_table(state, name) for name in ("edges", "atoms")))
         arrays = {name: state[name].numpy() for name in ARRAYS}
-        found = Calibration(rigidity, **arrays, n_groups=int(state["n_groups"][0]))
+        found = Calibration(last_layer, **arrays, n_groups=int(state["n_groups"][0]))
         _check(found)
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelError(f"checkpoint: the calibration is not complete ({error})") from None
@@ -56,7 +56,7 @@ def _table(state: Mapping[str, Tensor], name: str) -> dict[int, np.ndarray]:
 
 
 def _check(c: Calibration) -> None:
-    n = len(c.levels)
+    n = len(c.confidences)
     if not len(c.kinds):
         raise ValueError("expected kinds of block, got none")
     expected = {

@@ -70,19 +70,19 @@ def n_values(basis: BasisSet, graph: Graph) -> int:
     return int((counts**2).sum() + (counts[graph.pairs[:, 0]] * counts[graph.pairs[:, 1]]).sum())
 
 
-def plan(work: PartModel, memory: float | None = None, pairs_per_part: int | None = None) -> Plan:
+def plan(model: PartModel, memory: float | None = None, pairs_per_part: int | None = None) -> Plan:
     """A plan that fits into `memory` bytes, of the whole process; `ConfigError` where none does."""
     present = float(psutil.Process().memory_info().rss)
     if memory is None:
         memory = present + USABLE * psutil.virtual_memory().available
-    e, r = work.network.settings.stage1, work.network.settings.stage2
-    l_max = work.space.l_max
+    e, r = model.network.settings.stage1, model.network.settings.stage2
+    l_max = model.space.l_max
     width = e.scalars + e.pseudoscalars + 2 * l_max * e.so2_channels
     frames = 2 * (l_max + 1 + 2 * l_max**2) * (l_max + 1) ** 2
     gathered = 2 * (l_max + 1 + 2 * l_max**2) * (e.channels + e.pseudo_channels)
-    widest = frames + gathered + 2 * width + (2 * l_max * (r.so2_channels + r.hidden) if work.full else 0)
-    n_pairs, n_atoms = work.graph.n_pairs, work.graph.n_atoms
-    size = n_values(work.space.basis, work.graph)
+    widest = frames + gathered + 2 * width + (2 * l_max * (r.so2_channels + r.hidden) if model.full else 0)
+    n_pairs, n_atoms = model.graph.n_pairs, model.graph.n_atoms
+    size = n_values(model.space.basis, model.graph)
 
     def planned(per_part: int, keeps_frames: bool, maps_features: bool, maps_blocks: bool) -> Plan:
         return Plan(
@@ -92,9 +92,9 @@ def plan(work: PartModel, memory: float | None = None, pairs_per_part: int | Non
             present=present,
             graph=float(PER_PAIR * n_pairs + PER_ATOM * n_atoms),
             atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.pseudo_channels),
-            edges=float(2 * FEATURES * width * n_pairs) if len(work.rounds) > 1 else 0.0,
+            edges=float(2 * FEATURES * width * n_pairs) if len(model.layers) > 1 else 0.0,
             frames=float(FRAMES * (l_max + 1) ** 4 + 200) * n_pairs,
-            blocks=float(size) * work.space.spin.n_components * work.space.spin.dtype.itemsize,
+            blocks=float(size) * model.space.spin.n_components * model.space.spin.dtype.itemsize,
             in_flight=8 * IN_FLIGHT * widest * per_part * torch.get_num_threads() + OVERHEAD,
             keeps_frames=keeps_frames,
             maps_features=maps_features,

@@ -1,4 +1,4 @@
-"""What is done with one part of a structure in each round of the network (`nn.rounds`): a function of its arguments alone."""
+"""One message-passing layer of the network on one part of a structure, as a function of its arguments alone."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harmose.core.graph import Graph
 from harmose.inference.partition.parts import Part
-from harmose.kernel_regression.model import KernelRegression
+from harmose.inference.pipeline import Pipeline
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.nn.ops.message_passing import Round
 from harmose.nn.ops.so2 import EdgeFeatures
@@ -18,23 +18,29 @@ from harmose.nn.stage1.encoder import AtomFeatures
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch, graph_batch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs, to_matrix
-from harmose.representation.concatenation import denormalize
+from harmose.representation.concatenation import assemble, concatenate
+from harmose.representation.normalizer import denormalize
 from harmose.uncertainty.llpr import LastLayer
 
 
 class PartResult(NamedTuple):
-    """Of one part in one round: its edges' features for the next one; sums over them, a row for each of the part's atoms;
-    in the last round its blocks (components, size) in eV; where stage 1 ends how far the network extrapolates (P,).
+    """Result of one layer on one part.
+
+    Attributes:
+        edges: features of the part's edges for the next layer; None after the last.
+        sums: sums over edges, one row for each of the part's atoms.
+        blocks: after the last layer, blocks (components, size) in eV.
+        last_layer_std: at the end of stage 1, standard deviation of the last layer for each pair (P,).
     """
 
     edges: EdgeFeatures | None
     sums: tuple[Tensor, ...]
     blocks: np.ndarray | None = None
-    rigidity: np.ndarray | None = None
+    last_layer_std: np.ndarray | None = None
 
 
 class PreparedPart(NamedTuple):
-    """What does not change from round to round: a part's pairs oriented, and what the network reads of them."""
+    """Oriented pairs of a part, and their tensors for the network; the same in all layers."""
 
     oriented: OrientedPairs
     batch: GraphBatch
@@ -42,95 +48,110 @@ class PreparedPart(NamedTuple):
 
 @dataclass(frozen=True)
 class PartModel:
-    """A network and its closed form on the parts of one graph. `full`: with stage 2; `rigidity`: of the model's calibration."""
+    """A model on the parts of one graph; it has a network.
 
-    network: TwoStage
-    regression: KernelRegression
+    Attributes:
+        pipeline: the model's summands.
+        graph: the whole graph.
+        full: True for both stages, False for stage 1 alone.
+        last_layer: of the model's calibration, or None.
+    """
+
+    pipeline: Pipeline
     graph: Graph
     full: bool
-    rigidity: LastLayer | None = None
+    last_layer: LastLayer | None = None
+
+    @property
+    def network(self) -> TwoStage:
+        assert self.pipeline.network is not None
+        return self.pipeline.network
 
     @property
     def space(self) -> BlockIrreps:
-        return self.regression.space
+        return self.pipeline.space
 
     @cached_property
     def neighbourhoods(self) -> Neighbourhoods:
-        """Of the whole graph: what the closed form looks at."""
-        return self.regression.neighbourhoods(self.space.orient(self.graph))
+        """Atomic environments of the whole graph."""
+        return Neighbourhoods(self.space, self.space.orient(self.graph))
 
     @cached_property
-    def first_rounds(self) -> list[Round]:
+    def stage1_layers(self) -> list[Round]:
+        """Message-passing layers of stage 1."""
         return self.network.stage1.encoder.rounds()
 
     @cached_property
-    def rounds(self) -> list[Round]:
-        """Of stage 1 and then of stage 2."""
-        return [*self.first_rounds, *(self.network.stage2.rounds() if self.full else [])]
+    def layers(self) -> list[Round]:
+        """Message-passing layers of stage 1, and then of stage 2."""
+        return [*self.stage1_layers, *(self.network.stage2.rounds() if self.full else [])]
 
     @torch.inference_mode()
-    def prepared(self, part: Part) -> PreparedPart:
+    def prepare(self, part: Part) -> PreparedPart:
+        """Orient the pairs of a part, and compute their frames."""
         oriented = self.space.orient(part.graph)
-        batch = graph_batch(self.space, part.graph, oriented).to(self.device)
+        batch = graph_batch(self.space, part.graph, oriented).to(self.pipeline.device)
         oriented.forget_rotations()
         return PreparedPart(oriented, batch)
 
     @torch.inference_mode()
     def run(self, k: int, part: Part, atoms: Any, edges: Any, prepared: PreparedPart | None = None) -> PartResult:
-        """Round k; `atoms`: what those of the part know, `edges`: what the part's edges have become."""
-        oriented, batch = self.prepared(part) if prepared is None else prepared
+        """Evaluate layer k on a part, from the features of its atoms and of its edges after the layer before."""
+        oriented, batch = self.prepare(part) if prepared is None else prepared
         order = torch.as_tensor(oriented.atom_order)
-        directed, last, first = (
-            self.network.stage1.encoder.directed(batch),
-            k == len(self.rounds) - 1,
-            len(self.first_rounds),
-        )
+        stage1, stage2 = self.network.stage1, self.network.stage2
+        directed, last, first = stage1.encoder.directed(batch), k == len(self.layers) - 1, len(self.stage1_layers)
         atoms = _rows(atoms, order)
         if k < first:
-            edges, sums = self.rounds[k].edges(directed, atoms, edges)
-            rigidity = None
-            if k == first - 1 and self.rigidity is not None:
-                rigidity = np.empty(part.n_pairs)
-                rigidity[oriented.pair_order] = self.rigidity.of_pairs(edges.scalars, directed.kind)
-            blocks = self._blocks(part, oriented, self.network.stage1.heads.of_pairs(edges, batch)) if last else None
-            return PartResult(None if last else edges, _back(sums, order), blocks, rigidity)
-        regression = self.network.stage1.heads.of_pairs(edges, batch)
-        refined, sums = self.rounds[k].edges(directed, atoms, self.network.stage2.seen(edges, regression))
-        if not last:  # what is seen of the edges is larger than they are, and soon made again
+            edges, sums = self.layers[k].edges(directed, atoms, edges)
+            std = None
+            if k == first - 1 and self.last_layer is not None:
+                std = np.empty(part.n_pairs)
+                std[oriented.pair_order] = self.last_layer.of_pairs(edges.scalars, directed.pair_type)
+            blocks = self._blocks(part, oriented, stage1.heads.of_pairs(edges, batch)) if last else None
+            return PartResult(None if last else edges, _back(sums, order), blocks, std)
+        baseline = stage1.heads.of_pairs(edges, batch)
+        refined, sums = self.layers[k].edges(directed, atoms, stage2.seen(edges, baseline))
+        if not last:  # the inputs of stage 2 are larger than the features of stage 1, and soon made again
             return PartResult(edges, _back(sums, order))
-        correction = self.network.stage2.correction_of_pairs(refined, batch)
-        found = {group: regression[group] + correction[group] for group in regression}
-        return PartResult(None, _back(sums, order), self._blocks(part, oriented, found))
+        correction = stage2.correction_of_pairs(refined, batch)
+        total = {group: baseline[group] + correction[group] for group in baseline}
+        return PartResult(None, _back(sums, order), self._blocks(part, oriented, total))
 
     def onsite(self, stage1: AtomFeatures, refined: AtomFeatures | None, chosen: np.ndarray) -> np.ndarray:
-        """On-site blocks (components, size) in eV of the atoms `chosen` (n,), from the features of all that they know."""
+        """Return on-site blocks (components, size) in eV of the atoms `chosen` (n,), from the features of all atoms."""
         graph = Graph(self.graph.numbers[chosen], np.zeros((0, 5), dtype=np.int64), np.zeros((0, 3)))
-        oriented = self.space.orient(graph)
-        batch = graph_batch(self.space, graph, oriented).to(self.device)
+        whole = concatenate(self.space, [graph])
+        oriented = whole.oriented
+        batch = graph_batch(self.space, graph, oriented).to(self.pipeline.device)
         rows = torch.as_tensor(chosen[oriented.atom_order])
         with torch.inference_mode():
             mine = _rows(stage1, rows)
-            found = self.network.stage1.heads.of_atoms(mine.proper, mine.pseudo, batch)
+            outputs = self.network.stage1.heads.of_atoms(mine.proper, mine.pseudo, batch)
             if refined is not None:
                 correction = self.network.stage2.correction_of_atoms(_rows(refined, rows), batch)
-                found = {s: found[s] + correction[s] for s in found}
-        atoms = {s: chosen[members] for s, members in oriented.atoms.items()}
-        values = {s: self.regression.onsite_values(self.neighbourhoods, s, members) for s, members in atoms.items()}
-        scales = self.regression.scales(oriented)
-        c = denormalize(Coefficients({}, found), Coefficients({}, values), Coefficients({}, scales.onsite))
-        return to_matrix(self.space, c, graph, oriented).values
+                outputs = {s: outputs[s] + correction[s] for s in outputs}
+        offsets = {s: self._onsite_offsets(s, chosen[members]) for s, members in oriented.atoms.items()}
+        scales = self.pipeline.normalizer.scales(oriented)
+        parts = Coefficients({}, outputs), Coefficients({}, offsets), Coefficients({}, scales.onsite)
+        return assemble(self.space, whole, *parts).values
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+    def _onsite_offsets(self, shell_type: int, atoms: np.ndarray) -> Tensor:
+        """Values of the regression, or shifts, of some atoms of the whole graph."""
+        if self.pipeline.regression is None:
+            return self.pipeline.normalizer.onsite_shifts(self.neighbourhoods.oriented, shell_type, atoms)
+        return self.pipeline.regression.onsite_values(self.neighbourhoods, shell_type, atoms)
 
-    def _blocks(self, part: Part, oriented: OrientedPairs, found: dict[tuple[int, int], Tensor]) -> np.ndarray:
-        scales = self.regression.scales(oriented)
-        values = {
-            group: self.regression.pair_values(self.neighbourhoods, group, part.start + members)
-            for group, members in oriented.members.items()
-        }
-        c = denormalize(Coefficients(found, {}), Coefficients(values, {}), Coefficients(scales.pairs, {}))
+    def _pair_offsets(self, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+        if self.pipeline.regression is None:
+            return self.pipeline.normalizer.pair_shifts(group, len(pairs))
+        return self.pipeline.regression.pair_values(self.neighbourhoods, group, pairs)
+
+    def _blocks(self, part: Part, oriented: OrientedPairs, outputs: dict[tuple[int, int], Tensor]) -> np.ndarray:
+        """Return the blocks (components, size) in eV of a part's pairs."""
+        scales = self.pipeline.normalizer.scales(oriented)
+        offsets = {g: self._pair_offsets(g, part.start + members) for g, members in oriented.members.items()}
+        c = denormalize(Coefficients(outputs, {}), Coefficients(offsets, {}), Coefficients(scales.pairs, {}))
         matrix = to_matrix(self.space, c, part.graph, oriented)
         return matrix.values[:, matrix.offsets[len(part.atoms)] :]
 

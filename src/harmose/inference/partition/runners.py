@@ -26,7 +26,7 @@ PATIENCE = "20s"
 class Runner(Protocol):
     """Does one round of all parts."""
 
-    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+    def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         """Every part, in any order, and its answer without the features of its edges; `atoms`: what all atoms know."""
         ...
 
@@ -37,19 +37,21 @@ class LocalRunner:
     `keeps_frames`: what a part's network reads is made once, not in each round.
     """
 
-    def __init__(self, work: PartModel, parts: Sequence[Part], folder: Path | None, keeps_frames: bool = False) -> None:
-        self.work, self.parts, self.folder, self.keeps_frames = work, parts, folder, keeps_frames
+    def __init__(
+        self, model: PartModel, parts: Sequence[Part], folder: Path | None, keeps_frames: bool = False
+    ) -> None:
+        self.model, self.parts, self.folder, self.keeps_frames = model, parts, folder, keeps_frames
         self._edges: list[EdgeFeatures | None] = [None] * len(parts)
         self._prepared: dict[int, PreparedPart] = {}
-        _ = work.neighbourhoods  # made once, not by every thread
+        _ = model.neighbourhoods  # made once, not by every thread
 
-    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+    def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         def work(n: int) -> PartResult:
             part = self.parts[n]
-            prepared = self._prepared.pop(n, None) or self.work.prepared(part)
-            answer = self.work.run(k, part, of_part(atoms, part), self._take(n, k), prepared)
+            prepared = self._prepared.pop(n, None) or self.model.prepare(part)
+            answer = self.model.run(k, part, of_part(atoms, part), self._take(n, k), prepared)
             self._keep(n, answer.edges)
-            if self.keeps_frames and k < len(self.work.rounds) - 1:
+            if self.keeps_frames and k < len(self.model.layers) - 1:
                 self._prepared[n] = prepared
             return answer._replace(edges=None)
 
@@ -101,14 +103,14 @@ def one_thread_each() -> Iterator[int]:
 class DaskRunner:
     """The workers of a Dask scheduler, each of which keeps the features of the edges of its parts."""
 
-    def __init__(self, client: Any, work: PartModel, parts: Sequence[Part]) -> None:
+    def __init__(self, client: Any, model: PartModel, parts: Sequence[Part]) -> None:
         self.client, self.parts = client, parts
-        self._work = client.scatter(work, broadcast=True, hash=False)
+        self._model = client.scatter(model, broadcast=True, hash=False)
         self._edges: list[Any] = [None] * len(parts)
 
     @classmethod
     @contextmanager
-    def connected(cls, work: PartModel, parts: Sequence[Part], scheduler: str) -> "Iterator[DaskRunner]":
+    def connected(cls, model: PartModel, parts: Sequence[Part], scheduler: str) -> "Iterator[DaskRunner]":
         """`ConfigError` when there is no scheduler at this address, or it has no worker."""
         from distributed import Client
 
@@ -116,16 +118,16 @@ class DaskRunner:
             with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
                 if not client.nthreads():
                     raise ConfigError(f"the Dask scheduler {scheduler}: expected workers, got none")
-                yield cls(client, work, parts)
+                yield cls(client, model, parts)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot work with the Dask scheduler {scheduler}: {error}") from None
 
-    def round(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+    def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         from distributed import as_completed
 
         number, submit = {}, self.client.submit
         for n, part in enumerate(self.parts):
-            done = submit(PartModel.run, self._work, k, part, of_part(atoms, part), self._edges[n], pure=False)
+            done = submit(PartModel.run, self._model, k, part, of_part(atoms, part), self._edges[n], pure=False)
             self._edges[n] = submit(_edges, done, pure=False)
             number[submit(_others, done, pure=False)] = n
         for future in as_completed(number, loop=self.client.loop):

@@ -1,0 +1,282 @@
+"""The prediction pipeline, from structures to Hamiltonians; every command and every table goes through it.
+
+inputs                              graphs, edge frames, and what the model reads besides: H0, S, charges
+outputs   = stage 1, stage 2        normalized coefficients of the network
+coefficients = outputs * scale + regression
+blocks    = inverse of the change to irreps in edge frames
+H         = blocks, filtered by the overlap, + H0, relative to the energy zero
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from harmose.core.blocks import BlockMatrix, empty_matrix
+from harmose.core.graph import Graph, build_graph, pair_vectors
+from harmose.core.structure import check_atoms
+from harmose.errors import ModelError
+from harmose.inference.card import Card, EnergyZero
+from harmose.inference.energy_zero import n_electrons, relative_to_own_fermi_level
+from harmose.inference.prior import Prior, check_prior
+from harmose.io.basis_sets import radial_functions
+from harmose.kernel_regression.model import KernelRegression
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
+from harmose.kernel_regression.training_domain import TrainingDomain
+from harmose.nn.stage1.baseline import Stage1Output
+from harmose.nn.two_stage import TwoStage, add
+from harmose.physics.integrals.overlap import Overlaps
+from harmose.physics.overlap_filter import filtered
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
+from harmose.representation.charge_features import ChargeFeatures
+from harmose.representation.concatenation import (
+    ConcatenatedGraph,
+    assemble,
+    concatenate,
+    concatenated_batch,
+    concatenated_charges,
+    molecule_charge_state,
+    with_spin,
+)
+from harmose.representation.normalizer import Normalizer
+
+STAGES = ("regression", "stage1", "full")
+"""Partial sums of the model: H0 + regression; + stage 1; + stage 2."""
+
+Watch = Callable[[str], AbstractContextManager[object]]
+"""Stopwatch: `with watch(step): ...` times a step of the pipeline."""
+
+
+def no_watch(_: str) -> AbstractContextManager[None]:
+    """Time nothing."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """Everything that a model reads of some structures.
+
+    Attributes:
+        structures: the structures.
+        graphs: pairs of atoms within each other's reach, of each structure.
+        concatenated: all graphs as one.
+        batch: the same as tensors for the network, on its device.
+        neighbourhoods: the same for the regression and the training domain.
+        priors: H0 in eV of each structure; None where the model neither adds nor reads it.
+        overlaps: S of each structure; None where the model does not need it.
+    """
+
+    structures: Sequence[Atoms]
+    graphs: list[Graph]
+    concatenated: ConcatenatedGraph
+    batch: GraphBatch
+    neighbourhoods: Neighbourhoods
+    priors: Sequence[BlockMatrix | None]
+    overlaps: Sequence[BlockMatrix] | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Normalized coefficients of the network by stage (None where it adds nothing), and the output of stage 1."""
+
+    stages: dict[str, Coefficients | None]
+    stage1: Stage1Output | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The summands of a model, H = H0 + regression + stage 1 + stage 2, and how they are evaluated.
+
+    Attributes:
+        card: what the model is for; decides about H0, overlap filter and energy zero.
+        normalizer: scales of the network's outputs.
+        regression: kernel regression of blocks, or None.
+        network: both stages of the network, or None.
+        domain: statistics of the training set's environments.
+    """
+
+    card: Card
+    normalizer: Normalizer
+    regression: KernelRegression | None = None
+    network: TwoStage | None = None
+    domain: TrainingDomain = field(default_factory=TrainingDomain)
+
+    @property
+    def space(self) -> BlockIrreps:
+        """Irreps of the model's blocks."""
+        return self.normalizer.space
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return torch.device("cpu") if self.network is None else next(self.network.parameters()).device
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that the model can predict: "regression" only with a regression."""
+        return STAGES if self.regression is not None else STAGES[1:]
+
+    @property
+    def prior(self) -> Prior | None:
+        """How H0 is computed; None for a model that neither adds nor reads it."""
+        reads = self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density
+        return Prior(self.card.code, self.card.settings) if reads else None
+
+    @cached_property
+    def overlaps(self) -> Overlaps:
+        """Overlap integrals of the model's basis set; `BasisError` where its radial functions are not known."""
+        return Overlaps(radial_functions(self.space.basis))
+
+    def inputs(
+        self,
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None] | None = None,
+        energy_zero: EnergyZero | None = None,
+        watch: Watch = no_watch,
+    ) -> ModelInput:
+        """Compute everything that the model reads; H0 by PySCF unless it is among `priors`.
+
+        Raises `ModelError` for what the card does not cover, `StructureError` for a structure without meaning.
+        """
+        card, space = self.card, self.space
+        with watch("graph"):
+            graphs = self.graphs(structures)
+            whole = concatenate(space, graphs)
+            self.normalizer.check_covers(whole.oriented)
+        with watch("prior"):
+            computed = self._priors(structures, priors, graphs)
+        with watch("overlap"):
+            needs_overlap = card.overlap_filter or card.inputs.overlap or card.inputs.density
+            needs_overlap = needs_overlap or (energy_zero or card.energy_zero) == "fermi_of_prediction"
+            overlaps = [self.overlaps.of(graph) for graph in graphs] if needs_overlap else None
+        with watch("frames"):
+            charges = self._charges(structures, whole, computed, overlaps) if card.inputs.density else None
+            operators = {}
+            if card.inputs.prior:
+                operators["prior"] = computed
+            if card.inputs.overlap and overlaps is not None:
+                operators["overlap"] = [with_spin(s, space.spin) for s in overlaps]
+            batch = concatenated_batch(space, whole, operators, charges).to(self.device)
+        with watch("regression"):
+            neighbourhoods = self.neighbourhoods(whole, charges)
+        return ModelInput(structures, graphs, whole, batch, neighbourhoods, computed, overlaps)
+
+    def graphs(self, structures: Sequence[Atoms]) -> list[Graph]:
+        """Check structures against the card, and return their graphs."""
+        for atoms in structures:
+            check_atoms(atoms)
+            unknown = sorted(set(atoms.numbers.tolist()) - set(self.card.elements))
+            if unknown:
+                elements = ", ".join(chemical_symbols[z] for z in self.card.elements)
+                raise ModelError(
+                    f"expected elements among {elements}, which the model knows, got {chemical_symbols[unknown[0]]}"
+                )
+            if atoms.pbc.any() and not self.card.periodic:
+                raise ModelError(f"expected a molecule, as in the model's training set, got pbc {atoms.pbc.tolist()}")
+        return [build_graph(atoms, self.space.basis) for atoms in structures]
+
+    def neighbourhoods(self, graph: ConcatenatedGraph, charges: ChargeFeatures | None = None) -> Neighbourhoods:
+        """Return the atomic environments of a graph."""
+        mean_density = None if self.regression is None else self.regression.mean_density
+        return Neighbourhoods(self.space, graph.oriented, charges, mean_density)
+
+    def outputs(self, batch: GraphBatch, stages: Sequence[str], watch: Watch = no_watch) -> Outputs:
+        """Evaluate the network for some stages."""
+        out: dict[str, Coefficients | None] = dict.fromkeys(stages)
+        if self.network is None or not {"stage1", "full"} & set(stages):
+            return Outputs(out, None)
+        with torch.inference_mode():
+            with watch("stage1"):
+                first = self.network.stage1(batch)
+            if "stage1" in stages:
+                out["stage1"] = first.h1
+            if "full" in stages:
+                with watch("stage2"):
+                    out["full"] = add(first.h1, self.network.stage2(batch, first))
+        return Outputs(out, first)
+
+    def offsets(self, neighbourhoods: Neighbourhoods) -> Coefficients:
+        """Return what network outputs are added to, in eV: values of the regression, or the normalizer's shifts."""
+        if self.regression is None:
+            return self.normalizer.shifts(neighbourhoods.oriented)
+        return self.regression.values_of(neighbourhoods)
+
+    def evaluate(self, inputs: ModelInput, outputs: Outputs, watch: Watch = no_watch) -> dict[str, list[BlockMatrix]]:
+        """Turn network outputs into blocks of each structure, by stage, without H0 and in the labels' energy zero."""
+        whole = inputs.concatenated
+        with watch("regression"):
+            offsets, scales = self.offsets(inputs.neighbourhoods), self.normalizer.scales(whole.oriented)
+        with watch("blocks"):
+            return {
+                stage: whole.split(assemble(self.space, whole, c, offsets, scales), inputs.graphs)
+                for stage, c in outputs.stages.items()
+            }
+
+    def complete(
+        self,
+        matrices: Sequence[BlockMatrix],
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None],
+        overlaps: Sequence[BlockMatrix] | None = None,
+        energy_zero: EnergyZero | None = None,
+    ) -> list[BlockMatrix]:
+        """Turn predicted matrices into Hamiltonians: filter, add H0, shift to E_F, as set in the card.
+
+        `overlaps`: S of each structure; computed where it is needed and missing.
+        """
+        zero = energy_zero or self.card.energy_zero
+        if overlaps is None and (self.card.overlap_filter or zero == "fermi_of_prediction"):
+            overlaps = [self.overlap(m, atoms) for m, atoms in zip(matrices, structures, strict=True)]
+        if self.card.overlap_filter and overlaps is not None:
+            pairs = zip(matrices, overlaps, strict=True)
+            matrices = [filtered(m, s, self.card.overlap_filter) for m, s in pairs]
+        if self.card.needs_prior:
+            matrices = [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
+        if zero == "fermi_of_prediction" and overlaps is not None:
+            parts = zip(matrices, overlaps, structures, strict=True)
+            matrices = [relative_to_own_fermi_level(h, s, a, self.n_electrons(a)) for h, s, a in parts]
+        return list(matrices)
+
+    def overlap(self, like: BlockMatrix, atoms: Atoms) -> BlockMatrix:
+        """Return S of a structure, with the blocks of its H."""
+        return self.overlaps.of(Graph(like.numbers, like.pairs, pair_vectors(atoms, like.pairs)))
+
+    def n_electrons(self, atoms: Atoms) -> float:
+        """Return the number of electrons of a structure, counted as in the labels."""
+        return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
+
+    def _priors(
+        self, structures: Sequence[Atoms], priors: Sequence[BlockMatrix | None] | None, graphs: Sequence[Graph]
+    ) -> list[BlockMatrix | None]:
+        prior = self.prior
+        if prior is None:
+            return [None] * len(structures)
+        space, computed = self.space, []
+        for atoms, given, graph in zip(structures, priors or [None] * len(structures), graphs, strict=True):
+            like = empty_matrix(space.basis, graph.numbers, graph.pairs, space.spin)
+            computed.append(prior.compute(atoms, like) if given is None else check_prior(given, like))
+        return computed
+
+    def _charges(
+        self,
+        structures: Sequence[Atoms],
+        whole: ConcatenatedGraph,
+        priors: Sequence[BlockMatrix | None],
+        overlaps: Sequence[BlockMatrix] | None,
+    ) -> ChargeFeatures:
+        """Charges and density matrix of H0; the basis set holds all electrons."""
+        states = [
+            molecule_charge_state(atoms, prior, s, _all_electrons(atoms), str(atoms.symbols))
+            for atoms, prior, s in zip(structures, priors, overlaps or (), strict=True)
+            if prior is not None
+        ]
+        return concatenated_charges(self.space, whole, states, [p for p in priors if p is not None])
+
+
+def _all_electrons(atoms: Atoms) -> float:
+    return float(atoms.numbers.sum()) - float(atoms.info.get("charge", 0))

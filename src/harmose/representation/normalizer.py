@@ -1,0 +1,219 @@
+"""Scales and shifts between coefficients in eV and the numbers of order one that the network is trained on.
+
+    normalized = (coefficients - regression - shift) / scale
+
+A pair has one scale for each irrep, times a smooth envelope of the distance; an atom has one for each irrep of each degree.
+Shifts are the mean on-site scalars of each element. They are needed only without a regression, which has its own means.
+Coefficients are in float64, since 1e-5 eV matters beside core levels of -500 eV; normalized numbers fit into float32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmose.core.grouping import rows_by_key
+from harmose.errors import ModelError
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs, map_coefficients
+
+SCALE_FLOOR = 1e-6
+"""eV. Smaller residuals are rounding errors of the labels."""
+N_ENVELOPE = 5
+"""Numbers after the scales of a pair type: three coefficients of the envelope, smallest and largest distance."""
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Scales in eV by pair type and by species, and shifts in eV by species.
+
+    Attributes:
+        space: the irreps of the blocks.
+        pair_scale: by pair type, (K + 5,): scale of each irrep, envelope (3,), smallest and largest distance in angstrom.
+        onsite_scale: by species, ((l_max+1)^2, K).
+        onsite_shift: by species, (K_proper,): mean of the on-site scalars; empty with a regression.
+    """
+
+    space: BlockIrreps
+    pair_scale: Mapping[int, np.ndarray]
+    onsite_scale: Mapping[int, np.ndarray]
+    onsite_shift: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    def scales(self, oriented: OrientedPairs) -> Coefficients:
+        """Return the scales of a graph: pairs (P_group, 1, K), on-site (N, (l_max+1)^2, K)."""
+        return Coefficients(
+            {group: self.pair_scales(oriented, group, members) for group, members in oriented.members.items()},
+            {
+                shell_type: self.onsite_scales(oriented, shell_type, atoms)
+                for shell_type, atoms in oriented.atoms.items()
+            },
+        )
+
+    def pair_scales(self, oriented: OrientedPairs, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+        """Return the scales (P, 1, K) of some pairs (P,) of a group."""
+        out = np.ones((len(pairs), 1, self.space.pair_layout(group).n_irreps))
+        distance = np.linalg.norm(oriented.vectors[pairs], axis=1)
+        for pair_type, rows in rows_by_key(oriented.pair_type[pairs]):
+            out[rows, 0] = scale_at(self.pair_scale[pair_type], distance[rows])
+        return torch.as_tensor(out)
+
+    def onsite_scales(self, oriented: OrientedPairs, shell_type: int, atoms: np.ndarray) -> Tensor:
+        """Return the scales (N, (l_max+1)^2, K) of some atoms (N,) of a shell type."""
+        out = np.ones((len(atoms), *self.space.onsite_layout(shell_type).mask.shape))
+        for species, rows in rows_by_key(oriented.species[atoms]):
+            out[rows] = self.onsite_scale[species]
+        return torch.as_tensor(out)
+
+    def pair_shifts(self, group: tuple[int, int], n_pairs: int) -> Tensor:
+        """Return zeros (P, S, K): pairs have no shift."""
+        layout = self.space.pair_layout(group)
+        return torch.zeros(n_pairs, layout.n_slots, layout.n_irreps, dtype=torch.float64)
+
+    def onsite_shifts(self, oriented: OrientedPairs, shell_type: int, atoms: np.ndarray) -> Tensor:
+        """Return the shifts (N, (l_max+1)^2, K) of some atoms (N,) of a shell type."""
+        out = np.zeros((len(atoms), *self.space.onsite_layout(shell_type).mask.shape))
+        for species, rows in rows_by_key(oriented.species[atoms]):
+            if species in self.onsite_shift:
+                out[rows, 0, : len(self.onsite_shift[species])] = self.onsite_shift[species]
+        return torch.as_tensor(out)
+
+    def shifts(self, oriented: OrientedPairs) -> Coefficients:
+        """Return the shifts of a graph, in eV."""
+        return Coefficients(
+            {group: self.pair_shifts(group, len(members)) for group, members in oriented.members.items()},
+            {
+                shell_type: self.onsite_shifts(oriented, shell_type, atoms)
+                for shell_type, atoms in oriented.atoms.items()
+            },
+        )
+
+    def check_covers(self, oriented: OrientedPairs) -> None:
+        """Raise `ModelError` for an element or a pair of elements that the training set does not have."""
+        for pair_type in np.unique(oriented.pair_type).tolist():
+            if pair_type not in self.pair_scale:
+                names = "-".join(str(self.space.elements[s]) for s in divmod(pair_type, len(self.space.elements)))
+                raise ModelError(f"the training set holds no pair of elements {names}: the model cannot predict one")
+        for species in np.unique(oriented.species).tolist():
+            if species not in self.onsite_scale:
+                raise ModelError(
+                    f"the training set holds no element {self.space.elements[species]}: the model cannot predict it"
+                )
+
+
+def normalize(coefficients: Coefficients, values: Coefficients, scales: Coefficients) -> Coefficients:
+    """Return `(coefficients - values) / scales` in float32; `values` are those of the regression, or the shifts."""
+    return map_coefficients(lambda c, v, s: ((c - v) / s).float(), coefficients, values, scales)
+
+
+def denormalize(outputs: Coefficients | None, values: Coefficients, scales: Coefficients) -> Coefficients:
+    """Return `outputs * scales + values` in eV, float64; the values alone without outputs."""
+    if outputs is None:
+        return values
+    return map_coefficients(lambda p, v, s: p.double().cpu() * s + v, outputs, values, scales)
+
+
+def scale_at(scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Evaluate the scales (K + 5,) of a pair type at distances (P,) in angstrom: (P, K) in eV."""
+    rms, envelope, (low, high) = scale[:-N_ENVELOPE], scale[-5:-2], scale[-2:]
+    x = (np.clip(distance, low, high) - low) / max(high - low, 0.5)
+    return np.exp(np.stack([np.ones_like(x), x, x * x], -1) @ envelope)[:, None] * rms
+
+
+def fit_normalizer(
+    space: BlockIrreps, oriented: OrientedPairs, residual: Coefficients, with_shift: bool = False
+) -> Normalizer:
+    """Fit scales to residuals in eV: those of samples that the regression was not fitted to, or the coefficients.
+
+    `with_shift`: also fit shifts, and scales to what they leave.
+    """
+    distance = np.linalg.norm(oriented.vectors, axis=1)
+    pair_scale, onsite_scale, onsite_shift = {}, {}, {}
+    for group, members in oriented.members.items():
+        values = residual.pairs[group].numpy()
+        for pair_type, rows in rows_by_key(oriented.pair_type[members]):
+            pair_scale[pair_type] = _fit_pair_scale(distance[members[rows]], values[rows])
+    for shell_type, atoms in oriented.atoms.items():
+        layout = space.onsite_layout(shell_type)
+        for species, rows in rows_by_key(oriented.species[atoms]):
+            values = residual.onsite[shell_type].numpy()[rows]
+            if with_shift:
+                n = layout.n_proper
+                onsite_shift[species] = values[:, 0, :n].mean(0) * layout.mask[0, :n]
+                values = values.copy()
+                values[:, 0, :n] -= onsite_shift[species]
+            onsite_scale[species] = _fit_onsite_scale(values, space.l_max)
+    return Normalizer(space, pair_scale, onsite_scale, onsite_shift)
+
+
+def _fit_onsite_scale(residual: np.ndarray, l_max: int) -> np.ndarray:
+    """RMS of each irrep, over its 2l+1 components together."""
+    squares = (residual**2).mean(0)
+    scale = np.ones_like(squares)
+    for l in range(l_max + 1):
+        part = slice(l * l, (l + 1) ** 2)
+        scale[part] = np.maximum(np.sqrt(squares[part].sum(0)), SCALE_FLOOR)
+    return scale
+
+
+def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """RMS of each irrep times a quadratic exponential of the distance that follows the trend over all irreps."""
+    size = (residual**2).sum(1)
+    rms = np.maximum(np.sqrt(size.mean(0)), SCALE_FLOOR)
+    low, high = distance.min(), distance.max()
+    x = (distance - low) / max(high - low, 0.5)
+    powers = np.stack([np.ones_like(x), x, x * x], -1)
+    trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
+    envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(x) * np.eye(3), powers.T @ trend)
+    flat = np.concatenate([rms, envelope, [low, high]])
+    relative = np.sqrt((size / scale_at(flat, distance) ** 2).mean(0))
+    return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])
+
+
+def to_state(normalizer: Normalizer) -> dict[str, Tensor]:
+    """Return flat tensors for a checkpoint; `from_state` is the inverse."""
+    parts = {"pair_scale": normalizer.pair_scale, "onsite_scale": normalizer.onsite_scale}
+    parts["onsite_shift"] = normalizer.onsite_shift
+    return {
+        f"{part}.{key}": torch.as_tensor(np.ascontiguousarray(value))
+        for part, table in parts.items()
+        for key, value in table.items()
+    }
+
+
+def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> Normalizer:
+    """Read a normalizer; `ModelError` for tensors that do not fit the irreps of the blocks."""
+    tables: dict[str, dict[int, np.ndarray]] = {"pair_scale": {}, "onsite_scale": {}, "onsite_shift": {}}
+    for name, tensor in state.items():
+        part, _, key = name.partition(".")
+        if part not in tables or not key.isdigit():
+            raise ModelError(f"checkpoint: the normalizer holds {name}, which it cannot have")
+        tables[part][int(key)] = tensor.numpy()
+    normalizer = Normalizer(space, **tables)
+    _check(normalizer)
+    return normalizer
+
+
+def _check(n: Normalizer) -> None:
+    """Raise `ModelError` unless every element has a scale and all have the shapes of the irreps."""
+    space = n.space
+    if sorted(n.onsite_scale) != list(range(len(space.elements))):
+        raise ModelError("checkpoint: the normalizer is not complete: expected scales of every element on site")
+    for species, scale in n.onsite_scale.items():
+        _check_shape("on-site scales", scale, space.onsite_layout(int(space.shell_type[species])).mask.shape)
+    for pair_type, scale in n.pair_scale.items():
+        low, high = divmod(pair_type, len(space.elements))
+        if not low <= high < len(space.elements):
+            raise ModelError(f"checkpoint: the normalizer has a pair type {pair_type} that does not exist")
+        group = int(space.shell_type[low]), int(space.shell_type[high])
+        _check_shape("scales of a pair", scale, (space.pair_layout(group).n_irreps + N_ENVELOPE,))
+    for species, shift in n.onsite_shift.items():
+        if species not in n.onsite_scale:
+            raise ModelError(f"checkpoint: the normalizer shifts an element {species} that does not exist")
+        _check_shape("shifts", shift, (space.onsite_layout(int(space.shell_type[species])).n_proper,))
+
+
+def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ModelError(f"checkpoint: the normalizer does not belong to the card: expected {name} of shape {shape}, "
+                         f"got {array.shape}")  # fmt: skip
