@@ -1,4 +1,4 @@
-"""Predictions to evaluate: water in STO-3G with errors that grow from sample to sample, and a chain of atoms."""
+"""Predictions to evaluate: water in STO-3G with errors that grow from sample to sample, and chains of atoms."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,27 +11,27 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
-from harmose.evaluate.metrics import Prediction
+from harmose.evaluate.evaluation import Prediction
 
 
 def disturbed(operator: BlockMatrix, size: float, seed: int = 0) -> BlockMatrix:
     """The operator plus a Hermitian error of normal distribution, `size` in eV."""
     noise = np.random.default_rng(seed).normal(size=operator.values.shape)
     matrix = operator.with_values(size * noise).dense()
-    _, row, col = operator.elements
+    _, row, col = operator.indices
     return operator.with_values(operator.values + ((matrix + matrix.T) / 2)[None, row, col])
 
 
 @pytest.fixture(scope="session")
 def predictions(water_sample) -> Callable[..., list[Prediction]]:
-    """`predictions(n)`: n samples; stage 1 is wrong by (k + 1) meV times `stage1`, the full model by `full` of that."""
+    """`predictions(n)`: n samples. The error of stage 1 is (k + 1) meV times `stage1`, that of stage 2 is `full` times as large."""
 
     def make(n: int, stage1: float = 1.0, full: float = 0.5) -> list[Prediction]:
         out = []
         for k in range(n):
             sample, error = water_sample(k), 1e-3 * stage1 * (k + 1)
             first, second = (disturbed(sample.hamiltonian, e, seed=k) for e in (error, error * full))
-            out.append(Prediction(sample, first, second))
+            out.append(Prediction(sample, {"stage1": first, "full": second}))
         return out
 
     return make
@@ -53,11 +53,12 @@ def wire() -> Sample:
 
 @pytest.fixture(scope="session")
 def crystals(wire) -> list[Prediction]:
-    """Two chains; stage 1 is wrong by 20 meV in the third level and 1 eV in gauge, the full model by 5 meV in the third."""
+    """Two chains. Stage 1: the third energy wrong by 20 meV, the energy zero by 1 eV. Stage 2: the third energy by 5 meV."""
 
     def wrong(by: float, energy_zero: float = 0.0) -> BlockMatrix:
         error = np.zeros_like(wire.hamiltonian.values)
         error[0, 10] = by
         return wire.hamiltonian.with_values(wire.hamiltonian.values + error + energy_zero * wire.overlap.values)
 
-    return [Prediction(replace(wire, name=name), wrong(0.02, 1.0), wrong(0.005)) for name in ("a", "b")]
+    stages = {"stage1": wrong(0.02, 1.0), "full": wrong(0.005)}
+    return [Prediction(replace(wire, name=name), stages) for name in ("a", "b")]

@@ -1,4 +1,4 @@
-"""The metric of bands: gauge, ghosts and errors of matrices that have them by construction."""
+"""Band errors and ghost states of matrices that have them by construction."""
 
 from dataclasses import replace
 
@@ -21,11 +21,11 @@ from harmose.physics.bands import Bands, bands
 from harmose.spin import Spin
 
 LEVELS = np.array([-8.0, -5.0, -1.0, 3.0])
-"""Those of the fixture `wire`, eV."""
+"""Orbital energies of the fixture `wire`, in eV."""
 
 
 def flat(levels, fermi_level: float | None = 0.0, n_k: int = 3) -> Bands:
-    """Bands without dispersion; `levels` (n,) or (2, n) for two spins."""
+    """Bands without dispersion; `levels` (n,), or (2, n) for two spins, in eV."""
     levels = np.asarray(levels, dtype=float)
     energies = np.repeat(levels[..., None, :], n_k, axis=-2)
     k = np.column_stack([np.linspace(0, 0.5, n_k), np.zeros((n_k, 2))])
@@ -40,13 +40,13 @@ def with_level(sample: Sample, orbital: int, level: float) -> BlockMatrix:
     return sample.hamiltonian.with_values(values)
 
 
-def test_equal_bands_have_no_error():
+def test_no_error():
     found = compare_bands(flat(LEVELS, None), flat(LEVELS))
     assert (found.mae, found.n_states, found.shift, found.ghost_states) == (0, 12, 0, 0)
 
 
-def test_the_gauge_is_taken_out_whatever_it_is(wire):
-    """H + c S has the bands of H, c higher."""
+def test_energy_zero_does_not_matter(wire):
+    """The bands of H + c S are those of H, shifted by c."""
     h, s = wire.hamiltonian, wire.overlap
     for c in (-40.0, 0.3, 1000.0):
         found = sample_band_errors(wire, {"full": h.with_values(h.values + c * s.values)})["full"]
@@ -55,8 +55,8 @@ def test_the_gauge_is_taken_out_whatever_it_is(wire):
         assert found.ghost_states == 0
 
 
-def test_errors_are_those_of_the_states_within_the_window():
-    """Two bands off by 0.1 and 0.15 eV beside a third that is right and aligns them; the one at 3 eV is outside."""
+def test_window():
+    """Two bands are wrong by 0.1 and 0.15 eV, a third is right and aligns them, the fourth at 3 eV is outside."""
     predicted = flat(LEVELS + [0, -0.1, 0, 0.15], None)
     narrow = compare_bands(predicted, flat(LEVELS), (-6, 2))
     assert narrow.n_states == 6
@@ -67,14 +67,14 @@ def test_errors_are_those_of_the_states_within_the_window():
     assert (nothing.mae, nothing.n_states) == (None, 0)
 
 
-def test_a_window_is_relative_to_the_fermi_level_of_dft():
+def test_window_is_relative_to_the_fermi_level():
     found = compare_bands(flat(LEVELS, None), flat(LEVELS, -6.0), (-3, 2))
     assert found.n_states == 6  # -9 to -4 eV: the two lowest bands
 
 
 @pytest.mark.parametrize("place", [-200.0, -20.0, -8.5])
-def test_a_state_below_all_of_dft_is_a_ghost_and_spoils_nothing_else(place):
-    """The empty level at 3 eV has fallen to `place`, so that every band in ascending order is the wrong one."""
+def test_ghost_below_all_bands(place):
+    """The empty band at 3 eV is predicted at `place`, so that in ascending order each band is compared with a wrong one."""
     predicted = flat(np.sort([place, *LEVELS[:3]]) + 7.0, None)
     found = compare_bands(predicted, flat(LEVELS), (-10, 2))
     assert found.ghost_states == 3
@@ -83,7 +83,7 @@ def test_a_state_below_all_of_dft_is_a_ghost_and_spoils_nothing_else(place):
     assert found.mae == pytest.approx(0)
 
 
-def test_a_state_in_a_gap_is_a_ghost(wire):
+def test_ghost_in_a_gap(wire):
     """The orbital at 3 eV is predicted at -3 eV: one state for each k-point in the gap between two bands of DFT."""
     dft = reference_bands(wire)
     found = sample_band_errors(wire, {"full": with_level(wire, 3, -3.0)})["full"]
@@ -92,14 +92,14 @@ def test_a_state_in_a_gap_is_a_ghost(wire):
     assert found.shift == pytest.approx(0)
 
 
-def test_a_ghost_beneath_all_bands_of_a_real_solution(wire):
+def test_ghost_of_a_real_solution(wire):
     found = sample_band_errors(wire, {"full": with_level(wire, 3, -60.0)})["full"]
     assert found.ghosts[0].sum(axis=0).tolist() == [len(found.ghosts[0]), 0, 0, 0]
     # of the window's four bands the empty one has no partner left; the other three are right
     assert found.mae == pytest.approx(4 / 4, abs=1e-9)
 
 
-def test_a_ghost_at_one_kpoint_leaves_the_others_alone():
+def test_ghost_at_one_kpoint():
     energies = flat(LEVELS, None, n_k=5).energies
     energies[2] = [-30.0, *LEVELS[:3]]
     predicted = replace(flat(LEVELS, None, n_k=5), energies=energies)
@@ -108,14 +108,14 @@ def test_a_ghost_at_one_kpoint_leaves_the_others_alone():
     assert found.mae == pytest.approx(0)
 
 
-def test_states_outside_the_window_are_no_ghosts():
+def test_ghosts_outside_the_window():
     predicted = flat(LEVELS + [0, 0, 0, 4.0], None)
     assert compare_bands(predicted, flat(LEVELS), (-10, 5)).ghost_states == 0
     assert compare_bands(predicted, flat(LEVELS), (-10, 8)).ghost_states == 3
 
 
-def test_partners_are_as_many_as_there_can_be():
-    """Against an assignment of most pairs by scipy, at random."""
+def test_number_of_partners():
+    """Compared with the largest assignment by SciPy, for random energies."""
     rng = np.random.default_rng(3)
     found, dft = (np.sort(rng.uniform(-5, 5, size=(40, 12)), axis=1) for _ in range(2))
     dft[:, 0], found[:, 0] = -5.5, -5.5
@@ -127,22 +127,22 @@ def test_partners_are_as_many_as_there_can_be():
         assert (~ghosts[k]).sum() == possible[rows, cols].sum()
 
 
-def test_spins_are_compared_each_with_its_own():
+def test_two_spins():
     up_down = np.stack([LEVELS, LEVELS + 0.5])
     found = compare_bands(flat(up_down[::-1] + 3, None), flat(up_down), (-10, 5))
     assert found.mae == pytest.approx(0.5)
     assert compare_bands(flat(up_down + 3, None), flat(up_down), (-10, 5)).mae == pytest.approx(0)
 
 
-def test_two_ways_to_align():
+def test_shift():
     predicted, dft = flat(LEVELS + [1, 1, 1, 2], fermi_level=2.5), flat(LEVELS, 1.0)
     assert occupied_shift(predicted, dft) == pytest.approx(-1)
     assert fermi_shift(predicted, dft) == pytest.approx(-1.5)
     assert compare_bands(predicted, dft, shift=-1.5).mae == pytest.approx(0.5)
 
 
-def test_graphene_with_a_disturbed_matrix(graphene):
-    """The count of ghosts is that of a brute-force assignment; the pristine matrix has none."""
+def test_graphene(graphene):
+    """The number of ghosts is that of a brute-force assignment; the undisturbed matrix has none."""
     sample = graphene("pristine_1x1")
     h, s = sample.hamiltonian, sample.overlap
     dft = reference_bands(sample)
@@ -161,7 +161,7 @@ def test_graphene_with_a_disturbed_matrix(graphene):
     assert found.ghost_states == count > 0
 
 
-def test_samples_without_bands_have_no_errors(wire, water_sample):
+def test_samples_without_bands(wire, water_sample):
     assert reference_bands(replace(wire, overlap=None)) is None
     assert reference_bands(replace(wire, n_electrons=None)) is None
     assert reference_bands(replace(wire, n_electrons=None, fermi_level=1.0)).fermi_level == 1.0
@@ -169,7 +169,7 @@ def test_samples_without_bands_have_no_errors(wire, water_sample):
     assert sample_band_errors(water_sample(0), {}) == {}
 
 
-def test_requests_without_meaning(wire):
+def test_bad_input(wire):
     with pytest.raises(MatrixError, match=r"expected energies of shape \(3, 4\), got \(3, 3\)"):
         compare_bands(flat(LEVELS[:3]), flat(LEVELS))
     moved = flat(LEVELS)

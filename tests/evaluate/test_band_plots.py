@@ -1,4 +1,4 @@
-"""Figures of crystals show what they are given, and refuse windows that show nothing."""
+"""Figures of bands and densities of states."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from harmose.errors import ConfigError
 from harmose.evaluate.band_metrics import bands_along, compare_bands, reference_bands
-from harmose.evaluate.band_plots import COLOURS, band_structure, density_of_states, predicted_bands
+from harmose.evaluate.band_plots import PROJECTION_COLOURS, band_structure, density_of_states, predicted_bands
 from harmose.evaluate.style import png
 from harmose.physics.dos import dos
 from harmose.spin import Spin
@@ -22,7 +22,7 @@ def labels(axes) -> list[str]:
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def test_bands_from_the_fermi_level_with_letters(dft):
+def test_bands(dft):
     figure = band_structure({"DFT": dft}, (-10, 5), "wire")
     (axes,) = figure.axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["Γ", "X"]
@@ -34,7 +34,7 @@ def test_bands_from_the_fermi_level_with_letters(dft):
     assert png(figure).startswith(b"\x89PNG")
 
 
-def test_a_prediction_lies_over_dft_and_its_ghosts_are_marked(wire, dft):
+def test_prediction_over_dft(wire, dft):
     fallen = wire.hamiltonian.values.copy()
     fallen[0, 15] = -3.0
     found = compare_bands(bands_along(wire.hamiltonian.with_values(fallen), wire.overlap, dft), dft)
@@ -46,43 +46,43 @@ def test_a_prediction_lies_over_dft_and_its_ghosts_are_marked(wire, dft):
     np.testing.assert_allclose(marked.get_ydata(), -3 + 0.2 * np.cos(2 * np.pi * dft.kpoints[:, 0]) - dft.fermi_level)
 
 
-def test_each_spin_has_a_panel(dft):
+def test_spins(dft):
     both = replace(dft, energies=np.stack([dft.energies, dft.energies + 1]), spin=Spin.COLLINEAR)
     figure = band_structure({"DFT": both}, (-10, 5), "wire")
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["wire · spin up", "wire · spin down"]
 
 
-def test_without_a_fermi_level_energies_are_as_they_are(dft):
+def test_bands_without_fermi_level(dft):
     (axes,) = band_structure({"DFT": replace(dft, fermi_level=None)}, (-10, 5)).axes
     assert axes.get_ylabel() == "energy (eV)"
     np.testing.assert_allclose(axes.lines[0].get_ydata(), dft.energies[:, 0])
 
 
-def test_a_path_of_one_point_and_one_without_letters(dft):
+def test_path_of_one_point(dft):
     one = replace(dft, kpoints=dft.kpoints[:1], x=dft.x[:1], energies=dft.energies[:1], ticks=np.zeros(0), labels=())
     assert png(band_structure({"DFT": one}, (-10, 5))).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("window", [(100, 200), (-7, -6.5)])
-def test_a_window_without_bands_is_refused(dft, window):
+def test_window_without_bands(dft, window):
     with pytest.raises(ConfigError, match=r"no band from .* eV; they lie from -9\.\d\d to 2\.\d\d"):
         band_structure({"DFT": dft}, window)
 
 
 @pytest.mark.parametrize("window", [(5, -5), (0, 0), (0, np.nan), (-np.inf, 0)])
-def test_a_window_without_meaning_is_refused(dft, window):
+def test_bad_window(dft, window):
     with pytest.raises(ConfigError, match="the lower first"):
         band_structure({"DFT": dft}, window)
 
 
-def test_an_evaluation_shows_bands_of_crystals_only(crystals, predictions):
+def test_predicted_bands(crystals, predictions):
     figure = predicted_bands(crystals[0])
-    assert labels(figure.axes[0]) == ["DFT", "full model"]
+    assert labels(figure.axes[0]) == ["DFT", "prediction"]
     assert predicted_bands(predictions(1)[0]) is None
     assert predicted_bands(crystals[0], (50, 60)) is None
 
 
-def test_densities_with_their_parts(wire):
+def test_projections(wire):
     density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6, by="shell")
     (axes,) = density_of_states({"total": density}, "wire").axes
     assert labels(axes) == ["C 1s", "C 2s", "C 3s", "C 4s", "total"]
@@ -94,18 +94,18 @@ def test_densities_with_their_parts(wire):
     assert axes.get_xlabel() == "energy (eV)"
 
 
-def test_more_parts_than_colours_are_summed(wire):
+def test_more_projections_than_colours(wire):
     density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6)
     parts = {f"C {k}": density.total * k / 45 for k in range(10)}
     (axes,) = density_of_states({"total": replace(density, projections=parts)}).axes
     names = labels(axes)
     assert names[:2] == ["C 9", "C 8"]
-    assert len(names) == len(COLOURS) + 1
+    assert len(names) == len(PROJECTION_COLOURS) + 1
     others = next(line for line in axes.lines if line.get_label() == "others")
     np.testing.assert_allclose(others.get_ydata(), density.total * sum(range(4)) / 45, atol=1e-12)
 
 
-def test_spin_down_goes_down(wire):
+def test_density_of_spin_down(wire):
     density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6, by="element")
     total, parts = np.stack([density.total] * 2), {"C": np.stack([density.total] * 2)}
     (axes,) = density_of_states({"total": replace(density, total=total, projections=parts)}).axes

@@ -1,19 +1,19 @@
-"""Coverage counts what it says, survives JSON, and is drawn."""
+"""Coverage: shares within the bounds, JSON, figures."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from harmose.evaluate import uncertainty_plots as trust_plots
+from harmose.evaluate import uncertainty_plots
 from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import Evaluation
 from harmose.evaluate.metrics import evaluate
 from harmose.evaluate.report import coverage_line, terminal_table, write_report
-from harmose.uncertainty.calibration import LEVELS, Calibration
+from harmose.uncertainty.calibration import CONFIDENCES, Calibration
 from harmose.uncertainty.features import ErrorFeatures
 from harmose.uncertainty.llpr import LastLayer
-from harmose.uncertainty.orbitals import KINDS, levels
+from harmose.uncertainty.orbitals import KINDS, orbital_energies
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
 
@@ -26,7 +26,7 @@ def stated(predictions):
         size = np.where(np.arange(len(error)) < missed, error / 2, 3 * error)
         n, one = len(error), np.ones(len(error))
         features = ErrorFeatures(np.zeros(n, dtype=int), size, one, one, 0 * one, np.full(3, 2.5 if missed else 0.5))
-        factors, orbitals = np.ones((2, len(LEVELS))), np.full((len(KINDS), len(LEVELS)), 100.0)
+        factors, orbitals = np.ones((2, len(CONFIDENCES))), np.full((len(KINDS), len(CONFIDENCES)), 100.0)
         shape = {"powers": np.zeros(3), "least": np.ones(2), "most": np.full(2, 10.0), "kinds": np.zeros(1)}
         of_orbitals = {
             "orbitals": orbitals,
@@ -35,45 +35,47 @@ def stated(predictions):
         }
         typical = {"factors": factors, "typical": np.ones(2), "n_groups": 100}
         calibration = Calibration(LastLayer({}, {}), **shape, **of_orbitals, **typical)
-        found = levels(prediction.full, prediction.sample.overlap, size, 10)
+        found = orbital_energies(prediction.full, prediction.sample.overlap, size, 10)
         return Uncertainty(prediction.full, 0.9, features, calibration, found)
 
     return [replace(p, uncertainty=bounds(p, int(k == 3))) for k, p in enumerate(predictions(4))]
 
 
-def test_shares_are_those_of_the_samples(stated):
+def test_shares(stated):
     counter = CoverageCounter()
     for prediction in stated:
         counter.add(prediction)
     found = counter.result()
-    assert found.levels == LEVELS
-    assert found.shares["blocks"] == pytest.approx([(3 + 5 / 6) / 4] * len(LEVELS))
-    assert found.at_level("gap") == 1
+    assert found.confidences == CONFIDENCES
+    assert found.shares["blocks"] == pytest.approx([(3 + 5 / 6) / 4] * len(CONFIDENCES))
+    assert found.stated("gap") == 1
     assert found.counts["blocks"] == 24
     assert found.counts["occupied"] == 20
     assert (found.n_samples, found.n_outside) == (4, 1)
 
 
-def test_predictions_without_bounds_do_not_count(predictions, stated):
+def test_predictions_without_bounds(predictions, stated):
     assert evaluate(predictions(2)).coverage is None
     assert evaluate([*predictions(2), *stated]).coverage.n_samples == 4
 
 
-def test_an_evaluation_keeps_it(stated):
+def test_in_an_evaluation(stated):
     evaluation = evaluate(stated)
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
     line = coverage_line(evaluation.coverage)
-    assert line.startswith("within the stated 90 % bounds: blocks of H 95.8 %, occupied levels 100.0 %")
+    assert line.startswith(
+        "errors within the bounds of 90 % confidence: blocks of H 95.8 %, occupied orbital energies 100.0 %"
+    )
     assert line.endswith("1 of 4 samples outside the training domain")
-    assert "within the stated" in str(terminal_table(evaluation).renderables[1])
+    assert "errors within the bounds" in str(terminal_table(evaluation).renderables[1])
 
 
 def test_figures(stated, predictions, tmp_path):
     evaluation = evaluate(stated)
-    axes = trust_plots.reliability(evaluation.coverage).axes[0]
+    axes = uncertainty_plots.reliability(evaluation.coverage).axes[0]
     assert "gap" in [text.get_text() for text in axes.get_legend().get_texts()]
-    axes = trust_plots.bounds_and_errors(stated, "uEh").axes[0]
+    axes = uncertainty_plots.bounds_and_errors(stated, "uEh").axes[0]
     assert sum(len(line.get_xdata()) for line in axes.lines) == 24 + 2  # blocks, and the line where error = bound
-    assert trust_plots.bounds_and_errors(predictions(1), "uEh") is None
+    assert uncertainty_plots.bounds_and_errors(predictions(1), "uEh") is None
     page = write_report(tmp_path / "report.html", evaluation, stated).read_text()
-    assert "Stated uncertainty" in page
+    assert "Uncertainty" in page

@@ -1,4 +1,4 @@
-"""The heat map holds each block's MAE at its place, and nothing where there is no block."""
+"""The heat map shows the MAE of each type of block at its place, and nothing where there is no block."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def ticks(axis) -> list[str]:
     return [tick.get_text() for tick in axis.get_ticklabels()]
 
 
-def test_offsite_blocks_fill_a_symmetric_matrix_of_shells(predictions):
+def test_offsite(predictions):
     evaluation = evaluate(predictions(3))
     figure = heat_map.offsite_heat_map(evaluation, "uEh")
     axes = figure.axes[1]
@@ -28,12 +28,12 @@ def test_offsite_blocks_fill_a_symmetric_matrix_of_shells(predictions):
     for panel, stage in enumerate(("stage1", "full")):
         matrix = image(figure, panel)
         for k, label in enumerate(labels):
-            expected = getattr(by_label[f"{label} – H 1s"], stage) / MICRO_HARTREE
+            expected = by_label[f"{label} – H 1s"].mae[stage] / MICRO_HARTREE
             np.testing.assert_allclose([matrix[k, 3], matrix[3, k]], expected)
         assert np.isnan(matrix[:3, :3]).all()
 
 
-def test_onsite_blocks_are_a_matrix_for_each_element(predictions):
+def test_onsite(predictions):
     evaluation = evaluate(predictions(3))
     figure = heat_map.onsite_heat_map(evaluation, "meV")
     axes = figure.axes[0]
@@ -41,19 +41,19 @@ def test_onsite_blocks_are_a_matrix_for_each_element(predictions):
     assert ticks(axes.yaxis) == ["1s", "2s", "2p"]
     by_label = {block.label: block for block in evaluation.blocks}
     matrix = image(figure, 0)
-    np.testing.assert_allclose(matrix[[0, 2], [2, 0]], by_label["O 1s – O 2p on-site"].stage1 / 1e-3)
-    np.testing.assert_allclose(matrix[0, 3], by_label["H 1s – H 1s on-site"].stage1 / 1e-3)
+    np.testing.assert_allclose(matrix[[0, 2], [2, 0]], by_label["O 1s – O 2p on-site"].mae["stage1"] / 1e-3)
+    np.testing.assert_allclose(matrix[0, 3], by_label["H 1s – H 1s on-site"].mae["stage1"] / 1e-3)
     assert np.isnan(matrix[1:, 3]).all()
 
 
-def test_both_stages_share_one_scale(predictions):
+def test_one_colour_scale(predictions):
     figure = heat_map.offsite_heat_map(evaluate(predictions(2)), "uEh")
     first, second = (figure.axes[panel].images[0].norm for panel in (0, 1))
     assert (first.vmin, first.vmax) == (second.vmin, second.vmax)
     assert first.vmax == max(np.nanmax(image(figure, panel)) for panel in (0, 1))
 
 
-def test_very_many_shells_are_summed_up_by_element(predictions, monkeypatch):
+def test_many_shells(predictions, monkeypatch):
     evaluation = evaluate(predictions(2))
     monkeypatch.setattr(heat_map, "MAX_LABELS", 3)
     figure = heat_map.offsite_heat_map(evaluation, "uEh")
@@ -63,16 +63,22 @@ def test_very_many_shells_are_summed_up_by_element(predictions, monkeypatch):
     np.testing.assert_allclose(image(figure, 1)[0, 1], expected)
 
 
-def test_one_stage_has_one_panel_and_no_blocks_no_figure(predictions):
-    made = predictions(1)
-    figure = heat_map.onsite_heat_map(evaluate([replace(p, stage1=p.full) for p in made]), "uEh")
-    assert len(figure.axes) == 2  # a panel and the colour bar
-    lone = evaluate(made)
-    onsite = replace(lone, blocks=tuple(block for block in lone.blocks if block.onsite))
+def test_a_panel_for_each_stage(predictions):
+    (made,) = predictions(1)
+    h = made.stages["full"]
+    four = replace(made, stages={"regression": made.sample.hamiltonian, **made.stages, "network": h + h})
+    for prediction, n in ((four, 4), (made, 2), (replace(made, stages={"stage1": h, "full": h}), 1)):
+        figure = heat_map.onsite_heat_map(evaluate([prediction]), "uEh")
+        assert sum(bool(axes.images) for axes in figure.axes) == n
+
+
+def test_no_blocks_no_figure(predictions):
+    evaluation = evaluate(predictions(1))
+    onsite = replace(evaluation, blocks=tuple(block for block in evaluation.blocks if block.onsite))
     assert heat_map.offsite_heat_map(onsite, "uEh") is None
 
 
-def test_blocks_without_error_can_be_drawn(predictions):
-    made = [replace(p, stage1=p.sample.hamiltonian, full=p.sample.hamiltonian) for p in predictions(1)]
+def test_no_error(predictions):
+    made = [replace(p, stages={"full": p.sample.hamiltonian}) for p in predictions(1)]
     for draw in (heat_map.onsite_heat_map, heat_map.offsite_heat_map):
         assert png(draw(evaluate(made), "uEh"), dpi=40).startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Figures show the numbers that they claim to show: read back from the drawn artists."""
+"""Numbers in the figures, read back from the drawn artists."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 
 from harmose.errors import ConfigError
 from harmose.evaluate import plots
+from harmose.evaluate.evaluation import Prediction
 from harmose.evaluate.metrics import evaluate
 from harmose.evaluate.style import FULL, STAGE1, energy_unit, number, png, svg
 from harmose.units import MICRO_HARTREE
@@ -19,6 +20,9 @@ HISTORY = [
 ]  # fmt: skip
 
 
+TITLES = {"stage1": "stage 1", "full": "+ stage 2"}
+
+
 def line(axes, colour: str) -> np.ndarray:
     """The points (N, 2) of the first line of this colour that has any."""
     return next(x.get_xydata() for x in axes.lines if to_hex(x.get_color()) == colour and len(x.get_xdata()))
@@ -28,35 +32,35 @@ def texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_elements_are_drawn_with_the_mean_error_of_the_table(predictions):
+def test_elements(predictions):
     made = predictions(3)
-    upper, lower = plots.predicted_against_dft(made, "uEh").axes
+    upper, lower = plots.predicted_against_dft(made, "uEh", TITLES).axes
     points = upper.collections[0].get_offsets()
     assert len(points) == 2 * 3 * 49
     dense = np.sort(np.concatenate([p.sample.hamiltonian.dense().ravel() for p in made]))
     np.testing.assert_allclose(np.sort(points[:, 0])[::2], dense, atol=1e-12)
     mae = evaluate(made).full.mae_elements / MICRO_HARTREE
     assert line(lower, FULL)[0, 1] == pytest.approx(mae)
-    assert f"full model, mean {number(mae)}" in [t.get_text() for t in lower.get_legend().get_texts()]
+    assert f"+ stage 2, mean {number(mae)}" in [t.get_text() for t in lower.get_legend().get_texts()]
 
 
-def test_only_a_selection_of_very_many_elements_is_drawn(predictions, monkeypatch):
+def test_selection_of_many_elements(predictions, monkeypatch):
     monkeypatch.setattr(plots, "MAX_POINTS", 20)
-    upper, _ = plots.predicted_against_dft(predictions(2), "meV").axes
+    upper, _ = plots.predicted_against_dft(predictions(2), "meV", TITLES).axes
     assert len(upper.collections[0].get_offsets()) == 40
 
 
-def test_orbital_energies_are_the_occupied_ones(predictions):
+def test_orbital_energies(predictions):
     made = predictions(2)
-    figure = plots.orbital_energies(made, "meV")
+    figure = plots.orbital_energies(made, "meV", TITLES)
     assert len(figure.axes[0].collections[0].get_offsets()) == 2 * 2 * 5
-    mean = evaluate(made).stage1.orbital_energy / 1e-3
+    mean = evaluate(made).stages["stage1"].orbital_energy / 1e-3
     assert line(figure.axes[1], STAGE1)[0, 1] == pytest.approx(mean)
 
 
-def test_level_errors_are_counted_from_the_frontier(predictions):
+def test_orbital_energy_errors(predictions):
     made = predictions(3)
-    (axes,) = plots.level_errors(made, "uEh").axes
+    (axes,) = plots.orbital_energy_errors(made, "uEh", TITLES).axes
     drawn = line(axes, FULL)
     evaluation = evaluate(made)
     homo, lumo = (getattr(evaluation.full, name) / MICRO_HARTREE for name in ("homo", "lumo"))
@@ -66,9 +70,9 @@ def test_level_errors_are_counted_from_the_frontier(predictions):
     assert labels == ["HOMO−4", "HOMO−3", "HOMO−2", "HOMO−1", "HOMO", "LUMO", "LUMO+1"]
 
 
-def test_level_diagram_has_the_gaps_and_no_core_level(predictions):
+def test_orbital_diagram(predictions):
     (made,) = predictions(1)
-    (axes,) = plots.level_diagram(made).axes
+    (axes,) = plots.orbital_diagram(made, TITLES).axes
     solved = plots.solved_orbitals(made)
     assert texts(axes)[1::2] == [f"{solved[name].gap:.4f} eV" for name in ("dft", "stage1", "full")]
     energies = np.concatenate([x.get_ydata() for x in axes.lines])
@@ -76,39 +80,41 @@ def test_level_diagram_has_the_gaps_and_no_core_level(predictions):
     assert energies.min() > solved["dft"].homo - 30.1
 
 
-def test_figures_of_orbitals_need_an_overlap(predictions):
+def test_orbitals_without_overlap(predictions):
     (made,) = predictions(1)
     bare = replace(made, sample=replace(made.sample, overlap=None))
-    assert plots.orbital_energies([bare], "uEh") is None
-    assert plots.level_errors([bare], "uEh") is None
-    assert plots.level_diagram(bare) is None
+    assert plots.orbital_energies([bare], "uEh", TITLES) is None
+    assert plots.orbital_energy_errors([bare], "uEh", TITLES) is None
+    assert plots.orbital_diagram(bare, TITLES) is None
 
 
-def test_error_distribution_counts_every_sample(predictions):
+def test_error_distribution(predictions):
     evaluation = evaluate(predictions(12))
     (axes,) = plots.error_distribution(evaluation, "uEh").axes
     assert sum(bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")) == 12
     median = np.median([s.full.mae for s in evaluation.samples]) / MICRO_HARTREE
-    assert axes.get_legend().get_texts()[1].get_text() == f"full model, median {number(median)}"
+    assert axes.get_legend().get_texts()[1].get_text() == f"+ stage 2, median {number(median)}"
 
 
-def test_stage_comparison_marks_the_challenging_sample(predictions):
+def test_stage_comparison(predictions):
     evaluation = evaluate(predictions(6, full=0.5))
     (axes,) = plots.stage_comparison(evaluation, "meV").axes
     hard = next(x for x in axes.lines if x.get_marker() == "D").get_xydata()
-    worst = max(evaluation.samples, key=lambda sample: sample.stage1.mae)
-    np.testing.assert_allclose(hard, [[worst.stage1.mae * 1e3, worst.full.mae * 1e3]])
-    assert texts(axes) == ["100 % of the samples\nbetter with stage 2"]
+    worst = max(evaluation.samples, key=lambda sample: sample.errors["stage1"].mae)
+    np.testing.assert_allclose(hard, [[worst.errors["stage1"].mae * 1e3, worst.full.mae * 1e3]])
+    assert texts(axes) == ["100 % of the samples\nhave a smaller error"]
 
 
-def test_figures_of_one_stage_do_not_show_the_other(predictions):
+def test_one_stage(predictions):
     made = predictions(2)
-    same = evaluate([replace(p, stage1=p.full) for p in made])
+    same = evaluate([replace(p, stages={"full": p.full}) for p in made])
     assert len(plots.error_distribution(same, "uEh").axes[0].get_legend().get_texts()) == 1
-    assert len(plots.predicted_against_dft(made, "uEh", two_stages=False).axes[0].collections[0].get_offsets()) == 98
+    assert plots.stage_comparison(same, "uEh") is None
+    axes = plots.predicted_against_dft(made, "uEh", {"full": "model"}).axes
+    assert len(axes[0].collections[0].get_offsets()) == 98
 
 
-def test_learning_curve_is_over_minutes_with_its_phases():
+def test_learning_curve():
     curve, rate = plots.learning_curve(HISTORY, "uEh").axes
     np.testing.assert_allclose(line(curve, FULL), [[k, 100 - 10 * k] for k in range(6)])
     assert {"stage1", "stage2", "50.0"} <= set(texts(curve))
@@ -124,7 +130,7 @@ def test_learning_curve_is_over_minutes_with_its_phases():
         (("step", "phase", "loss", "learning_rate"), "step", "loss"),
     ],
 )
-def test_learning_curve_takes_what_there_is(columns, x_label, y_label):
+def test_learning_curve_with_gaps(columns, x_label, y_label):
     rows = [{name: str(row[name]) for name in columns} for row in HISTORY]
     figure = plots.learning_curve([*rows, {}, {"loss": "", "mae_val": "nan", "step": None}], "meV")
     assert figure.axes[0].get_ylabel() == y_label
@@ -133,21 +139,19 @@ def test_learning_curve_takes_what_there_is(columns, x_label, y_label):
 
 
 @pytest.mark.parametrize("rows", [[], [{}], [{"phase": "stage1"}], [{"loss": "nan", "step": 1}]])
-def test_a_history_without_numbers_gives_no_figure(rows):
+def test_learning_curve_without_numbers(rows):
     assert plots.learning_curve(rows, "uEh") is None
 
 
-def test_perfect_predictions_can_be_drawn(water_sample):
-    from harmose.evaluate.metrics import Prediction
-
-    made = [Prediction(s, s.hamiltonian, s.hamiltonian) for s in map(water_sample, range(2))]
-    figures = [f(made, "uEh") for f in (plots.predicted_against_dft, plots.orbital_energies, plots.level_errors)]
-    figures += [f(evaluate(made), "uEh") for f in (plots.error_distribution, plots.stage_comparison)]
-    for figure in figures:
+def test_no_error(water_sample):
+    made = [Prediction(s, {"stage1": s.hamiltonian}) for s in map(water_sample, range(2))]
+    draw = (plots.predicted_against_dft, plots.orbital_energies, plots.orbital_energy_errors)
+    figures = [f(made, "uEh", {"stage1": "stage 1"}) for f in draw]
+    for figure in (*figures, plots.error_distribution(evaluate(made), "uEh")):
         assert png(figure, dpi=40).startswith(b"\x89PNG")
 
 
-def test_units_have_a_size_and_a_label():
+def test_units():
     assert energy_unit("uEh") == (MICRO_HARTREE, "µEh")
     with pytest.raises(ConfigError, match="unit: expected one of uEh, meV, eV, Ha, got 'kcal'"):
         energy_unit("kcal")
@@ -157,5 +161,5 @@ def test_units_have_a_size_and_a_label():
     ("x", "text"),
     [(0, "0"), (9.848, "9.85"), (13, "13.0"), (99.96, "100.0"), (1234.5, "1,234"), (0.5, "0.500"), (1e-7, "1e-07")],
 )
-def test_numbers_have_three_digits(x, text):
+def test_number(x, text):
     assert number(x) == text

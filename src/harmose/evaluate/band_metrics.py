@@ -1,12 +1,12 @@
-"""How far predicted bands are from DFT's, and how many of the predicted states are not there in DFT (`docs/metrics.md`).
+"""Errors of predicted bands, and predicted states that DFT does not have (`docs/metrics.md`).
 
-1. Gauge. H and H + c S mean the same, so the predicted bands are first moved by c: the median of E_DFT - E over the states
-   that are occupied in DFT, band by band in ascending order. A spurious band beneath all others would make every band the
-   wrong one; so the lowest 0, 1, 2 or 3 predicted bands are left out, whichever leaves the smallest errors.
-2. Ghost states: predicted states, within the window or below DFT's lowest, that have no DFT state of the same k-point (and
-   spin) within the tolerance. Partners are found one to one in ascending order, as many as there can be.
-3. Error: |E - E_DFT| over the DFT states within the window, band by band in ascending order, after leaving out as many of a
-   k-point's ghosts below DFT's lowest state as makes its error smallest.
+1. Aligning. H and H + c S have the same states, so the predicted bands are first moved by c: the median of E_DFT - E over the
+   states that are occupied in DFT, band by band in ascending order. A spurious band beneath all others would pair every band
+   with a wrong one. The lowest 0, 1, 2 or 3 predicted bands are therefore left out, whichever leaves the smallest errors.
+2. Ghost states: predicted states, within the window or below the lowest of DFT, that have no DFT state of the same k-point (and
+   spin) within the tolerance. Partners are paired one to one in ascending order, as many as possible.
+3. Error: |E - E_DFT| over the DFT states within the window, band by band in ascending order, after leaving out as many ghosts
+   below the lowest DFT state of a k-point as makes its error smallest.
 """
 
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ from harmose.physics.kpath import kpath
 from harmose.physics.states import check_overlap, energies_at, mesh_fermi_level
 
 WINDOW = (-10.0, 5.0)
-"""eV from the DFT Fermi level."""
+"""Energies in eV relative to the Fermi level of DFT."""
 
-TOLERANCE = 0.2
+GHOST_DISTANCE = 0.2
 """eV; a predicted state farther than this from any DFT state is a ghost. Ten times the error of a useful model."""
 
 MOST_SPURIOUS = 3
-"""Spurious bands beneath all others that aligning sees through."""
+"""Most spurious bands beneath all others that aligning leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
 class BandErrors:
-    """`mae` in eV over `n_states` DFT states within the window, None where there are none.
+    """Errors of predicted bands: `mae` in eV over the `n_states` DFT states within the window, None if there are none.
 
-    `shift` (eV) has been added to the predicted energies; `aligned` are the bands so moved. `ghosts` (n_spins, n_k,
-    n_bands) is True for each predicted state that is one.
+    `aligned` are the predicted bands after `shift` (eV) was added. `ghosts` (n_spins, n_k, n_bands) is True for each predicted
+    state that is a ghost.
     """
 
     mae: float | None
@@ -48,7 +48,7 @@ class BandErrors:
 
     @property
     def ghost_states(self) -> int:
-        """Their number over all k-points of the path."""
+        """Number of ghost states over all k-points of the path."""
         return int(self.ghosts.sum())
 
 
@@ -56,13 +56,20 @@ def compare_bands(
     predicted: Bands,
     reference: Bands,
     window: tuple[float, float] = WINDOW,
-    tolerance: float = TOLERANCE,
+    tolerance: float = GHOST_DISTANCE,
     shift: float | None = None,
 ) -> BandErrors:
-    """The errors of `predicted` bands; `window` (eV) is relative to the reference's Fermi level.
+    """Errors of predicted bands.
 
-    `shift` moves the predicted bands instead of `occupied_shift`, e.g. `fermi_shift(predicted, reference)`. Raises
-    `MatrixError` for bands of another shape or other k-points, and where the reference's Fermi level is not known.
+    Args:
+        predicted: bands at the k-points of `reference`.
+        reference: bands of DFT with their Fermi level.
+        window: lowest and highest energy in eV, relative to the Fermi level of the reference.
+        tolerance: largest distance in eV of a predicted state from its DFT state; beyond it is a ghost.
+        shift: energy in eV to add to the predicted bands. Default: `occupied_shift`.
+
+    Raises:
+        MatrixError: the bands differ in shape or k-points, or the reference has no Fermi level.
     """
     _check_same(predicted, reference)
     shift = occupied_shift(predicted, reference, max(window[1], 0.0)) if shift is None else shift
@@ -77,9 +84,10 @@ def compare_bands(
 
 
 def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1]) -> float:
-    """What to add to the predicted energies: the median of E_DFT - E over the states occupied in DFT (eV).
+    """Energy (eV) to add to the predicted bands: the median of E_DFT - E over the states that are occupied in DFT.
 
-    Leaving out a lowest predicted band must halve the mean error of the states up to `highest` (eV) above the Fermi level.
+    One more of the lowest predicted bands is left out only if that halves the mean error of the states up to `highest` (eV) above the
+    Fermi level.
     """
     found, dft, level = predicted.by_spin, reference.by_spin, reference.known_fermi_level
     n = dft.shape[-1]
@@ -88,7 +96,7 @@ def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1
         raise MatrixError("bands: expected occupied states to align by, got a Fermi level below all bands")
     least, shift = np.inf, 0.0
     for left_out in range(min(MOST_SPURIOUS, n - 1) + 1):
-        # bands that have lost their partner at the top keep the last one
+        # The highest bands, which have no partner left, are paired with the last one.
         difference = dft - found[..., np.minimum(np.arange(n) + left_out, n - 1)]
         middle = float(np.median(difference[occupied]))
         error = float(np.abs(difference - middle)[low].mean())
@@ -98,12 +106,12 @@ def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1
 
 
 def fermi_shift(predicted: Bands, reference: Bands) -> float:
-    """What to add to the predicted energies so that both Fermi levels are one (eV)."""
+    """Energy (eV) to add to the predicted bands so that both Fermi levels agree."""
     return reference.known_fermi_level - predicted.known_fermi_level
 
 
 def reference_bands(sample: Sample, path: str | None = None) -> Bands | None:
-    """DFT's bands of a crystal with S and a known Fermi level or number of electrons; None for other samples."""
+    """Bands of the DFT Hamiltonian of a crystal with S and a Fermi level or a number of electrons; None for other samples."""
     if sample.overlap is None or not sample.structure.pbc.any():
         return None
     level = sample.fermi_level
@@ -117,13 +125,13 @@ def reference_bands(sample: Sample, path: str | None = None) -> Bands | None:
 
 
 def bands_along(h: BlockMatrix, s: BlockMatrix | None, reference: Bands) -> Bands:
-    """Bands of another H at the k-points of `reference`; their Fermi level is not known."""
+    """Bands of another H at the k-points of `reference`, without a Fermi level."""
     energies = energies_at(h, check_overlap(s, "bands"), reference.kpoints)
     return replace(reference, energies=energies, spin=h.spin, fermi_level=None)
 
 
 def sample_band_errors(sample: Sample, predictions: Mapping[str, BlockMatrix]) -> dict[str, BandErrors]:
-    """`compare_bands` of each prediction with a crystal's DFT, all from the sample's S; empty where DFT's are not known.
+    """`compare_bands` of each prediction with the bands of DFT, all with the sample's S; empty if there are none to compare with.
 
     Raises `MatrixError` that names the sample.
     """
@@ -146,16 +154,16 @@ def _check_same(predicted: Bands, reference: Bands) -> None:
 
 
 def _ghosts(found: np.ndarray, dft: np.ndarray, low: float, high: float, tolerance: float) -> np.ndarray:
-    """True for predicted states within [low, high] or below DFT's lowest that are left without a partner."""
+    """True for predicted states without a partner, within [low, high] or below the lowest DFT state."""
     single = _unpaired(found.reshape(-1, found.shape[-1]), dft.reshape(-1, dft.shape[-1]), tolerance)
     below = found < dft[..., :1]
     return single.reshape(found.shape) & ((found <= high) & (found >= low) | below)
 
 
 def _unpaired(found: np.ndarray, dft: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which of `found` (m, n), ascending, have no partner in `dft` (m, n) within the tolerance, one to one and in order.
+    """True for values of `found` (m, n) without a partner in `dft` (m, n) within the tolerance, one to one; both ascending.
 
-    Each takes the lowest partner that is left; for points on a line no rule finds more pairs. All rows go side by side.
+    Each value takes the lowest partner that is left; for points on a line no rule makes more pairs. All rows advance together.
     """
     n = found.shape[1]
     rows = np.arange(len(found))
@@ -171,11 +179,11 @@ def _unpaired(found: np.ndarray, dft: np.ndarray, tolerance: float) -> np.ndarra
 
 
 def _least_errors(found: np.ndarray, dft: np.ndarray, inside: np.ndarray, n_below: np.ndarray) -> float:
-    """Sum of |E - E_DFT| over the states `inside`, each k-point without those of its `n_below` lowest that spoil it."""
+    """Sum of |E - E_DFT| over the states `inside`, leaving out at each k-point 0 to `n_below` of the lowest, whichever is best."""
     n = found.shape[-1]
     least = np.full(found.shape[:-1], np.inf)
     for left_out in range(int(n_below.max(initial=0)) + 1):
-        # bands that have lost their partner at the top keep the last one
+        # The highest bands, which have no partner left, are paired with the last one.
         pairs = found[..., np.minimum(np.arange(n) + left_out, n - 1)]
         error = np.where(inside, np.abs(pairs - dft), 0.0).sum(axis=-1)
         least = np.where(left_out <= n_below, np.minimum(least, error), least)

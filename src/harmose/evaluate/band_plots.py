@@ -1,6 +1,6 @@
-"""Figures of crystals: bands along a path and densities of states, of a prediction over DFT or of one alone.
+"""Figures of crystals: bands along a path, and densities of states; of one Hamiltonian, or of a prediction over DFT.
 
-Energies are relative to the Fermi level; each function returns a `matplotlib.figure.Figure`.
+Energies are relative to the Fermi level. Each function returns a `matplotlib.figure.Figure`.
 """
 
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 
 from harmose.errors import ConfigError
 from harmose.evaluate.band_metrics import WINDOW, bands_along, compare_bands, reference_bands
-from harmose.evaluate.metrics import Prediction
+from harmose.evaluate.evaluation import Prediction
 from harmose.evaluate.style import DFT, FAINT, FULL, GRID, TEXT, dress, legend, new_figure
 from harmose.physics.bands import Bands
 from harmose.physics.dos import DensityOfStates
 
-COLOURS = ("#d9822b", "#2a8f6b", "#7c5cc4", "#b42318", "#0e8ca8", "#8a6d1f", "#c2478f")
-"""Of projections; as many as a reader tells apart, none of them a prediction's."""
+PROJECTION_COLOURS = ("#d9822b", "#2a8f6b", "#7c5cc4", "#b42318", "#0e8ca8", "#8a6d1f", "#c2478f")
+"""As many as a reader can tell apart, without the colours of DFT and prediction."""
 
 GHOST = "#b42318"
 
 LOOKS = ({"color": DFT, "linewidth": 1.3}, {"color": FULL, "linewidth": 1.3, "linestyle": (0, (3.5, 1.8))})
-"""DFT beneath, solid; the prediction above, dashed, so that where they agree both are seen."""
+"""DFT solid and beneath, the prediction dashed and above, so that both are visible where they agree."""
 
 
 def band_structure(
@@ -33,9 +33,9 @@ def band_structure(
 ) -> Figure:
     """Bands of one or two Hamiltonians by name, the reference first; `window` in eV.
 
-    All are drawn from the first one's Fermi level (from 0 where it is not known): align the second before. Spins have a
-    panel each. `ghosts` (n_spins, n_k, n_bands) marks states of the last one. Raises `ConfigError` for a window in which
-    the first has no band.
+    Energies are relative to the Fermi level of the first (to 0 if it has none): align the second before. Each spin has a
+    panel. `ghosts` (n_spins, n_k, n_bands) is True for states of the last Hamiltonian to mark. Raises `ConfigError` if the first
+    has no band in the window.
     """
     first = next(iter(series.values()))
     zero = first.fermi_level or 0.0
@@ -64,21 +64,21 @@ def band_structure(
 
 
 def predicted_bands(prediction: Prediction, window: tuple[float, float] = WINDOW) -> Figure | None:
-    """Bands of the full model over DFT's, aligned, with its ghost states; None where bands cannot be compared."""
+    """Bands of the whole model over those of DFT, aligned, with ghost states; None where bands cannot be compared."""
     dft = reference_bands(prediction.sample)
     if dft is None:
         return None
-    found = compare_bands(bands_along(prediction.full, prediction.sample.overlap, dft), dft, window)
-    if found.mae is None:
+    errors = compare_bands(bands_along(prediction.full, prediction.sample.overlap, dft), dft, window)
+    if errors.mae is None:
         return None
-    series = {"DFT": dft, "full model": found.aligned}
-    return band_structure(series, window, f"Bands of {prediction.sample.name}", found.ghosts)
+    series = {"DFT": dft, "prediction": errors.aligned}
+    return band_structure(series, window, f"Bands of {prediction.sample.name}", errors.ghosts)
 
 
 def density_of_states(series: Mapping[str, DensityOfStates], title: str = "") -> Figure:
-    """Densities of one or two Hamiltonians by name, the reference first, over the energy from their own Fermi levels.
+    """Densities of states of one or two Hamiltonians by name, the reference first, over the energy relative to their own Fermi levels.
 
-    With projections the last one's are drawn beneath its total. Spin down goes downward.
+    Projections of the last one are drawn beneath its total. The density of spin down is drawn downward.
     """
     figure = new_figure(6.4, 3.8)
     last = list(series.values())[-1]
@@ -106,7 +106,7 @@ def density_of_states(series: Mapping[str, DensityOfStates], title: str = "") ->
 
 
 def check_window(energies: np.ndarray, window: tuple[float, float]) -> None:
-    """`ConfigError` unless `window` (eV) is one and a level of `energies` lies in it."""
+    """Raise `ConfigError` unless `window` is (low, high) in eV and contains one of `energies`."""
     low, high = window
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ConfigError(f"window: expected two energies in eV, the lower first, got {low:g} and {high:g}")
@@ -124,7 +124,7 @@ def _energy_label(fermi_level: float | None) -> str:
 
 
 def _path_axis(axes: Axes, bands: Bands) -> None:
-    """Letters and lines at the special points."""
+    """Draw letters and lines at the special points."""
     axes.set_xlim(bands.x[0], bands.x[-1] if bands.x[-1] > bands.x[0] else bands.x[0] + 1)
     if not len(bands.ticks):
         axes.set_xlabel("k", color=TEXT, fontsize=9)
@@ -135,7 +135,7 @@ def _path_axis(axes: Axes, bands: Bands) -> None:
 
 
 def _pretty(label: str) -> str:
-    """With Greek Gamma and digits below: "Γ" for "G", "M₁" for "M1"."""
+    """Label of a special point with a Greek Gamma and subscripts: "Γ" for "G", "M₁" for "M1"."""
     return label.replace("G", "Γ").translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
@@ -143,11 +143,11 @@ def _strongest(density: DensityOfStates) -> dict[str, str]:
     """Labels and colours of the projections to draw: the strongest, and one for all others."""
     names = _drawn(density)
     labels = [*names, "others"] if len(names) < len(density.projections) else names
-    return dict(zip(labels, COLOURS))
+    return dict(zip(labels, PROJECTION_COLOURS))
 
 
 def _projections(density: DensityOfStates) -> list[np.ndarray]:
-    """In the order of `_strongest`, each (n_spins, n_e)."""
+    """Projections in the order of `_strongest`, each (n_spins, n_energies)."""
     names = _drawn(density)
     rest = [np.atleast_2d(p) for name, p in density.projections.items() if name not in names]
     drawn = [np.atleast_2d(density.projections[name]) for name in names]
@@ -155,8 +155,8 @@ def _projections(density: DensityOfStates) -> list[np.ndarray]:
 
 
 def _drawn(density: DensityOfStates) -> list[str]:
-    """All projections, in their order, or as many as there are colours for, the strongest first."""
+    """Names of all projections, or of the strongest if there are more than colours."""
     parts = density.projections
-    if len(parts) <= len(COLOURS):
+    if len(parts) <= len(PROJECTION_COLOURS):
         return list(parts)
-    return sorted(parts, key=lambda name: -np.abs(parts[name]).sum())[: len(COLOURS) - 1]
+    return sorted(parts, key=lambda name: -np.abs(parts[name]).sum())[: len(PROJECTION_COLOURS) - 1]

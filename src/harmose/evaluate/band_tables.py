@@ -1,4 +1,4 @@
-"""Bands and densities of states as text for other programs: comma-separated values under a header with units."""
+"""Bands and densities of states as comma-separated values, with units in the header."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,10 @@ SPINS = ("up", "down")
 
 
 def bands_csv(series: Mapping[str, Bands], notes: Sequence[str] = ()) -> str:
-    """One line for each k-point: x, k, the special point's letter, and the energies of each series by name.
+    """One line for each k-point: x, k, the letter of a special point, and the band energies of each series.
 
-    Energies are relative to the first one's Fermi level (as they are where it is not known). All series are at the same
-    k-points. `notes` become comments at the top.
+    Energies are relative to the Fermi level of the first series (unchanged if it has none). All series are at the same k-points.
+    `notes` become comments at the top.
     """
     first = next(iter(series.values()))
     zero = first.fermi_level or 0.0
@@ -31,7 +31,7 @@ def bands_csv(series: Mapping[str, Bands], notes: Sequence[str] = ()) -> str:
             blocks.append(energies - zero)
     energies = np.concatenate(blocks, axis=1)
     if first.fermi_level is None:
-        origin = "energies in eV on the scale of H; the Fermi level is not known"
+        origin = "energies in eV on the scale of H, since there is no Fermi level"
     else:
         origin = f"energies in eV from the Fermi level, {zero:.6f} eV on the scale of H ({next(iter(series))})"
     rows = (
@@ -42,9 +42,9 @@ def bands_csv(series: Mapping[str, Bands], notes: Sequence[str] = ()) -> str:
 
 
 def dos_csv(series: Mapping[str, DensityOfStates], notes: Sequence[str] = ()) -> str:
-    """One line for each energy: the total and the projections of each series by name, in states per eV and cell.
+    """One line for each energy: the total and the projections of each series, in states per eV and cell.
 
-    Energies are relative to each one's Fermi level; all series have the same relative energies.
+    Energies are relative to the Fermi level of each series; all series have the same relative energies.
     """
     first = next(iter(series.values()))
     columns, values = ["energy (eV)"], [first.relative]
@@ -54,7 +54,7 @@ def dos_csv(series: Mapping[str, DensityOfStates], notes: Sequence[str] = ()) ->
             rows = np.atleast_2d(part)
             columns += [f"{name}{spin} {label} (1/eV)" for spin in _spins(rows)]
             values += list(rows)
-        level = "not known" if density.fermi_level is None else f"{density.fermi_level:.6f} eV on the scale of H"
+        level = "none" if density.fermi_level is None else f"{density.fermi_level:.6f} eV on the scale of H"
         levels.append(f"Fermi level, {name}: {level}")
     rows = ([f"{row[0]:.6f}", *(f"{value:.8f}" for value in row[1:])] for row in np.column_stack(values))
     return _text([*notes, "energies in eV from the Fermi level", *levels], columns, rows)

@@ -1,11 +1,12 @@
-"""Errors by type of block: which pair of shells, of which elements, on one atom or between two, is how well predicted.
+"""Errors by type of block: a pair of shells of a pair of elements, on one atom or between two atoms.
 
-    MAE(type) = sum over elements of all blocks of the type of |H_predicted - H_DFT| / number of these elements
+    MAE(type) = sum of |H_predicted - H_DFT| over the elements of all blocks of the type / number of these elements
 
-over the whole matrix, the reverse of each stored pair included. (a, b) and (b, a) are one type, since H is Hermitian.
+over the whole matrix, so that each stored pair counts together with its reverse. (a, b) and (b, a) are one type, since H is
+Hermitian.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -16,12 +17,12 @@ from harmose.evaluate.evaluation import BlockErrors
 
 Atom = tuple[int, tuple[Shell, ...]]
 Sums = Mapping[tuple[Atom, Atom, bool], np.ndarray]
-"""By (element and shells, the other's, on-site?), heavier element first: sums of the two stages' absolute errors over
-elements of the whole matrix, and the number of these elements, shape (3, shells, shells)."""
+"""Keys: (element and shells of both atoms, heavier element first, if on-site). Values (n_stages + 1, shells, shells): sums of
+absolute errors in eV over elements of the whole matrix, one for each stage, and last the number of these elements."""
 
 
 def block_sums(layout: BlockMatrix, error: np.ndarray) -> Sums:
-    """The sums of one sample; `error` (2, n_components, size) holds absolute errors in the layout of `values`."""
+    """Sums of one sample; `error` (n_stages, n_components, size) holds absolute errors in the layout of `values`."""
     out: dict[tuple[Atom, Atom, bool], np.ndarray] = {}
     for (z1, z2), index, where in layout.groups():
         left, right = (z1, layout.basis.shells[z1]), (z2, layout.basis.shells[z2])
@@ -29,7 +30,7 @@ def block_sums(layout: BlockMatrix, error: np.ndarray) -> Sums:
             chosen = where[(index < len(layout.numbers)) == onsite]
             if not len(chosen):
                 continue
-            values = error[:, :, chosen]  # (2, n_components, B, n1, n2)
+            values = error[:, :, chosen]  # (n_stages, n_components, blocks, n1, n2)
             sums = np.concatenate([values, np.ones_like(values[:1])]).sum(axis=(1, 2))
             sums = np.add.reduceat(sums, _starts(left), axis=1)
             sums = np.add.reduceat(sums, _starts(right), axis=2)
@@ -39,7 +40,7 @@ def block_sums(layout: BlockMatrix, error: np.ndarray) -> Sums:
 
 
 def total(sums: Iterable[Sums]) -> Sums:
-    """The sums over several samples."""
+    """Add up the sums of several samples."""
     out: dict[tuple[Atom, Atom, bool], np.ndarray] = {}
     for one in sums:
         for key, value in one.items():
@@ -47,8 +48,8 @@ def total(sums: Iterable[Sums]) -> Sums:
     return out
 
 
-def block_errors(sums: Sums) -> tuple[BlockErrors, ...]:
-    """One entry for each type of block, on-site first, heavy elements first, shells in the order of the basis set."""
+def block_errors(sums: Sums, stages: Sequence[str]) -> tuple[BlockErrors, ...]:
+    """One entry for each type of block: on-site first, heavy elements first, shells in the order of the basis set."""
     out = []
     for left, right, onsite in sorted(sums, key=lambda key: (not key[2], -key[0][0], -key[1][0])):
         table = sums[left, right, onsite]
@@ -58,9 +59,9 @@ def block_errors(sums: Sums) -> tuple[BlockErrors, ...]:
                 if left == right and b < a:
                     continue
                 both = table[:, a, b] + (table[:, b, a] if left == right and a != b else 0)
-                names = str(shell), str(other)
-                stage1, full, n = map(float, both)
-                out.append(BlockErrors(symbols, names, onsite, int(n), stage1 / n, full / n))
+                *errors, n = map(float, both)
+                mae = {stage: error / n for stage, error in zip(stages, errors, strict=True)}
+                out.append(BlockErrors(symbols, (str(shell), str(other)), onsite, int(n), mae))
     return tuple(out)
 
 
@@ -70,7 +71,7 @@ def _starts(atom: Atom) -> np.ndarray:
 
 
 def _whole_matrix(left: Atom, right: Atom, onsite: bool, sums: np.ndarray):
-    """Sums over stored blocks -> over the whole matrix, with the heavier element first."""
+    """Turn sums over stored blocks into sums over the whole matrix, with the heavier element first."""
     if left == right:
         return (left, right, onsite), sums if onsite else sums + sums.swapaxes(1, 2)
     if left[0] < right[0]:

@@ -1,57 +1,54 @@
-"""How often errors stay within the bounds that a model states: of blocks, levels, HOMO, LUMO and gap.
+"""Observed coverage of error bounds: of blocks of H, orbital energies, HOMO, LUMO and gap.
 
-    coverage = mean over samples of the share of the sample's blocks (levels) with |error| <= bound
+    coverage = mean over samples of the share of the sample's blocks (orbital energies) with |error| <= bound
 
-at the stated level and at every other that the calibration supports: a model that can be trusted covers what it states.
-Errors of blocks are means of |H_predicted - H_DFT| over their elements; a crystal's levels are those at Gamma.
+at the stated confidence and at every other one that the calibration supports. The error of a block is the mean of
+|H_predicted - H_DFT| over its elements. Orbital energies of a crystal are those at Gamma.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harmose.evaluate.evaluation import Coverage
+from harmose.evaluate.evaluation import Coverage, Prediction
 from harmose.physics.eigen import eigenvalues
 from harmose.uncertainty import conformal
 from harmose.uncertainty.orbitals import compared
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
-if TYPE_CHECKING:
-    from harmose.evaluate.metrics import Prediction
-
 TITLES = {
     "blocks": "blocks of H",
-    "occupied": "occupied levels",
-    "unoccupied": "empty levels",
+    "occupied": "occupied orbital energies",
+    "unoccupied": "empty orbital energies",
     "homo": "HOMO",
     "lumo": "LUMO",
     "gap": "gap",
     "gamma": "bands at Γ",
 }
-"""Quantities that have bounds, in the order of the tables."""
+"""Quantities with error bounds, in the order of the tables."""
 
 
 class CoverageCounter:
-    """`add` every prediction, then `result`; predictions without bounds do not count."""
+    """Collects predictions with `add`; `result` returns their coverage. Predictions without bounds do not count."""
 
     def __init__(self) -> None:
         self.ratios: dict[str, list[np.ndarray]] = {}
-        self.level, self.levels = 0.0, np.zeros(0)
+        self.confidence, self.confidences = 0.0, np.zeros(0)
         self.n_samples = self.n_outside = 0
 
-    def add(self, prediction: "Prediction") -> None:
-        """Errors over bounds at each level, of every quantity that the sample has."""
+    def add(self, prediction: Prediction) -> None:
+        """Add the ratios of error to bound of one sample, for each quantity that it has."""
         u = prediction.uncertainty
         if u is None:
             return
-        self.level, self.levels = u.level, u.calibration.supported
-        for name, ratios in _ratios(prediction, u, self.levels.tolist()).items():
+        self.confidence, self.confidences = u.confidence, u.calibration.supported
+        for name, ratios in _ratios(prediction, u, self.confidences.tolist()).items():
             self.ratios.setdefault(name, []).append(ratios)
         self.n_samples += 1
         self.n_outside += u.outside
 
     def result(self) -> Coverage | None:
+        """Coverage of all samples; None if none of them has bounds."""
         if not self.n_samples:
             return None
         shares, counts = {}, {}
@@ -60,19 +57,20 @@ class CoverageCounter:
             sample = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
             shares[name] = tuple(conformal.coverage(row, sample) for row in np.concatenate(parts, 1))
             counts[name] = len(sample)
-        return Coverage(self.level, tuple(self.levels.tolist()), shares, counts, self.n_samples, self.n_outside)
+        confidences = tuple(self.confidences.tolist())
+        return Coverage(self.confidence, confidences, shares, counts, self.n_samples, self.n_outside)
 
 
-def _ratios(prediction: "Prediction", u: Uncertainty, levels: Sequence[float]) -> dict[str, np.ndarray]:
-    """By quantity (Q, n); without those of which the calibration knew nothing."""
+def _ratios(prediction: Prediction, u: Uncertainty, confidences: Sequence[float]) -> dict[str, np.ndarray]:
+    """|error| / bound (Q, n) by quantity at Q confidences; quantities that the calibration has no bounds for are left out."""
     sample = prediction.sample
     error = mean_errors(prediction.full, sample.hamiltonian)
-    found = {"blocks": np.array([error / u.at(level).blocks for level in levels])}
-    if u.levels is None or sample.overlap is None:
-        return found
+    ratios = {"blocks": np.array([error / u.at(confidence).blocks for confidence in confidences])}
+    if u.orbitals is None or sample.overlap is None:
+        return ratios
     reference = np.sort(eigenvalues(sample.hamiltonian, sample.overlap), axis=None)
-    for kind, (wrong, spread) in compared(u.levels, reference).items():
-        bounds = np.array([u.calibration.orbital_bounds(kind, spread, level) for level in levels])
+    for kind, (energy_error, spread) in compared(u.orbitals, reference).items():
+        bounds = np.array([u.calibration.orbital_bounds(kind, spread, confidence) for confidence in confidences])
         if np.isfinite(bounds).all():
-            found[kind] = wrong / bounds
-    return found
+            ratios[kind] = energy_error / bounds
+    return ratios

@@ -1,6 +1,7 @@
-"""The heat map of the paper: the MAE of each type of block, stage 1 beside the full model, on one colour scale.
+"""The heat map of the paper: the MAE of each type of block, a panel for each stage, on one colour scale.
 
-Dark is worse; grey is a pair that the samples do not have. A basis of very many shells is summed up by pairs of elements.
+Dark is a large error; light grey is a type of block that the samples do not have. A basis set of very many shells is shown by pairs
+of elements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,19 +14,19 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from harmose.evaluate.evaluation import BlockErrors, Evaluation
-from harmose.evaluate.style import STAGES, TEXT, energy_unit, log_ticks, new_figure
+from harmose.evaluate.style import TEXT, energy_unit, log_ticks, new_figure
 
 MAX_LABELS = 40
-"""More shells than this are shown by element."""
+"""Most shells (of all elements) that are shown one by one."""
 
-COLOURS = "magma_r"
+COLOUR_MAP = "magma_r"
 
 NO_BLOCK = "#f0f2f5"
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """MAE (rows, columns) by stage, NaN where there is no such block. A column is an (element, shell)."""
+    """MAE (rows, columns) by stage, NaN where there is no such block. Each column is an (element, shell)."""
 
     rows: tuple[str, ...]
     columns: tuple[tuple[str, str], ...]
@@ -41,7 +42,7 @@ def offsite_heat_map(evaluation: Evaluation, unit: str) -> Figure | None:
     names = [f"{element} {shell}".strip() for element, shell in labels]
     ends = [[_index(labels, e, s) for e, s in zip(block.elements, block.shells)] for block in blocks]
     places = [{(a, b), (b, a)} for a, b in ends]
-    return _figure(_table(blocks, places, tuple(names), labels, unit), evaluation, unit, stacked=False)
+    return _figure(_table(blocks, places, tuple(names), labels, unit), evaluation, unit)
 
 
 def onsite_heat_map(evaluation: Evaluation, unit: str) -> Figure | None:
@@ -58,7 +59,7 @@ def onsite_heat_map(evaluation: Evaluation, unit: str) -> Figure | None:
 
 
 def _labels(blocks: Sequence[BlockErrors]) -> tuple[tuple[str, str], ...]:
-    """Every (element, shell): heavy elements first, shells as in the basis set."""
+    """All (element, shell) of the blocks: heavy elements first, shells as in the basis set."""
     pairs = dict.fromkeys(pair for block in blocks for pair in zip(block.elements, block.shells))
     return tuple(sorted(pairs, key=lambda pair: -atomic_numbers[pair[0]]))
 
@@ -68,28 +69,32 @@ def _index(labels: tuple[tuple[str, str], ...], element: str, shell: str) -> int
 
 
 def _table(blocks: Sequence[BlockErrors], places: Sequence[set[tuple[int, int]]], rows, columns, unit: str) -> _Table:
-    """The MAE of each block at its places; where several meet, over the elements of all."""
+    """The MAE of each block at its places; where several blocks meet, the mean over their elements."""
     size, _ = energy_unit(unit)
-    sums = np.zeros((3, len(rows), len(columns)))
+    stages = list(blocks[0].mae) if blocks else []
+    sums = np.zeros((len(stages) + 1, len(rows), len(columns)))
     for block, where in zip(blocks, places):
         for row, column in where:
-            sums[:, row, column] += np.array([block.stage1 / size, block.full / size, 1.0]) * block.n_elements
+            sums[:, row, column] += np.array([*(mae / size for mae in block.mae.values()), 1.0]) * block.n_elements
     with np.errstate(invalid="ignore"):
-        return _Table(rows, columns, {"stage1": sums[0] / sums[2], "full": sums[1] / sums[2]})
+        return _Table(rows, columns, {stage: sums[k] / sums[-1] for k, stage in enumerate(stages)})
 
 
-def _figure(table: _Table, evaluation: Evaluation, unit: str, stacked: bool) -> Figure | None:
+def _figure(table: _Table, evaluation: Evaluation, unit: str, stacked: bool = False) -> Figure | None:
     if not table.columns:
         return None
-    shown = STAGES if evaluation.has_second_stage else STAGES[1:]
+    titles = evaluation.titles
     cell = 0.34 if len(table.columns) <= 16 else 0.25 if stacked else 0.19
-    n_rows, n_columns = (len(shown), 1) if stacked else (1, len(shown))
+    n_columns = 1 if stacked else min(len(titles), 2)
+    n_rows = -(-len(titles) // n_columns)
     width, height = max(cell * len(table.columns) + 0.8, 2.0), max(cell * len(table.rows) + 1.0, 2.2)
     figure = new_figure(n_columns * width + 0.9, n_rows * height)
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    norm = _norm(np.concatenate([table.mae[stage].ravel() for stage, *_ in shown]))
-    for axes, (stage, title, _) in zip(panels, shown):
-        axes.imshow(table.mae[stage], cmap=COLOURS, norm=norm, interpolation="nearest", aspect="equal")
+    for empty in panels[len(titles) :]:
+        empty.set_visible(False)
+    norm = _norm(np.concatenate([table.mae[stage].ravel() for stage in titles]))
+    for axes, (stage, title) in zip(panels, titles.items()):
+        axes.imshow(table.mae[stage], cmap=COLOUR_MAP, norm=norm, interpolation="nearest", aspect="equal")
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=TEXT)
         _label(axes, table)
         if cell > 0.3:

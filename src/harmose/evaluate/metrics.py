@@ -1,47 +1,45 @@
-"""The metrics of a test set, for stage 1 alone and the full model side by side (`docs/metrics.md`).
+"""Metrics of a test set, for each stage of a model (`docs/metrics.md`).
 
 The error of sample s is the mean over all elements of its matrix,
 
     e[s] = mean |H_predicted - H_DFT|
 
-where a block that is stored once and stands for its reverse as well counts twice, so that for a molecule e[s] is
-`np.mean(np.abs(difference.dense()))`. Spinor elements count as their real and imaginary parts. All energies are in eV.
+A block that is stored once for a pair of atoms counts twice, since it stands for its reverse as well. For a molecule e[s] is
+therefore `np.mean(np.abs(difference.dense()))`. Spinor elements count as their real and imaginary parts. Energies are in eV.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
-from harmose.core.sample import Sample
 from harmose.errors import HarmoseError, MatrixError
 from harmose.evaluate.band_metrics import sample_band_errors
 from harmose.evaluate.block_errors import block_errors, block_sums, total
 from harmose.evaluate.coverage import CoverageCounter
-from harmose.evaluate.evaluation import BlockErrors, EvaluatedSample, Evaluation, SampleErrors, StageMetrics
-from harmose.evaluate.spin_orbit import spin_orbit_shifts
+from harmose.evaluate.evaluation import (
+    REFERENCE_STAGE,
+    BlockErrors,
+    Errors,
+    EvaluatedSample,
+    Evaluation,
+    Prediction,
+    StageMetrics,
+)
 from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals, spin_orbitals
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
-from harmose.uncertainty.prediction import Uncertainty
 from harmose.units import HARTREE
 
 DEGENERATE = 1e-5 * HARTREE
-"""Levels closer than this (eV) are compared as one subspace: any rotation among them solves the same equation."""
+"""Orbital energies closer than this (eV) are compared as one subspace: any rotation among them solves the same equation."""
 
+FRONTIER = ("homo", "lumo", "gap")
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """A labelled sample and what the two stages say of it; a model without stage 2 gives the same matrix twice."""
-
-    sample: Sample
-    stage1: BlockMatrix
-    full: BlockMatrix
-    uncertainty: Uncertainty | None = None
-    """Bounds of the full model's errors, of a model that is calibrated."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class RotationError:
 
 
 class Predictor(Protocol):
-    """What `rotation_error` needs of a model."""
+    """The method of a model that `rotation_error` calls."""
 
     def predict(self, atoms: Atoms, prior: BlockMatrix | None = None, stage: str = "full") -> BlockMatrix: ...
 
@@ -65,19 +63,24 @@ def evaluate(
     rotation_error: Mapping[str, RotationError] | None = None,
     reference: Evaluation | None = None,
 ) -> Evaluation:
-    """All metrics of a test set; goes through `predictions` once and keeps none of them.
+    """Compute all metrics of a test set. Goes through `predictions` once and keeps none of them.
 
-    `rotation_error` is reported as it is given, by stage ("stage1", "full"). Challenging samples and blocks are those
-    where stage 1 is worst, or the full model of `reference`, an evaluation of the same samples. Orbital metrics need S
-    and the number of electrons, and are for molecules; bands need S and a Fermi level or the number of
-    electrons, and are for crystals (`band_metrics`); samples without are left out of them.
+    Orbital metrics are for molecules with S and a number of electrons. Bands are for crystals with S and a Fermi level or a
+    number of electrons (`band_metrics`). Samples without these are left out of those metrics.
 
-    Raises `MatrixError` that names the sample for a prediction of other blocks or with values that are not finite, and
-    for an S that is not positive definite; also when there is no sample, or `reference` lacks one.
+    Args:
+        predictions: predictions of the same stages for each sample.
+        rotation_error: by stage; copied into the result.
+        reference: an evaluation of the same samples, whose worst samples and block are the challenging ones. Default: stage 1.
+
+    Raises:
+        MatrixError: a prediction has other blocks than its sample or is not finite, S is not positive definite (the message
+            names the sample), there is no sample, or `reference` lacks one.
     """
-    samples, counts, sums, coverage = [], [], {}, CoverageCounter()
+    samples, counts, sums, coverage, stages = [], [], {}, CoverageCounter(), ()
     for prediction in predictions:
-        _check(prediction)
+        stages = stages or tuple(prediction.stages)
+        _check(prediction, stages)
         coverage.add(prediction)
         h, error = prediction.sample.hamiltonian, _absolute_errors(prediction)
         sums = total([sums, block_sums(h, error)])
@@ -85,7 +88,7 @@ def evaluate(
         samples.append(_evaluate_sample(prediction, error))
     if not samples:
         raise MatrixError("evaluation: expected at least one sample, got none")
-    blocks = block_errors(sums)
+    blocks = block_errors(sums, stages)
     sample_ranking, block_ranking = _rankings(samples, blocks, reference)
     worst = np.argsort(sample_ranking)[::-1][: -(-len(samples) // 20)]  # 5 per cent, rounded up
     worst_block = blocks[int(np.argmax(block_ranking))]
@@ -93,8 +96,12 @@ def evaluate(
     return Evaluation(
         n_samples=len(samples),
         n_elements=sum(counts),
-        stage1=_stage_metrics([s.stage1 for s in samples], counts, worst, worst_block.stage1, rotation.get("stage1")),
-        full=_stage_metrics([s.full for s in samples], counts, worst, worst_block.full, rotation.get("full")),
+        stages={
+            stage: _stage_metrics(
+                [s.errors[stage] for s in samples], counts, worst, worst_block.mae[stage], rotation.get(stage)
+            )
+            for stage in stages
+        },
         blocks=blocks,
         samples=tuple(samples),
         challenging_samples=tuple(samples[k].name for k in worst),
@@ -111,10 +118,10 @@ def rotation_error(
     stage: str = "full",
     priors: Sequence[BlockMatrix | None] | None = None,
 ) -> RotationError:
-    """How far a model is from turning with its structure: mean |H(Qx) - D(Q) H(x) D(Q)^T| over random rotations Q.
+    """Mean |H(Qx) - D(Q) H(x) D(Q)^T| over elements, structures and random rotations Q.
 
-    The mean is that of e[s], over rotations and structures. `priors` (one per structure, or None) are turned with the
-    structure; without them a model that needs priors computes them at both ends, with their own grid noise.
+    `priors` (one per structure, or None) are rotated with the structure. Without them a model that needs a prior computes it
+    for both orientations, each with the noise of its own integration grid.
     """
     generator = np.random.default_rng(seed)
     errors, sizes = [], []
@@ -140,15 +147,15 @@ def _rotated(atoms: Atoms, rotation: np.ndarray) -> Atoms:
 
 
 def mean_absolute(operator: BlockMatrix) -> float:
-    """Mean absolute element of the whole matrix: stored blocks of pairs count for their reverse as well."""
+    """Mean absolute element of the whole matrix, in the units of `operator`."""
     return float(np.average(absolute(operator.values), axis=1, weights=_weights(operator)).mean())
 
 
 def wavefunction_similarity(predicted: MolecularOrbitals, reference: MolecularOrbitals) -> float | None:
     """Mean over occupied orbitals of |c . c'| / (|c| |c'|), the plain cosine of the coefficient vectors, without S.
 
-    Levels of the reference that lie within `DEGENERATE` of their neighbour are compared as one subspace: by the cosines
-    of the principal angles between the two spans; so are the Kramers pairs of spinors. None without occupied orbitals.
+    Orbitals of the reference within `DEGENERATE` of their neighbour in energy, such as Kramers pairs, are compared as one
+    subspace: by the cosines of the principal angles between the two spans. None without occupied orbitals.
     """
     n = reference.n_occupied
     if n == 0:
@@ -156,24 +163,24 @@ def wavefunction_similarity(predicted: MolecularOrbitals, reference: MolecularOr
     c, c_ref = predicted.coefficients[:, :n], reference.coefficients[:, :n]
     cosines = np.abs((c.conj() * c_ref).sum(axis=0)) / np.linalg.norm(c, axis=0) / np.linalg.norm(c_ref, axis=0)
     edges = np.flatnonzero(np.diff(reference.energies[:n]) > DEGENERATE) + 1
-    for level in np.split(np.arange(n), edges):
-        if len(level) > 1:
-            span, span_ref = np.linalg.qr(c[:, level])[0], np.linalg.qr(c_ref[:, level])[0]
-            cosines[level] = np.linalg.svd(span.conj().T @ span_ref, compute_uv=False)
+    for subspace in np.split(np.arange(n), edges):
+        if len(subspace) > 1:
+            span, span_ref = np.linalg.qr(c[:, subspace])[0], np.linalg.qr(c_ref[:, subspace])[0]
+            cosines[subspace] = np.linalg.svd(span.conj().T @ span_ref, compute_uv=False)
     return float(np.minimum(cosines, 1).mean())
 
 
 def solved_orbitals(prediction: Prediction) -> dict[str, MolecularOrbitals] | None:
-    """Orbitals of the DFT matrix ("dft") and of both stages ("stage1", "full"), all from the sample's S.
+    """Orbitals of the DFT matrix ("dft") and of each stage, all with the sample's S.
 
-    None where there is not one set to compare: no S, no number of electrons, two spins, or a periodic structure.
+    None where there is no single set to compare: no S, no number of electrons, two spins, or a periodic structure.
     """
     solved = _solved_spins(prediction)
     return {name: sets[0] for name, sets in solved.items()} if solved and len(solved["dft"]) == 1 else None
 
 
 def _solved_spins(prediction: Prediction) -> dict[str, tuple[MolecularOrbitals, ...]] | None:
-    """As `solved_orbitals`, of both collinear spins; as many of each are occupied as in DFT."""
+    """As `solved_orbitals`, for both collinear spins; each spin has as many occupied orbitals as in DFT."""
     sample = prediction.sample
     if sample.overlap is None or sample.n_electrons is None or is_periodic(sample.hamiltonian):
         return None
@@ -181,19 +188,26 @@ def _solved_spins(prediction: Prediction) -> dict[str, tuple[MolecularOrbitals, 
     try:
         dft = spin_orbitals(sample.hamiltonian, s, n)
         occupied = [orbitals.n_occupied for orbitals in dft]
-        solved = {"dft": dft, "full": spin_orbitals(prediction.full, s, n, occupied)}
-        if prediction.stage1 is prediction.full:
-            return {**solved, "stage1": solved["full"]}
-        return {**solved, "stage1": spin_orbitals(prediction.stage1, s, n, occupied)}
+        return {"dft": dft, **_each_stage(prediction, lambda h: spin_orbitals(h, s, n, occupied))}
     except HarmoseError as error:
         raise MatrixError(f"sample {sample.name}: {error}") from None
 
 
-def _check(prediction: Prediction) -> None:
-    reference = prediction.sample.hamiltonian
-    for stage in ("stage1", "full"):
-        h: BlockMatrix = getattr(prediction, stage)
-        where = f"sample {prediction.sample.name}, {stage} prediction"
+def _each_stage(prediction: Prediction, compute: Callable[[BlockMatrix], T]) -> dict[str, T]:
+    """The result of `compute` by stage; it is called once for stages that share one matrix object."""
+    results: dict[int, T] = {}
+    for h in prediction.stages.values():
+        if id(h) not in results:
+            results[id(h)] = compute(h)
+    return {stage: results[id(h)] for stage, h in prediction.stages.items()}
+
+
+def _check(prediction: Prediction, stages: tuple[str, ...]) -> None:
+    reference, name = prediction.sample.hamiltonian, prediction.sample.name
+    if tuple(prediction.stages) != stages:
+        raise MatrixError(f"sample {name}: expected the stages {', '.join(stages)}, got {', '.join(prediction.stages)}")
+    for stage, h in prediction.stages.items():
+        where = f"sample {name}, {stage} prediction"
         if not same_orbitals(h, reference) or h.spin is not reference.spin:
             raise MatrixError(f"{where}: expected the atoms, shells and spin of the sample, got others")
         if not np.array_equal(h.pairs, reference.pairs):
@@ -203,38 +217,37 @@ def _check(prediction: Prediction) -> None:
 
 
 def _absolute_errors(prediction: Prediction) -> np.ndarray:
-    """|H_predicted - H_DFT| of every stored value by stage 1 and the full model: (2, n_components, size)."""
+    """|H_predicted - H_DFT| of every stored value, by stage (n_stages, n_components, size)."""
     reference = prediction.sample.hamiltonian.values
-    return np.stack([absolute(h.values - reference) for h in (prediction.stage1, prediction.full)])
+    return np.stack([absolute(h.values - reference) for h in prediction.stages.values()])
 
 
 def _weights(layout: BlockMatrix) -> np.ndarray:
-    """How often each stored value occurs in the whole matrix: pairs stand for their reverse as well (size,)."""
-    return np.where(layout.is_onsite, 1, 2)
+    """Number of elements of the whole matrix that each stored value stands for (size,)."""
+    return np.repeat(layout.multiplicity, np.diff(layout.offsets))
 
 
 def _evaluate_sample(prediction: Prediction, error: np.ndarray) -> EvaluatedSample:
     mae = np.average(error, axis=2, weights=_weights(prediction.sample.hamiltonian)).mean(axis=1)
     spectra = _spectral_errors(prediction)
-    stages = (SampleErrors(float(e), **spectra.get(stage, {})) for stage, e in zip(("stage1", "full"), mae))
-    return EvaluatedSample(prediction.sample.name, prediction.sample.structure.get_chemical_formula(), *stages)
+    errors = {stage: Errors(mae=float(e), **spectra.get(stage, {})) for stage, e in zip(prediction.stages, mae)}
+    return EvaluatedSample(prediction.sample.name, prediction.sample.structure.get_chemical_formula(), errors)
 
 
 def _spectral_errors(prediction: Prediction) -> dict[str, dict[str, float | None]]:
-    """By stage the errors of a molecule's orbitals or of a crystal's bands; empty where neither can be compared."""
-    stages = {"stage1": prediction.stage1, "full": prediction.full}
+    """Errors of a molecule's orbitals or of a crystal's bands, by stage; empty where neither can be compared."""
     if prediction.sample.structure.pbc.any():
-        same = prediction.stage1 is prediction.full
-        found = sample_band_errors(prediction.sample, {"full": prediction.full} if same else stages)
-        errors = {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in found.items()}
-        return {"stage1": errors["full"], **errors} if same and errors else errors
+        distinct = {str(id(h)): h for h in prediction.stages.values()}
+        errors = sample_band_errors(prediction.sample, distinct)
+        if not errors:
+            return {}
+        by_stage = {stage: errors[str(id(h))] for stage, h in prediction.stages.items()}
+        return {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in by_stage.items()}
     orbitals = _solved_spins(prediction)
     if orbitals is None:
         return {}
-    return {
-        stage: _orbital_errors(orbitals[stage], orbitals["dft"]) | _coupling(prediction, h)
-        for stage, h in stages.items()
-    }
+    coupling = _each_stage(prediction, lambda h: _coupling_errors(prediction, h))
+    return {stage: _orbital_errors(orbitals[stage], orbitals["dft"]) | coupling[stage] for stage in prediction.stages}
 
 
 def _orbital_errors(
@@ -251,11 +264,8 @@ def _orbital_errors(
     }
 
 
-FRONTIER = ("homo", "lumo", "gap")
-
-
 def _frontier(orbitals: tuple[MolecularOrbitals, ...]) -> tuple[float | None, ...]:
-    """HOMO, LUMO and gap, of either spin."""
+    """HOMO, LUMO and gap of both spins together, in eV."""
     homo = max((x.homo for x in orbitals if x.homo is not None), default=None)
     lumo = min((x.lumo for x in orbitals if x.lumo is not None), default=None)
     return homo, lumo, None if homo is None or lumo is None else lumo - homo
@@ -265,7 +275,25 @@ def _difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else abs(a - b)
 
 
-def _coupling(prediction: Prediction, h: BlockMatrix) -> dict[str, float | None]:
+def spin_orbit_shifts(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> np.ndarray:
+    """Shifts of the occupied orbital energies by spin-orbit coupling, shape (n_electrons / 2,), in eV.
+
+        shift_p = e_p(H) - e_p(H_0)
+
+    for each occupied Kramers pair p in ascending order; H_0 is the scalar part of H. Both are solved with the same S. Where
+    orbital energies of H_0 are degenerate, differences of shifts are splittings. Raises `MatrixError` as `spin_orbitals`.
+    """
+    (coupled,), (alone,) = spin_orbitals(h, s, n_electrons), spin_orbitals(scalar_part(h), s, n_electrons)
+    pairs = coupled.energies[: coupled.n_occupied].reshape(-1, 2).mean(1)
+    return pairs - alone.energies[: alone.n_occupied]
+
+
+def scalar_part(h: BlockMatrix) -> BlockMatrix:
+    """The part H_0 (spin none) of a spinor operator that does not act on spin."""
+    return BlockMatrix(h.basis, h.numbers, h.pairs, h.spin.to_channels(h.values)[:1] / np.sqrt(2))
+
+
+def _coupling_errors(prediction: Prediction, h: BlockMatrix) -> dict[str, float | None]:
     """Errors of the spin-orbit shifts of a spinor Hamiltonian."""
     sample = prediction.sample
     if h.spin is not Spin.SPINOR or not sample.n_electrons:
@@ -279,9 +307,11 @@ def _coupling(prediction: Prediction, h: BlockMatrix) -> dict[str, float | None]
 def _rankings(
     samples: list[EvaluatedSample], blocks: tuple[BlockErrors, ...], reference: Evaluation | None
 ) -> tuple[list[float], list[float]]:
-    """The reference model's errors of these samples and blocks."""
+    """Errors of the reference for these samples and blocks."""
     if reference is None:
-        return [sample.stage1.mae for sample in samples], [block.stage1 for block in blocks]
+        stages = list(samples[0].errors)
+        stage = REFERENCE_STAGE if REFERENCE_STAGE in stages else stages[0]
+        return [sample.errors[stage].mae for sample in samples], [block.mae[stage] for block in blocks]
     by_sample = {sample.name: sample.full.mae for sample in reference.samples}
     by_block = {block.label: block.full for block in reference.blocks}
     try:
@@ -291,23 +321,24 @@ def _rankings(
 
 
 def _stage_metrics(
-    samples: list[SampleErrors], counts: list[int], worst: np.ndarray, block: float, rotation: RotationError | None
+    samples: list[Errors], counts: list[int], worst: np.ndarray, block: float, rotation: RotationError | None
 ) -> StageMetrics:
     mae = np.array([sample.mae for sample in samples])
-    spectral = (field.name for field in fields(SampleErrors) if field.name not in ("mae", "ghost_states"))
+    averaged = (field.name for field in fields(Errors) if field.name not in ("mae", "ghost_states"))
     ghosts = [sample.ghost_states for sample in samples if sample.ghost_states is not None]
     return StageMetrics(
         mae=float(mae.mean()),
         mae_elements=float(np.average(mae, weights=counts)),
         mae_challenging_samples=float(mae[worst].mean()),
         mae_challenging_block=block,
+        worst=float(mae.max()),
         rotation_error=rotation.absolute if rotation else None,
         rotation_error_relative=rotation.relative if rotation else None,
         ghost_states=sum(ghosts) if ghosts else None,
-        **{name: _mean([getattr(sample, name) for sample in samples]) for name in spectral},
+        **{name: _mean([getattr(sample, name) for sample in samples]) for name in averaged},
     )
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present else None

@@ -1,6 +1,7 @@
-"""Figures of an evaluation: elements of H and orbital energies against DFT, errors by sample, the learning curve.
+"""Figures of an evaluation: elements of H and orbital energies over DFT, errors by sample, the learning curve.
 
-Each function returns a `matplotlib.figure.Figure`; energies come in eV and are shown in the unit asked for.
+Each function returns a `matplotlib.figure.Figure`. Energies are given in eV and drawn in `unit`. `titles` (`Evaluation.titles`)
+holds the stages to draw, with their titles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from harmose.core.blocks import BlockMatrix
-from harmose.evaluate.evaluation import Evaluation
-from harmose.evaluate.metrics import Prediction, solved_orbitals
+from harmose.evaluate.evaluation import Evaluation, Prediction, last_stage
+from harmose.evaluate.metrics import solved_orbitals
 from harmose.evaluate.style import (
     DFT,
     FAINT,
+    FULL,
     GRID,
-    STAGES,
+    STAGE_COLOURS,
     TEXT,
     dress,
     energy_unit,
@@ -34,110 +36,117 @@ MAX_POINTS = 12_000
 """More points than this hide each other; a random selection is drawn."""
 
 MAX_SAMPLES = 200
-"""Figures that need every matrix take the first so many samples."""
+"""Figures that need every matrix use at most this many samples, the first ones."""
 
+MAX_ENTRIES = 1500
+"""Entries of the training log that a learning curve draws."""
+
+CHALLENGING = "#b42318"
+
+Titles = Mapping[str, str]
 Series = Mapping[str, np.ndarray]
-"""By "dft", "stage1", "full": values that belong together, in eV."""
+"""Values in eV by "dft" and stage, in the same order."""
 
 
-def predicted_against_dft(predictions: Sequence[Prediction], unit: str, two_stages: bool = True) -> Figure:
-    """Elements of H, predicted over DFT, and their absolute errors beneath; the first `MAX_SAMPLES` samples."""
+def predicted_against_dft(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure:
+    """Predicted elements of H over those of DFT, and their absolute errors beneath; of the first `MAX_SAMPLES` samples."""
     used = predictions[:MAX_SAMPLES]
-    matrices = {
-        "dft": [p.sample.hamiltonian for p in used],
-        "stage1": [p.stage1 for p in used],
-        "full": [p.full for p in used],
-    }
+    matrices = {stage: [p.stages[stage] for p in used] for stage in titles}
+    matrices["dft"] = [p.sample.hamiltonian for p in used]
     series = {name: np.concatenate([_elements(h) for h in operators]) for name, operators in matrices.items()}
-    return _parity(series, unit, "H element", two_stages)
+    return _parity(series, unit, "H element", titles)
 
 
-def orbital_energies(predictions: Sequence[Prediction], unit: str, two_stages: bool = True) -> Figure | None:
-    """Energies of the occupied orbitals over DFT, errors beneath; None where there are none to compare."""
-    levels = {"dft": [], "stage1": [], "full": []}
+def orbital_energies(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure | None:
+    """Predicted energies of the occupied orbitals over those of DFT, errors beneath; None if there are none."""
+    energies: dict[str, list[np.ndarray]] = {name: [] for name in ("dft", *titles)}
     for solved in _solved(predictions):
-        for name, orbitals in solved.items():
-            levels[name].append(orbitals.energies[: solved["dft"].n_occupied])
-    series = {name: np.concatenate(parts) for name, parts in levels.items() if parts}
-    return _parity(series, unit, "orbital energy", two_stages) if series and len(series["dft"]) else None
+        for name, parts in energies.items():
+            parts.append(solved[name].energies[: solved["dft"].n_occupied])
+    series = {name: np.concatenate(parts) for name, parts in energies.items() if parts}
+    return _parity(series, unit, "orbital energy", titles) if series and len(series["dft"]) else None
 
 
-def level_errors(predictions: Sequence[Prediction], unit: str, two_stages: bool = True) -> Figure | None:
-    """Error of each level, counted from the frontier: the mean, and the range of the middle 80 % of the samples."""
-    errors: dict[str, dict[int, list[float]]] = {"stage1": {}, "full": {}}
+def orbital_energy_errors(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure | None:
+    """Error of each orbital energy, counted from the gap: the mean, and the range of the middle 80 % of the samples."""
+    errors: dict[str, dict[int, list[float]]] = {stage: {} for stage in titles}
     for solved in _solved(predictions):
         n = solved["dft"].n_occupied
         for stage, table in errors.items():
             difference = np.abs(solved[stage].energies - solved["dft"].energies)[: n + 4]
-            for level, error in enumerate(difference.tolist(), start=-n):
-                table.setdefault(level, []).append(error)
-    if not errors["full"]:
+            for orbital, error in enumerate(difference.tolist(), start=-n):
+                table.setdefault(orbital, []).append(error)
+    orbitals = sorted(next(iter(errors.values())))
+    if not orbitals:
         return None
     size, label = energy_unit(unit)
     figure = new_figure(5.2, 4.4)
-    axes = dress(figure.add_subplot(), "level", f"|error| ({label})", "Error of each level", grid="y")
-    levels = sorted(errors["full"])
-    for k, (stage, title, colour) in enumerate(_shown(two_stages)):
-        spread = [np.array(errors[stage][level]) / size for level in levels]
-        x = np.array(levels) + (0.0 if not two_stages else (k - 0.5) * 0.36)
+    axes = dress(figure.add_subplot(), "orbital", f"|error| ({label})", "Error of each orbital energy", grid="y")
+    for k, (stage, title) in enumerate(titles.items()):
+        colour = STAGE_COLOURS[stage]
+        spread = [np.array(errors[stage][orbital]) / size for orbital in orbitals]
+        x = np.array(orbitals) + (k - (len(titles) - 1) / 2) * 0.72 / len(titles)
         low, high = (np.array([np.percentile(e, q) for e in spread]) for q in (10, 90))
-        axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=4 if len(levels) < 25 else 2.5)
+        axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=4 if len(orbitals) < 25 else 2.5)
         axes.plot(x, [e.mean() for e in spread], "o", color=colour, markersize=4.5, label=title)
     _log_scale(axes)
     axes.axvline(-0.5, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-    step = -(-len(levels) // 16)
-    ticks = [level for level in levels if level % step == step - 1 and not (step > 1 and level == 1)]
-    axes.set_xticks(ticks, [_level_name(level) for level in ticks], rotation=40, ha="right", rotation_mode="anchor")
+    step = -(-len(orbitals) // 16)
+    ticks = [orbital for orbital in orbitals if orbital % step == step - 1 and not (step > 1 and orbital == 1)]
+    axes.set_xticks(
+        ticks, [_orbital_name(orbital) for orbital in ticks], rotation=40, ha="right", rotation_mode="anchor"
+    )
     for side, name in ((-1, "occupied"), (1, "empty")):
         axes.annotate(name, (-0.5, 0.99), xycoords=axes.get_xaxis_transform(), xytext=(5 * side, 0), va="top",
                       textcoords="offset points", ha="left" if side > 0 else "right", fontsize=8, color=FAINT)  # fmt: skip
-    legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
+    legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=len(titles))
     return figure
 
 
-def level_diagram(prediction: Prediction, two_stages: bool = True) -> Figure | None:
-    """Levels around the gap, in eV, of DFT and of the prediction side by side; None where there are none to compare."""
+def orbital_diagram(prediction: Prediction, titles: Titles) -> Figure | None:
+    """Orbital energies (eV) around the gap, of DFT and of each stage side by side; None if there are none."""
     solved = solved_orbitals(prediction)
     if solved is None or solved["dft"].gap is None:
         return None
     n = solved["dft"].n_occupied
     energies = solved["dft"].energies
-    # neither core nor very high levels: they would press all others into one line
+    # Without core orbitals and very high ones, which would press all others into one line.
     first, last = np.searchsorted(energies, [energies[n - 1] - 30, energies[n] + 15])
     window = slice(max(n - 7, int(first)), min(n + 3, int(last)))
     figure = new_figure(5.2, 4.4)
-    axes = dress(figure.add_subplot(), "", "orbital energy (eV)", f"Levels of {prediction.sample.name}", grid="y")
-    columns = (("dft", "DFT", DFT), *_shown(two_stages))
-    for k, (name, _, colour) in enumerate(columns):
-        orbitals = solved[name]
-        for level, energy in enumerate(orbitals.energies[window], start=window.start):
-            style = "-" if level < n else (0, (3, 1.5))
+    title = f"Orbital energies of {prediction.sample.name}"
+    axes = dress(figure.add_subplot(), "", "orbital energy (eV)", title, grid="y")
+    columns = {"dft": "DFT", **titles}
+    for k, name in enumerate(columns):
+        orbitals, colour = solved[name], STAGE_COLOURS.get(name, DFT)
+        for orbital, energy in enumerate(orbitals.energies[window], start=window.start):
+            style = "-" if orbital < n else (0, (3, 1.5))
             axes.plot([k - 0.32, k + 0.32], [energy, energy], color=colour, linewidth=1.8, linestyle=style)
         homo, lumo = orbitals.energies[n - 1 : n + 1]
         axes.annotate("", (k, lumo), (k, homo), arrowprops={"arrowstyle": "<->", "color": FAINT, "linewidth": 0.8})
         axes.text(k + 0.05, (homo + lumo) / 2, f"{lumo - homo:.4f} eV", fontsize=8, color=TEXT, va="center")
-    for before, after in pairwise(range(len(columns))):
-        # thin lines from each level to the same level of the next column
-        levels = [solved[columns[k][0]].energies[window] for k in (before, after)]
-        axes.plot([before + 0.32, after - 0.32], levels, color=GRID, linewidth=0.8, zorder=0)
-    axes.set_xticks(range(len(columns)), [title for _, title, _ in columns])
+    for k, (left, right) in enumerate(pairwise(columns)):
+        # thin lines between the same orbital of neighbouring columns
+        ends = [solved[name].energies[window] for name in (left, right)]
+        axes.plot([k + 0.32, k + 0.68], ends, color=GRID, linewidth=0.8, zorder=0)
+    axes.set_xticks(range(len(columns)), list(columns.values()))
     axes.set_xlim(-0.5, len(columns) - 0.5)
     return figure
 
 
 def error_distribution(evaluation: Evaluation, unit: str) -> Figure:
-    """How many samples have which error e[s], by stage."""
+    """Histogram of the errors e[s] of the samples, by stage."""
     size, label = energy_unit(unit)
-    figure = new_figure()
+    figure, titles = new_figure(), evaluation.titles
     axes = dress(figure.add_subplot(), f"MAE of a sample, e[s] ({label})", "samples", "Errors of the samples", grid="y")
-    shown = _shown(evaluation.has_second_stage)
-    errors = {stage: np.array([getattr(s, stage).mae for s in evaluation.samples]) / size for stage, *_ in shown}
+    errors = {stage: np.array([s.errors[stage].mae for s in evaluation.samples]) / size for stage in titles}
     everything = np.maximum(np.concatenate(list(errors.values())), 1e-12)
     n_bins = int(np.clip(2 * np.sqrt(len(evaluation.samples)), 8, 30))
     edges = np.geomspace(everything.min() * 0.97, everything.max() * 1.03, n_bins + 1)
-    for stage, title, colour in shown:
-        median = float(np.median(errors[stage]))
-        look: dict[str, Any] = {"alpha": 0.55} if stage == "full" else {"histtype": "step", "linewidth": 1.6}
+    for stage, title in titles.items():
+        colour, median = STAGE_COLOURS[stage], float(np.median(errors[stage]))
+        filled = stage == last_stage(titles)
+        look: dict[str, Any] = {"alpha": 0.55} if filled else {"histtype": "step", "linewidth": 1.6}
         axes.hist(errors[stage], edges, color=colour, label=f"{title}, median {number(median)}", **look)
         axes.axvline(median, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set_xscale("log")
@@ -147,22 +156,25 @@ def error_distribution(evaluation: Evaluation, unit: str) -> Figure:
     return figure
 
 
-def stage_comparison(evaluation: Evaluation, unit: str) -> Figure:
-    """e[s] of the full model over that of stage 1, a point per sample; the challenging samples stand out."""
+def stage_comparison(evaluation: Evaluation, unit: str) -> Figure | None:
+    """e[s] of the whole model over that of the stage before, a point per sample; None for a model of one stage."""
+    if evaluation.compared_stages is None:
+        return None
     size, label = energy_unit(unit)
+    x_title, y_title = (evaluation.titles[stage] for stage in evaluation.compared_stages)
     figure = new_figure()
-    axes = dress(
-        figure.add_subplot(), f"e[s], stage 1 ({label})", f"e[s], full model ({label})", "Sample by sample", grid="both"
+    axes = dress(figure.add_subplot(), f"e[s], {x_title} ({label})", f"e[s], {y_title} ({label})", "Sample by sample")
+    before, after = (
+        np.array([s.errors[stage].mae for s in evaluation.samples]) / size for stage in evaluation.compared_stages
     )
-    before, after = (np.array([getattr(s, stage).mae for s in evaluation.samples]) / size for stage, *_ in STAGES)
     hard = np.isin([s.name for s in evaluation.samples], evaluation.challenging_samples)
     ends = np.array([min(before.min(), after.min()) * 0.9, max(before.max(), after.max()) * 1.1 or 1.0])
     axes.plot(ends, ends, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), label="no change")
     axes.fill_between(ends, ends[0], ends, color="#eef3fb", linewidth=0, zorder=0)
-    axes.plot(before[~hard], after[~hard], "o", color=STAGES[1][2], markersize=4, alpha=0.6, label="sample", mew=0)
-    axes.plot(before[hard], after[hard], "D", color="#b42318", markersize=5, label="challenging", mew=0)
+    axes.plot(before[~hard], after[~hard], "o", color=FULL, markersize=4, alpha=0.6, label="sample", mew=0)
+    axes.plot(before[hard], after[hard], "D", color=CHALLENGING, markersize=5, label="challenging", mew=0)
     share = 100 * np.mean(after < before)
-    axes.text(0.97, 0.05, f"{share:.0f} % of the samples\nbetter with stage 2", transform=axes.transAxes, ha="right",
+    axes.text(0.97, 0.05, f"{share:.0f} % of the samples\nhave a smaller error", transform=axes.transAxes, ha="right",
               fontsize=8, color=TEXT)  # fmt: skip
     axes.set(xlim=ends, ylim=ends)
     legend(axes, loc="upper left")
@@ -170,11 +182,11 @@ def stage_comparison(evaluation: Evaluation, unit: str) -> Figure:
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]], unit: str) -> Figure | None:
-    """MAE (eV in `history`) against time or steps, with the phases of the schedule; the loss where no MAE was logged.
+    """MAE (eV in `history`) over time or steps, with the phases of the schedule; the loss if no MAE was logged.
 
-    Rows may lack any of step, phase, seconds, loss, mae_train, mae_val, learning_rate. None when nothing can be drawn.
+    Rows may lack any of step, phase, seconds, loss, mae_train, mae_val, learning_rate. None if nothing can be drawn.
     """
-    x_label, x = _clock(history)
+    x_label, x = _horizontal(history)
     columns = [c for c in ("mae_train", "mae_val") if np.isfinite(_column(history, c)).any()] or ["loss"]
     if not np.isfinite(x).any() or not np.isfinite(_column(history, columns[0])).any():
         return None
@@ -186,23 +198,23 @@ def learning_curve(history: Sequence[Mapping[str, Any]], unit: str) -> Figure | 
     axes = dress(grid[0], "", "loss" if columns == ["loss"] else f"H MAE ({label})", "Learning curve", grid="y")
     looks = {
         "mae_train": ("training", FAINT, 1.0),
-        "mae_val": ("validation", STAGES[1][2], 1.8),
+        "mae_val": ("validation", FULL, 1.8),
         "loss": ("loss", DFT, 1.2),
     }
     for name in columns:
         y = _column(history, name) / (1 if name == "loss" else size)
         title, colour, width = looks[name]
-        known = _some(np.isfinite(x) & np.isfinite(y))
-        axes.plot(x[known], y[known], color=colour, linewidth=width, label=title, solid_joinstyle="round",
-                  marker="o" if len(known) < 40 else "", markersize=3)  # fmt: skip
+        shown = _thinned(np.isfinite(x) & np.isfinite(y))
+        axes.plot(x[shown], y[shown], color=colour, linewidth=width, label=title, solid_joinstyle="round",
+                  marker="o" if len(shown) < 40 else "", markersize=3)  # fmt: skip
         if name == "mae_val":
-            axes.annotate(number(y[known][-1]), (x[known][-1], y[known][-1]), xytext=(4, 0),
+            axes.annotate(number(y[shown][-1]), (x[shown][-1], y[shown][-1]), xytext=(4, 0),
                           textcoords="offset points", fontsize=8, color=colour, va="center")  # fmt: skip
     _log_scale(axes)
     if has_rate:
         rate = dress(grid[1], "", "learning\nrate", grid="y")
-        known = _some(np.isfinite(x) & np.isfinite(_column(history, "learning_rate")))
-        rate.plot(x[known], _column(history, "learning_rate")[known], color=DFT, linewidth=1)
+        shown = _thinned(np.isfinite(x) & np.isfinite(_column(history, "learning_rate")))
+        rate.plot(x[shown], _column(history, "learning_rate")[shown], color=DFT, linewidth=1)
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         rate.yaxis.get_offset_text().set_fontsize(7)
@@ -212,26 +224,27 @@ def learning_curve(history: Sequence[Mapping[str, Any]], unit: str) -> Figure | 
     return figure
 
 
-def _parity(series: Series, unit: str, what: str, two_stages: bool) -> Figure:
+def _parity(series: Series, unit: str, quantity: str, titles: Titles) -> Figure:
     """Predicted over DFT in eV above, absolute errors in `unit` beneath, over the same axis."""
     size, label = energy_unit(unit)
-    dft, shown = series["dft"], _shown(two_stages)
+    dft = series["dft"]
     figure = new_figure(5.2, 5.4)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [5, 4]})
-    dress(upper, "", f"{what}, predicted (eV)", f"{what[0].upper()}{what[1:]}, predicted and DFT")
-    dress(lower, f"{what}, DFT (eV)", f"|error| ({label})")
-    for stage, title, colour in shown:
+    dress(upper, "", f"{quantity}, predicted (eV)", f"{quantity[0].upper()}{quantity[1:]}, predicted and DFT")
+    dress(lower, f"{quantity}, DFT (eV)", f"|error| ({label})")
+    for stage, title in titles.items():
+        colour = STAGE_COLOURS[stage]
         mean = float(np.abs(series[stage] - dft).mean()) / size
         upper.plot([], [], "o", color=colour, markersize=4, label=title)
         lower.axhline(mean, color=colour, linewidth=1.4, label=f"{title}, mean {number(mean)}")
-    x, y, colours = _mixed_points(series, shown)
+    x, y, colours = _mixed_points(series, titles)
     error = np.abs(y - x) / size
     area = float(np.clip(6000 / len(x), 4, 20))
     upper.scatter(x, y, s=area, c=colours, alpha=0.6, linewidths=0, rasterized=True)
     lower.scatter(x, error, s=area, c=colours, alpha=0.45, linewidths=0, rasterized=True)
     if error.any():
         lower.set_yscale("log")
-        # lucky points must not stretch the axis
+        # A few very small errors must not stretch the axis.
         lower.set_ylim(max(error[error > 0].min(), error.mean() * 1e-3), error.max() * 1.5)
         log_ticks(lower.yaxis)
     _energy_axes(upper, dft)
@@ -241,14 +254,14 @@ def _parity(series: Series, unit: str, what: str, two_stages: bool) -> Figure:
     return figure
 
 
-def _mixed_points(series: Series, shown: tuple[tuple[str, str, str], ...]) -> tuple[np.ndarray, ...]:
-    """DFT values, predictions and colours of a selection of points, in random order so that no stage hides the other."""
+def _mixed_points(series: Series, titles: Titles) -> tuple[np.ndarray, ...]:
+    """DFT values, predictions and colours of a selection of points, in random order so that no stage hides another."""
     generator = np.random.default_rng(0)
     chosen = generator.permutation(len(series["dft"]))[:MAX_POINTS]
-    mixed = generator.permutation(len(chosen) * len(shown))
-    x = np.concatenate([series["dft"][chosen] for _ in shown])
-    y = np.concatenate([series[stage][chosen] for stage, *_ in shown])
-    colours = np.repeat([colour for *_, colour in shown], len(chosen))
+    mixed = generator.permutation(len(chosen) * len(titles))
+    x = np.concatenate([series["dft"][chosen] for _ in titles])
+    y = np.concatenate([series[stage][chosen] for stage in titles])
+    colours = np.repeat([STAGE_COLOURS[stage] for stage in titles], len(chosen))
     return x[mixed], y[mixed], colours[mixed]
 
 
@@ -266,8 +279,9 @@ def _energy_axes(axes: Axes, values: np.ndarray) -> None:
 
 
 def _elements(operator: BlockMatrix) -> np.ndarray:
-    """All elements of the whole matrix, spinors as real and imaginary parts."""
-    values = np.repeat(operator.values, np.where(operator.is_onsite, 1, 2), axis=1).ravel()
+    """All elements of the whole matrix; those of spinors as real and imaginary parts."""
+    repeats = np.repeat(operator.multiplicity, np.diff(operator.offsets))
+    values = np.repeat(operator.values, repeats, axis=1).ravel()
     return values.view(np.float64) if np.iscomplexobj(values) else values
 
 
@@ -278,27 +292,23 @@ def _solved(predictions: Sequence[Prediction]) -> Iterator[dict[str, MolecularOr
             yield solved
 
 
-def _shown(two_stages: bool) -> tuple[tuple[str, str, str], ...]:
-    return STAGES if two_stages else STAGES[1:]
-
-
 def _log_scale(axes: Axes) -> None:
-    """A logarithmic y axis, if there is anything above zero to show on one."""
+    """Make the y axis logarithmic, unless nothing is above zero."""
     if any(np.any(np.asarray(line.get_ydata()) > 0) for line in axes.lines):
         axes.set_yscale("log")
         log_ticks(axes.yaxis)
 
 
-def _level_name(level: int) -> str:
-    if level < 0:
-        return "HOMO" if level == -1 else f"HOMO−{-1 - level}"
-    return "LUMO" if level == 0 else f"LUMO+{level}"
+def _orbital_name(orbital: int) -> str:
+    if orbital < 0:
+        return "HOMO" if orbital == -1 else f"HOMO−{-1 - orbital}"
+    return "LUMO" if orbital == 0 else f"LUMO+{orbital}"
 
 
-def _some(known: np.ndarray) -> np.ndarray:
-    """At most 1,500 of the indices where `known` holds, evenly spread, the last one included."""
-    index = np.flatnonzero(known)
-    return index[np.unique(np.linspace(0, len(index) - 1, min(len(index), 1500)).astype(int))]
+def _thinned(shown: np.ndarray) -> np.ndarray:
+    """At most `MAX_ENTRIES` of the indices where `shown` is True, evenly spread, the last one included."""
+    index = np.flatnonzero(shown)
+    return index[np.unique(np.linspace(0, len(index) - 1, min(len(index), MAX_ENTRIES)).astype(int))]
 
 
 def _column(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
@@ -313,8 +323,8 @@ def _float(value: Any) -> float:
         return np.nan
 
 
-def _clock(history: Sequence[Mapping[str, Any]]) -> tuple[str, np.ndarray]:
-    """The horizontal axis: minutes when they were logged, else steps, else the rows' number."""
+def _horizontal(history: Sequence[Mapping[str, Any]]) -> tuple[str, np.ndarray]:
+    """Label and values of the horizontal axis: time if it was logged, else steps, else the number of the row."""
     seconds, steps = _column(history, "seconds"), _column(history, "step")
     if np.isfinite(seconds).any():
         return ("training time (min)", seconds / 60) if np.nanmax(seconds) > 90 else ("training time (s)", seconds)
@@ -324,7 +334,7 @@ def _clock(history: Sequence[Mapping[str, Any]]) -> tuple[str, np.ndarray]:
 
 
 def _mark_phases(panels: Sequence[Axes], history: Sequence[Mapping[str, Any]], x: np.ndarray) -> None:
-    """A line where a phase of the schedule begins, and its name."""
+    """Draw a line where each phase of the schedule begins, and its name."""
     rows = [(str(row.get("phase") or ""), value) for row, value in zip(history, x) if np.isfinite(value)]
     for k, (phase, group) in enumerate(groupby(rows, key=lambda row: row[0])):
         start = next(group)[1]

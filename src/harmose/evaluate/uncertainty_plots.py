@@ -1,4 +1,4 @@
-"""Figures of stated uncertainties: is a bound kept as often as it says, and is it large where the error is?"""
+"""Figures of error bounds: observed coverage over stated confidence, and errors over bounds."""
 
 from collections.abc import Sequence
 
@@ -7,35 +7,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from harmose.evaluate.coverage import TITLES
-from harmose.evaluate.evaluation import Coverage
-from harmose.evaluate.metrics import Prediction
-from harmose.evaluate.style import FAINT, FULL, STAGE1, dress, energy_unit, legend, log_ticks, new_figure
+from harmose.evaluate.evaluation import Coverage, Prediction
+from harmose.evaluate.style import DFT, FAINT, FULL, NETWORK, STAGE1, dress, energy_unit, legend, log_ticks, new_figure
 from harmose.uncertainty.prediction import mean_errors
 
 COLOURS = {
     "blocks": FULL,
     "occupied": STAGE1,
-    "homo": "#2f9e6e",
+    "homo": NETWORK,
     "lumo": "#b0549c",
-    "gap": "#1f2933",
+    "gap": DFT,
     "gamma": STAGE1,
 }
-"""Empty levels are in the table alone."""
+"""Empty orbitals are left out of the figure; the table has them."""
 
-MOST = 8000
-"""Points of a scatter plot; more hide each other."""
+MAX_BLOCKS = 8000
+"""More blocks than this hide each other; a random selection is drawn."""
 
 
 def reliability(coverage: Coverage) -> Figure:
-    """Observed over stated coverage; points above the diagonal are bounds that are wider than need be."""
+    """Observed share over stated confidence. Points above the diagonal belong to bounds that are wider than necessary."""
     figure = new_figure(5.2, 4.4)
-    axes = dress(figure.add_subplot(), "stated level", "observed share", "Coverage")
+    axes = dress(figure.add_subplot(), "stated confidence", "observed share", "Coverage")
     low = min([0.45, *(min(shares) for name, shares in coverage.shares.items() if name in COLOURS)]) - 0.03
     axes.plot([low, 1], [low, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
     for name, shares in coverage.shares.items():
         if name in COLOURS:
             style = {"color": COLOURS[name], "label": TITLES[name], "markersize": 4.5, "linewidth": 1.4}
-            axes.plot(coverage.levels, shares, "o-", **style)
+            axes.plot(coverage.confidences, shares, "o-", **style)
     axes.set(xlim=(0.47, 1.01), ylim=(max(low, 0), 1.01))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f} %"))
@@ -45,17 +44,17 @@ def reliability(coverage: Coverage) -> Figure:
 
 def bounds_and_errors(predictions: Sequence[Prediction], unit: str) -> Figure | None:
     """Error of every block over its stated bound, on logarithmic axes; None without bounds."""
-    known = [(p, p.uncertainty) for p in predictions if p.uncertainty is not None]
-    if not known:
+    bounded = [(p, p.uncertainty) for p in predictions if p.uncertainty is not None]
+    if not bounded:
         return None
     size, label = energy_unit(unit)
-    bound = np.concatenate([u.blocks for _, u in known]) / size
-    error = np.concatenate([mean_errors(p.full, p.sample.hamiltonian) for p, _ in known]) / size
-    outside = np.concatenate([np.full(len(u.blocks), u.outside) for _, u in known])
+    bound = np.concatenate([u.blocks for _, u in bounded]) / size
+    error = np.concatenate([mean_errors(p.full, p.sample.hamiltonian) for p, _ in bounded]) / size
+    outside = np.concatenate([np.full(len(u.blocks), u.outside) for _, u in bounded])
     shown = np.isfinite(bound) & (bound > 0) & (error > 0)
     chosen = np.flatnonzero(shown)
-    if len(chosen) > MOST:
-        chosen = np.random.default_rng(0).permutation(chosen)[:MOST]
+    if len(chosen) > MAX_BLOCKS:
+        chosen = np.random.default_rng(0).permutation(chosen)[:MAX_BLOCKS]
     if not len(chosen):
         return None
     figure = new_figure(5.2, 4.4)
