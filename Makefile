@@ -1,4 +1,4 @@
-# make install | test | demo | lint | clean.  Other interpreter: make PYTHON=python3.12 test.  One test: make test ARGS=tests/test_spin.py
+# make install | test | coverage | demo | lint | docs | clean.  Other interpreter: make PYTHON=python3.12 test.  One test: make test ARGS=tests/test_spin.py
 PYTHON ?= python3
 JOBS   ?= 2
 ARGS   ?=
@@ -7,12 +7,14 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install test demo lint ruff pyright imports format clean
+.PHONY: help install test coverage demo lint ruff pyright imports docstrings docs docs-serve format clean
 
 help:
 	@echo "make demo     see it work: real DFT, training, tables, report"
 	@echo "make test     the tests (ARGS=... goes to pytest)"
-	@echo "make lint     ruff, pyright, import-linter"
+	@echo "make coverage the tests, and the lines of src/harmose that they run: at least 92 %"
+	@echo "make lint     ruff, pyright, import layers, docstrings, the documentation's links"
+	@echo "make docs     the documentation as a site, in site/ (make docs-serve shows it while you write)"
 	@echo "make format   let ruff put the sources in order"
 	@echo "make install  only make $(VENV) (the others do it as needed)"
 	@echo "make clean    remove $(VENV) and caches"
@@ -32,13 +34,18 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 # One thread for each worker: more only fight for the cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
 test: $(STAMP)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+coverage: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term --cov-report=xml $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/harmose demo
 
-lint: ruff pyright imports
+lint: ruff pyright imports docstrings docs
 
 ruff: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,9 +58,20 @@ pyright: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
+docstrings: $(STAMP)
+	$(BIN)/python tools/check_docstrings.py
+
+# NO_MKDOCS_2_WARNING: the theme prints an advertisement otherwise.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(STAMP)
+	$(BIN)/mkdocs serve
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build src/harmose.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .coverage coverage.xml build site src/harmose.egg-info
