@@ -1,18 +1,17 @@
-"""What codes with localized orbitals write, as a `BlockMatrix`: the one place where matrix elements become blocks.
+"""Make a `BlockMatrix` of the matrix elements that a DFT code writes.
 
-    from_elements    rows, columns and cells of single matrix elements (SIESTA, ABACUS, FHI-aims)
-    from_blocks      whole blocks, one key (i, j, Rx, Ry, Rz) each (OpenMX, DeepH, CP2K)
+    from_elements    single matrix elements with row, column and cell (SIESTA, ABACUS, FHI-aims, CP2K)
+    from_blocks      whole blocks, each with its key (i, j, Rx, Ry, Rz) (DeepH)
 
-Both fill the blocks of the graph of (structure, basis), which must hold every value of the matrix: a value outside is an
-error that names its block. The basis set's radii therefore have to cover H, not S:
+Both fill the blocks of the graph of (structure, basis). A value outside the graph is an error that names its block, so the
+radii of the basis set must cover H, which reaches farther than S:
 
-- where the code's files tell how far orbitals and projectors reach, an atom's radius is its longest orbital plus the
-  longest reach of a non-local projector of any element of the calculation (two orbitals that do not touch are still
-  coupled by a projector between them that both touch);
-- else `covering_radii` measures the blocks that are not zero. The rule is deterministic, but another structure of the same
-  system may need more, and radii are part of a basis set's fingerprint: read all structures of one system with one basis.
+- If the files give the reach of orbitals and projectors, an atom's radius is its longest orbital plus the longest
+  projector of all elements, because a projector couples two orbitals that overlap with it but not with each other.
+- Otherwise `covering_radii` takes the radii from the blocks that are not zero. Another structure of the same system may
+  need larger radii, and radii are part of a basis set's fingerprint: read all structures of one system in one basis set.
 
-Blocks of the graph that were not written are zero, or an error when the code writes all of them (`Rules.complete`).
+Blocks of the graph that are not written are zero, or an error if the code writes all of them (`Rules.complete`).
 """
 
 import math
@@ -31,17 +30,19 @@ from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
 
 MAX_RADIUS = 25.0
-"""No localized orbital reaches further (angstrom); blocks of atoms farther apart than twice this are damage."""
+"""Largest radius of an orbital (angstrom). A block of atoms farther apart than twice this is an error."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a code promises about a matrix; what its file holds is checked against it.
+    """Properties of a matrix that are checked when it is read.
 
-    name: the matrix in error texts, with its file. tolerance: largest value (eV, or the unit of S) that may be dropped
-    outside the graph. asymmetry: how far `H[j, i, -R]` may be from `H[i, j, R]^dagger`. one_triangle: an element whose
-    adjoint is not written stands for both; otherwise its adjoint counts as zero, which the check finds. complete: every
-    block of the graph must be written.
+    Attributes:
+        name: name of the matrix in errors, with its file.
+        tolerance: largest value (eV for H) that is dropped outside the graph; a larger one is an error.
+        asymmetry: largest allowed difference of `H[j, i, -R]` and `H[i, j, R]^dagger`.
+        one_triangle: an element whose adjoint is not written stands for both. Otherwise its adjoint counts as zero.
+        complete: every block of the graph must be written.
     """
 
     name: str
@@ -52,12 +53,12 @@ class Rules:
 
 
 def hamiltonian_rules(name: str = "H", **promises: bool) -> Rules:
-    """`Rules` of a Hamiltonian in eV."""
+    """Return the rules for a Hamiltonian in eV."""
     return Rules(name, **promises)
 
 
 def overlap_rules(name: str = "S", **promises: bool) -> Rules:
-    """`Rules` of an overlap, a hundred times tighter than those of H."""
+    """Return the rules for an overlap; its limits are a hundred times smaller."""
     return Rules(name, tolerance=1e-8, asymmetry=1e-7, **promises)
 
 
@@ -72,12 +73,12 @@ def from_elements(
     spin: Spin = Spin.NONE,
     convention: Convention = E3NN,
 ) -> BlockMatrix:
-    """The operator with `<rows[k], home cell | H | cols[k], cell cells[k]> = values[..., k]`.
+    """Return the operator with `<rows[k], home cell | H | cols[k], cell cells[k]> = values[..., k]`.
 
-    `rows`, `cols` (nnz,): orbitals, atom after atom, the shells of an atom in the order of `basis` and within a shell as
-    `convention` says. `cells` (nnz, 3). `values` (nnz,) for spin none, else (n_components, nnz): up, down, or uu, ud, du, dd.
-    Values that one element has twice are an error, as are (`MatrixError`, with the block) values that are not finite,
-    orbitals out of range, a value outside the graph, and a matrix that is not Hermitian.
+    `rows`, `cols` (nnz,): orbitals, atom after atom, the shells of an atom in the order of `basis`, and within a shell in
+    the order of `convention`. `cells` (nnz, 3). `values` (nnz,) for spin none, else (n_components, nnz): up, down, or uu,
+    ud, du, dd. `MatrixError`, with the block, for an element that occurs twice, values that are not finite, orbitals out of
+    range, a value outside the graph, and a matrix that is not Hermitian.
     """
     layout = zeros(structure, basis, spin)
     rows, cols, cells = (np.asarray(x, dtype=np.int64) for x in (rows, cols, cells))
@@ -110,10 +111,10 @@ def from_blocks(
     convention: Convention = E3NN,
     shapes: np.ndarray | None = None,
 ) -> BlockMatrix:
-    """The operator with the blocks `H[i, j, R]` of `keys` (B, 5), laid end to end in `values`, each by rows.
+    """Return the operator with the blocks `H[i, j, R]` of `keys` (B, 5), one after the other in `values`, each by rows.
 
-    `values` (size,) for spin none, else (n_components, size); row and column orbitals as in `from_elements`. `shapes`
-    (B, 2), where the file has them, are compared with the basis set. Errors as there.
+    `values` (size,) for spin none, else (n_components, size). `shapes` (B, 2), if given, must agree with the basis set.
+    Order of orbitals and errors as in `from_elements`.
     """
     layout = zeros(structure, basis, spin)
     keys = np.asarray(keys, dtype=np.int64)
@@ -141,13 +142,16 @@ def from_blocks(
 
 
 def zeros(structure: Atoms, basis: BasisSet, spin: Spin = Spin.NONE) -> BlockMatrix:
-    """Zeros in the blocks of the structure's graph."""
+    """Return a matrix of zeros in the blocks of the structure's graph."""
     graph = build_graph(structure, basis)
     return empty_matrix(basis, graph.numbers, graph.pairs, spin)
 
 
 def inside_orbitals(basis: BasisSet, numbers: np.ndarray, convention: Convention) -> tuple[np.ndarray, np.ndarray]:
-    """`(position, sign)`: orbital k of a code that counts atom after atom is `sign[k]` times our orbital `position[k]`."""
+    """Return position (n,) and sign (n,): orbital k of the code is `sign[k]` times orbital `position[k]` of harmose.
+
+    Both count atom after atom.
+    """
     numbers = np.asarray(numbers)
     counts = basis.counts(numbers)
     starts = np.cumsum(counts) - counts
@@ -161,7 +165,7 @@ def inside_orbitals(basis: BasisSet, numbers: np.ndarray, convention: Convention
 
 
 def check_shells(basis: BasisSet, shells: Mapping[int, Sequence[Shell]], where: str) -> None:
-    """`BasisError` where `basis`, in which a calculation is to be read, has other shells for one of its elements."""
+    """`BasisError` unless `basis` has these shells of each element of a calculation."""
     for z, own in shells.items():
         if z not in basis.shells or basis.shells[z] != tuple(own):
             known = " ".join(map(str, basis.shells.get(z, ()))) or "none"
@@ -170,10 +174,10 @@ def check_shells(basis: BasisSet, shells: Mapping[int, Sequence[Shell]], where: 
 
 
 def check_not_folded(structure: Atoms, basis: BasisSet, where: str, remedy: str) -> None:
-    """`FormatError` where a run of the Gamma point alone has added up H(R) of several cells.
+    """`FormatError` if a run with the Gamma point only has summed H(R) over several cells.
 
-    That is so when an atom is within reach of an image of another one or of itself in the cell of `structure`; else the
-    run is one of a molecule. `remedy`: what makes the code write every H(R).
+    This is the case if an atom reaches an image of an atom in the cell of `structure`; otherwise the run is a molecule.
+    `remedy`, for the error, is the setting with which the code writes every H(R).
     """
     if structure.cell.rank < 3:
         return
@@ -187,7 +191,7 @@ def check_not_folded(structure: Atoms, basis: BasisSet, where: str, remedy: str)
 
 
 def element_keys(counts: np.ndarray, rows: np.ndarray, cols: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The key (i, j, Rx, Ry, Rz) of the block of every element, (nnz, 5); `counts` (N,) are the orbitals of each atom."""
+    """Return the block key (i, j, Rx, Ry, Rz) of each element (nnz, 5). `counts` (N,): number of orbitals of each atom."""
     atom = np.repeat(np.arange(len(counts)), counts)
     return np.column_stack([atom[rows], atom[cols], cells]).astype(np.int64)
 
@@ -199,17 +203,17 @@ def covering_radii(
     step: float = 0.1,
     where: str = "matrix",
 ) -> dict[int, float]:
-    """Radii (angstrom) of the elements such that the blocks of `keys` (B, 5) are all in the graph.
+    """Return radii (angstrom) of the elements for which the graph contains all blocks of `keys` (B, 5).
 
-    Give the keys of blocks that are not zero. First half the longest distance between two atoms of one element, at least
-    `least` (one number, or one for each element); then, for pairs of unlike elements in the order of their atomic
-    numbers, what is missing is added to both in equal parts. Each is rounded up to a multiple of `step`. `MatrixError` that
-    names `where` for atoms farther apart than any orbitals reach.
+    `keys` are the blocks that are not zero. A radius is first half the longest distance of two atoms of this element, at
+    least `least` (one number, or one for each element). Then, for pairs of different elements in the order of their atomic
+    numbers, both radii grow by half of the missing length. Each radius is rounded up to a multiple of `step`.
+    `MatrixError`, with `where`, for atoms farther apart than any orbitals reach.
     """
     keys = np.asarray(keys, dtype=np.int64).reshape(-1, 5)
     numbers = np.asarray(structure.numbers)
     floor = least if isinstance(least, Mapping) else dict.fromkeys(np.unique(numbers).tolist(), least)
-    radii = {z: _rounded_up(floor[z], step) for z in np.unique(numbers).tolist()}
+    radii = {z: rounded_up(floor[z], step) for z in np.unique(numbers).tolist()}
     distance = np.linalg.norm(pair_vectors(structure, keys), axis=1)
     if distance.max(initial=0.0) > 2 * MAX_RADIUS:
         worst = int(np.argmax(distance))
@@ -218,17 +222,18 @@ def covering_radii(
     kinds, which = np.unique(np.sort(numbers[keys[:, :2]], axis=1), axis=0, return_inverse=True)
     longest = np.zeros(len(kinds))
     np.maximum.at(longest, which.ravel(), distance)
-    longest += 1e-6  # the graph holds pairs whose distance is below the sum of the radii, not at it
+    longest += 1e-6  # The graph contains pairs whose distance is less than the sum of the radii.
     alike = kinds[:, 0] == kinds[:, 1]
     for k in [*np.flatnonzero(alike), *np.flatnonzero(~alike)]:
         z1, z2 = kinds[k].tolist()
         missing = longest[k] - radii[z1] - radii[z2]
         if missing > 0:
-            radii[z1], radii[z2] = (_rounded_up(radii[z] + missing / 2, step) for z in (z1, z2))
+            radii[z1], radii[z2] = (rounded_up(radii[z] + missing / 2, step) for z in (z1, z2))
     return radii
 
 
-def _rounded_up(radius: float, step: float) -> float:
+def rounded_up(radius: float, step: float = 0.1) -> float:
+    """Round up to a multiple of `step`."""
     return round(math.ceil(round(radius / step, 6)) * step, 6)
 
 
@@ -255,19 +260,20 @@ def _filled(
     values: np.ndarray,
     rules: Rules,
 ) -> BlockMatrix:
-    """`layout` with `values[:, k]` at orbitals a[k] of atom i, b[k] of atom j of the block keys[k] or of its reverse."""
-    block, turned = _blocks_of(layout, keys)
+    """Fill `layout` with `values[:, k]` at orbital a[k] of atom i and b[k] of atom j, of the block keys[k] or its reverse."""
+    block, is_reversed = _blocks_of(layout, keys)
     outside = block < 0
     _check_outside(structure, layout.basis, keys[outside], values[:, outside], rules)
-    block, turned, a, b, values = block[~outside], turned[~outside], a[~outside], b[~outside], values[:, ~outside]
+    block, is_reversed, a, b = block[~outside], is_reversed[~outside], a[~outside], b[~outside]
+    values = values[:, ~outside]
     if rules.complete:
         _check_complete(structure, layout, block, rules.name)
     width = layout.orbital_counts[layout.keys[:, 1]][block]
     straight = layout.offsets[block] + a * width + b
     crossed = layout.offsets[block] + b * width + a
-    # An element of a pair's block is written as itself or as its adjoint; one of an on-site block is both at once.
+    # An element of a pair is written directly or as its adjoint. An on-site element is also the adjoint of another one.
     onsite = block < len(structure)
-    as_is, as_adjoint = ~turned, turned | onsite
+    as_is, as_adjoint = ~is_reversed, is_reversed | onsite
     adjoint = layout.spin.adjoint(values[:, as_adjoint, None, None])[..., 0, 0]
     direct = _scattered(layout, straight[as_is], values[:, as_is], rules.name)
     reverse = _scattered(layout, crossed[as_adjoint], adjoint, rules.name)
@@ -275,22 +281,22 @@ def _filled(
 
 
 def _blocks_of(layout: BlockMatrix, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the stored block of each key, -1 where there is none, and whether the key is that of the reversed pair."""
+    """Return the index of each key's stored block (-1: none), and a mask of the keys that name the reversed pair."""
     onsite = (keys[:, 0] == keys[:, 1]) & ~keys[:, 2:].any(axis=1)
-    turned = ~(is_canonical(keys) | onsite)
-    keys = np.where(turned[:, None], reversed_pairs(keys), keys)
+    is_reversed = ~(is_canonical(keys) | onsite)
+    keys = np.where(is_reversed[:, None], reversed_pairs(keys), keys)
     stored = layout.keys
     low, high = stored.min(axis=0), stored.max(axis=0)
     possible = ((keys >= low) & (keys <= high)).all(axis=1)
-    # One number for each key within the graph's bounds; atoms squared times a few thousand cells fit into 64 bits.
+    # One integer for each key: the number of atoms squared times a few thousand cells fits into 64 bits.
     strides = np.append(np.cumprod((high - low + 1)[:0:-1])[::-1], 1)
     codes = (stored - low) @ strides
     order = np.argsort(codes)
     wanted = (keys[possible] - low) @ strides
     at = np.minimum(np.searchsorted(codes, wanted, sorter=order), len(codes) - 1)
-    found = np.full(len(keys), -1, dtype=np.int64)
-    found[possible] = np.where(codes[order[at]] == wanted, order[at], -1)
-    return found, turned
+    block = np.full(len(keys), -1, dtype=np.int64)
+    block[possible] = np.where(codes[order[at]] == wanted, order[at], -1)
+    return block, is_reversed
 
 
 def _check_outside(structure: Atoms, basis: BasisSet, keys: np.ndarray, values: np.ndarray, rules: Rules) -> None:
@@ -318,7 +324,7 @@ def _check_complete(structure: Atoms, layout: BlockMatrix, block: np.ndarray, na
 
 
 def _scattered(layout: BlockMatrix, place: np.ndarray, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """`values` at their places among the stored ones (n_components, size), and where there are any (size,)."""
+    """Return `values` at their places in the matrix (n_components, size), and a mask of the places that have one (size,)."""
     size = int(layout.offsets[-1])
     times = np.bincount(place, minlength=size)
     if (times > 1).any():
@@ -337,7 +343,7 @@ def _hermitian(
     has_reverse: np.ndarray,
     rules: Rules,
 ) -> np.ndarray:
-    """The mean of elements and adjoints where both are written, the one that is written elsewhere."""
+    """Return the mean of an element and its adjoint if both are written, or else the one that is written."""
     both = has_direct & has_reverse
     compared = both if rules.one_triangle else has_direct | has_reverse
     difference = np.where(compared, np.abs(direct - reverse).max(axis=0), 0.0)
@@ -347,11 +353,11 @@ def _hermitian(
         i, j, *cell = (int(x) for x in key)
         image = _text([j, i, *(-c for c in cell)])
         if both[worst]:
-            found = f"the two differ by {difference[worst]:.2e}"
+            problem = f"the two differ by {difference[worst]:.2e}"
         else:
             written, absent = (_text(key), image) if has_direct[worst] else (image, _text(key))
-            found = f"an element of {difference[worst]:.2e} is written in {written} and not in {absent}"
-        raise MatrixError(f"{rules.name}: expected block {_text(key)} to be the adjoint of {image}; {found}")
+            problem = f"an element of {difference[worst]:.2e} is written in {written} and not in {absent}"
+        raise MatrixError(f"{rules.name}: expected block {_text(key)} to be the adjoint of {image}; {problem}")
     return (direct + reverse) * np.where(both, 0.5, 1.0)
 
 

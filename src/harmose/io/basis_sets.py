@@ -1,4 +1,4 @@
-"""`harmose.basis` and `harmose.overlap`: a basis set with its radial functions, by name or from files, and S in it."""
+"""`harmose.basis` reads a basis set with its radial functions; `harmose.overlap` computes S from them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,19 +19,32 @@ ENDINGS = (".ion.nc", ".ion.xml")
 
 
 def basis(source: str | Path | Sequence[str | Path], elements: Iterable[str | int] | None = None) -> RadialBasis:
-    """The basis set `source` with its radial functions: what `overlap` needs; its shells and radii are `.basis`.
+    """Read a basis set with its radial functions, by name or from files.
 
-    `source` is the name of a basis set of PySCF, with `elements` as symbols or atomic numbers, or the path of a SIESTA
-    `.ion.nc` or `.ion.xml` file or a list of them (of their elements `elements` alone, if given). Raises `BasisError` for
-    an unknown basis or element, `FormatError` for a file that is missing, damaged or of another kind.
+    Args:
+        source: name of a basis set in PySCF, or the path of a SIESTA `.ion.nc` or `.ion.xml` file, or a list of such paths.
+        elements: symbols or atomic numbers. Required for a name; for files, the default is all their elements.
+
+    Returns:
+        The radial functions, for `overlap`. Their shells and radii (angstrom) are in `.basis`.
+
+    Raises:
+        BasisError: the basis set or an element is unknown.
+        FormatError: a file is missing, damaged or of another kind.
+
+    Examples:
+        >>> import harmose
+        >>> sto3g = harmose.basis("sto-3g", ["H", "O"])
+        >>> [str(shell) for shell in sto3g.basis.shells[8]]
+        ['1s', '2s', '2p']
     """
     wanted = None if elements is None else [_atomic_number(e) for e in _as_list(elements)]
     paths = _as_list(source)
     if not paths:
         raise BasisError("basis: expected the name of a basis set or files, got none")
     if all(str(path).endswith(ENDINGS) for path in paths):
-        found = read_ions(paths)
-        return found if wanted is None else found.like(found.basis.restricted(wanted))
+        functions = read_ions(paths)
+        return functions if wanted is None else functions.like(functions.basis.restricted(wanted))
     if not isinstance(source, str):
         other = next(path for path in paths if not str(path).endswith(ENDINGS))
         raise BasisError(
@@ -43,12 +56,26 @@ def basis(source: str | Path | Sequence[str | Path], elements: Iterable[str | in
 
 
 def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
-    """S of a structure, exact to 1e-10: blocks (i, j, R) on the graph of `atoms` and the basis set.
+    """Compute the overlap matrix S of a structure, exact to 1e-10.
 
-    `basis` is what `harmose.basis` returns, or the basis set of a sample or model (`sample.basis`, `model.card.basis`)
-    that was made with PySCF, or with CP2K from a basis set that PySCF has: their blocks are then those of H. For other
-    codes `harmose.basis(files).like(sample.basis)` gives the blocks of H. Raises `BasisError` for an element or basis set
-    without radial functions, `StructureError` for a structure without meaning.
+    Args:
+        atoms: molecule or crystal.
+        basis: result of `harmose.basis`, or the basis set of a sample or model (`sample.basis`, `model.card.basis`) made with
+            PySCF, or with CP2K from a basis set that PySCF has. For other codes use
+            `harmose.basis(files).like(sample.basis)`, which has the same radii as H and therefore the same blocks.
+
+    Returns:
+        S, without unit, with the blocks (i, j, R) of all pairs of atoms within reach of `basis`.
+
+    Raises:
+        BasisError: there are no radial functions for an element or for the basis set.
+        StructureError: the structure is not valid, for example atoms at the same place.
+
+    Examples:
+        >>> import ase.build, harmose
+        >>> s = harmose.overlap(ase.build.molecule("H2O"), harmose.basis("sto-3g", ["H", "O"]))
+        >>> s.dense().shape
+        (7, 7)
     """
     if isinstance(basis, RadialBasis):
         return two_centre_overlap(atoms, basis)
@@ -59,7 +86,7 @@ def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
 
 
 def is_known(basis: BasisSet) -> bool:
-    """Whether `overlap` has the radial functions of a sample's or model's basis set by its name."""
+    """True if `overlap` can find the radial functions of this basis set by its name."""
     try:
         radial_basis(_pyscf_name(basis.name), basis.elements)
     except BasisError:
@@ -68,19 +95,19 @@ def is_known(basis: BasisSet) -> bool:
 
 
 def radial_functions(basis: BasisSet) -> RadialBasis:
-    """The functions of a basis set that PySCF has under its name; `BasisError` where it has none."""
+    """Return the radial functions that PySCF has under this name; `BasisError` if it has none."""
     try:
-        found = radial_basis(_pyscf_name(basis.name), basis.elements)
+        functions = radial_basis(_pyscf_name(basis.name), basis.elements)
     except BasisError:
         raise BasisError(
             f"basis {basis.name}: expected one whose radial functions PySCF has; for others give the files: "
             "harmose.basis(files).like(sample.basis)"
         ) from None
-    return found.like(basis)
+    return functions.like(basis)
 
 
 def _pyscf_name(name: str) -> str:
-    """CP2K puts GTH, and the number of electrons of a kind, at the end (DZVP-MOLOPT-SR-GTH-q4), PySCF GTH in front."""
+    """Return PySCF's name of a basis set: gth-dzvp-molopt-sr for CP2K's DZVP-MOLOPT-SR-GTH-q4."""
     kinds = {re.sub(r"^(.+)-gth(-q\d+)?$", r"gth-\1", kind) for kind in name.strip().lower().split("+")}
     return kinds.pop() if len(kinds) == 1 else name
 

@@ -1,9 +1,9 @@
-"""A `BlockMatrix` as other codes write it: both directions of every pair, orbitals in the code's order.
+"""List the elements of a `BlockMatrix` for other codes: both directions of every pair, orbitals in the code's order.
 
-    all_elements    rows, columns, cells of single matrix elements (sisl, Wannier90)
-    all_blocks      whole blocks, one key (i, j, Rx, Ry, Rz) each (DeepH)
+    all_elements    single matrix elements with row, column and cell (sisl, Wannier90)
+    all_blocks      whole blocks, each with its key (i, j, Rx, Ry, Rz) (DeepH)
 
-The counterpart of `io.assembly`, which takes both back.
+This is the inverse of `io.assembly`.
 """
 
 from dataclasses import dataclass
@@ -25,22 +25,22 @@ class Blocks:
 
     @property
     def offsets(self) -> np.ndarray:
-        """Where each block starts (B + 1,)."""
+        """Index of the first value of each block, and the number of values (B + 1,)."""
         return np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1))])
 
     def largest(self) -> np.ndarray:
-        """The largest absolute value of each block (B,)."""
+        """Return the largest absolute value of each block (B,)."""
         if not len(self.keys):
             return np.zeros(0)
         return np.maximum.reduceat(np.abs(self.values).max(axis=0), self.offsets[:-1])
 
     def selected(self, which: np.ndarray) -> "Blocks":
-        """The blocks of a mask (B,)."""
+        """Return the blocks for which the mask (B,) is true."""
         return Blocks(self.keys[which], self.shapes[which], self.values[:, np.repeat(which, self.shapes.prod(axis=1))])
 
 
 def all_elements(operator: BlockMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns (size,), cells (size, 3) and values (n_components, size) of all elements, both triangles."""
+    """Return rows (size,), columns (size,), cells (size, 3) and values (n_components, size) of all elements."""
     block, row, col = operator.indices
     cell, off = operator.keys[block, 2:], ~operator.is_onsite
     return (
@@ -52,7 +52,7 @@ def all_elements(operator: BlockMatrix) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def all_blocks(operator: BlockMatrix, convention: Convention = E3NN) -> Blocks:
-    """The stored blocks, then those of the reversed pairs, with the orbitals in the order and sign of `convention`."""
+    """Return the stored blocks, then those of the reversed pairs, in the order and signs of `convention`."""
     keys = np.concatenate([operator.keys, reversed_pairs(operator.keys[len(operator.numbers) :])])
     counts = operator.orbital_counts
     shapes = np.column_stack([counts[keys[:, 0]], counts[keys[:, 1]]])
@@ -63,10 +63,10 @@ def all_blocks(operator: BlockMatrix, convention: Convention = E3NN) -> Blocks:
     index, sign = _code_orbitals(operator, convention)
     a, b = index[row] - operator.orbital_starts[atoms[:, 0]], index[col] - operator.orbital_starts[atoms[:, 1]]
     signs = sign[row] * sign[col]
-    turned = block[off] + len(operator.pairs)
+    reverse = block[off] + len(operator.pairs)
     values = np.empty((operator.spin.n_components, int(shapes.prod(axis=1).sum())), dtype=operator.values.dtype)
     values[:, starts[block] + a * shapes[block, 1] + b] = operator.values * signs
-    values[:, starts[turned] + b[off] * shapes[turned, 1] + a[off]] = _adjoints(operator, off) * signs[off]
+    values[:, starts[reverse] + b[off] * shapes[reverse, 1] + a[off]] = _adjoints(operator, off) * signs[off]
     return Blocks(keys, shapes, values)
 
 
@@ -75,7 +75,10 @@ def _adjoints(operator: BlockMatrix, which: np.ndarray) -> np.ndarray:
 
 
 def _code_orbitals(operator: BlockMatrix, convention: Convention) -> tuple[np.ndarray, np.ndarray]:
-    """`(index, sign)`: our orbital k is `sign[k]` times the code's orbital `index[k]`, both counted atom after atom."""
+    """Return index (n,) and sign (n,): orbital k of harmose is `sign[k]` times orbital `index[k]` of the code.
+
+    Both count atom after atom.
+    """
     numbers = np.asarray(operator.numbers)
     starts = operator.orbital_starts[:-1]
     index, sign = np.empty(operator.n_orbitals, dtype=np.int64), np.empty(operator.n_orbitals)

@@ -1,6 +1,6 @@
-"""HDF5 files of strangers: datasets of numbers, with one clear line where there is something else.
+"""Read arrays of numbers from HDF5 files that may be damaged or malicious.
 
-Nothing but plain datasets of this very file is read: no links to other files, no objects, no text.
+Only datasets of the file itself are read: no links to other files, no objects, no text.
 """
 
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ import numpy as np
 from harmose.errors import FormatError
 
 COMPRESSION = 2000
-"""No compression shrinks numbers by more; a dataset that claims more than this has not been written."""
+"""Largest plausible compression ratio. A dataset that claims more was not written completely."""
 
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """The file, for reading; `FormatError` when it is missing, truncated or not HDF5, also for damage found inside."""
+    """Yield the open file; `FormatError` if it is missing, truncated, not HDF5, or if h5py fails inside the block."""
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     try:
@@ -30,12 +30,12 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py says of damaged data
+    except (OSError, RuntimeError, KeyError) as error:  # h5py's errors for damaged data
         raise FormatError(f"{path}: the HDF5 file is damaged ({_reason(error)})") from None
 
 
 def numbers(file: h5py.File, name: str) -> np.ndarray:
-    """The dataset `name` as an array of integers, floats or complex numbers; `FormatError` for anything else."""
+    """Read the dataset `name` of integers, floats or complex numbers; `FormatError` for anything else."""
     where = f"{file.filename}: dataset {name!r}"
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise FormatError(f"{where}: expected it in the file, got {', '.join(list(file)[:5]) or 'nothing'} only")
@@ -43,9 +43,9 @@ def numbers(file: h5py.File, name: str) -> np.ndarray:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iufc":
         kind = dataset.dtype if isinstance(dataset, h5py.Dataset) else type(dataset).__name__.lower()
         raise FormatError(f"{where}: expected numbers, got {kind}")
-    held = dataset.id.get_storage_size()
-    if dataset.nbytes > COMPRESSION * max(held, 1):
-        raise FormatError(f"{where}: claims {dataset.nbytes} bytes and holds {held}")
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > COMPRESSION * max(stored, 1):
+        raise FormatError(f"{where}: claims {dataset.nbytes} bytes and holds {stored}")
     return dataset[()]
 
 

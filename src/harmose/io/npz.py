@@ -1,17 +1,17 @@
-"""Plain `.npz`: one sample or prediction that numpy alone can use, without pickles.
+"""The `.npz` file of one sample or prediction, which NumPy reads without pickles.
 
 | array | shape | meaning |
 |---|---|---|
 | format, version, name, spin | () | text "harmose-npz", 1, the sample's name, spin kind |
 | numbers, positions, cell, pbc | (N,), (N, 3), (3, 3), (3,) | the structure, angstrom |
 | basis | () | the basis set as JSON text |
-| orbitals | (n, 3) | of each orbital: its atom, l and m |
+| orbitals | (n, 3) | atom, l and m of each orbital |
 | keys | (B, 5) | i, j, Rx, Ry, Rz of each stored block; (j, i, -R) is its adjoint and not stored |
 | offsets | (B + 1,) | block b is `values[:, offsets[b]:offsets[b + 1]]`, row-major (n_i, n_j) |
-| hamiltonian, overlap, prior | (components, size) | block values, eV (overlap: 1), where known |
-| H, S | (n, n) or (2, n, n) | the same as full matrices; molecules without spinors only |
-| n_electrons, fermi_level, energy | () | where known; eV |
-| orbital_energies | (n,) | where known; eV |
+| hamiltonian, overlap, prior | (components, size) | block values, eV (overlap: no unit); H0 and S are optional |
+| H, S | (n, n) or (2, n, n) | the same as full matrices; only for molecules without spinors |
+| n_electrons, fermi_level, energy | () | optional; eV |
+| orbital_energies | (n,) | optional; eV |
 | provenance | () | JSON text |
 | level, block_bounds, orbital_bounds, novelty | (), (B,), (n,), (N,) | of predictions: what errors stay below, eV; not read back |
 """
@@ -36,11 +36,11 @@ FORMAT, VERSION = "harmose-npz", 1
 OPERATORS = ("hamiltonian", "overlap", "prior")
 NUMBERS = ("n_electrons", "fermi_level", "energy")
 COMPRESSED = 10**8
-"""Bytes of H up to which a file is compressed: packing more takes longer than predicting it."""
+"""Size of H in bytes up to which the file is compressed. Compressing more takes longer than predicting it."""
 
 
 def write_npz(path: str | Path, sample: Sample, more: Mapping[str, np.ndarray] | None = None) -> None:
-    """Write a sample, and `more` arrays; the file appears complete or not at all. `FormatError` when `path` exists."""
+    """Write a sample and the arrays `more` to a new file, atomically. `FormatError` if `path` exists."""
     save = np.savez_compressed if sample.hamiltonian.values.nbytes < COMPRESSED else np.savez
     with atomic_path(path, overwrite=False) as hidden, hidden.open("wb") as file:
         save(file, allow_pickle=False, **{**(more or {}), **_arrays(sample)})
@@ -70,8 +70,8 @@ def _arrays(sample: Sample) -> dict[str, Any]:
             arrays[name] = operator.values
             if molecule and letter:
                 arrays[letter] = operator.dense()
-    known = {name: getattr(sample, name) for name in (*NUMBERS, "orbital_energies")}
-    return arrays | {name: value for name, value in known.items() if value is not None}
+    optional = {name: getattr(sample, name) for name in (*NUMBERS, "orbital_energies")}
+    return arrays | {name: value for name, value in optional.items() if value is not None}
 
 
 def _orbitals(h: BlockMatrix) -> np.ndarray:
@@ -85,7 +85,7 @@ def _orbitals(h: BlockMatrix) -> np.ndarray:
 
 
 def read_npz(path: str | Path) -> Sample:
-    """The sample of a file that `write_npz` wrote; `FormatError` for anything else. Runs no code of the file."""
+    """Read a file that `write_npz` wrote; `FormatError` for anything else. No code of the file is run."""
     path = Path(path)
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
@@ -110,10 +110,10 @@ def _sample(file: Any) -> Sample:
     for name in OPERATORS:
         if name in file:
             values = file[name]
-            # S of a collinear calculation is one matrix: it is the same for both spins.
+            # S of a collinear calculation has one component, the same for both spins.
             own = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[len(values)]
             operators[name] = BlockMatrix(basis, numbers, pairs, values.astype(own.dtype), own)
-    known: dict[str, Any] = {name: float(file[name]) for name in NUMBERS if name in file}
+    energies: dict[str, Any] = {name: float(file[name]) for name in NUMBERS if name in file}
     return Sample(
         name=str(file["name"]),
         structure=Atoms(numbers, file["positions"], cell=file["cell"], pbc=file["pbc"]),
@@ -122,5 +122,5 @@ def _sample(file: Any) -> Sample:
         orbital_energies=file.get("orbital_energies"),
         provenance=dict(json.loads(str(file["provenance"]))),
         **operators,
-        **known,
+        **energies,
     )

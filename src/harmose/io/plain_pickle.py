@@ -1,7 +1,7 @@
-"""Pickles that hold a dictionary of numbers, text and bytes, read without `pickle`.
+"""Read a pickled dictionary of numbers, text and bytes without running code.
 
-`pickle` runs whatever a file tells it to run. Here the opcodes are read with the standard library's disassembler, which runs
-nothing, and only those that build plain values are understood: a pickle that names a class or a function is refused.
+`pickle.load` can run any code that a file contains. This module reads the opcodes with the standard library's disassembler
+and accepts only those that build plain values. A pickle that names a class or a function is refused.
 """
 
 import pickletools
@@ -18,7 +18,7 @@ _MARK = object()
 
 
 def plain_dictionary(raw: bytes) -> dict[str, Any]:
-    """The dictionary of a pickle; `FormatError` for damage and for anything that is not plain. Runs no code."""
+    """Return the dictionary of a pickle; `FormatError` if it is damaged or holds anything but plain values."""
     try:
         return _Machine().run(raw)
     except (ValueError, IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
@@ -26,7 +26,7 @@ def plain_dictionary(raw: bytes) -> dict[str, Any]:
 
 
 class _Machine:
-    """The stack of a pickle, with the few opcodes that plain values need."""
+    """The stack machine of pickle, with the opcodes of plain values only."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []

@@ -1,8 +1,9 @@
-"""sisl: a sample's H and S as a `sisl.Hamiltonian`, for TBtrans, sisl's plots and its writers (SIESTA, Wannier90, ...).
+"""Convert a sample to a `sisl.Hamiltonian`, for TBtrans, sisl's plots and its writers (SIESTA, Wannier90, ...).
 
-sisl's elements are <i, home cell | H | j, cell R> like ours, its energies eV, its lengths angstrom. Orbitals keep our order and
-sign (m = -l..l, no Condon-Shortley sign); they carry n, l, m, zeta and the radius of their element, but no radial function.
-A spinor's components are real in sisl: uu, dd, Re ud, Im ud, Im uu, Im dd, Re du, Im du. Without its cell, a molecule gets a box.
+sisl's elements are <i, home cell | H | j, cell R> in eV, lengths in angstrom, as in harmose. Orbitals keep the order and
+signs of harmose (m = -l..l without the Condon-Shortley sign). They have n, l, m, zeta and the radius of their element, but no
+radial function. sisl stores a spinor as real components: uu, dd, Re ud, Im ud, Im uu, Im dd, Re du, Im du. A molecule
+without a cell is put into a box.
 """
 
 from typing import Any
@@ -21,9 +22,25 @@ from harmose.spin import Spin
 
 
 def to_sisl(sample: Sample) -> Any:
-    """The `sisl.Hamiltonian` of a sample, non-orthogonal where there is S: its `eigh(k)` gives our eigenvalues.
+    """Convert a sample to a `sisl.Hamiltonian`.
 
-    Raises `FormatError` where sisl is not installed.
+    Args:
+        sample: sample with H (eV) and, if the basis is not orthogonal, S.
+
+    Returns:
+        A `sisl.Hamiltonian` (eV), non-orthogonal if the sample has S. Its `eigh(k)` gives the eigenvalues of harmose.
+
+    Raises:
+        FormatError: sisl is not installed.
+
+    Examples:
+        >>> import ase.build, harmose
+        >>> water = ase.build.molecule("H2O")
+        >>> h = harmose.load("water-pbe-def2svp").predict(water)
+        >>> s = harmose.overlap(water, h.basis)
+        >>> sample = harmose.Sample("water", water, h.basis, h, overlap=s)
+        >>> harmose.to_sisl(sample).no
+        24
     """
     try:
         import sisl
@@ -44,7 +61,7 @@ def to_sisl(sample: Sample) -> Any:
 
 
 def _parts(operator: BlockMatrix) -> list[np.ndarray]:
-    """sisl's real components of all elements, both triangles, each (size,)."""
+    """Return sisl's real components (size,) of all elements."""
     *_, values = all_elements(operator)
     if operator.spin is not Spin.SPINOR:
         return [np.real(component) for component in values]
@@ -53,7 +70,7 @@ def _parts(operator: BlockMatrix) -> list[np.ndarray]:
 
 
 def _supercell(geometry: Any, operator: BlockMatrix, values: np.ndarray) -> sparse.csr_matrix:
-    """Rows: orbitals of the home cell; columns: those of all cells, in sisl's order of cells."""
+    """Return a matrix of the home cell's orbitals (rows) and the orbitals of all cells, in sisl's order (columns)."""
     rows, cols, cells, _ = all_elements(operator)
     different, which = np.unique(cells, axis=0, return_inverse=True)
     index = np.array([geometry.lattice.sc_index(cell) for cell in different])

@@ -1,4 +1,4 @@
-"""SQLite databases of strangers, opened for reading only."""
+"""Open SQLite databases for reading."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ MAGIC = b"SQLite format 3\0"
 
 
 def is_sqlite(path: Path) -> bool:
-    """Whether a file begins as SQLite databases do."""
+    """True if a file begins with the signature of SQLite."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -20,7 +20,7 @@ def is_sqlite(path: Path) -> bool:
 
 @contextmanager
 def open_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
-    """The database, for reading; `FormatError` when it is missing, damaged or of another kind, also for errors inside."""
+    """Yield a connection; `FormatError` if the database is missing, damaged or another file, also inside the block."""
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     try:
@@ -31,7 +31,7 @@ def open_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def columns(path: Path, table: str) -> list[str]:
-    """Names of the columns of a table, none where there is no such table (a view is not a table)."""
+    """Return the names of a table's columns; none if there is no such table (a view is not a table)."""
     if not is_sqlite(path):
         return []
     with open_sqlite(path) as connection:

@@ -1,14 +1,14 @@
-"""Wannier90: a sample's H(R) as `_hr.dat`, which WannierTools, PythTB, sisl and many others read.
+"""Wannier90: write H(R) as `_hr.dat`, which WannierTools, PythTB, sisl and many others read.
 
-    wannier90_hr.dat        H: <m, home cell | H | n, cell R> in eV, for every R and all m, n; real and imaginary part
-    wannier90_sr.dat        S in the same layout; our orbitals are not orthogonal, Wannier functions are
-    wannier90_centres.xyz   where each orbital sits, then the atoms
+    wannier90_hr.dat        <m, home cell | H | n, cell R> in eV, for every R and all m, n; real and imaginary part
+    wannier90_sr.dat        S in the same layout, because harmose's orbitals, unlike Wannier functions, are not orthogonal
+    wannier90_centres.xyz   position of each orbital, then the atoms
     wannier90.win           cell and atoms
 
-H(k) = sum_R exp(2 pi i k . R) H(R) / degeneracy, degeneracies all 1: the lattice gauge, as inside. A program that knows no S must
-be given an orthogonal H: with `loewdin`, H(k) becomes S(k)^(-1/2) H(k) S(k)^(-1/2) on a mesh of k-points, and one H(R) is
-written that has the same energies on the mesh, and close to it nearly the same; there is no `_sr.dat` then. Collinear samples
-are two, `wannier90.up` and `wannier90.dn`. Spinors: all orbitals up, then all down.
+H(k) = sum_R exp(2 pi i k . R) H(R) / degeneracy, where all degeneracies are 1 (lattice gauge, as in harmose). A program
+without S needs an orthogonal H: with `loewdin`, H(k) becomes S(k)^(-1/2) H(k) S(k)^(-1/2) on a mesh of k-points. The H(R)
+that is written has the same energies on the mesh and interpolates between its points; there is no `_sr.dat`. A collinear
+sample gives two sets of files, `wannier90.up` and `wannier90.dn`. Spinors: all orbitals up, then all down.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,13 +28,13 @@ from harmose.spin import Spin
 
 SEED = "wannier90"
 PER_LINE = 15
-"""Degeneracies in a line."""
+"""Number of degeneracies in a line."""
 
 
 def write_wannier90(folder: str | Path, sample: Sample, loewdin: Sequence[int] | None = None) -> None:
-    """Write a sample as a new folder, which appears complete or not at all; `FormatError` when `folder` exists.
+    """Write a sample to a new folder, which appears complete or not at all; `FormatError` if `folder` exists.
 
-    `loewdin`: odd numbers of k-points along the three reciprocal vectors (1 for a molecule); None writes H and S as they are.
+    `loewdin`: odd numbers of k-points along the three reciprocal vectors (1 for a molecule). None: write H and S unchanged.
     """
     if loewdin is not None:
         _check_mesh(sample, loewdin)
@@ -63,7 +63,7 @@ def _check_mesh(sample: Sample, mesh: Sequence[int]) -> None:
 
 
 def _matrices(operator: BlockMatrix, components: Sequence[int], cells: np.ndarray) -> Iterator[np.ndarray]:
-    """The dense matrix of each of `cells`: (n, n), of a spinor's four components (2n, 2n)."""
+    """Yield the dense matrix of each cell: (n, n), or (2n, 2n) for the four components of a spinor."""
     rows, cols, at, values = all_elements(operator)
     n = operator.n_orbitals
     order = np.lexsort(at.T[::-1])
@@ -85,7 +85,7 @@ def _for_both_spins(matrix: np.ndarray, spin: Spin) -> np.ndarray:
 def _orthogonal(
     h: BlockMatrix, s: BlockMatrix, components: Sequence[int], mesh: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells and matrices (n_cells, m, m) of S^(-1/2) H S^(-1/2), whose Bloch sum is exact on the mesh."""
+    """Return cells (n_cells, 3) and matrices (n_cells, m, m) whose Bloch sum on the mesh is S^(-1/2) H S^(-1/2)."""
     cells = np.stack(np.meshgrid(*(np.arange(n) - n // 2 for n in mesh), indexing="ij"), axis=-1).reshape(-1, 3)
     kpoints = cells / np.array(mesh)
     own = np.unique(np.concatenate([h.keys[:, 2:], -h.keys[:, 2:]]), axis=0)
@@ -115,7 +115,7 @@ def _write_matrices(path: Path, title: str, cells: np.ndarray, matrices: Iterato
             if k == 0:
                 _write_head(file, title, len(matrix), len(cells))
             n = len(matrix)
-            # the first index runs fastest
+            # The first index runs fastest.
             right, left = np.divmod(np.arange(n * n), n)
             flat = matrix.T.ravel()
             table = np.column_stack([np.tile(cell, (n * n, 1)), left + 1, right + 1, np.real(flat), np.imag(flat)])

@@ -1,6 +1,7 @@
 """ABACUS: H(R) and S(R) of a single-point run, from its `OUT.*` folder.
 
-Conventions (docs/conventions.md): Ry; m = 0, 1, -1, 2, -2, ... with the sign (-1)^m; spin innermost.
+ABACUS writes Rydberg and orbitals m = 0, 1, -1, 2, -2, ... with the sign (-1)^m; spin is the innermost index
+(docs/conventions.md).
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from harmose.core.basis import BasisSet
 from harmose.core.sample import Sample
 from harmose.core.structure import check_structure
-from harmose.errors import BasisError, FormatError
+from harmose.errors import FormatError
 from harmose.io.abacus.csr import CellMatrices, read_cell_matrices
 from harmose.io.abacus.log import Log, orbital_reaches, read_log
 from harmose.io.assembly import (
@@ -23,6 +24,7 @@ from harmose.io.assembly import (
     hamiltonian_rules,
     overlap_rules,
 )
+from harmose.io.species import shells_of_elements
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 from harmose.units import RYDBERG
@@ -32,32 +34,32 @@ ABACUS = Convention(
     {l: tuple(2 * m - 1 if m > 0 else -2 * m for m in range(-l, l + 1)) for l in range(1, 7)},
     {l: tuple((-1) ** abs(m) for m in range(-l, l + 1)) for l in range(1, 7)},
 )
-"""m = 0, 1, -1, 2, -2, ... with Condon and Shortley's sign: p is (z, -x, -y)."""
+"""m = 0, 1, -1, 2, -2, ... with the Condon-Shortley sign: p is (z, -x, -y)."""
 
 HAMILTONIANS = (
     ("hrs1_nao.csr", "hrs2_nao.csr"),
     ("data-HR-sparse_SPIN0.csr", "data-HR-sparse_SPIN1.csr"),
 )
-"""H without spin, up, or of spinors, and H down."""
+"""File of H (without spin, up, or spinor) and file of H down, in new and old versions."""
 
 OVERLAPS = ("srs1_nao.csr", "sr_nao.csr", "data-SR-sparse_SPIN0.csr")
 
 
 def read_abacus(path: str | Path, basis: BasisSet | None = None) -> Sample:
-    """The sample of a run: `path` is its `OUT.*` folder, or the folder above it with one run.
+    """Read a run. `path` is its `OUT.*` folder, or the folder above it with one run.
 
-    H in eV on the scale of `istate.info`, S, the Fermi level, total energy and number of valence electrons; spin none, collinear
-    (nspin 2) or spinor (nspin 4). With `basis` the run is read in the basis set of another run of the same system, else
-    radii are those of its orbitals plus projectors.
+    H is in eV with the energy zero of `istate.info`. S, Fermi level, total energy and number of valence electrons are read
+    too. Spin is none, collinear (nspin 2) or spinor (nspin 4). `basis` is the basis set of another run of the same system;
+    default: radii of the orbitals plus projectors.
 
-    Raises `FormatError` for files that are missing, damaged or of another kind, or for the steps of a trajectory,
-    `BasisError` for two species of one element with different orbitals, and what `io.assembly` raises.
+    Raises `FormatError` for files that are missing, damaged or of another kind and for trajectories, `BasisError` for
+    two species of one element with different orbitals, and the errors of `io.assembly`.
     """
     folder = _output(Path(path))
     log = read_log(folder)
     structure = log.structure
     check_structure(structure, str(folder))
-    shells = _shells(folder, log)
+    shells = shells_of_elements(((kind.number, kind.label, kind.shells) for kind in log.species), str(folder))
     counts = np.repeat([kind.n_orbitals for kind in log.species], [kind.count for kind in log.species])
     n_orbitals = int(counts.sum())
     h_path, spin, h = _hamiltonian(folder, log, n_orbitals)
@@ -100,15 +102,8 @@ def _output(path: Path) -> Path:
     return found[0]
 
 
-def _shells(folder: Path, log: Log) -> dict:
-    try:
-        return log.shells
-    except BasisError as error:
-        raise BasisError(f"{folder}: {error}") from None
-
-
 def _reaches(folder: Path, log: Log) -> dict[int, float]:
-    """Of each element its longest orbital plus the longest projector of all, or 1 angstrom where the log does not say."""
+    """Return for each element the longest orbital plus the longest projector (angstrom), or 1 if the log has neither."""
     if log.orbital_reach is None or log.projector_reach is None:
         return {kind.number: 1.0 for kind in log.species}
     own, reaches = orbital_reaches(folder, log.species), {}
@@ -119,14 +114,14 @@ def _reaches(folder: Path, log: Log) -> dict[int, float]:
 
 
 def _coupled(counts: np.ndarray, h: "Elements") -> np.ndarray:
-    """Keys of the blocks with elements that are not zero."""
+    """Return the keys (n, 5) of all elements that are not zero."""
     rows, cols, cells, values = h
     some = np.abs(values).max(axis=0) > hamiltonian_rules().tolerance
     return element_keys(counts, rows[some], cols[some], cells[some])
 
 
 Elements = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Rows, columns, cells, and values (n_components, nnz)."""
+"""Rows (nnz,), columns (nnz,), cells (nnz, 3), and values (n_components, nnz)."""
 
 
 def _hamiltonian(folder: Path, log: Log, n_orbitals: int) -> tuple[Path, Spin, Elements]:
@@ -171,7 +166,7 @@ def _check_size(path: Path, matrix: CellMatrices, spin: Spin, n_orbitals: int) -
 
 
 def _spin_blocks(matrix: CellMatrices) -> list[CellMatrices]:
-    """uu, ud, du, dd of a matrix with spin innermost."""
+    """Split a matrix whose innermost index is spin into uu, ud, du, dd."""
     kind = 2 * (matrix.rows % 2) + matrix.cols % 2
     return [
         CellMatrices(matrix.size // 2, matrix.rows[w] // 2, matrix.cols[w] // 2, matrix.cells[w], matrix.values[w])
@@ -180,7 +175,7 @@ def _spin_blocks(matrix: CellMatrices) -> list[CellMatrices]:
 
 
 def _merged(parts: Sequence[CellMatrices]) -> Elements:
-    """Several matrices as the components of one: each element that any of them has, zero where another has it not."""
+    """Combine matrices as spin components. An element that only some of them have is zero in the others."""
     keys = np.concatenate([np.column_stack([p.rows, p.cols, p.cells]) for p in parts])
     if len(parts) == 1:
         return keys[:, 0], keys[:, 1], keys[:, 2:], parts[0].values[None]

@@ -8,7 +8,7 @@
     n columns                                    Rx Ry Rz n, and below comments the same three tables
     53 + 1 starts of rows
 
-on the left as ABACUS wrote it until 3.8, on the right since; file names do not tell which. Complex values are (re,im).
+Left: ABACUS up to 3.8. Right: newer versions. The file names do not differ. Complex values are written as (re,im).
 """
 
 import re
@@ -23,7 +23,7 @@ from harmose.errors import FormatError
 
 @dataclass(frozen=True)
 class CellMatrices:
-    """`values[k] = <rows[k], home cell | X | cols[k], cell cells[k]>`, real or complex; `size` rows and columns."""
+    """A matrix with `size` rows and columns: `values[k] = <rows[k], home cell | X | cols[k], cell cells[k]>`."""
 
     size: int
     rows: np.ndarray
@@ -33,7 +33,7 @@ class CellMatrices:
 
 
 def read_cell_matrices(path: Path) -> CellMatrices:
-    """The matrices of a file with one geometry; `FormatError` for damage, or for the steps of a trajectory."""
+    """Read the matrices of a file; `FormatError` if it is damaged or holds the steps of a trajectory."""
     try:
         with path.open(errors="replace") as file:
             return _read(path, file)
@@ -66,7 +66,7 @@ _MAX_DIGITS = 12
 
 
 def _header(path: Path, file: Iterator[str]) -> tuple[int, int]:
-    """Orbitals and cells; afterwards the first matrix follows in `file`."""
+    """Return the numbers of orbitals and cells. The next lines of `file` are the first matrix."""
     size = None
     for number, line in enumerate(file):
         if size is None and number > 20:
@@ -88,14 +88,14 @@ def _whole(path: Path, found: re.Match[str]) -> int:
 
 
 class _Body:
-    """Takes numbers line by line; a table may go over several lines, and comments say which table comes."""
+    """Reads tables of numbers. A table may span several lines; comments name the next table."""
 
     def __init__(self, path: Path, file: Iterator[str]) -> None:
         self.path, self._lines, self._pending = path, iter(file), None
         self._comment = ""
 
     def _line(self) -> str | None:
-        """The next line with numbers, None at the end."""
+        """Return the next line with numbers, None at the end."""
         if self._pending is not None:
             line, self._pending = self._pending, None
             return line
@@ -127,7 +127,7 @@ class _Body:
         return values.view(np.complex128) if is_complex and dtype is float else values
 
     def matrix(self, size: int) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
-        """Cell, rows, columns and values of one matrix."""
+        """Read cell, rows, columns and values of one matrix."""
         *cell, count = self._numbers(4, "numbers of a cell").tolist()
         if max(map(abs, cell)) > 100 or not 0 <= count <= size * size:
             raise self._damaged(f"{count} elements for cell {cell} of a matrix of {size} orbitals")
@@ -142,7 +142,7 @@ class _Body:
         return cell, np.repeat(np.arange(size), np.diff(starts)), cols, values
 
     def _pass_empty(self, size: int) -> None:
-        """Newer versions write the rows of an empty matrix, too."""
+        """Skip the row starts that newer versions write for an empty matrix."""
         self._comment = ""
         self._pending = self._line()
         if "row" in self._comment:

@@ -1,4 +1,4 @@
-"""What ABACUS says of a run in `running_scf.log`, `STRU.cif` and `STRU`: structure, shells, reach of orbitals, energies."""
+"""ABACUS's text files `running_scf.log`, `STRU.cif` and `STRU`: structure, shells, reach of orbitals, energies."""
 
 import re
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 from ase.geometry import cellpar_to_cell
 from scipy.linalg import orthogonal_procrustes
 
 from harmose.core.basis import LETTERS, Shell
-from harmose.errors import BasisError, FormatError
+from harmose.errors import FormatError
+from harmose.io.species import element_of
 from harmose.units import BOHR
 
 NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
@@ -19,7 +19,7 @@ NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 
 @dataclass(frozen=True)
 class Species:
-    """A kind of atoms of the input: its label, atomic number, shells, and how many there are."""
+    """One species of the input: label, atomic number, shells, and number of atoms."""
 
     label: str
     number: int
@@ -33,7 +33,7 @@ class Species:
 
 @dataclass(frozen=True)
 class Log:
-    """`orbital_reach`, `projector_reach` in angstrom: the longest of all species; energies in eV."""
+    """Content of a log. `orbital_reach` and `projector_reach` (angstrom) are the largest of all species; energies in eV."""
 
     structure: Atoms
     species: tuple[Species, ...]
@@ -45,18 +45,9 @@ class Log:
     energy: float | None
     version: str | None
 
-    @property
-    def shells(self) -> dict[int, tuple[Shell, ...]]:
-        """The shells of each element; `BasisError` where two species of one element differ."""
-        shells: dict[int, tuple[Shell, ...]] = {}
-        for kind in self.species:
-            if shells.setdefault(kind.number, kind.shells) != kind.shells:
-                raise BasisError(f"expected the same orbitals on all atoms of an element, got others for {kind.label}")
-        return shells
-
 
 def read_log(folder: Path) -> Log:
-    """The log of the single-point run in `folder` (`OUT.*`)."""
+    """Read the log of a single-point run in its folder `OUT.*`."""
     path = folder / "running_scf.log"
     if not path.is_file():
         others = sorted(p.name for p in folder.glob("running_*.log"))
@@ -81,12 +72,13 @@ def read_log(folder: Path) -> Log:
 
 
 def _last(text: str, pattern: str) -> float | None:
+    """Return the last number that the pattern matches."""
     found = re.findall(pattern, text, re.IGNORECASE)
     return float(found[-1]) if found else None
 
 
 def _species(path: Path, text: str) -> tuple[Species, ...]:
-    """The part below each "READING ATOM TYPE"."""
+    """Read the section below each "READING ATOM TYPE"."""
     species = []
     for part in text.split("READING ATOM TYPE")[1:]:
         label = re.search(r"atom label\s*=\s*(\S+)", part, re.IGNORECASE)
@@ -99,19 +91,13 @@ def _species(path: Path, text: str) -> tuple[Species, ...]:
         shells = tuple(Shell(int(l) + 1 + k, int(l)) for l, n in zetas for k in range(int(n)))
         if max((shell.l for shell in shells), default=len(LETTERS)) >= len(LETTERS):
             raise FormatError(f"{path}: expected shells up to l = {len(LETTERS) - 1} for {label[1]}, got {zetas}")
-        species.append(Species(label[1], _element(path, label[1]), shells, int(count[1])))
+        element = element_of(label[1])
+        if element is None:
+            raise FormatError(f"{path}: expected labels of atoms that begin with an element, got {label[1]!r}")
+        species.append(Species(label[1], element, shells, int(count[1])))
     if not species:
         raise FormatError(f"{path}: expected a log of ABACUS with the species of its atoms, got another file")
     return tuple(species)
-
-
-def _element(path: Path, label: str) -> int:
-    """Of a label such as Fe, Fe1 or Fe_up."""
-    letters = re.match(r"[A-Za-z]*", label).group()
-    for symbol in (letters, letters[:2], letters[:1]):
-        if symbol and symbol.capitalize() in atomic_numbers:
-            return atomic_numbers[symbol.capitalize()]
-    raise FormatError(f"{path}: expected labels of atoms that begin with an element, got {label!r}")
 
 
 def _structure(path: Path, text: str, species: tuple[Species, ...]) -> Atoms:
@@ -131,7 +117,10 @@ def _structure(path: Path, text: str, species: tuple[Species, ...]) -> Atoms:
 
 
 def _table(path: Path, lines: list[str], heading: str, skip: int, n_rows: int, first: int) -> tuple[str, np.ndarray]:
-    """The heading that is found first, and three columns from `first` of the `n_rows` lines below `skip` others."""
+    """Return the first line that matches `heading`, and columns `first` to `first + 2` of `n_rows` lines below it.
+
+    `skip` lines between them are passed over.
+    """
     for k, line in enumerate(lines):
         if re.match(heading, line, re.IGNORECASE):
             rows = [row.split()[first : first + 3] for row in lines[k + 1 + skip : k + 1 + skip + n_rows]]
@@ -144,7 +133,10 @@ def _table(path: Path, lines: list[str], heading: str, skip: int, n_rows: int, f
 
 
 def _refined(path: Path, rounded: np.ndarray) -> np.ndarray:
-    """The cell with lengths and angles of `STRU.cif`, turned as `rounded` (six digits) is; `rounded` without such a file."""
+    """Return the cell (3, 3) of `STRU.cif`, rotated to match `rounded`, which has six digits.
+
+    Return `rounded` if there is no such file.
+    """
     if not path.is_file():
         return rounded
     text = path.read_text(errors="replace")
@@ -160,12 +152,15 @@ def _refined(path: Path, rounded: np.ndarray) -> np.ndarray:
         return rounded
     turn, _ = orthogonal_procrustes(cell, rounded)
     turned = cell @ turn
-    # another cell: the file is not of this run
+    # A different cell means that the file belongs to another run.
     return turned if np.abs(turned - rounded).max() < 1e-4 * np.abs(rounded).max() else rounded
 
 
 def orbital_reaches(folder: Path, species: tuple[Species, ...]) -> dict[str, float]:
-    """Radius (angstrom) of each species' orbitals by the names of the orbital files in `STRU` (..._8au_...), if it is there."""
+    """Return the orbital radius (angstrom) of each species, read from the names of its orbital file (..._8au_...) in `STRU`.
+
+    The result is empty if there is no `STRU` or a name without radius.
+    """
     path = folder.parent / "STRU"
     if not path.is_file():
         return {}

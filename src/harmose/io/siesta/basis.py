@@ -1,11 +1,9 @@
-"""What SIESTA writes about its atoms and orbitals beside the matrices: `.ion.nc`, `.ion.xml`, `.ORB_INDX`, `.XV`."""
+"""SIESTA's files of atoms and orbitals: `.ion.nc`, `.ion.xml`, `.ORB_INDX`, `.XV`."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from harmose.core.basis import Shell
 from harmose.errors import FormatError
@@ -15,7 +13,7 @@ from harmose.units import BOHR
 
 @dataclass(frozen=True)
 class Species:
-    """Atoms with one label in SIESTA's input, and their shells in SIESTA's order."""
+    """One species of SIESTA's input: its label, and its shells in SIESTA's order."""
 
     label: str
     shells: tuple[Shell, ...]
@@ -26,7 +24,7 @@ class Species:
 
 
 def find_ion(folder: Path, label: str) -> Ion | None:
-    """The species in `label.ion.nc` or `label.ion.xml` in `folder`; None where there is neither."""
+    """Read `label.ion.nc` or `label.ion.xml` in `folder`; None if there is neither."""
     for ending in (".ion.nc", ".ion.xml"):
         path = folder / (label + ending)
         if path.is_file():
@@ -36,7 +34,7 @@ def find_ion(folder: Path, label: str) -> Ion | None:
 
 @dataclass(frozen=True)
 class OrbitalTable:
-    """The home cell's orbitals by `.ORB_INDX`, each (n_orbitals,): atom (from 0), label, n, l, m, zeta, reach in angstrom."""
+    """The home cell's orbitals from `.ORB_INDX`, arrays (n_orbitals,). `atom` counts from 0; `reach` is in angstrom."""
 
     atom: np.ndarray
     label: np.ndarray
@@ -47,7 +45,7 @@ class OrbitalTable:
     reach: np.ndarray
 
     def species(self) -> tuple[list[Species], np.ndarray]:
-        """The species, and which of them each atom is (N,)."""
+        """Return the species, and the index of the species of each atom (N,)."""
         _, first = np.unique(self.atom, return_index=True)
         labels, example, which = np.unique(self.label[first], return_index=True, return_inverse=True)
         return [Species(str(label), self._shells(atom)) for label, atom in zip(labels, example)], which
@@ -58,7 +56,7 @@ class OrbitalTable:
 
     @property
     def reaches(self) -> dict[str, float]:
-        """The longest orbital of each species."""
+        """Reach (angstrom) of the longest orbital of each species."""
         labels, which = np.unique(self.label, return_inverse=True)
         longest = np.zeros(len(labels))
         np.maximum.at(longest, which, self.reach)
@@ -66,13 +64,13 @@ class OrbitalTable:
 
 
 def read_orbital_table(path: Path) -> OrbitalTable:
-    """`.ORB_INDX`: columns io ia is spec iao n l m z p sym rc isc(3) iuo, the home cell's orbitals first."""
+    """Read `.ORB_INDX`: columns io ia is spec iao n l m z p sym rc isc(3) iuo, the home cell's orbitals first."""
     try:
         with path.open(errors="replace") as file:
             n = int(file.readline().split()[0])
             if not 0 < n <= path.stat().st_size:
                 raise ValueError(f"{n} orbitals")
-            file.readline()  # empty, then the names of the columns
+            file.readline()  # an empty line, then the names of the columns
             file.readline()
             rows = np.array([file.readline().split() for _ in range(n)])
         if rows.shape != (n, 16):
@@ -85,7 +83,10 @@ def read_orbital_table(path: Path) -> OrbitalTable:
 
 
 def read_atomic_numbers(path: Path) -> np.ndarray:
-    """Atomic numbers (N,) of `.XV`: three lines of the cell, the number of atoms, and per atom species, number, x, v."""
+    """Read the atomic numbers (N,) of `.XV`.
+
+    Three lines of the cell, the number of atoms, and for each atom species, atomic number, position, velocity.
+    """
     try:
         lines = path.read_text(errors="replace").splitlines()
         n = int(lines[3])
@@ -95,12 +96,3 @@ def read_atomic_numbers(path: Path) -> np.ndarray:
         return rows[:, 1].astype(int)
     except (ValueError, IndexError, OSError) as error:
         raise FormatError(f"{path}: expected SIESTA's positions and velocities, got a damaged file ({error})") from None
-
-
-def element_of(label: str) -> int | None:
-    """Atomic number by a species label such as Fe, Fe_up or C1; None where it names no element."""
-    letters = (re.match(r"[A-Za-z]*", label) or [""])[0]
-    for symbol in (letters, letters[:2], letters[:1]):
-        if symbol.capitalize() in atomic_numbers and symbol:
-            return atomic_numbers[symbol.capitalize()]
-    return None

@@ -1,9 +1,8 @@
-"""SIESTA's binary matrix files before a Fortran library sees them: whole, of sane sizes, and with logicals it understands.
+"""Check SIESTA's binary matrix files HSX and TSHS before sisl reads them.
 
-sisl reads HSX and TSHS with Fortran code, which goes on past a record that is missing, allocates what a header claims,
-and knows .true. as 1, where Intel's compiler writes -1. Both files are sequences of Fortran records (a 4-byte length
-before and after each); all lengths follow from the header and the number of elements of each row, so a file can be
-checked without reading its matrices.
+sisl's Fortran code reads on past a missing record, allocates the sizes that a header claims, and accepts only 1 as .true.,
+where Intel's compiler writes -1. Both files are sequences of Fortran records (a 4-byte length before and after each). All
+lengths follow from the header and the number of elements of each row, so a file is checked without reading its matrices.
 
     HSX 1, 2   version | double? | atoms, orbitals, spins, species, cells (3) | cell, Fermi level, charge, T |
                R of cells, positions, species and last orbital of atoms | labels | shells, per species | (2: k-grid) |
@@ -29,7 +28,7 @@ from harmose.errors import FormatError
 
 @dataclass(frozen=True)
 class Header:
-    """version of the format; n_spin 1, 2, 4 or 8; n_electrons; `logicals`: where they are, in words of four bytes."""
+    """Header of a file. `n_spin` is 1, 2, 4 or 8; `logicals` are the places of the logicals, in words of four bytes."""
 
     version: int
     n_spin: int
@@ -39,9 +38,9 @@ class Header:
 
 @contextmanager
 def readable(path: Path) -> Iterator[tuple[Path, Header]]:
-    """The file as sisl can read it: `path`, or for the time of the context a copy whose logicals are 0 and 1.
+    """Yield a file that sisl can read, and its header: `path`, or a temporary copy whose logicals are 0 and 1.
 
-    Raises `FormatError` unless the file is a whole HSX or TSHS file.
+    `FormatError` unless `path` is a whole HSX or TSHS file.
     """
     header, words = check_file(path)
     at = list(header.logicals)
@@ -62,7 +61,7 @@ def readable(path: Path) -> Iterator[tuple[Path, Header]]:
 
 
 def check_file(path: Path) -> tuple[Header, np.ndarray]:
-    """The header of an HSX or TSHS file and its content as 4-byte words; `FormatError` unless it is whole."""
+    """Return the header of a file and its content as 4-byte words; `FormatError` unless it is whole."""
     size = path.stat().st_size
     if size < 24 or size % 4:
         raise _damaged(path, f"a file of {size} bytes")
@@ -82,13 +81,13 @@ def check_file(path: Path) -> tuple[Header, np.ndarray]:
 
 
 class _Records:
-    """Walks from record to record; every length is checked before it is believed."""
+    """Reads one record after the other, and checks every length before it is used."""
 
     def __init__(self, path: Path, words: np.ndarray) -> None:
         self.path, self.words, self.at = path, words, 0
 
     def next(self, n_words: int | None = None) -> np.ndarray:
-        """The next record (of `n_words` words), as words."""
+        """Return the next record as 4-byte words; it must have `n_words` if this is given."""
         start, left = self.at, len(self.words) - self.at - 2
         length = int(self.words[start]) if left >= 0 else -1
         n = length // 4
@@ -108,7 +107,7 @@ class _Records:
         return np.frombuffer(self.next(2 * n).tobytes(), dtype="<f8")
 
     def rows(self, n_words: np.ndarray) -> None:
-        """Passes records of these many words, one after the other, without reading them."""
+        """Skip records of these lengths (in words) without reading them."""
         n_words = np.asarray(n_words, dtype=np.int64)
         ends = self.at + np.cumsum(n_words + 2)
         if len(ends) and (ends[-1] > len(self.words) or n_words.min() < 0):
@@ -125,7 +124,7 @@ class _Records:
             raise _damaged(self.path, ", ".join(f"{n} {name}" for name, n in bad.items()))
 
     def matrix(self, per_row: np.ndarray, n_spin: int, words_per_value: int) -> None:
-        """Columns, then n_spin + 1 matrices."""
+        """Skip the columns of each row, then the rows of n_spin + 1 matrices."""
         self.rows(per_row)
         for _ in range(n_spin + 1):
             self.rows(per_row.astype(np.int64) * words_per_value)
@@ -142,9 +141,9 @@ def _hsx(file: _Records, version: int) -> Header:
     file.sizes(atoms=n_atoms, orbitals=n_orbitals, species=n_species, cells=min(cells))
     _check_spin(file, n_spin)
     numbers = file.doubles(12)
-    # R of all cells, then three doubles, species and last orbital of each atom
+    # R of all cells; then for each atom its position (three doubles), species and last orbital.
     atoms = file.next(3 * int(np.prod(cells, dtype=np.float64)) + 8 * n_atoms)
-    species = atoms[-2 * n_atoms : -n_atoms]  # the last orbitals of atoms are not those in files that sisl writes
+    species = atoms[-2 * n_atoms : -n_atoms]  # not from the last orbitals, which sisl writes wrongly
     orbitals = file.next(8 * n_species).reshape(n_species, 8)[:, 7]
     if species.min() < 1 or species.max() > n_species or orbitals[species - 1].sum(dtype=np.int64) != n_orbitals:
         raise _damaged(file.path, "atoms that do not fit its species and orbitals")

@@ -1,7 +1,7 @@
-"""SIESTA's orbitals: the radial functions of a species in `.ion.nc` (classic netCDF or netCDF4) or `.ion.xml`.
+"""SIESTA's radial functions of a species, from `.ion.nc` (classic netCDF or netCDF4) or `.ion.xml`.
 
-Both hold, for each shell, R(r) / r^l at 500 or so equidistant radii from 0 to the shell's cutoff, in Bohr. Between them
-SIESTA has a cubic spline with zero slope at the origin and zero curvature at the cutoff. `.ion.xml` has twelve digits.
+Both hold R(r) / r^l of each shell at about 500 equidistant radii from 0 to the shell's cutoff, in Bohr. SIESTA interpolates
+with a cubic spline of zero slope at the origin and zero curvature at the cutoff. `.ion.xml` has twelve digits.
 """
 
 import math
@@ -17,22 +17,23 @@ from scipy.io import netcdf_file
 from harmose.core.basis import LETTERS, BasisSet, Shell
 from harmose.core.radial import RadialBasis, Tabulated
 from harmose.errors import BasisError, FormatError
+from harmose.io.assembly import rounded_up
 from harmose.io.hdf5 import numbers, open_hdf5
 from harmose.units import BOHR
 
 NAME = "siesta"
-"""Name of the basis sets: as of those that are read with a SIESTA run."""
+"""Name of the basis set, the same as of samples read from a SIESTA run."""
 
 STEP = math.pi / 100 * BOHR
-"""Step in angstrom of the radial grid on which SIESTA integrates: pi / 100 Bohr, 100 being twice the root of 2500 Ry."""
+"""Step (angstrom) of the radial grid on which SIESTA integrates: pi / 100 Bohr, where 100 is twice the root of 2500 Ry."""
 
 MAX_SIZE = 100e6
-"""Bytes; real files have about 0.1 MB (`.ion.nc`) or 1 MB (`.ion.xml`)."""
+"""Largest file size in bytes. Real files have about 0.1 MB (`.ion.nc`) or 1 MB (`.ion.xml`)."""
 
 
 @dataclass(frozen=True)
 class Ion:
-    """One species: atomic number, shells in SIESTA's order, their functions, reach of the longest projector (angstrom)."""
+    """One species: atomic number, shells in SIESTA's order, their functions, reach of its longest projector (angstrom)."""
 
     number: int
     shells: tuple[Shell, ...]
@@ -41,11 +42,11 @@ class Ion:
 
 
 def read_ions(paths: Sequence[str | Path]) -> RadialBasis:
-    """The orbitals in these files, one for each element, as one basis set.
+    """Read one file for each element as one basis set.
 
-    The radius of an element is its longest orbital plus the longest projector of all species, rounded up to 0.1 angstrom:
-    farther apart H has no element. Raises `FormatError` for a file that is missing, damaged or of another kind,
-    `BasisError` for two files of one element.
+    The radius of an element is its longest orbital plus the longest projector of all species, rounded up to 0.1 angstrom;
+    H has no elements beyond. Raises `FormatError` for a file that is missing, damaged or of another kind, `BasisError` for
+    two files of one element.
     """
     shells: dict[int, tuple[Shell, ...]] = {}
     functions: dict[int, tuple[Tabulated, ...]] = {}
@@ -56,16 +57,12 @@ def read_ions(paths: Sequence[str | Path]) -> RadialBasis:
                              f"{chemical_symbols[ion.number]}")  # fmt: skip
         shells[ion.number], functions[ion.number] = ion.shells, ion.functions
     projectors = max((ion.projector_reach for ion in ions), default=0.0)
-    radii = {z: _up(max(f.cutoff for f in functions[z]) + projectors) for z in functions}
+    radii = {z: rounded_up(max(f.cutoff for f in functions[z]) + projectors) for z in functions}
     return RadialBasis(BasisSet(NAME, shells, radii), functions)
 
 
-def _up(radius: float) -> float:
-    return round(math.ceil(round(radius * 10, 6)) / 10, 6)
-
-
 def read_ion(path: str | Path) -> Ion:
-    """The species in a `.ion.nc` or `.ion.xml` file; `FormatError` unless all of its orbitals are there and normalised."""
+    """Read a `.ion.nc` or `.ion.xml` file; `FormatError` unless all its orbitals are there and normalised."""
     path = Path(path)
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
@@ -88,7 +85,7 @@ def read_ion(path: str | Path) -> Ion:
 
 @dataclass(frozen=True)
 class _Raw:
-    """As the file has it, in Bohr; `values` holds R / r^l, one table for each shell."""
+    """Content of a file, in Bohr. `values` holds R / r^l, one table for each shell."""
 
     number: int
     quantum_numbers: np.ndarray
@@ -103,7 +100,7 @@ def _reading(path: Path, kind: str, read: Callable[[Path], _Raw]) -> _Raw:
     except FormatError:
         raise
     except Exception as error:
-        # scipy and expat raise whatever comes to pass inside them on a damaged file
+        # scipy and expat raise many types of errors for damaged files.
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise FormatError(f"{path}: expected the orbitals of a SIESTA species, got damaged {kind} ({reason})") from None
 
@@ -164,7 +161,7 @@ def _ion(path: Path, raw: _Raw) -> Ion:
 
 
 def _check(path: Path, raw: _Raw) -> None:
-    """`FormatError` unless the numbers are those of an atom: ranges that no basis set leaves."""
+    """`FormatError` if a number is outside the range of any basis set."""
     if not 0 < raw.number < len(chemical_symbols):
         raise FormatError(f"{path}: expected an atom with a nucleus, got a ghost or an alloy (number {raw.number})")
     n, l, zeta = raw.quantum_numbers.T

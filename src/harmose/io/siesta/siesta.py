@@ -1,7 +1,7 @@
 """SIESTA: H and S of a run, read by sisl from its HSX or TSHS file.
 
-Conventions (docs/conventions.md): Ry, real harmonics times (-1)^m, H in HSX on an absolute scale. Inside: eV on the same
-scale as SIESTA's own eigenvalues (`.EIG`), no such sign.
+SIESTA writes Rydberg and real harmonics times (-1)^m (docs/conventions.md). Samples are in eV, with the energy zero of
+SIESTA's eigenvalues (`.EIG`), without this sign.
 """
 
 import re
@@ -18,7 +18,7 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.core.structure import check_structure
-from harmose.errors import BasisError, FormatError
+from harmose.errors import FormatError
 from harmose.io.assembly import (
     check_not_folded,
     check_shells,
@@ -28,29 +28,30 @@ from harmose.io.assembly import (
     hamiltonian_rules,
     overlap_rules,
 )
-from harmose.io.siesta.basis import Species, element_of, find_ion, read_atomic_numbers, read_orbital_table
+from harmose.io.siesta.basis import Species, find_ion, read_atomic_numbers, read_orbital_table
 from harmose.io.siesta.files import Header, readable
 from harmose.io.siesta.ion_nc import NAME
+from harmose.io.species import element_of, shells_of_elements
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 
 SIESTA = Convention("siesta", {}, {l: tuple((-1) ** abs(m) for m in range(-l, l + 1)) for l in range(1, 7)})
-"""m = -l..l with Condon and Shortley's sign: p is (-y, z, -x)."""
+"""m = -l..l with the Condon-Shortley sign: p is (-y, z, -x)."""
 
 ENDINGS = (".HSX", ".TSHS")
 """Files with H and S, in the order of preference."""
 
 
 def read_siesta(path: str | Path, basis: BasisSet | None = None) -> Sample:
-    """The sample of a run: `path` is its folder, or its `.fdf`, `.HSX` or `.TSHS` file.
+    """Read a run. `path` is its folder, or its `.fdf`, `.HSX` or `.TSHS` file.
 
-    H in eV on the scale of `.EIG`, S, the Fermi level, the number of valence electrons; spin none, collinear or spinor
-    (non-collinear and spin-orbit). With `basis` the run is read in the basis set of another run of the same system, so that
-    both can be in one store; else radii come from the orbitals and projectors in `.ion.nc` or `.ion.xml` beside the file,
-    or, without them, from the blocks that are not zero.
+    H is in eV with the energy zero of `.EIG`. S, Fermi level and number of valence electrons are read too. Spin is none,
+    collinear or spinor (non-collinear and spin-orbit). `basis` is the basis set of another run of the same system, so that
+    both fit into one store. By default radii come from the orbitals and projectors in `.ion.nc` or `.ion.xml` beside the
+    file, or from the blocks that are not zero.
 
     Raises `FormatError` for files that are missing, damaged or of another kind, `BasisError` for two species of one
-    element with different orbitals, and what `io.assembly` raises.
+    element with different orbitals, and the errors of `io.assembly`.
     """
     run = _find(Path(path))
     with readable(run.matrix) as (file, header):
@@ -60,7 +61,7 @@ def read_siesta(path: str | Path, basis: BasisSet | None = None) -> Sample:
     structure = Atoms(numbers, positions=stored.positions, cell=stored.cell, pbc=stored.n_cells > 1)
     check_structure(structure, str(run.matrix))
     kinds = [(z, species[k]) for z, k in np.unique(np.column_stack([numbers, which]), axis=0).tolist()]
-    shells = _shells(run, kinds)
+    shells = shells_of_elements(((z, kind.label, kind.shells) for z, kind in kinds), str(run.matrix))
     if basis is None:
         basis = BasisSet(NAME, shells, _radii(run, structure, stored, kinds))
     check_shells(basis, shells, str(run.matrix))
@@ -91,7 +92,7 @@ def _sample(run: "_Run", structure: Atoms, h: BlockMatrix, s: BlockMatrix, store
 
 @dataclass(frozen=True)
 class _Run:
-    """The label of a run and its file with the matrices; the others lie beside it."""
+    """A run: its label, and its file with the matrices. Its other files are in the same folder."""
 
     label: str
     matrix: Path
@@ -125,7 +126,7 @@ def _find(path: Path) -> _Run:
 
 
 def _system_label(path: Path) -> str:
-    """fdf names are blind to case and to - _ . within them."""
+    """Return the value of SystemLabel. Case and the characters - _ . do not count in the names of fdf."""
     for line in path.read_text(errors="replace").splitlines():
         words = line.split("#")[0].split()
         if len(words) > 1 and re.sub(r"[-_.]", "", words[0]).lower() == "systemlabel":
@@ -135,7 +136,7 @@ def _system_label(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Stored:
-    """The content of the matrix file: elements in SIESTA's orbitals, eV on the scale of `.EIG`."""
+    """Content of the matrix file: elements in SIESTA's order, H in eV with the energy zero of `.EIG`."""
 
     positions: np.ndarray
     cell: np.ndarray
@@ -159,21 +160,21 @@ def _read_matrices(file: Path, run: _Run, header: Header) -> _Stored:
     is_hsx = run.matrix.suffix == ".HSX"
     old = is_hsx and header.version == 0
     try:
-        # sisl warns of what is normal in files of older versions; numpy's warnings are those of sisl's own code
+        # sisl warns about normal content of older files, and its own code makes numpy warn.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # relative positions only are in the oldest files
+            # The oldest files have relative positions only.
             geometry = {"geometry": sisl.get_sile(_needed(run, ".XV")).read_geometry()} if old else {}
             sile = (hsxSileSiesta if is_hsx else tshsSileSiesta)(file)
             operator = sile.read_hamiltonian(dtype=np.float64, **geometry)
             fermi_level = None if old else float(sile.read_fermi_level())
-            # not the operator's own, which those of the oldest files have lost
+            # Not from the operator: there the oldest files have lost their atoms.
             atoms = sile.read_basis().atom if is_hsx else None
         return _stored(operator, atoms, fermi_level)
     except FormatError:
         raise
     except Exception as error:
-        # sisl raises whatever comes to pass inside it
+        # sisl raises many types of errors for damaged files.
         raise FormatError(
             f"{run.matrix}: expected matrices that sisl can read, got {type(error).__name__}: {error}"
         ) from None
@@ -191,7 +192,7 @@ def _stored(operator: Any, atoms: Sequence[Any] | None, fermi_level: float | Non
         h, kind = np.stack(parts), Spin.COLLINEAR if spin.is_polarized else Spin.NONE
     else:
         raise FormatError(f"expected H without Nambu components, got spin {spin}")
-    h[[0, -1]] = h[[0, -1]] + (fermi_level or 0.0) * s  # uu and dd, up and down, or the only one
+    h[[0, -1]] = h[[0, -1]] + (fermi_level or 0.0) * s  # uu and dd, up and down, or the only component
     return _Stored(
         positions=geometry.xyz,
         cell=geometry.cell,
@@ -231,7 +232,7 @@ def _needed(run: _Run, ending: str) -> Path:
 
 
 def _species(run: _Run, stored: _Stored) -> tuple[list[Species], np.ndarray]:
-    """The species, and which of them each atom is (N,)."""
+    """Return the species, and the index of the species of each atom (N,)."""
     species, which = stored.species, stored.species_of_atom
     if species is None:
         species, which = read_orbital_table(_needed(run, ".ORB_INDX")).species()
@@ -245,7 +246,7 @@ def _species(run: _Run, stored: _Stored) -> tuple[list[Species], np.ndarray]:
 
 
 def _numbers(run: _Run, stored: _Stored, species: Sequence[Species], which: np.ndarray) -> np.ndarray:
-    """Atomic numbers (N,): those of `.XV`, or else by the ion files or the labels of the species."""
+    """Return the atomic numbers (N,) from `.XV`, or from the ion files or labels of the species."""
     if run.beside(".XV").is_file() or stored.species is None:
         numbers = read_atomic_numbers(_needed(run, ".XV"))
         _check_count(run, ".XV", len(numbers), len(stored.counts))
@@ -256,9 +257,9 @@ def _numbers(run: _Run, stored: _Stored, species: Sequence[Species], which: np.n
     return numbers
 
 
-def _check_count(run: _Run, ending: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise FormatError(f"{run.beside(ending)}: expected the {expected} atoms of {run.matrix.name}, got {found}")
+def _check_count(run: _Run, ending: str, count: int, expected: int) -> None:
+    if count != expected:
+        raise FormatError(f"{run.beside(ending)}: expected the {expected} atoms of {run.matrix.name}, got {count}")
 
 
 def _number(run: _Run, label: str) -> int:
@@ -271,16 +272,6 @@ def _number(run: _Run, label: str) -> int:
     return number
 
 
-def _shells(run: _Run, kinds: Sequence[tuple[int, Species]]) -> dict[int, tuple[Shell, ...]]:
-    """The shells of each element; `BasisError` where two species of one element differ."""
-    shells: dict[int, tuple[Shell, ...]] = {}
-    for z, kind in kinds:
-        if shells.setdefault(z, kind.shells) != kind.shells:
-            raise BasisError(f"{run.matrix}: expected the same orbitals on all atoms of an element, got others for "
-                             f"{kind.label}")  # fmt: skip
-    return shells
-
-
 def _radii(run: _Run, structure: Atoms, stored: _Stored, kinds: Sequence[tuple[int, Species]]) -> dict[int, float]:
     keys = element_keys(stored.counts, stored.rows, stored.cols, stored.cells)
     keys = keys[np.abs(stored.h).max(axis=0) > hamiltonian_rules().tolerance]
@@ -291,7 +282,7 @@ def _radii(run: _Run, structure: Atoms, stored: _Stored, kinds: Sequence[tuple[i
 
 
 def _reaches(run: _Run, labels: Collection[str]) -> dict[str, float]:
-    """Of each species orbitals plus projectors (angstrom) by the ion files, or orbitals alone by the table of orbitals."""
+    """Return the reach (angstrom) of each species: orbitals plus projectors from ion files, or orbitals from `.ORB_INDX`."""
     ions = {label: ion for label in labels if (ion := find_ion(run.matrix.parent, label)) is not None}
     if len(ions) == len(labels):
         projectors = max(ion.projector_reach for ion in ions.values())
@@ -301,7 +292,7 @@ def _reaches(run: _Run, labels: Collection[str]) -> dict[str, float]:
 
 
 def _fermi_level(path: Path) -> float | None:
-    """The first number of `.EIG` (eV), None without the file."""
+    """Return the first number of `.EIG` (eV); None without the file."""
     if not path.is_file():
         return None
     with path.open(errors="replace") as file:
