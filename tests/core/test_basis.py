@@ -1,4 +1,4 @@
-"""Basis sets as values: counting, reach, JSON, fingerprints, merging, and the mistakes that are refused."""
+"""Basis sets: counts, radii, JSON, fingerprints, merging, and errors."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ def small(name="small", **radii):
     return BasisSet(name, {8: (S, Shell(2, 0), P), 1: (S,)}, radii)
 
 
-def test_counting():
+def test_counts_and_radii():
     basis = small()
     assert basis.elements == (1, 8)
     assert basis.l_max == 1
@@ -43,7 +43,7 @@ def test_no_atoms():
     assert small().reach([]).shape == (0,)
 
 
-def test_shells_read_like_the_field_writes_them():
+def test_names_of_shells():
     assert [str(shell) for shell in (S, P, D, Shell(3, 2, 2), Shell(2, 0, 3))] == ["1s", "2p", "3d", "3d'", "2s''"]
     assert [shell.n_orbitals for shell in (S, P, D)] == [1, 3, 5]
     assert n_orbitals([S, P, D]) == n_orbitals([0, 1, 2]) == 9
@@ -51,7 +51,7 @@ def test_shells_read_like_the_field_writes_them():
     assert Shell(1, 0) < Shell(2, 0) < Shell(2, 1) < Shell(2, 1, 2)
 
 
-def test_json_there_and_back():
+def test_json_round_trip():
     basis = small()
     again = BasisSet.from_json(basis.to_json())
     assert again == basis
@@ -61,20 +61,27 @@ def test_json_there_and_back():
     assert hash(again) == hash(basis)
 
 
-def test_radii_are_the_same_after_json():
+def test_json_keeps_radii():
     """A pair at the very edge of reach must not be in one graph and out of the other."""
     basis = BasisSet("thirds", {1: (S,)}, {1: 10 / 3})
     assert BasisSet.from_json(basis.to_json()).radii[1] == basis.radii[1] == 3.333333
 
 
-def test_other_processes_get_the_same_set():
+def test_repr():
+    assert repr(small()) == "BasisSet('small': H 1s, O 1s 2s 2p; radii up to 3.5 angstrom)"
+    many = BasisSet("many", dict.fromkeys(range(1, 8), (S,)), dict.fromkeys(range(1, 8), 2.0))
+    assert repr(many) == "BasisSet('many': H 1s, He 1s, Li 1s, Be 1s, 3 more elements; radii up to 2 angstrom)"
+    assert repr(BasisSet("empty", {}, {})) == "BasisSet('empty': no elements; radii up to 0 angstrom)"
+
+
+def test_pickle():
     basis = small()
     again = pickle.loads(pickle.dumps(basis))  # noqa: S301 - our own bytes, as dask sends them
     assert again == basis
     assert again.radii == basis.radii
 
 
-def test_the_set_does_not_change():
+def test_shells_and_radii_are_read_only():
     basis = small()
     with pytest.raises(TypeError):
         basis.shells[1] = (S, S)
@@ -82,7 +89,7 @@ def test_the_set_does_not_change():
         basis.radii[1] = 9.0
 
 
-def test_fingerprint_sees_everything_and_no_more():
+def test_fingerprint():
     other = {
         "name": small("large"),
         "radius": small(z1=2.001),
@@ -113,21 +120,21 @@ def test_restricted_and_merged():
 
 
 @pytest.mark.parametrize("ask", ["n_orbitals", "degrees"])
-def test_an_element_without_shells_is_named(ask):
+def test_error_names_missing_element(ask):
     with pytest.raises(BasisError, match="basis small: expected one of H, O, got C"):
         getattr(small(), ask)(6)
 
 
 @pytest.mark.parametrize("ask", ["counts", "reach", "restricted"])
-def test_an_atom_without_shells_is_named(ask):
+def test_error_names_missing_element_of_atoms(ask):
     with pytest.raises(BasisError, match="basis small: expected one of H, O, got Fe"):
         getattr(small(), ask)(np.array([1, 26]))
 
 
-def test_a_number_that_is_no_element_is_named():
+def test_error_names_impossible_element():
     with pytest.raises(BasisError, match="got atomic number 119"):
         small().n_orbitals(119)
-    with pytest.raises(BasisError, match="expected one of no element at all, got H"):
+    with pytest.raises(BasisError, match="basis empty: it has no elements, got H"):
         BasisSet("empty", {}, {}).n_orbitals(1)
 
 
@@ -145,7 +152,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize(("shells", "radii", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_impossible_sets_are_refused(shells, radii, message):
+def test_impossible_values_raise(shells, radii, message):
     with pytest.raises(BasisError, match=message):
         BasisSet("bad", shells, radii)
 
@@ -167,7 +174,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_json_that_is_no_basis_set_is_refused(text):
+def test_other_json_raises(text):
     with pytest.raises(BasisError, match="basis set: expected JSON with name and elements, got") as caught:
         BasisSet.from_json(text)
     assert len(str(caught.value)) < 300

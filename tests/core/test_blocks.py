@@ -111,14 +111,14 @@ def test_multiplicity_counts_blocks_of_the_whole_matrix(spin, case):
     assert matrix.multiplicity.sum() == len(loops(matrix))
 
 
-def test_the_default_cell_is_home_and_numpy_integers_are_keys():
+def test_block_defaults_to_the_home_cell():
     matrix = random_matrix("two elements")
     assert np.array_equal(matrix.block(0, 1), matrix.block(0, 1, (0, 0, 0)))
     i, j, *cell = matrix.pairs[-1]
     assert np.array_equal(matrix.block(i, j, cell), matrix.block(int(i), int(j), tuple(map(int, cell))))
 
 
-def test_a_block_that_is_not_there_is_named():
+def test_error_names_missing_block():
     matrix = random_matrix("molecule")
     with pytest.raises(MatrixError, match=r"no block for atoms 0, 1 in cell \(1, 0, 0\)"):
         matrix.block(0, 1, (1, 0, 0))
@@ -135,13 +135,13 @@ def test_csr_is_dense(case):
 
 
 @pytest.mark.parametrize("spin", [Spin.COLLINEAR, Spin.SPINOR])
-def test_csr_of_several_matrices_is_refused(spin):
+def test_csr_with_spin_raises(spin):
     with pytest.raises(MatrixError, match=rf"csr\(\) holds one matrix, this operator has spin {spin}"):
         random_matrix("molecule", spin).csr()
 
 
 @pytest.mark.parametrize(("spin", "case"), CASES)
-def test_offsets_keys_and_elements(spin, case):
+def test_offsets_keys_and_indices(spin, case):
     matrix = random_matrix(case, spin)
     assert matrix.keys.shape == (len(matrix.numbers) + len(matrix.pairs), 5)
     assert matrix.offsets[0] == 0
@@ -184,7 +184,7 @@ def rotation_by_loops(matrix, rotation):
 
 
 @pytest.mark.parametrize(("spin", "case"), [c for c in CASES if c[0] is not Spin.SPINOR])
-def test_rotation_turns_every_block(spin, case):
+def test_rotation_of_blocks(spin, case):
     matrix, rotation = random_matrix(case, spin), random_rotation(np.random.default_rng(3))
     turned = matrix.rotate(rotation)
     for key, expected in rotation_by_loops(matrix, rotation).items():
@@ -206,12 +206,12 @@ def test_rotation_keeps_the_spectrum():
     np.testing.assert_allclose(np.linalg.eigvalsh(turned.dense()), np.linalg.eigvalsh(matrix.dense()), atol=1e-12)
 
 
-def test_what_is_no_rotation_is_refused():
+def test_rotate_by_another_matrix_raises():
     with pytest.raises(StructureError, match="expected a proper 3x3 rotation matrix"):
         random_matrix("molecule").rotate(-np.eye(3))
 
 
-def test_spin_turns_with_space():
+def test_rotation_of_spin():
     """U D H D^T U^dagger with the SU(2) matrix of a turn by an angle about an axis, U = exp(-i angle axis . sigma / 2)."""
     matrix, axis, angle = random_matrix("molecule", Spin.SPINOR), np.array([2.0, -1.0, 2.0]) / 3, 1.1
     turned = matrix.rotate(Rotation.from_rotvec(angle * axis).as_matrix())
@@ -226,7 +226,7 @@ def test_spin_turns_with_space():
 
 
 @pytest.mark.parametrize("case", ["molecule", "two elements"])
-def test_spinor_rotations_follow_each_other(case):
+def test_spinor_rotations_compose(case):
     matrix = random_matrix(case, Spin.SPINOR)
     q1, q2 = (random_rotation(np.random.default_rng(s)) for s in (4, 5))
     np.testing.assert_allclose(matrix.rotate(q1 @ q2).values, matrix.rotate(q2).rotate(q1).values, atol=1e-12)
@@ -247,14 +247,14 @@ def test_sums_and_differences():
 
 @pytest.mark.parametrize("spin", [Spin.NONE, Spin.COLLINEAR])
 @pytest.mark.parametrize("case", ["atom", "molecule", "two molecules out of reach"])
-def test_dense_to_blocks_and_back(case, spin):
+def test_block_values_round_trip(case, spin):
     matrix = random_matrix(case, spin)
     again = block_values(matrix.dense(), matrix)
     assert np.array_equal(again.values, matrix.values)
     assert np.array_equal(block_values(matrix.dense().tolist(), matrix).values, matrix.values)
 
 
-def test_small_asymmetry_is_averaged_away():
+def test_block_values_averages_small_asymmetry():
     matrix = random_matrix("molecule")
     noisy = matrix.dense()
     noisy[2, 5] += 2e-9
@@ -288,26 +288,26 @@ def bad_dense():
 
 
 @pytest.mark.parametrize("case", bad_dense()[1])
-def test_dense_matrices_that_do_not_fit_are_refused(case):
+def test_block_values_errors(case):
     layout, cases = bad_dense()
     dense, message = cases[case]
     with pytest.raises(MatrixError, match=message):
         block_values(dense, layout, name="H2")
 
 
-def test_layouts_that_a_dense_matrix_cannot_fill_are_refused():
+def test_block_values_of_a_crystal_raises():
     crystal = random_matrix("crystal")
     with pytest.raises(MatrixError, match="matrix: expected the layout of a molecule, got one with periodic images"):
         block_values(crystal.dense(), crystal)
 
 
 @pytest.mark.parametrize("spin", Spin)
-def test_a_dense_matrix_fills_its_layout(spin):
+def test_block_values_of_every_spin(spin):
     matrix = random_matrix("molecule", spin)
     np.testing.assert_allclose(block_values(matrix.dense(), matrix).values, matrix.values, atol=1e-13)
 
 
-def test_one_matrix_does_not_fill_two():
+def test_block_values_of_another_spin_raises():
     both = random_matrix("molecule", Spin.COLLINEAR)
     with pytest.raises(MatrixError, match=r"matrix: expected shape \(2, 18, 18\), got \(18, 18\)"):
         block_values(both.dense()[0], both)
@@ -326,12 +326,12 @@ WRONG_PAIRS = {
 
 
 @pytest.mark.parametrize(("pairs", "message"), WRONG_PAIRS.values(), ids=WRONG_PAIRS)
-def test_pairs_that_are_no_graph_are_refused(pairs, message):
+def test_bad_pairs_raise(pairs, message):
     with pytest.raises(MatrixError, match=message):
         BlockMatrix(BASIS, np.array([8, 1, 1]), np.array(pairs), np.zeros((1, 10)))
 
 
-def test_values_that_do_not_fit_are_refused():
+def test_values_of_another_shape_raise():
     matrix = random_matrix("molecule")
     size = matrix.values.shape[1]
     expected = rf"expected values of shape \(1, {size}\) for 3 atoms and 3 pairs, got \(1, {size - 1}\)"
@@ -341,11 +341,11 @@ def test_values_that_do_not_fit_are_refused():
         matrix.with_values(matrix.values[0])
 
 
-def test_other_values_share_nothing_that_depends_on_values():
+def test_with_values():
     a, b = random_matrix("two elements", seed=1), random_matrix("two elements", seed=2)
-    first, elements = a.dense(), a.elements
+    first, indices = a.dense(), a.indices
     again = a.with_values(b.values)
-    assert again.elements is elements
+    assert again.indices is indices
     assert np.array_equal(again.dense(), b.dense())
     assert np.array_equal(again.block(0, 1), b.block(0, 1))
     assert np.array_equal(a.dense(), first)
@@ -360,7 +360,7 @@ def test_any_integer_type_of_numbers_and_pairs(dtype):
 
 
 @pytest.mark.parametrize(("spin", "case"), CASES)
-def test_other_processes_get_the_same_matrix(spin, case):
+def test_pickle(spin, case):
     matrix = random_matrix(case, spin)
     matrix.dense()  # fills the caches, which stay at home
     sent = pickle.dumps(matrix)
@@ -386,7 +386,7 @@ def test_zeros():
         assert not matrix.values.any()
 
 
-def test_blocks_lie_one_after_the_other_rows_first():
+def test_order_of_values():
     """The layout that docs/conventions.md promises."""
     graph = build_graph(molecule("H2O"), BASIS)
     matrix = empty_matrix(BASIS, graph.numbers, graph.pairs)

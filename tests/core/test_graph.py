@@ -97,7 +97,7 @@ def test_atoms_outside_the_cell(case):
 
 
 @pytest.mark.parametrize("case", ["molecule", "skewed crystal", "slab with vacuum", "wire"])
-def test_moving_everything_changes_nothing(case):
+def test_translation_keeps_the_graph(case):
     atoms, radius = STRUCTURES[case]
     moved = atoms.copy()
     moved.positions += [12.3, -45.6, 7.8]
@@ -107,7 +107,7 @@ def test_moving_everything_changes_nothing(case):
 
 
 @pytest.mark.parametrize("case", ["molecule", "skewed crystal", "slab with vacuum"])
-def test_renaming_the_atoms_renames_the_pairs(case):
+def test_permuting_atoms_permutes_pairs(case):
     atoms, radius = STRUCTURES[case]
     basis = basis_of(atoms, radius)
     order = np.random.default_rng(1).permutation(len(atoms))
@@ -117,7 +117,7 @@ def test_renaming_the_atoms_renames_the_pairs(case):
     assert np.array_equal(canonical_pairs(renamed), graph.pairs)
 
 
-def test_turning_the_crystal_keeps_the_pairs():
+def test_rotation_keeps_the_pairs():
     atoms, radius = STRUCTURES["skewed crystal"]
     turned = atoms.copy()
     turned.rotate(33, (1, 2, 3), rotate_cell=True)
@@ -155,7 +155,7 @@ def test_reach_is_the_sum_of_the_two_radii():
     assert build_graph(atoms, basis).pairs.tolist() == [[0, 2, 0, 0, 0]]
 
 
-def test_what_cannot_be_a_graph_is_named():
+def test_errors():
     basis = BasisSet("test", {1: (Shell(1, 0),)}, {1: 1.0})
     with pytest.raises(BasisError, match="basis test: expected one of H, got O"):
         build_graph(molecule("H2O"), basis)

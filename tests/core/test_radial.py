@@ -1,4 +1,4 @@
-"""Radial functions and their basis: values, norms, and what does not belong together."""
+"""Radial functions and radial basis sets: values, merging, errors, pickling."""
 
 import pickle
 
@@ -20,13 +20,13 @@ def radial() -> RadialBasis:
     return RadialBasis(BASIS, {1: (S_SHELL, P_SHELL), 6: (S_SHELL, P_SHELL)})
 
 
-def test_gaussians_are_their_formula():
+def test_gaussians():
     r = np.array([0.0, 0.5, 2.0])
     np.testing.assert_allclose(S_SHELL(r), 0.3 * np.exp(-0.5 * r**2) + 0.7 * np.exp(-2 * r**2), rtol=1e-14)
     np.testing.assert_allclose(P_SHELL(r), r * np.exp(-1.5 * r**2), rtol=1e-14)
 
 
-def test_tables_pass_through_their_values_start_flat_and_end():
+def test_tables():
     r = np.linspace(0, 3, 61)
     function = Tabulated(2, np.cos(r / 2) * (1 - r / 3), 0.05, 0.02)
     assert function.cutoff == pytest.approx(3.0)
@@ -39,14 +39,27 @@ def test_tables_pass_through_their_values_start_flat_and_end():
     np.testing.assert_array_equal(values, function(grid))
 
 
-def test_a_radial_basis_knows_its_set_and_its_functions(radial):
+def test_functions_by_element(radial):
     assert (radial.name, radial.elements) == ("sp", (1, 6))
     assert radial.of(6) == (S_SHELL, P_SHELL)
     with pytest.raises(BasisError, match="expected one of H, C, got O"):
         radial.of(8)
 
 
-def test_like_takes_name_radii_and_elements_of_another_set(radial):
+def test_repr(radial):
+    assert repr(radial) == "RadialBasis('sp': H 1s 2p, C 1s 2p; Gaussians)"
+
+
+def test_merged(radial):
+    oxygen = RadialBasis(BasisSet("o", {8: (Shell(1, 0),)}, {8: 2.0}), {8: (S_SHELL,)})
+    merged = radial.merged([oxygen], "all")
+    assert (merged.name, merged.elements) == ("all", (1, 6, 8))
+    assert merged.of(8) == (S_SHELL,)
+    with pytest.raises(BasisError, match="basis all: expected one set of radial functions for O, got two"):
+        merged.merged([oxygen], "all")
+
+
+def test_like(radial):
     other = BasisSet("run", {6: (Shell(2, 0), Shell(2, 1))}, {6: 7.0})
     like = radial.like(other)
     assert like.basis == other
@@ -57,7 +70,7 @@ def test_like_takes_name_radii_and_elements_of_another_set(radial):
         radial.like(BasisSet("run", {8: SHELLS}, {8: 7.0}))
 
 
-def test_functions_that_do_not_belong_to_the_shells_are_refused():
+def test_errors():
     with pytest.raises(BasisError, match="same elements"):
         RadialBasis(BASIS, {1: (S_SHELL, P_SHELL)})
     with pytest.raises(BasisError, match=r"shell of C, l = \(0, 1\), got l = \(0,\)"):
@@ -67,7 +80,7 @@ def test_functions_that_do_not_belong_to_the_shells_are_refused():
         RadialBasis(BASIS, {1: (S_SHELL, P_SHELL), 6: (S_SHELL, table)})
 
 
-def test_a_radial_basis_goes_to_other_processes(radial):
+def test_pickle(radial):
     copy = pickle.loads(pickle.dumps(radial))  # noqa: S301
     assert copy.basis == radial.basis
     np.testing.assert_array_equal(copy.of(1)[0].exponents, S_SHELL.exponents)

@@ -1,4 +1,4 @@
-"""The check that stands before a store and before training."""
+"""Samples: the check before storing and training, occupations, energies relative to the Fermi level."""
 
 from dataclasses import replace
 
@@ -45,25 +45,25 @@ def changed(matrix, at, by):
     return matrix.with_values(values)
 
 
-def test_a_good_sample_passes():
-    check_sample(water())
-    check_sample(water(overlap=None, prior=None))
+def test_good_samples_pass():
+    assert check_sample(water()) is None
+    assert check_sample(water(overlap=None, prior=None)) is None
 
 
 def test_a_collinear_sample_passes():
     atoms = molecule("H2O")
-    both = operator(atoms, -5.0, 1, Spin.COLLINEAR)
-    check_sample(water(spin=Spin.COLLINEAR, hamiltonian=both, prior=operator(atoms, -4.0, 2, Spin.COLLINEAR)))
+    h, h0 = operator(atoms, -5.0, 1, Spin.COLLINEAR), operator(atoms, -4.0, 2, Spin.COLLINEAR)
+    assert check_sample(water(spin=Spin.COLLINEAR, hamiltonian=h, prior=h0)) is None
 
 
-def test_a_crystal_passes_although_its_overlap_at_gamma_need_not_be_positive():
+def test_overlap_of_a_crystal_may_be_negative_at_gamma():
     atoms = Atoms("H", cell=[1.5, 4, 4], pbc=True)
     graph = build_graph(atoms, BASIS)
     layout = empty_matrix(BASIS, graph.numbers, graph.pairs)
     assert layout.values.shape == (1, 2)
     overlap, hamiltonian = (layout.with_values(np.array([values])) for values in ([1.0, -0.9], [-5.0, 1.0]))
     assert overlap.dense()[0, 0] < 0
-    check_sample(Sample("chain", atoms, BASIS, hamiltonian, overlap))
+    assert check_sample(Sample("chain", atoms, BASIS, hamiltonian, overlap)) is None
 
 
 def fewer_pairs():
@@ -129,22 +129,28 @@ def broken():
 
 
 @pytest.mark.parametrize("case", broken())
-def test_a_bad_sample_is_named(case):
+def test_error_names_the_bad_sample(case):
     sample, error, message = broken()[case]
     with pytest.raises(error, match=message) as caught:
         check_sample(sample)
     assert "\n" not in str(caught.value)
 
 
-def test_occupied_orbitals():
+def test_repr():
+    assert repr(water()) == "Sample('water 7': H2O, H and H0 in eV, S, 8 electrons, spin none, basis 'test')"
+    bare = water(overlap=None, prior=None, n_electrons=None)
+    assert repr(bare) == "Sample('water 7': H2O, H in eV, spin none, basis 'test')"
+
+
+def test_n_occupied():
     assert water().n_occupied == 4
     assert water(n_electrons=9.9999999).n_occupied == 5
-    with pytest.raises(MatrixError, match="sample water 7: the number of electrons is not known"):
+    with pytest.raises(MatrixError, match="sample water 7: expected a number of electrons, got none"):
         _ = water(n_electrons=None).n_occupied
 
 
 @pytest.mark.parametrize("spin", list(Spin))
-def test_in_the_fermi_gauge_all_energies_are_less_by_the_fermi_level(spin):
+def test_energies_relative_to_the_fermi_level(spin):
     atoms = Atoms("H", cell=[1.5, 9, 9], pbc=True)
     graph = build_graph(atoms, BASIS)
     layout = empty_matrix(BASIS, graph.numbers, graph.pairs, spin)
@@ -163,7 +169,10 @@ def test_in_the_fermi_gauge_all_energies_are_less_by_the_fermi_level(spin):
 
 
 @pytest.mark.parametrize(("lacking", "named"), [("overlap", "overlap"), ("fermi_level", "Fermi level")])
-def test_the_fermi_gauge_says_what_it_lacks(lacking, named):
+def test_energies_relative_to_the_fermi_level_need_overlap_and_level(lacking, named):
     sample = water(fermi_level=-3.0)
-    with pytest.raises(MatrixError, match=f"sample water 7: expected S and a Fermi level, .* got no {named}"):
+    with pytest.raises(
+        MatrixError,
+        match=f"sample water 7: energies relative to the Fermi level need S and a Fermi level, got no {named}",
+    ):
         relative_to_fermi_level(replace(sample, **{lacking: None}))

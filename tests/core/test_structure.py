@@ -1,4 +1,4 @@
-"""Checks on structures: every mistake is named; the neighbour list survives absurd shapes."""
+"""Checks of structures and pairs of neighbours: errors, and long or flat structures."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ GOOD = {
     "slab without a third vector": graphene(),
     "slab with vacuum": graphene(vacuum=8.0),
     "wire": Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.8]], cell=[0, 0, 2.0], pbc=[False, False, True]),
-    # nothing is asked of the vectors of free directions
+    # lattice vectors of directions that are not periodic may be anything
     "slab, third vector downward": Atoms("C", cell=[[2.5, 0, 0], [0, 2.5, 0], [0, 0, -9]], pbc=[1, 1, 0]),
     "slab, third vector in its plane": Atoms("C", cell=[[2.5, 0, 0], [0, 2.5, 0], [2.5, 0, 0]], pbc=[1, 1, 0]),
 }
@@ -24,7 +24,7 @@ GOOD = {
 
 @pytest.mark.parametrize("atoms", GOOD.values(), ids=GOOD)
 def test_good_structures_pass(atoms):
-    check_structure(atoms)
+    assert check_structure(atoms) is None
 
 
 def h2(*second, **kwargs):
@@ -76,15 +76,15 @@ BAD = {
 
 
 @pytest.mark.parametrize(("atoms", "message"), BAD.values(), ids=BAD)
-def test_mistakes_are_named(atoms, message):
+def test_errors(atoms, message):
     with pytest.raises(StructureError, match=message) as caught:
         check_structure(atoms, "file 3")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("case", ["NaN", "far", "NaN cell", "no cell", "almost flat cell"])
-def test_neighbour_pairs_alone_refuses_what_has_no_meaning(case):
-    """Such input ends the process inside the neighbour list, so no caller may get it there unchecked."""
+def test_neighbour_pairs_checks_positions_and_cell(case):
+    """Unchecked, such input would crash the process inside vesin."""
     with pytest.raises(StructureError, match="file 3: expected"):
         neighbour_pairs(BAD[case][0], 5.0, "file 3")
 
@@ -99,7 +99,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("atoms", SHAPES.values(), ids=SHAPES)
 def test_long_and_flat_structures(atoms):
-    """vesin's bins once divided by zero here: SIGFPE."""
+    """Unless the search radius grows, vesin divides by zero here (SIGFPE)."""
     i, j, shift, distance = neighbour_pairs(atoms, 0.3)
     expected = {frozenset([a, b]) for a in range(len(atoms)) for b in range(a) if atoms.get_distance(a, b) < 0.3}
     assert {frozenset(pair) for pair in zip(i.tolist(), j.tolist())} == expected

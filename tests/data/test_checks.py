@@ -23,7 +23,7 @@ def texts(store: Store) -> dict[str, list[str]]:
     return found
 
 
-def test_a_sound_store_has_no_problems(water_store):
+def test_good_store_has_no_problems(water_store):
     with Store.open(water_store) as store:
         assert check(store) == []
 
@@ -37,7 +37,7 @@ def with_all_degrees() -> Sample:
     return Sample("ch", atoms, basis, h, overlap=overlap(atoms, "cc-pvqz", basis))
 
 
-def test_pyscf_overlaps_pass_for_all_degrees(tmp_path):
+def test_pyscf_overlaps_of_all_l_pass(tmp_path):
     sample = with_all_degrees()
     assert sample.basis.l_max == 4
     with Store.create(tmp_path / "s", sample.basis) as store:
@@ -45,7 +45,7 @@ def test_pyscf_overlaps_pass_for_all_degrees(tmp_path):
         assert check(store) == []
 
 
-def test_other_orbitals_under_the_same_shells_are_found(tmp_path, water_store):
+def test_other_orbitals_with_the_same_shells(tmp_path, water_store):
     """Oxygen's two s orbitals mixed: the same matrices in other orbitals, which energies do not show."""
     with Store.open(water_store) as store:
         one, two = store["water-0"], store["water-1"]
@@ -65,7 +65,7 @@ def test_other_orbitals_under_the_same_shells_are_found(tmp_path, water_store):
 
 @pytest.mark.parametrize("l", [1, 2, 3])
 @pytest.mark.parametrize("what", ["order", "sign"])
-def test_orbitals_in_a_wrong_order_are_found_though_the_energies_agree(tmp_path, l, what):
+def test_wrong_order_of_orbitals(tmp_path, l, what):
     sample = with_all_degrees()
     change = np.eye(sample.hamiltonian.n_orbitals)
     start = 0
@@ -88,7 +88,7 @@ def test_orbitals_in_a_wrong_order_are_found_though_the_energies_agree(tmp_path,
         assert "wrong order or sign" in texts(store)["ch"][0]
 
 
-def test_each_fault_is_named(water_store, water_sample):
+def test_each_problem_has_its_own_text(water_store, water_sample):
     good = water_sample(20)
     with Store.open(water_store, writable=True) as store:
         scrambled = good.hamiltonian.dense()[:, [0, 1, 3, 2, 4, 5, 6]][[0, 1, 3, 2, 4, 5, 6]]
@@ -114,7 +114,7 @@ def test_each_fault_is_named(water_store, water_sample):
     assert "finite values in H" in found["nan"][0]
 
 
-def test_corrupt_records_are_listed_and_the_rest_checked(water_store):
+def test_corrupt_record(water_store):
     with Store.open(water_store) as store:
         raw = store.record("water-2")
     file = water_store / "data.mdb"
@@ -125,7 +125,7 @@ def test_corrupt_records_are_listed_and_the_rest_checked(water_store):
     assert "checksum" in found["water-2"][0]
 
 
-def test_the_same_molecule_has_one_fingerprint(water_atoms):
+def test_fingerprint_of_molecules(water_atoms):
     atoms = water_atoms(0)
     moved = atoms.copy()
     moved.positions = atoms.positions @ random_rotation(np.random.default_rng(1)).T + [1.0, -2.0, 3.0]
@@ -142,7 +142,7 @@ def test_the_same_molecule_has_one_fingerprint(water_atoms):
     assert fingerprint(other) != fingerprint(atoms)
 
 
-def test_the_same_crystal_has_one_fingerprint():
+def test_fingerprint_of_crystals():
     atoms = Atoms(
         "C2", [[0, 0, 7.5], [0, 1.42, 7.5]], cell=[[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, 15.0]], pbc=[1, 1, 0]
     )

@@ -12,7 +12,7 @@ from harmose.io.pyscf.pyscf import basis_set
 SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
-def test_splits_are_exact_disjoint_and_repeatable(water_store):
+def test_split(water_store):
     with Store.open(water_store) as store:
         chosen = split(store, SHARES, seed=1)
         assert {k: len(v) for k, v in chosen.items()} == {"train": 4, "val": 2, "test": 2}
@@ -23,7 +23,7 @@ def test_splits_are_exact_disjoint_and_repeatable(water_store):
         assert {k: len(v) for k, v in partial.items()} == {"train": 4}
 
 
-def test_groups_stay_together(water_store):
+def test_split_by_group(water_store):
     with Store.open(water_store) as store:
         for seed in range(5):
             chosen = split(store, SHARES, seed, by="group")
@@ -35,7 +35,7 @@ def test_groups_stay_together(water_store):
             split(store, SHARES, 0, by="molecule")
 
 
-def test_without_groups_those_of_one_formula_stay_together(tmp_path, water_store):
+def test_split_by_group_uses_the_formula_without_group(tmp_path, water_store):
     with Store.open(water_store) as store, Store.create(tmp_path / "converted", store.basis) as converted:
         for sample in store:
             converted.append(replace(sample, provenance={}))
@@ -45,12 +45,12 @@ def test_without_groups_those_of_one_formula_stay_together(tmp_path, water_store
 
 
 @pytest.mark.parametrize("shares", [{}, {"train": 1.5}, {"train": -0.1}, {"train": 0.8, "val": 0.4}])
-def test_impossible_shares(water_store, shares):
+def test_split_errors(water_store, shares):
     with Store.open(water_store) as store, pytest.raises(ConfigError, match="shares between 0 and 1"):
         split(store, shares, 0)
 
 
-def test_merge_keeps_everything(tmp_path, water_store, water_sample):
+def test_merge(tmp_path, water_store, water_sample):
     with Store.create(
         tmp_path / "b", basis_set("sto-3g", [1, 6, 8]), metadata={"basis": "sto-3g", "functional": "hf"}
     ) as b:
@@ -72,7 +72,7 @@ def test_merge_keeps_everything(tmp_path, water_store, water_sample):
             assert {out.record(name) for name in a.names()} == {a.record(name) for name in a.names()}
 
 
-def test_merge_refuses_what_does_not_fit(tmp_path, water_store, water_basis):
+def test_merge_errors(tmp_path, water_store, water_basis):
     with Store.open(water_store) as a:
         with pytest.raises(FormatError, match=r"8 of its names are also in .*'water-0', 'water-1', 'water-2', \.\.\."):
             merge([a, a], tmp_path / "out")

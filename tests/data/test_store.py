@@ -54,7 +54,7 @@ def test_crystals_of_every_spin(tmp_path, random_crystal, spin):
         assert_same(store["random"], sample)
 
 
-def test_many_at_once_are_all_there_or_none(tmp_path, water_basis, water_sample):
+def test_append_all_is_all_or_nothing(tmp_path, water_basis, water_sample):
     with Store.create(tmp_path / "water", water_basis) as store:
         with pytest.raises(MatrixError, match="sample water-2: H equals H0"):
             store.append_all([water_sample(1), water_sample(2, prior=water_sample(2).hamiltonian)])
@@ -66,7 +66,7 @@ def test_many_at_once_are_all_there_or_none(tmp_path, water_basis, water_sample)
         assert_same(store["water-2"], water_sample(2))
 
 
-def test_round_trip_is_bit_exact_and_ordered(water_store, water_sample):
+def test_round_trip_is_exact_and_keeps_the_order(water_store, water_sample):
     with Store.open(water_store) as store:
         assert store.names() == [f"water-{k}" for k in range(8)]
         assert len(store) == 8
@@ -79,7 +79,7 @@ def test_round_trip_is_bit_exact_and_ordered(water_store, water_sample):
         assert store.provenance("water-5") == {"code": "pyscf", "group": "group-2", "kind": "test"}
 
 
-def test_charge_travels(tmp_path, water_basis, water_sample):
+def test_charge(tmp_path, water_basis, water_sample):
     sample = water_sample(0)
     sample.structure.info.update(charge=2, other="dropped")
     with Store.create(tmp_path / "s", water_basis) as store:
@@ -114,7 +114,7 @@ def test_periodic_and_spin_polarized_round_trip(tmp_path, spin):
     assert again.prior is None
 
 
-def test_digest_knows_content_and_not_order(tmp_path, water_basis, water_sample):
+def test_digest_depends_on_samples_and_not_on_their_order(tmp_path, water_basis, water_sample):
     a, b = water_sample(0), water_sample(1)
     digests = []
     for k, samples in enumerate([(a, b), (b, a), (a,), (a, replace(b, energy=b.energy + 1e-9))]):
@@ -126,7 +126,7 @@ def test_digest_knows_content_and_not_order(tmp_path, water_basis, water_sample)
     assert len(set(digests)) == 3
 
 
-def test_refuses_what_does_not_belong(water_store, water_sample):
+def test_append_errors(water_store, water_sample):
     with Store.open(water_store, writable=True) as store:
         before = store.digest
         with pytest.raises(FormatError, match=r"expected new names, got 'water-3'"):
@@ -147,7 +147,7 @@ def test_refuses_what_does_not_belong(water_store, water_sample):
         assert len(store) == 8
 
 
-def test_a_reading_store_does_not_write(water_store, water_sample):
+def test_read_only_store_raises_on_write(water_store, water_sample):
     with Store.open(water_store) as store, pytest.raises(FormatError, match="for reading only"):
         store.append(water_sample(9))
     closed = Store.open(water_store)
@@ -156,7 +156,7 @@ def test_a_reading_store_does_not_write(water_store, water_sample):
         closed.names()
 
 
-def test_splits_name_known_samples_once(water_store):
+def test_set_splits_errors(water_store):
     with Store.open(water_store, writable=True) as store:
         with pytest.raises(FormatError, match="names the sample 'water-8', which the store lacks"):
             store.set_splits({"train": ["water-0", "water-8"]})
@@ -165,7 +165,7 @@ def test_splits_name_known_samples_once(water_store):
         assert set(store.splits) == {"train", "val"}
 
 
-def test_failures_are_remembered_until_they_succeed(water_store, water_sample):
+def test_failures(water_store, water_sample):
     with Store.open(water_store, writable=True) as store:
         store.remember_failure("water-9", "not converged")
         store.remember_failure("water-10", "odd")
@@ -175,7 +175,7 @@ def test_failures_are_remembered_until_they_succeed(water_store, water_sample):
         assert store.failures == {"water-10": "odd"}
 
 
-def test_basis_grows_by_elements(water_store, water_sample):
+def test_extend_basis(water_store, water_sample):
     from harmose.io.pyscf.pyscf import basis_set
 
     with Store.open(water_store, writable=True) as store:
@@ -200,7 +200,7 @@ def test_readers_and_a_writer_share_one_file(water_store, water_sample):
             second.append(water_sample(9))
 
 
-def test_another_process_sees_what_is_added(water_store, water_sample):
+def test_another_process_reads_new_samples(water_store, water_sample):
     code = "import sys, pickle; s = pickle.loads(bytes.fromhex(sys.argv[1])); print(len(s), s.digest)"
     with Store.open(water_store) as store:
         pickled = pickle.dumps(store).hex()
@@ -220,7 +220,7 @@ def test_the_map_grows_with_the_data(tmp_path, water_basis, water_sample, monkey
         assert_same(reader["n29"], water_sample(29 % 3, name="n29", provenance={"note": "x" * 20_000}))
 
 
-def test_an_existing_path_is_never_overwritten(tmp_path, water_basis):
+def test_create_never_overwrites(tmp_path, water_basis):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FormatError, match="expected a new path, got one that exists"):
         Store.create(tmp_path / "notes.txt", water_basis)
@@ -244,7 +244,7 @@ def test_a_new_store_appears_complete_or_not_at_all(tmp_path, water_basis, water
         assert store.names() == ["water-0"]
 
 
-def test_opening_creates_nothing(tmp_path, water_store):
+def test_open_creates_nothing(tmp_path, water_store):
     with pytest.raises(FormatError, match="no such store"):
         Store.open(tmp_path / "nowhere", writable=True)
     (tmp_path / "empty").mkdir()
@@ -259,7 +259,7 @@ def test_opening_creates_nothing(tmp_path, water_store):
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 4096, 8192, 20_000, -4096, -1])
 @pytest.mark.parametrize("writable", [False, True])
-def test_truncated_files_are_named(water_store, keep, writable):
+def test_error_names_truncated_file(water_store, keep, writable):
     file = water_store / "data.mdb"
     size = file.stat().st_size
     os.truncate(file, keep if keep >= 0 else size + keep)
@@ -268,7 +268,7 @@ def test_truncated_files_are_named(water_store, keep, writable):
     assert file.stat().st_size == (keep if keep >= 0 else size + keep)
 
 
-def test_other_files_are_not_stores(tmp_path):
+def test_error_names_other_files(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"hello")
     with pytest.raises(FormatError, match="expected a harmose store"):
@@ -284,7 +284,7 @@ def test_other_files_are_not_stores(tmp_path):
         Store.open(tmp_path / "foreign")
 
 
-def test_another_version_is_named(water_store):
+def test_error_names_another_version(water_store):
     with lmdb.open(str(water_store)) as env, env.begin(write=True) as txn:
         meta = txn.get(b"m")
         assert f'"version": {VERSION}'.encode() in meta
@@ -293,7 +293,7 @@ def test_another_version_is_named(water_store):
         Store.open(water_store)
 
 
-def test_a_changed_description_is_noticed(water_store):
+def test_changed_metadata_raises(water_store):
     with lmdb.open(str(water_store)) as env, env.begin(write=True) as txn:
         meta = txn.get(b"m")
         assert meta.count(b'"water-7"') == 1
@@ -302,7 +302,7 @@ def test_a_changed_description_is_noticed(water_store):
         Store.open(water_store)
 
 
-def test_every_flipped_byte_of_a_record_is_noticed(water_store):
+def test_flipped_byte_raises(water_store):
     with Store.open(water_store) as store:
         raw = store.record("water-4")
     whole = (water_store / "data.mdb").read_bytes()
@@ -326,7 +326,7 @@ def test_every_flipped_byte_of_a_record_is_noticed(water_store):
         (OSError(28, "full"), "full"),
     ],
 )
-def test_a_full_disk_is_reported_and_harms_nothing(water_store, water_sample, monkeypatch, failure, words):
+def test_full_disk(water_store, water_sample, monkeypatch, failure, words):
     with Store.open(water_store, writable=True) as store:
         before = store.digest
 
@@ -359,7 +359,7 @@ except FormatError as error:
 """
 
 
-def test_a_real_write_error_harms_nothing(water_store):
+def test_write_error_of_the_system(water_store):
     """The operating system itself refuses to let the file grow."""
     run = [sys.executable, "-c", LIMITED, str(water_store)]
     out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
@@ -383,7 +383,7 @@ for k in range(100_000):
 """
 
 
-def test_kill_loses_at_most_the_sample_in_flight(water_store):
+def test_killed_writer_loses_at_most_one_sample(water_store):
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(water_store)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(20)]
@@ -409,7 +409,7 @@ print(read)
 """
 
 
-def test_a_reader_never_stumbles_over_a_writer(water_store):
+def test_reading_while_another_process_writes(water_store):
     """Without locks LMDB's writer reuses pages that are being read; some of these many reads would fail."""
     run = [sys.executable, "-c", READING, str(water_store)]
     reader = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -67,7 +67,7 @@ def leftovers(scratch: Path) -> list[str]:
 
 
 @needs_cp2k
-def test_a_sample_tells_how_it_was_made(scratch):
+def test_provenance(scratch):
     atoms = CHAIN.copy()
     atoms.info |= {"source": "chain.xyz, frame 3", "group": "chains"}
     sample = calculate(atoms, FAST)
@@ -90,7 +90,7 @@ def test_a_sample_tells_how_it_was_made(scratch):
 
 @needs_cp2k
 @pytest.mark.parametrize("z", [(0.2, 0.0), (0.1, -0.1)])
-def test_a_layer_may_lie_anywhere_in_its_vacuum(scratch, z):
+def test_place_of_a_layer_in_its_vacuum(scratch, z):
     """CP2K wraps atoms along the vacuum, too: those on both sides of one half, or at it, stay together."""
     low = CHAIN.copy()
     low.positions[:, 2] = z
@@ -103,7 +103,7 @@ def test_a_layer_may_lie_anywhere_in_its_vacuum(scratch, z):
 
 
 @needs_cp2k
-def test_structures_are_stored_once_by_several_processes(tmp_path, scratch, capsys):
+def test_several_processes(tmp_path, scratch, capsys):
     write(tmp_path / "chains.xyz", chains(3))
     command = ["label", str(tmp_path / "chains.xyz"), str(tmp_path / "store"), *FAST_OPTIONS, "--workers", "2"]
     assert main([*command, "--skip-bad"]) == 0
@@ -140,7 +140,7 @@ def test_structures_are_stored_once_by_several_processes(tmp_path, scratch, caps
         ),
     ],
 )
-def test_failures_are_named_and_leave_nothing(scratch, changes, error, message):
+def test_failures_leave_no_scratch_folder(scratch, changes, error, message):
     with pytest.raises(error, match=message) as caught:
         calculate(CHAIN, replace(FAST, **changes))
     assert "\n" not in str(caught.value)
@@ -149,7 +149,7 @@ def test_failures_are_named_and_leave_nothing(scratch, changes, error, message):
 
 
 @needs_cp2k
-def test_failures_are_remembered(tmp_path, scratch):
+def test_failures_are_stored(tmp_path, scratch):
     structures = chains(2)
     summary = label(structures, tmp_path / "store", replace(FAST, max_cycle=2), workers=1)
     assert (summary.finished, sorted(summary.failed)) == (0, sorted(sample_name(a, FAST) for a in structures))
@@ -182,7 +182,7 @@ BN = Atoms("BN", [[0, 1.443, 2.2], [1.25, 0.722, 2.3]], cell=[[2.5, 0, 0], [-1.2
         ),
     ],
 )
-def test_structures_that_cp2k_cannot_take_are_refused_before_anything_is_done(tmp_path, structure, error, message):
+def test_bad_structures_raise_before_any_calculation(tmp_path, structure, error, message):
     with pytest.raises(error, match=message):
         cp2k.CP2K.check(structure, FAST)
     with pytest.raises(LabellingError, match="structure 1: "):
@@ -191,12 +191,12 @@ def test_structures_that_cp2k_cannot_take_are_refused_before_anything_is_done(tm
 
 
 @needs_cp2k
-def test_the_potential_of_another_functional_may_be_missing():
+def test_missing_potential_raises():
     with pytest.raises(BasisError, match="potential GTH-NONE: CP2K has none for B"):
         cp2k.CP2K.check(BN, CP2KSettings(potential="GTH-NONE"))
 
 
-def test_names_know_the_cell_and_the_periodic_directions():
+def test_names_depend_on_cell_and_periodic_directions():
     other, slab = CHAIN.copy(), CHAIN.copy()
     other.set_cell([3.3, 8.5, 8.5])
     slab.pbc = (True, True, False)
@@ -242,7 +242,7 @@ def running(scratch: Path) -> list[str]:
 
 @needs_cp2k
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="no /proc to look for processes")
-def test_a_killed_run_loses_what_was_in_flight_and_leaves_no_process(tmp_path, scratch):
+def test_killed_run_leaves_no_process(tmp_path, scratch):
     n, store = 5, tmp_path / "store"
     write(tmp_path / "chains.xyz", chains(n))
 
@@ -268,7 +268,7 @@ def test_a_killed_run_loses_what_was_in_flight_and_leaves_no_process(tmp_path, s
 
 
 @needs_cp2k
-def test_graphene_is_what_it_was(shared_data, scratch):
+def test_graphene_of_the_published_data(shared_data, scratch):
     """The primitive cell of graphene.h5, labelled again: same H, Fermi level and energy."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(shared_data / "crystals" / "graphene.h5") as file:
@@ -310,7 +310,7 @@ def program(folder: Path, content: str, monkeypatch) -> None:
     monkeypatch.setenv("CP2K_DATA_DIR", str(data))
 
 
-def test_without_cp2k_one_line_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+def test_error_without_cp2k(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     write(tmp_path / "chain.xyz", CHAIN)
     assert main(["label", str(tmp_path / "chain.xyz"), str(tmp_path / "store"), "--code", "cp2k"]) == 2
@@ -321,7 +321,7 @@ def test_without_cp2k_one_line_says_how_to_get_it(tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "store").exists()
 
 
-def test_the_data_folder_that_is_not_there(tmp_path, monkeypatch):
+def test_missing_data_folder_raises(tmp_path, monkeypatch):
     program(tmp_path / "bin", "exit 0\n", monkeypatch)
     monkeypatch.setenv("CP2K_DATA_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(
@@ -340,7 +340,7 @@ def test_the_data_folder_that_is_not_there(tmp_path, monkeypatch):
         ("echo nonsense > harmose.out\n", "H2: CP2K's output breaks off"),
     ],
 )  # fmt: skip
-def test_a_program_that_ends_badly_is_a_failure_of_its_structure(tmp_path, scratch, monkeypatch, content, message):
+def test_crash_of_cp2k_is_a_failure_of_its_structure(tmp_path, scratch, monkeypatch, content, message):
     program(tmp_path / "bin", content, monkeypatch)
     with pytest.raises(LabellingError, match=message):
         calculate(CHAIN, FAST)
@@ -349,7 +349,7 @@ def test_a_program_that_ends_badly_is_a_failure_of_its_structure(tmp_path, scrat
     assert leftovers(scratch) == []
 
 
-def test_each_program_runs_on_one_thread_in_a_folder_of_its_own(tmp_path, scratch, monkeypatch):
+def test_cp2k_runs_on_one_thread_in_its_own_folder(tmp_path, scratch, monkeypatch):
     told = tmp_path / "told"
     program(tmp_path / "bin", f"echo $OMP_NUM_THREADS $TMPDIR $PWD $1 $2 $3 $4 > {told}; exit 1\n", monkeypatch)
     with pytest.raises(LabellingError):
@@ -361,7 +361,7 @@ def test_each_program_runs_on_one_thread_in_a_folder_of_its_own(tmp_path, scratc
     assert arguments == ["-i", "harmose.inp", "-o", "harmose.out"]
 
 
-def test_folders_in_use_and_young_ones_are_left_alone(scratch):
+def test_abandoned_folders_are_removed(scratch):
     import fcntl
 
     old, young, busy = (scratch / f"{cp2k.SCRATCH}{name}" for name in ("old", "young", "busy"))
@@ -385,13 +385,13 @@ def test_folders_in_use_and_young_ones_are_left_alone(scratch):
         (["--code", "cp2k", "--functional", "b3lyp"], "functional: expected one of pbe, "),
     ],
 )
-def test_options_of_another_code_are_refused(tmp_path, capsys, options, message):
+def test_options_of_another_code_raise(tmp_path, capsys, options, message):
     write(tmp_path / "chain.xyz", CHAIN)
     assert main(["label", str(tmp_path / "chain.xyz"), str(tmp_path / "store"), *options]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_store_of_another_code_is_refused(tmp_path, monkeypatch):
+def test_store_of_another_code_raises(tmp_path, monkeypatch):
     label([molecule("H2")], tmp_path / "store", PySCFSettings("pbe", "sto-3g", grid_level=0), workers=1)
     program(tmp_path / "bin", "exit 0\n", monkeypatch)
     with pytest.raises(LabellingError, match="expected a store labelled with code cp2k, got one with pyscf"):

@@ -38,7 +38,7 @@ def names(path: Path) -> list[str]:
         return store.names()
 
 
-def test_a_sample_holds_what_pyscf_says():
+def test_sample_is_pyscf_result():
     atoms = molecule("H2O")
     settings = PySCFSettings("pbe", "def2-svp", grid_level=1)
     sample = calculate(atoms, settings)
@@ -55,7 +55,7 @@ def test_a_sample_holds_what_pyscf_says():
     assert sample.n_electrons == 10
 
 
-def test_the_provenance_tells_how_it_was_made():
+def test_provenance():
     ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1, "source": "ions.xyz, frame 3"})
     sample = calculate(ion, replace(FAST, functional="b3lyp"))
     told = sample.provenance
@@ -70,7 +70,7 @@ def test_the_provenance_tells_how_it_was_made():
     assert sample.n_electrons == 10
 
 
-def test_labels_are_stored_and_reused(tmp_path, monkeypatch):
+def test_second_run_reuses_samples(tmp_path, monkeypatch):
     structures = hydrogens(3)
     first = label(structures[:2], tmp_path / "store", FAST, workers=1)
     assert (first.finished, first.reused, first.failed) == (2, 0, {})
@@ -88,7 +88,7 @@ def test_labels_are_stored_and_reused(tmp_path, monkeypatch):
             check_sample(sample)
 
 
-def test_new_elements_join_the_basis(tmp_path):
+def test_new_elements_extend_the_basis(tmp_path):
     label(hydrogens(1), tmp_path / "store", FAST, workers=1)
     summary = label([molecule("H2O"), molecule("LiH")], tmp_path / "store", FAST, workers=1)
     assert summary.finished == 2
@@ -97,7 +97,7 @@ def test_new_elements_join_the_basis(tmp_path):
         assert [s.structure.get_chemical_formula() for s in store] == ["H2", "H2O", "HLi"]
 
 
-def test_names_change_with_what_decides_the_result_and_nothing_else():
+def test_sample_names():
     atoms = molecule("H2O")
     name = sample_name(atoms, FAST)
     assert name.startswith("H2O-")
@@ -114,7 +114,7 @@ def test_names_change_with_what_decides_the_result_and_nothing_else():
     assert len({name, *others}) == len(others) + 1
 
 
-def test_a_store_with_other_settings_is_refused(tmp_path):
+def test_store_with_other_settings_raises(tmp_path):
     label(hydrogens(1), tmp_path / "store", FAST, workers=1)
     with pytest.raises(LabellingError, match="store: expected a store labelled with grid_level 1, got one with 0"):
         label(hydrogens(2), tmp_path / "store", replace(FAST, grid_level=1), workers=1)
@@ -125,7 +125,7 @@ def test_a_store_with_other_settings_is_refused(tmp_path):
     assert label(hydrogens(2), tmp_path / "store", replace(FAST, max_cycle=50), workers=1).finished == 1
 
 
-def test_what_does_not_converge_is_left_out_until_it_is_retried(tmp_path):
+def test_retry_of_failures(tmp_path):
     path, structures = tmp_path / "store", [*hydrogens(1), molecule("H2O")]
     out = text_io.StringIO()
     hasty, patient = replace(FAST, max_cycle=2), FAST
@@ -144,7 +144,7 @@ def test_what_does_not_converge_is_left_out_until_it_is_retried(tmp_path):
         assert name in store
 
 
-def test_any_failure_of_one_structure_spares_the_others(tmp_path, monkeypatch):
+def test_failure_of_one_structure_does_not_stop_the_others(tmp_path, monkeypatch):
     structures = hydrogens(3)
 
     def fail_once(atoms, *args):
@@ -167,7 +167,7 @@ def test_any_failure_of_one_structure_spares_the_others(tmp_path, monkeypatch):
         (Atoms("He", info={"charge": 0.5}), "structure 1: He: expected a whole number as charge"),
     ],
 )
-def test_structures_that_cannot_be_labelled_are_refused_or_skipped(tmp_path, structure, text):
+def test_bad_structures_raise_or_are_skipped(tmp_path, structure, text):
     structures = [*hydrogens(1), structure]
     with pytest.raises(LabellingError, match=text):
         label(structures, tmp_path / "store", FAST, workers=1)
@@ -181,7 +181,7 @@ def test_structures_that_cannot_be_labelled_are_refused_or_skipped(tmp_path, str
     assert not (tmp_path / "other").exists()
 
 
-def test_nothing_to_do_and_nowhere_to_write(tmp_path):
+def test_errors(tmp_path):
     with pytest.raises(LabellingError, match="at least one structure"):
         label([], tmp_path / "store", FAST)
     with pytest.raises(LabellingError, match="basis nonsense"):
@@ -193,12 +193,12 @@ def test_nothing_to_do_and_nowhere_to_write(tmp_path):
         label(hydrogens(1), tmp_path / "file" / "store", FAST)
 
 
-def test_another_basis_name_is_an_error_of_the_basis():
+def test_missing_element_of_the_basis_raises():
     with pytest.raises(BasisError, match="PySCF has no sto-3g for U"):
         calculate(Atoms("U"), FAST)
 
 
-def test_b3lyp_is_named_in_full(tmp_path):
+def test_message_about_b3lyp(tmp_path):
     out = text_io.StringIO()
     label(hydrogens(1), tmp_path / "store", replace(FAST, functional="b3lyp"), workers=1, console=Console(file=out))
     assert "b3lypg: B3LYP with VWN3 correlation" in out.getvalue()
@@ -206,7 +206,7 @@ def test_b3lyp_is_named_in_full(tmp_path):
         assert store.metadata["functional"] == "b3lypg"
 
 
-def test_several_processes_give_the_numbers_of_one(tmp_path):
+def test_several_processes_give_the_same_numbers(tmp_path):
     structures = [*hydrogens(4), molecule("H2O")]
     hasty = replace(FAST, max_cycle=4)
     one, two = (label(structures, tmp_path / str(n), hasty, workers=n) for n in (1, 2))
@@ -217,13 +217,13 @@ def test_several_processes_give_the_numbers_of_one(tmp_path):
             np.testing.assert_allclose(serial[name].hamiltonian.values, parallel[name].hamiltonian.values, atol=1e-10)
 
 
-def test_a_scheduler_of_another_process_is_used(tmp_path):
+def test_dask_scheduler(tmp_path):
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
         summary = label(hydrogens(3), tmp_path / "store", FAST, scheduler=cluster.scheduler_address)
     assert summary.finished == 3
 
 
-def test_a_scheduler_that_is_not_there_is_an_error(tmp_path, monkeypatch):
+def test_missing_scheduler_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "PATIENCE", "1s")
     with pytest.raises(LabellingError, match=r"Dask scheduler tcp://127\.0\.0\.1:1") as caught:
         label(hydrogens(1), tmp_path / "store", FAST, scheduler="tcp://127.0.0.1:1")
@@ -260,7 +260,7 @@ def wait_for(condition, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_run_loses_only_what_was_in_flight(tmp_path):
+def test_killed_run_keeps_finished_samples(tmp_path):
     n, workers, store = 16, 2, tmp_path / "store"
     write(tmp_path / "water.xyz", perturbed(molecule("H2O"), n, 0.03, np.random.default_rng(0)))
     run = start(tmp_path, workers)
@@ -281,7 +281,7 @@ def test_a_killed_run_loses_only_what_was_in_flight(tmp_path):
         assert {name: whole.provenance(name) for name in kept} == before
 
 
-def test_a_full_disk_is_one_clear_error_and_harms_nothing(tmp_path):
+def test_full_disk(tmp_path):
     resource = pytest.importorskip("resource")
     structures, store = perturbed(molecule("H2O"), 12, 0.03, np.random.default_rng(0)), tmp_path / "store"
     settings = replace(FAST, basis="6-31g")
@@ -304,7 +304,7 @@ def test_a_full_disk_is_one_clear_error_and_harms_nothing(tmp_path):
     assert label(structures, store, settings, workers=1).finished == 12 - len(kept)
 
 
-def test_perturbed_geometries_are_reproducible_and_of_the_amplitude_asked():
+def test_perturbed():
     atoms = molecule("CH4")
     first, again = (perturbed(atoms, 200, 0.05, np.random.default_rng(5)) for _ in range(2))
     shifts = np.array([a.positions - atoms.positions for a in first])

@@ -40,13 +40,13 @@ def h2te():
     return labelled(H2TE, HEAVY)
 
 
-def test_the_splitting_of_xenon_is_that_of_the_dirac_equation():
+def test_splitting_of_xenon():
     """5p levels of four-component Dirac-Fock: -0.4926 and -0.4398 Hartree (Desclaux, At. Data Nucl. Data Tables 12, 311)."""
     xenon = levels(labelled(Atoms("Xe"), HEAVY))[12:18] / HARTREE
     np.testing.assert_allclose(xenon, [-0.4926] * 2 + [-0.4398] * 4, atol=2e-3)
 
 
-def test_spinor_labels_are_kramers_pairs_and_solve_their_own_equation(h2te):
+def test_spinor_energies_are_kramers_pairs(h2te):
     assert h2te.hamiltonian.spin is h2te.spin is h2te.prior.spin is Spin.SPINOR
     assert h2te.overlap.spin is Spin.NONE
     pairs = levels(h2te) / HARTREE
@@ -56,7 +56,7 @@ def test_spinor_labels_are_kramers_pairs_and_solve_their_own_equation(h2te):
     assert from_blocks(h2te.hamiltonian).shape == (80, 80)
 
 
-def test_a_store_of_spinors_is_checked(h2te, tmp_path):
+def test_check_of_spinors(h2te, tmp_path):
     wrong = replace(h2te, name="wrong", orbital_energies=h2te.orbital_energies + 0.1)
     with Store.create(tmp_path / "store", h2te.basis, Spin.SPINOR) as store:
         store.append(h2te)
@@ -66,7 +66,7 @@ def test_a_store_of_spinors_is_checked(h2te, tmp_path):
     assert any("the orbital energies of (H, S) differ from the stored ones by 0.1 eV" in p.text for p in problems)
 
 
-def test_spin_turns_with_the_molecule(h2te):
+def test_rotation_of_a_spinor_molecule(h2te):
     rotation = random_rotation(np.random.default_rng(7))
     turned = Atoms(H2TE.numbers, H2TE.positions @ rotation.T)
     h = labelled(turned, HEAVY).hamiltonian
@@ -75,7 +75,7 @@ def test_spin_turns_with_the_molecule(h2te):
     assert np.abs(h.values - h2te.hamiltonian.values).max() > 1
 
 
-def test_channels_hold_all_of_a_spinor_label(h2te):
+def test_channels_of_a_spinor_sample(h2te):
     space = block_irreps(h2te.basis, Spin.SPINOR)
     measured = compute_targets(space, [h2te], TargetSettings())
     again = to_matrix(space, measured.coefficients, measured.concatenated.graph, measured.concatenated.oriented)
@@ -89,7 +89,7 @@ def test_channels_hold_all_of_a_spinor_label(h2te):
     )
 
 
-def test_a_magnetic_label_is_named(h2te):
+def test_error_names_magnetic_sample(h2te):
     field = h2te.hamiltonian.values.copy()
     where = h2te.hamiltonian.is_onsite & (np.diff(h2te.hamiltonian.indices[1:], axis=0)[0] == 0)
     field[0, where] += 0.01  # a magnetic field along z on the spins alone
@@ -101,12 +101,12 @@ def test_a_magnetic_label_is_named(h2te):
         compute_targets(block_irreps(h2te.basis, Spin.SPINOR), [magnetic], TargetSettings())
 
 
-def test_another_spin_is_named(h2te):
+def test_error_names_another_spin(h2te):
     with pytest.raises(MatrixError, match="sample H2Te: expected spin none, got spinor"):
         compute_targets(block_irreps(h2te.basis), [h2te], TargetSettings())
 
 
-def test_open_shells_are_two_real_matrices():
+def test_open_shell():
     oxygen = labelled(Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": 2}), OPEN)
     assert oxygen.hamiltonian.values.dtype == np.float64
     assert levels(oxygen).shape == (2, 10)
@@ -116,7 +116,7 @@ def test_open_shells_are_two_real_matrices():
     np.testing.assert_allclose(eigenvalues(oxygen.hamiltonian, oxygen.overlap)[:, 0], levels(oxygen), atol=1e-9)
 
 
-def test_a_closed_shell_has_equal_spins():
+def test_collinear_closed_shell():
     both, one = (labelled(molecule("H2O"), replace(OPEN, spin=spin)) for spin in (Spin.COLLINEAR, Spin.NONE))
     np.testing.assert_allclose(both.hamiltonian.values, np.repeat(one.hamiltonian.values, 2, axis=0), atol=1e-4)
 
@@ -130,17 +130,17 @@ def test_a_closed_shell_has_equal_spins():
         (Atoms("O", info={"spin": 0.5}), OPEN, "O: expected a whole number as spin, got 0.5"),
     ],
 )
-def test_what_a_spin_kind_cannot_take(atoms, settings, text):
+def test_errors(atoms, settings, text):
     with pytest.raises(LabellingError, match=text):
         labelled(atoms, settings)
 
 
-def test_unknown_spin_kinds():
+def test_unknown_spin_kind_raises():
     with pytest.raises(LabellingError, match="spin: expected one of none, collinear, spinor, got 'up'"):
         PySCFSettings(spin="up")  # pyright: ignore[reportArgumentType]
 
 
-def test_a_store_has_one_spin_kind(tmp_path):
+def test_store_of_another_spin_kind_raises(tmp_path):
     hydrogen = Atoms("H2", [[0, 0, 0], [0, 0, 0.75]])
     label([hydrogen], tmp_path / "store", OPEN, workers=1)
     with Store.open(tmp_path / "store") as store:
@@ -150,7 +150,7 @@ def test_a_store_has_one_spin_kind(tmp_path):
         label([hydrogen], tmp_path / "store", replace(OPEN, spin=Spin.NONE), workers=1)
 
 
-def test_spin_none_leaves_names_and_settings_as_they_were():
+def test_spin_none_is_not_part_of_names_and_settings():
     settings = PySCFSettings("pbe", "sto-3g")
     assert "spin" not in settings.to_dict()
     triplet, singlet = (Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": n}) for n in (2, 0))

@@ -84,7 +84,7 @@ UNRESTRICTED = [("random numbers", dft.UKS), ("HOMO and LUMO exchanged", dft.UKS
 
 
 @pytest.mark.parametrize(("case", "kind"), [*((case, dft.RKS) for case in HOSTILE), *UNRESTRICTED])
-def test_hostile_predictions_cost_one_fock_build(case, kind, water, own):
+def test_bad_predictions_cost_one_fock_build(case, kind, water, own):
     plain, mf = (io.mean_field(own.mol, SETTINGS) for _ in range(2))
     if kind is dft.UKS:
         plain, mf = plain.to_uks(), mf.to_uks()
@@ -106,7 +106,7 @@ def density_fitted(mol):
 
 
 @pytest.mark.parametrize("kind", [scf.RHF, scf.UHF, scf.ROHF, dft.ROKS, density_fitted])
-def test_every_mean_field_falls_back_to_its_own_guess(kind, water, own):
+def test_every_mean_field_returns_to_its_own_guess(kind, water, own):
     plain, mf = kind(own.mol), kind(own.mol)
     for each in (plain, mf):
         if hasattr(each, "grids"):
@@ -120,7 +120,7 @@ def test_every_mean_field_falls_back_to_its_own_guess(kind, water, own):
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, -1e3])
-def test_a_shift_of_the_zero_of_energy_is_no_matter(shift, water, own):
+def test_constant_shift_of_h_changes_nothing(shift, water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -131,7 +131,7 @@ def test_a_shift_of_the_zero_of_energy_is_no_matter(shift, water, own):
 
 
 @pytest.mark.parametrize("noise", [1e-4, 1e-3, 1e-2, 3e-2, 0.1])
-def test_noise_of_any_size_never_takes_more_than_the_own_guess(noise, water, own):
+def test_noise_never_costs_more_than_the_own_guess(noise, water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutsideDomain)
@@ -140,7 +140,7 @@ def test_noise_of_any_size_never_takes_more_than_the_own_guess(noise, water, own
     assert mf.cycles + (not bridge.from_prediction(mf)) <= own.cycles + 1
 
 
-def test_moved_electrons_of_known_steps(own):
+def test_moved_electrons_of_wrong_occupations(own):
     """A determinant with k electrons in the wrong orbitals of a fixed Fock matrix moves k."""
     s, core, c = own.get_ovlp(), own.get_hcore(), own.mo_coeff
     n = own.mol.nelectron // 2
@@ -158,7 +158,7 @@ def test_moved_electrons_of_known_steps(own):
         assert moved_electrons(both, spins, potentials, core, s) == pytest.approx(moved, abs=1e-6)
 
 
-def test_moved_electrons_is_the_distance_of_the_densities(own):
+def test_moved_electrons_is_a_distance_of_densities(own):
     """N - Tr(D S D' S) / 2 = |D - D'|^2 / 4 in the metric of S, for idempotent densities of as many electrons."""
     s = own.get_ovlp()
     c = eigh(own.get_fock() + symmetric(len(s), 0.05), s)[1][:, : own.mol.nelectron // 2]
@@ -170,14 +170,14 @@ def test_moved_electrons_is_the_distance_of_the_densities(own):
     assert moved_electrons(own, density, veff, own.get_hcore(), s) == pytest.approx(expected, rel=1e-8)
 
 
-def test_the_guard_looks_at_its_own_density_only(water, own):
+def test_guard_ignores_other_densities(water, own):
     mf = bridge.start(io.mean_field(own.mol, SETTINGS), Answers(HOSTILE["random numbers"](own), water))
     mf.kernel(dm0=own.make_rdm1())
     assert mf.cycles <= 2
     assert bridge.from_prediction(mf)
 
 
-def test_a_second_prediction_falls_back_to_the_first_guess(water, own):
+def test_second_prediction_returns_to_the_original_guess(water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     mf.init_guess = "huckel"
     model = Answers(HOSTILE["random numbers"](own), water)
@@ -187,7 +187,7 @@ def test_a_second_prediction_falls_back_to_the_first_guess(water, own):
     assert abs(mf.e_tot - own.e_tot) < 1e-8
 
 
-def test_refused_starts_go_on_as_the_own_guess_does_step_by_step(water, own):
+def test_rejected_start_takes_the_same_steps_as_the_own_guess(water, own):
     plain, mf = (io.mean_field(own.mol, SETTINGS) for _ in range(2))
     energies: dict[str, list[float]] = {"plain": [], "refused": []}
     plain.callback = lambda kernel: energies["plain"].append(kernel["e_tot"])
@@ -198,7 +198,7 @@ def test_refused_starts_go_on_as_the_own_guess_does_step_by_step(water, own):
     np.testing.assert_allclose(energies["refused"], energies["plain"], atol=1e-10)
 
 
-def test_an_scf_that_ends_above_its_start_is_run_again(water, own):
+def test_scf_that_ends_above_its_start_is_repeated(water, own):
     """A mean field that stops early is what goes astray here: the energy of one cycle from a poor guess is too high."""
     mf = io.mean_field(own.mol, SETTINGS)
     model = Answers(own.get_fock(), water)
@@ -217,7 +217,7 @@ def test_an_scf_that_ends_above_its_start_is_run_again(water, own):
     assert abs(mf.e_tot - own.e_tot) < 1e-8
 
 
-def test_what_does_not_converge_is_run_again(water, own):
+def test_scf_that_does_not_converge_is_repeated(water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     mf.max_cycle = own.cycles
     mf.check_convergence = lambda kernel: (
@@ -228,7 +228,7 @@ def test_what_does_not_converge_is_run_again(water, own):
     assert mf.init_guess == "minao"
 
 
-def test_limit_is_between_good_and_poor_guesses(own):
+def test_limit_is_below_minao(own):
     s, core = own.get_ovlp(), own.get_hcore()
     minao = own.get_init_guess(key="minao")
     assert LIMIT * own.mol.nelectron < moved_electrons(own, minao, own.get_veff(dm=minao), core, s) / 2

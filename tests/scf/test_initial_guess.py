@@ -45,21 +45,21 @@ def water() -> Atoms:
     return atoms
 
 
-def test_scf_from_the_answer_is_done_at_once(water):
+def test_scf_from_the_converged_h(water):
     result = bridge.compare_scf(KnownAnswer(), water)
     assert result.cycles_predicted <= 2 < result.cycles_minao
     assert result.cycles_saved == result.cycles_minao - result.cycles_predicted
     assert result.energy_difference < 1e-8
 
 
-def test_scf_from_a_rough_prediction_still_ends_at_the_same_energy(water):
+def test_scf_from_a_rough_prediction(water):
     exact, rough = (bridge.compare_scf(KnownAnswer(noise), water) for noise in (0.0, 0.1))
     assert rough.energy_difference < 1e-8
     assert rough.cycles_predicted > exact.cycles_predicted
 
 
 @pytest.mark.parametrize("kind", [dft.RKS, dft.UKS, scf.RHF])
-def test_the_guess_is_what_the_scf_starts_from(water, kind):
+def test_start_sets_the_initial_density(water, kind):
     mol = io.molecule(water, "def2-svp")
     used = []
 
@@ -80,7 +80,7 @@ def test_the_guess_is_what_the_scf_starts_from(water, kind):
     assert mf.cycles <= 3 or kind is scf.RHF
 
 
-def test_second_order_scf_starts_from_the_guess_too(water):
+def test_second_order_scf(water):
     mf = io.mean_field(io.molecule(water, "def2-svp"), SETTINGS)
     plain, guessed = mf.copy().newton(), bridge.start(mf, KnownAnswer()).newton()
     steps = []
@@ -92,7 +92,7 @@ def test_second_order_scf_starts_from_the_guess_too(water):
     assert len(steps[1]) < len(steps[0])
 
 
-def test_unrestricted_ends_where_restricted_does(water):
+def test_unrestricted_scf(water):
     mol = io.molecule(water, "def2-svp")
     energies = []
     for kind in (dft.RKS, dft.UKS):
@@ -102,7 +102,7 @@ def test_unrestricted_ends_where_restricted_does(water):
     assert energies[0] == pytest.approx(energies[1], abs=1e-9)
 
 
-def test_matrix_is_pyscf_fock_and_overlap(water):
+def test_matrix(water):
     mol = io.molecule(water, "def2-svp")
     h = KnownAnswer().predict(water)
     fock = io.mean_field(mol, SETTINGS).run(conv_tol=1e-12).get_fock()
@@ -111,7 +111,7 @@ def test_matrix_is_pyscf_fock_and_overlap(water):
     np.testing.assert_allclose(bridge.matrix(s, mol, energy=False), mol.intor("int1e_ovlp"), atol=1e-12)
 
 
-def test_structure_of_a_molecule_is_in_angstrom():
+def test_structure():
     mol = gto.M(atom="O 0 0 0; H 0 0 1.8", unit="bohr", charge=-1, basis="sto-3g", verbose=0)
     atoms = bridge.structure(mol)
     assert atoms.get_chemical_symbols() == ["O", "H"]
@@ -139,24 +139,24 @@ class Unasked(KnownAnswer):
         (lambda: dft.GKS(molecule_of("O")), "restricted or unrestricted .* got GKS"),
     ],
 )
-def test_molecules_outside_the_card_are_refused(mean_field, text):
+def test_molecules_outside_the_card_raise(mean_field, text):
     with pytest.raises(ModelError, match=text):
         bridge.start(mean_field(), Unasked())
 
 
-def test_a_matrix_of_other_atoms_is_refused(water):
+def test_matrix_of_other_atoms_raises(water):
     h = io.overlap(water, "def2-svp")
     with pytest.raises(ModelError, match="expected a matrix of the molecule's atoms"):
         bridge.matrix(h, io.molecule(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), "def2-svp"))
 
 
-def test_scf_that_does_not_converge_is_an_error(water):
+def test_compare_scf_without_convergence_raises(water):
     settings = io.PySCFSettings("pbe", "def2-svp", grid_level=1, max_cycle=2)
     with pytest.raises(LabellingError, match="H2O: not converged from the minao guess in 2 cycles"):
         bridge.compare_scf(KnownAnswer(), water, settings)
 
 
-def test_a_molecule_outside_the_card_costs_no_reference_scf(water):
+def test_molecule_outside_the_card_costs_no_scf(water):
     settings = io.PySCFSettings("pbe", "sto-3g", grid_level=0, max_cycle=1)  # the reference would fail
     with pytest.raises(ModelError, match="expected a molecule in basis def2-svp"):
         bridge.compare_scf(Unasked(), water, settings)
@@ -185,7 +185,7 @@ SPINFUL = {
 
 
 @pytest.mark.parametrize("spin", SPINFUL)
-def test_scf_of_every_spin_kind_starts_from_a_prediction(spin):
+def test_scf_of_every_spin_kind(spin):
     atoms, basis = SPINFUL[spin]
     settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
     result = bridge.compare_scf(Spinful(settings, tuple(set(atoms.numbers.tolist()))), atoms)
@@ -194,7 +194,7 @@ def test_scf_of_every_spin_kind_starts_from_a_prediction(spin):
 
 
 @pytest.mark.parametrize("spin", SPINFUL)
-def test_poor_predictions_of_every_spin_kind_are_refused(spin):
+def test_poor_predictions_of_every_spin_kind(spin):
     atoms, basis = SPINFUL[spin]
     settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
     model = Spinful(settings, tuple(set(atoms.numbers.tolist())))
@@ -208,7 +208,7 @@ def test_poor_predictions_of_every_spin_kind_are_refused(spin):
     assert abs(poor.energy - minao.energy) < 1e-9
 
 
-def test_a_mean_field_of_another_spin_kind_is_refused():
+def test_mean_field_of_another_spin_kind_raises():
     model = Spinful(io.PySCFSettings("pbe", "crenbl", spin=Spin.SPINOR), (1, 52))
     with pytest.raises(ModelError, match="expected a generalized mean field for a model of spin spinor, got RKS"):
         bridge.start(dft.RKS(io.molecule(SPINFUL["spinor"][0], "crenbl")), model)

@@ -14,7 +14,7 @@ SHUFFLED = Convention("shuffled", {1: (2, 0, 1), 2: (4, 2, 0, 1, 3)}, {2: (1, -1
 
 @pytest.mark.parametrize("convention", [E3NN, PYSCF, SHUFFLED], ids=lambda c: c.name)
 @pytest.mark.parametrize("shape", [(), (2,), (3, 2)])
-def test_there_and_back(convention, shape):
+def test_round_trip(convention, shape):
     degrees = [0, 2, 1, 0, 3, 1]
     n = sum(2 * l + 1 for l in degrees)
     matrix = np.random.default_rng(0).normal(size=(*shape, n, n))
@@ -23,7 +23,7 @@ def test_there_and_back(convention, shape):
     assert np.array_equal(convention.to_inside(convention.from_inside(matrix, degrees), degrees), matrix)
 
 
-def test_the_rule_orbital_by_orbital():
+def test_order_and_sign_by_hand():
     degrees = [1, 2]
     code = np.random.default_rng(1).normal(size=(8, 8))
     inside = SHUFFLED.to_inside(code, degrees)
@@ -34,7 +34,7 @@ def test_the_rule_orbital_by_orbital():
             assert inside[a, b] == sign * code[sa + SHUFFLED.order[la][ka], sb + SHUFFLED.order[lb][kb]]
 
 
-def test_e3nn_is_the_order_inside():
+def test_e3nn_convention_changes_nothing():
     matrix = np.arange(64.0).reshape(8, 8)
     assert np.array_equal(E3NN.to_inside(matrix, [1, 2]), matrix)
 
@@ -53,7 +53,7 @@ def test_pyscf_orbitals_are_e3nn_harmonics(l):
     np.testing.assert_allclose(inside, radial * y, rtol=1e-10, atol=1e-13)
 
 
-def test_the_formulas_of_the_documentation():
+def test_formulas_of_the_documentation():
     """docs/conventions.md, table of real harmonics, against e3nn (integral norm)."""
     x, y, z = points = np.random.default_rng(3).normal(size=(3, 20))
     points, r2 = points.T, x * x + y * y + z * z
@@ -76,7 +76,7 @@ def test_the_formulas_of_the_documentation():
         np.testing.assert_allclose(np.stack(rows, axis=1), e3nn, atol=1e-12, err_msg=f"l = {l}")
 
 
-def test_mistakes_are_named():
+def test_errors():
     with pytest.raises(BasisError, match=r"convention wrong: l = 1 wants a permutation of 3, got \(0, 1, 1\)"):
         Convention("wrong", {1: (0, 1, 1)})
     with pytest.raises(BasisError, match=r"convention wrong: l = 1 wants 3 signs \+1 or -1, got \(1, 2, 1\)"):

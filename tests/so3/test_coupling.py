@@ -35,7 +35,7 @@ def rotate_irreps(coupling, coefficients, rotation, inversion=False):
 
 
 @pytest.mark.parametrize(("l1", "l2"), PAIRS)
-def test_there_and_back_is_exact(l1, l2):
+def test_round_trip(l1, l2):
     coupling = block_coupling((l1,), (l2,))
     blocks = random_blocks(2 * l1 + 1, 2 * l2 + 1)
     back = coupling.to_blocks(coupling.to_irreps(blocks), 2 * l1 + 1, 2 * l2 + 1)
@@ -74,7 +74,7 @@ def test_blocks_of_many_shells(left, right):
     assert (turned - rotate_irreps(coupling, coupling.to_irreps(blocks), q)).abs().max() < 1e-12
 
 
-def test_rows_are_sorted_and_name_their_shells():
+def test_rows_are_sorted():
     coupling = block_coupling((0, 1), (1, 2))
     keys = list(zip(coupling.degree, -coupling.parity, coupling.copy, coupling.order))
     assert keys == sorted(keys)
@@ -117,7 +117,7 @@ def test_onsite_irreps_are_covariant(shells):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_number_type_follows_the_input(dtype):
+def test_dtype_is_that_of_the_input(dtype):
     coupling = block_coupling((0, 1), (2,))
     blocks = random_blocks(4, 5).to(dtype)
     irreps = coupling.to_irreps(blocks)

@@ -19,13 +19,13 @@ def directions() -> np.ndarray:
 
 
 @pytest.mark.parametrize("l", range(L_MAX + 1))
-def test_harmonics_are_those_of_e3nn(directions, l):
+def test_same_as_e3nn(directions, l):
     vectors = torch.as_tensor(directions)[:, [1, 2, 0]]
     expected = o3.spherical_harmonics(l, vectors, normalize=True, normalization="integral").numpy().T
     np.testing.assert_allclose(real_harmonics(L_MAX, directions)[l * l : (l + 1) ** 2], expected, atol=1e-13)
 
 
-def test_harmonics_turn_with_wigner_matrices(directions):
+def test_rotation_by_wigner_matrices(directions):
     rotation = random_rotation(np.random.default_rng(0))
     turned, y = real_harmonics(L_MAX, directions @ rotation.T), real_harmonics(L_MAX, directions)
     for l in range(L_MAX + 1):
@@ -33,7 +33,7 @@ def test_harmonics_turn_with_wigner_matrices(directions):
         np.testing.assert_allclose(turned[rows], wigner_d(l, torch.as_tensor(rotation)).numpy() @ y[rows], atol=1e-12)
 
 
-def test_one_degree_and_no_directions():
+def test_shapes():
     np.testing.assert_allclose(real_harmonics(0, np.eye(3)), np.sqrt(1 / (4 * np.pi)))
     assert real_harmonics(2, np.zeros((0, 3))).shape == (9, 0)
 

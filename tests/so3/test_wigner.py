@@ -48,7 +48,7 @@ def e3nn_in_float64():
 @pytest.mark.usefixtures("e3nn_in_float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("l", DEGREES)
-def test_agrees_with_e3nn(l, dtype):
+def test_same_as_e3nn(l, dtype):
     q = torch.as_tensor(rotations(50))
     reference = o3.Irrep(l, 1).D_from_matrix(q[:, [1, 2, 0]][:, :, [1, 2, 0]])
     d = wigner_d(l, q.to(dtype))
@@ -59,7 +59,7 @@ def test_agrees_with_e3nn(l, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("l", DEGREES)
-def test_turns_the_harmonics(l, dtype):
+def test_rotates_harmonics(l, dtype):
     for rotation in rotations(5, seed=1):
         d = wigner_d(l, torch.as_tensor(rotation, dtype=dtype)).double().numpy()
         np.testing.assert_allclose(d, matrix_from_harmonics(l, rotation), atol=TOLERANCE[dtype])
@@ -92,7 +92,7 @@ def test_is_an_orthogonal_representation(l, dtype):
     assert (torch.linalg.det(d1.double()) - 1).abs().max() < 10 * TOLERANCE[dtype]
 
 
-def test_p_orbitals_are_the_vector_in_the_order_y_z_x():
+def test_l_1_is_the_rotation_in_the_order_y_z_x():
     rotation = rotations(1)[0]
     vector = np.array([0.3, -1.2, 0.7])
     turned = wigner_d(1, torch.as_tensor(rotation)).numpy() @ vector[[1, 2, 0]]
@@ -161,7 +161,7 @@ BAD_ROTATIONS = {
 
 
 @pytest.mark.parametrize("matrix", BAD_ROTATIONS.values(), ids=BAD_ROTATIONS)
-def test_a_matrix_that_is_no_rotation_is_refused(matrix):
+def test_other_matrices_raise(matrix):
     with pytest.raises(StructureError, match="expected a proper 3x3 rotation matrix, got"):
         check_rotation(matrix)
     with pytest.raises(StructureError, match="expected a proper 3x3 rotation matrix, got"):

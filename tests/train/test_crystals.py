@@ -154,7 +154,7 @@ def test_labels_without_a_fermi_level_are_refused(trained, crystals, chain_basis
     with new_store(tmp_path / "bare", chain_basis, metadata={"code": "model"}) as store:
         store.append(replace(labelled("bare", chain(0), chain_basis), fermi_level=None))
     assert main(["evaluate", str(trained), str(tmp_path / "bare")]) == 2
-    assert "sample bare: expected S and a Fermi level, which the gauge fermi needs" in capsys.readouterr().err
+    assert "sample bare: energies relative to the Fermi level need S and a Fermi level" in capsys.readouterr().err
 
 
 def test_learning_in_the_fermi_gauge_itself(crystals, chain_basis):

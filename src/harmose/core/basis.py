@@ -1,4 +1,4 @@
-"""Shells and basis sets: which orbitals sit on which element, in which order, and how far they reach."""
+"""Shells and basis sets: the orbitals of each element, their order, and their radii."""
 
 import hashlib
 import json
@@ -13,15 +13,26 @@ from ase.data import chemical_symbols
 from harmose.errors import BasisError
 
 LETTERS = "spdfghi"
-"""Names of l = 0, 1, 2, ...; the largest l that a shell may have follows."""
+"""Letters of l = 0, 1, 2, ...; a shell may have l up to 6."""
 
 
 @dataclass(frozen=True, order=True)
 class Shell:
-    """One radial function times the 2l + 1 real spherical harmonics m = -l..l."""
+    """One radial function times the 2l + 1 real spherical harmonics m = -l..l.
+
+    Attributes:
+        n: principal quantum number; for codes without one, a count from l + 1 upward.
+        l: angular momentum, 0 to 6.
+        zeta: number of this radial function among those of the same n and l, from 1.
+
+    Examples:
+        >>> import harmose
+        >>> shell = harmose.Shell(3, 2)
+        >>> print(shell, shell.n_orbitals)
+        3d 5
+    """
 
     n: int
-    """Principal quantum number; where a code gives none, the count from l + 1 upward."""
     l: int
     zeta: int = 1
 
@@ -31,7 +42,7 @@ class Shell:
         return 2 * self.l + 1
 
     def __str__(self) -> str:
-        return f"{self.n}{LETTERS[self.l]}" + ("" if self.zeta == 1 else "'" * (self.zeta - 1))
+        return f"{self.n}{LETTERS[self.l]}" + "'" * (self.zeta - 1)
 
 
 def n_orbitals(shells: Iterable[Shell | int]) -> int:
@@ -39,11 +50,28 @@ def n_orbitals(shells: Iterable[Shell | int]) -> int:
     return sum(shell.n_orbitals if isinstance(shell, Shell) else 2 * shell + 1 for shell in shells)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BasisSet:
-    """The ordered shells of each element and the radius (angstrom) beyond which its orbitals are zero.
+    """The ordered shells of each element, and the radius beyond which its orbitals are zero.
 
-    Two atoms share a block when their distance is below the sum of their radii.
+    Two atoms share a block when their distance is less than the sum of their radii.
+
+    Attributes:
+        name: name of the basis set, such as "def2-svp".
+        shells: shells of each element, by atomic number.
+        radii: radius of each element in angstrom, by atomic number; rounded to six digits.
+
+    Raises:
+        BasisError: for shells and radii of different elements, or impossible values.
+
+    Examples:
+        >>> import harmose
+        >>> hydrogen, oxygen = (harmose.Shell(1, 0),), (harmose.Shell(2, 0), harmose.Shell(2, 1))
+        >>> basis = harmose.BasisSet("minimal", {1: hydrogen, 8: oxygen}, {1: 2.0, 8: 3.0})
+        >>> basis
+        BasisSet('minimal': H 1s, O 2s 2p; radii up to 3 angstrom)
+        >>> basis.n_orbitals(8)
+        4
     """
 
     name: str
@@ -54,7 +82,7 @@ class BasisSet:
         if set(self.shells) != set(self.radii):
             raise BasisError(f"basis {self.name}: expected shells and radii for the same elements")
         shells = {int(z): tuple(s) for z, s in sorted(self.shells.items())}
-        # Six digits, like the JSON form: the same pairs are in reach here, in a store and in another process.
+        # Six digits, as in JSON: graphs have the same pairs here, in a store and in another process.
         radii = {int(z): round(float(r), 6) for z, r in sorted(self.radii.items())}
         for z in shells:
             self._check_element(z, shells[z], radii[z])
@@ -78,6 +106,17 @@ class BasisSet:
     def __reduce__(self):
         return BasisSet.from_json, (self.to_json(),)
 
+    def __repr__(self) -> str:
+        radius = max(self.radii.values(), default=0.0)
+        return f"BasisSet({self.summary}; radii up to {radius:g} angstrom)"
+
+    @property
+    def summary(self) -> str:
+        """Name and shells of the first elements, as one line."""
+        shells = [f"{chemical_symbols[z]} {' '.join(map(str, self.shells[z]))}" for z in self.elements[:4]]
+        more = [f"{len(self.elements) - 4} more elements"] if len(self.elements) > 4 else []
+        return f"{self.name!r}: {', '.join(shells + more) or 'no elements'}"
+
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
@@ -86,28 +125,49 @@ class BasisSet:
 
     @property
     def elements(self) -> tuple[int, ...]:
+        """Atomic numbers, ascending."""
         return tuple(self.shells)
 
     @property
     def l_max(self) -> int:
+        """Largest l of all shells."""
         return max((shell.l for shells in self.shells.values() for shell in shells), default=0)
 
     def degrees(self, z: int) -> tuple[int, ...]:
-        """The l of each shell of element `z`, in order."""
-        return tuple(shell.l for shell in self._of(z))
+        """Angular momentum l of each shell of element `z`, in order.
+
+        Raises:
+            BasisError: for an element that the basis set lacks.
+        """
+        return tuple(shell.l for shell in self._shells_of(z))
 
     def n_orbitals(self, z: int) -> int:
-        """Number of orbitals of element `z`."""
-        return n_orbitals(self._of(z))
+        """Number of orbitals of element `z`.
 
-    def _of(self, z: int) -> tuple[Shell, ...]:
+        Raises:
+            BasisError: for an element that the basis set lacks.
+        """
+        return n_orbitals(self._shells_of(z))
+
+    def _shells_of(self, z: int) -> tuple[Shell, ...]:
         if z not in self.shells:
-            known = ", ".join(chemical_symbols[k] for k in self.shells) or "no element at all"
-            raise BasisError(f"basis {self.name}: expected one of {known}, got {_symbol(z)}")
+            names = ", ".join(chemical_symbols[k] for k in self.shells)
+            expected = f"expected one of {names}" if names else "it has no elements"
+            raise BasisError(f"basis {self.name}: {expected}, got {_symbol(z)}")
         return self.shells[z]
 
     def counts(self, numbers: np.ndarray) -> np.ndarray:
-        """Orbitals of each atom, shape (N,)."""
+        """Number of orbitals of each atom.
+
+        Args:
+            numbers: atomic numbers, shape (N,).
+
+        Returns:
+            Shape (N,), integers.
+
+        Raises:
+            BasisError: for an element that the basis set lacks.
+        """
         numbers = np.asarray(numbers)
         table = np.zeros(max(numbers.max(initial=0), 0) + 1, dtype=np.int64)
         for z in np.unique(numbers):
@@ -115,19 +175,43 @@ class BasisSet:
         return table[numbers]
 
     def reach(self, numbers: Iterable[int]) -> np.ndarray:
-        """Orbital radius of each atom in angstrom, shape (N,)."""
+        """Orbital radius of each atom.
+
+        Args:
+            numbers: atomic numbers, shape (N,).
+
+        Returns:
+            Radii in angstrom, shape (N,).
+
+        Raises:
+            BasisError: for an element that the basis set lacks.
+        """
         numbers = [int(z) for z in numbers]
         for z in set(numbers):
-            self._of(z)
+            self._shells_of(z)
         return np.array([self.radii[z] for z in numbers])
 
     def restricted(self, elements: Iterable[int]) -> "BasisSet":
-        """The same basis set with only these elements."""
+        """The same basis set with these elements alone.
+
+        Args:
+            elements: atomic numbers; may repeat.
+
+        Raises:
+            BasisError: for an element that the basis set lacks.
+        """
         keep = sorted(set(map(int, elements)))
-        return BasisSet(self.name, {z: self._of(z) for z in keep}, {z: self.radii[z] for z in keep})
+        return BasisSet(self.name, {z: self._shells_of(z) for z in keep}, {z: self.radii[z] for z in keep})
 
     def merged(self, other: "BasisSet") -> "BasisSet":
-        """Elements of both; `BasisError` where the two disagree about an element."""
+        """The basis set with the elements of both.
+
+        Args:
+            other: a basis set of the same name.
+
+        Raises:
+            BasisError: for another name, or for an element whose shells or radii differ.
+        """
         if self.name != other.name:
             raise BasisError(f"expected one basis set, got {self.name} and {other.name}")
         for z in set(self.shells) & set(other.shells):
@@ -137,10 +221,11 @@ class BasisSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any shell, order or radius."""
+        """Sixteen hexadecimal digits that depend on the name and on every shell, its place, and every radius."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
+        """The basis set as JSON text."""
         elements = {
             str(z): {"shells": [[s.n, s.l, s.zeta] for s in self.shells[z]], "radius": self.radii[z]}
             for z in self.shells
@@ -149,6 +234,14 @@ class BasisSet:
 
     @staticmethod
     def from_json(text: str) -> "BasisSet":
+        """The basis set of a JSON text.
+
+        Args:
+            text: output of `to_json`.
+
+        Raises:
+            BasisError: for any other text.
+        """
         try:
             data = json.loads(text)
             elements = data["elements"]

@@ -1,9 +1,9 @@
-"""The rows of a Hermitian block matrix: where each block of `BlockMatrix` lies in a scipy sparse matrix.
+"""Places of the blocks of a Hermitian `BlockMatrix` in a scipy sparse matrix.
 
     X[row i, column j] = sum_R phase(R) X[i, j, R],        X[j, i, -R] = X[i, j, R]^dagger
 
-Pointers are worked out block by block and values are copied to their places, those of several R added up. No table of
-rows and columns of single values is made: what is held besides the result does not grow with it.
+Row pointers are computed block by block. Values are copied to their places in chunks, and blocks of several R are added up.
+There is no table of the row and column of each value, so the memory beside the result does not grow with the matrix.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,23 @@ import numpy as np
 from scipy import sparse
 
 CHUNK = 2**21
-"""Values that are copied at once."""
+"""Number of values that are copied at once."""
 
 
 class BlockRows:
-    """The places of blocks: `counts` (N,) orbitals of each atom, `keys` (N + P, 5) and `offsets` as of `BlockMatrix`."""
+    """Places of the stored blocks of a `BlockMatrix`, given its `orbital_counts` (N,), `keys` (N + P, 5) and `offsets`.
+
+    Attributes:
+        forward: number of the result's block that each stored block is added to (N + P,).
+        backward: number of the result's block that the adjoint of each pair is added to (P,).
+    """
 
     def __init__(self, counts: np.ndarray, keys: np.ndarray, offsets: np.ndarray) -> None:
         self.counts, self.offsets = counts, offsets
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         n, first, second = len(counts), keys[:, 0], keys[:, 1]
         self.first, self.second = first, second
-        # Pairs are sorted by (i, j, R): those that add up are neighbours. An image of the atom itself adds to its own block.
+        # Pairs are sorted by (i, j, R), so those that add up are neighbours. Images of an atom add to its on-site block.
         pair = first[n:] * n + second[n:]
         new = np.concatenate([[True], pair[1:] != pair[:-1]]) if len(pair) else np.zeros(0, dtype=bool)
         of_pair = np.cumsum(new) - 1
@@ -43,26 +48,25 @@ class BlockRows:
         forward[between], backward[between] = place[n : n + n_between], place[n + n_between :]
         forward[~between] = backward[~between] = place[i[~between]]
         self.forward = np.concatenate([place[:n], forward[of_pair]])
-        """Block of the result that each stored block is added to (N + P,)."""
         self.backward = backward[of_pair]
-        """The same for the adjoint of each pair (P,)."""
 
     @property
     def size(self) -> int:
+        """Number of rows."""
         return int(self.starts[-1])
 
     @property
     def block_size(self) -> int | None:
-        """Orbitals of an atom, where all have as many; else None."""
+        """Number of orbitals of an atom if it is the same for all atoms, else None."""
         return int(self.counts[0]) if len(self.counts) and (self.counts == self.counts[0]).all() else None
 
     def bsr(
         self, values: np.ndarray, adjoint: np.ndarray, phases: np.ndarray | None = None, dtype=None
     ) -> sparse.bsr_matrix:
-        """The matrix as blocks, for atoms that all have as many orbitals: no index for single values.
+        """The matrix with an index for each block; all atoms must have the same number of orbitals.
 
-        `values` (size,) are added as they are stored, times the phase of their block (N + P,); `adjoint` (size,) to the
-        places of the reversed pairs, transposed and with the conjugate phase (a complex matrix gives its conjugate here).
+        `values` (size,) are the stored values, added times `phases` (N + P,) of their blocks. `adjoint` (size,) are the values
+        of the reversed pairs before transposition: `values` if real, else their conjugate; added times the conjugate phases.
         """
         size = self.block_size
         assert size is not None
@@ -83,12 +87,10 @@ class BlockRows:
     def csr(
         self, values: np.ndarray, adjoint: np.ndarray, phases: np.ndarray | None = None, dtype=None
     ) -> sparse.csr_matrix:
-        """The matrix by rows, for any atoms; arguments as of `bsr`."""
+        """The matrix with an index for each value, for any atoms; arguments as in `bsr`."""
         dtype = dtype or np.result_type(values, float if phases is None else phases)
         widths = self.counts[self.cols]
-        before = np.concatenate(
-            [[0], np.cumsum(widths)]
-        )  # of each block, in the first row of all that is above and left
+        before = np.concatenate([[0], np.cumsum(widths)])  # sum of the widths of all blocks before each block
         row_sizes = np.diff(before[self.block_starts])
         within = before[:-1] - np.repeat(before[self.block_starts[:-1]], np.diff(self.block_starts))
         pointers = np.concatenate([[0], np.cumsum(np.repeat(row_sizes, self.counts))])
@@ -119,7 +121,7 @@ class BlockRows:
         return out
 
     def _by_size(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Rows, columns and stored blocks of each shape."""
+        """Number of rows, number of columns, and the stored blocks of this shape, for each shape."""
         n1, n2 = self.counts[self.first], self.counts[self.second]
         for a in np.unique(self.counts).tolist():
             for b in np.unique(self.counts).tolist():
@@ -128,12 +130,12 @@ class BlockRows:
                     yield a, b, some
 
     def _chunks(self, blocks: np.ndarray, block_size: int) -> Iterator[np.ndarray]:
-        """`blocks` a few at a time, no two of a chunk for one place."""
+        """`blocks`, a chunk at a time; no two blocks of a chunk are added to the same place."""
         step = max(1, CHUNK // max(1, block_size))
         rank = self.rank[blocks]
         for k in range(int(rank.max(initial=-1)) + 1):
             same = blocks[rank == k]
-            if k == 0:  # on-site blocks come first, and images of an atom itself go to the same place
+            if k == 0:  # images of an atom are added to its on-site block, so those are chunks of their own
                 n = len(self.counts)
                 yield from _cut(same[same < n], step)
                 same = same[same >= n]

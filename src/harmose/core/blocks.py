@@ -1,8 +1,8 @@
 """`BlockMatrix`: one operator (H, S, H0, a density matrix) as real-space blocks, Hermitian by construction.
 
-Stored are the on-site blocks in atom order and then one block for each pair of a graph, in the graph's order; the block
-of the reversed pair is the adjoint: `H[j, i, -R] = H[i, j, R]^dagger`. Values lie flat, block after block, row-major:
-rows are orbitals of atom i in the home cell, columns those of atom j in cell R. Energies are in eV, orbitals m = -l..l.
+The on-site blocks are stored in the order of atoms, then one block for each pair of a graph in the graph's order. The block
+of the reversed pair is the adjoint: `H[j, i, -R] = H[i, j, R]^dagger`. Values lie flat, block after block, row-major: rows
+are orbitals of atom i in the home cell, columns are orbitals of atom j in cell R. Energies are in eV, orbitals m = -l..l.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from ase.symbols import Symbols
 from scipy import sparse
 
 from harmose.core.basis import BasisSet
@@ -19,9 +20,33 @@ from harmose.so3.wigner import check_rotation, shells_wigner
 from harmose.spin import PAULI, Spin
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockMatrix:
-    """`numbers` (N,), `pairs` (P, 5) as i, j, Rx, Ry, Rz in canonical order, `values` (spin.n_components, size)."""
+    """One Hermitian operator of a structure: a block of orbitals x orbitals for each atom and each pair of atoms.
+
+    Attributes:
+        basis: basis set of rows and columns.
+        numbers: atomic numbers, shape (N,).
+        pairs: pairs of atoms as (i, j, Rx, Ry, Rz), shape (P, 5): i < j, or i == j and R lexicographically positive;
+            ascending, each once.
+        values: all blocks one after the other, row-major, shape (spin.n_components, size): the N on-site blocks, then
+            those of the P pairs. In eV for H and H0; without unit for S and density matrices.
+        spin: spin kind.
+
+    Raises:
+        MatrixError: for pairs in another order, or values of another shape.
+
+    Examples:
+        >>> import harmose
+        >>> from ase.build import molecule
+        >>> h = harmose.load("water-pbe-def2svp").predict(molecule("H2O"))
+        >>> h
+        BlockMatrix(H2O, 24 orbitals, blocks of 3 atoms and 3 pairs, spin none, basis 'def2-svp')
+        >>> h.block(0, 1).shape  # rows: the orbitals of O, columns: those of the first H
+        (14, 5)
+        >>> h.dense().shape
+        (24, 24)
+    """
 
     basis: BasisSet
     numbers: np.ndarray
@@ -43,9 +68,16 @@ class BlockMatrix:
         # Without the cached properties, which are several times as large as the values.
         return BlockMatrix, (self.basis, self.numbers, self.pairs, self.values, self.spin)
 
+    def __repr__(self) -> str:
+        formula = Symbols(np.asarray(self.numbers)).get_chemical_formula()
+        blocks = f"blocks of {len(self.numbers)} atoms and {len(self.pairs)} pairs"
+        return (
+            f"BlockMatrix({formula}, {self.n_orbitals} orbitals, {blocks}, spin {self.spin}, basis {self.basis.name!r})"
+        )
+
     @cached_property
     def orbital_counts(self) -> np.ndarray:
-        """Orbitals of each atom (N,)."""
+        """Number of orbitals of each atom (N,)."""
         return self.basis.counts(self.numbers)
 
     @cached_property
@@ -55,6 +87,7 @@ class BlockMatrix:
 
     @property
     def n_orbitals(self) -> int:
+        """Number of orbitals of all atoms; rows and columns of the matrix without spin."""
         return int(self.orbital_starts[-1])
 
     @cached_property
@@ -67,13 +100,13 @@ class BlockMatrix:
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """Where each block starts in `values` (N + P + 1,)."""
+        """Place in `values` at which each block starts, and the total size at the end (N + P + 1,)."""
         rows, cols = self.orbital_counts[self.keys[:, 0]], self.orbital_counts[self.keys[:, 1]]
         return np.concatenate([[0], np.cumsum(rows * cols)])
 
     @cached_property
     def indices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of every stored value: its block, its row and its column orbital (both in home-cell numbering), each (size,)."""
+        """Block, row orbital and column orbital of each stored value, each (size,); orbitals count from 0 in the home cell."""
         sizes = np.diff(self.offsets)
         block = np.repeat(np.arange(len(sizes)), sizes)
         within = np.arange(self.offsets[-1]) - self.offsets[block]
@@ -84,7 +117,7 @@ class BlockMatrix:
 
     @property
     def is_onsite(self) -> np.ndarray:
-        """True for every stored value that belongs to an on-site block (size,)."""
+        """True for each stored value of an on-site block (size,)."""
         return np.arange(self.offsets[-1]) < self.offsets[len(self.numbers)]
 
     @cached_property
@@ -97,7 +130,19 @@ class BlockMatrix:
         return np.where(np.arange(len(self.keys)) < len(self.numbers), 1, 2)
 
     def block(self, i: int, j: int, cell: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-        """The block (i, j, R), shape (n_i, n_j), with the component axis in front unless spin is none."""
+        """One block, stored or the adjoint of a stored one.
+
+        Args:
+            i: atom of the rows, in the home cell.
+            j: atom of the columns.
+            cell: lattice cell R of atom j, in units of the lattice vectors.
+
+        Returns:
+            Shape (n_i, n_j), or (n_components, n_i, n_j) for an operator with spin.
+
+        Raises:
+            MatrixError: for two atoms out of each other's reach.
+        """
         key = (i, j, *map(int, cell))
         index = self._index.get(key)
         reverse = self._index.get((j, i, *(-c for c in key[2:])))
@@ -117,9 +162,11 @@ class BlockMatrix:
         return {tuple(key): k for k, key in enumerate(self.keys.tolist())}
 
     def groups(self) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
-        """Stored blocks by pair of elements: `(z_i, z_j)`, block indices (B,), positions in `values` (B, n_i, n_j).
+        """Stored blocks by pair of elements, to loop over pairs of elements instead of blocks.
 
-        Loops over element pairs, never over blocks.
+        Yields:
+            Atomic numbers (z_i, z_j), indices of the B blocks, shape (B,), and places of their elements in `values`, shape
+            (B, n_i, n_j).
         """
         elements = np.asarray(self.numbers)[self.keys[:, :2]]
         kinds, which = np.unique(elements, axis=0, return_inverse=True)
@@ -129,8 +176,15 @@ class BlockMatrix:
             yield (z1, z2), index, self.offsets[index][:, None, None] + np.arange(n1 * n2).reshape(n1, n2)
 
     def with_values(self, values: np.ndarray) -> "BlockMatrix":
-        """The same blocks with other values."""
-        # Pairs are not checked again, and the tables that do not depend on values (keys, offsets, elements) are shared.
+        """A matrix with the same blocks and other values.
+
+        Args:
+            values: shape (spin.n_components, size).
+
+        Raises:
+            MatrixError: for values of another shape.
+        """
+        # Pairs are not checked again, and the tables that do not depend on values (keys, offsets, indices) are shared.
         other = object.__new__(BlockMatrix)
         other.__dict__.update(self.__dict__, values=values)
         other._check_size()
@@ -152,9 +206,11 @@ class BlockMatrix:
         return self.with_values(self.values - other.values)
 
     def dense(self) -> np.ndarray:
-        """The matrix of a molecule: (n, n), collinear (2, n, n), spinor (2n, 2n) with spin blocks [[uu, ud], [du, dd]].
+        """The dense matrix of a molecule, or that of a crystal at the Gamma point, where all cells R are added up.
 
-        For a periodic structure the sum over R at the Gamma point (`physics.bloch` for other k).
+        Returns:
+            Shape (n, n) with n = `n_orbitals`; collinear (2, n, n), up and down; spinor (2n, 2n), complex, with the spin
+            blocks [[uu, ud], [du, dd]]. `harmose.physics.bloch` has other k.
         """
         pairs = ~self.is_onsite
         out = self._summed(slice(None)) + self.spin.adjoint(self._summed(pairs))
@@ -165,28 +221,38 @@ class BlockMatrix:
         return np.block([[out[0], out[1]], [out[2], out[3]]])
 
     def _summed(self, which: np.ndarray | slice) -> np.ndarray:
-        """The stored values `which` at their row and column, those of all R added up: (n_components, n, n)."""
+        """The stored values `which`, added up over R at their rows and columns: (n_components, n, n)."""
         _, row, col = self.indices
         shape = (self.n_orbitals, self.n_orbitals)
         at = (row[which], col[which])
         return np.stack([sparse.coo_matrix((v[which], at), shape=shape).toarray() for v in self.values])
 
     def csr(self) -> sparse.csr_matrix:
-        """`dense()` as a sparse matrix, without a dense one in between; spin none only (`physics.sparse_bloch` for others)."""
+        """The matrix `dense()` in sparse form, made without a dense one; `harmose.physics.sparse.bloch` has other k.
+
+        Raises:
+            MatrixError: for an operator with spin.
+        """
         if self.spin is not Spin.NONE:
             raise MatrixError(f"csr() holds one matrix, this operator has spin {self.spin}")
         return self.rows.csr(self.values[0], self.values[0])
 
     @cached_property
     def rows(self) -> BlockRows:
-        """Where the blocks lie in the rows of a sparse matrix (`physics.sparse_bloch`)."""
+        """Places of the blocks in the rows of a sparse matrix."""
         return BlockRows(self.orbital_counts, self.keys, self.offsets)
 
     def rotate(self, rotation: np.ndarray) -> "BlockMatrix":
-        """The operator of the structure rotated by Q: every block becomes `D(Q) H D(Q)^T`.
+        """The operator of the rotated structure: each block becomes `D(Q) H D(Q)^T`.
 
-        Spin turns with space: of a spinor operator `H_0 1 + H_k sigma_k` the H_k become Q_kl H_l too, which is U H U^dagger
-        with the SU(2) matrix of Q. For H alone in space, or collinear spins, which have no direction, it stays as it is.
+        Spin rotates with space: the components H_k of a spinor operator `H_0 1 + sum_k H_k sigma_k` also become
+        `sum_l Q_kl H_l`, which is U H U^dagger with the SU(2) matrix U of Q. Collinear spins have no direction in space.
+
+        Args:
+            rotation: proper rotation Q of positions (x, y, z), shape (3, 3).
+
+        Raises:
+            StructureError: for any other matrix.
         """
         d = {z: shells_wigner(self.basis.degrees(z), rotation) for z in set(np.asarray(self.numbers).tolist())}
         values = np.empty_like(self.values)
@@ -201,7 +267,7 @@ class BlockMatrix:
 
 
 def _check_pairs(pairs: np.ndarray, n_atoms: int) -> None:
-    """Raise `MatrixError` unless each block is there once: pairs of existing atoms, canonical, in ascending order."""
+    """Raise `MatrixError` unless pairs (P, 5) are of existing atoms, in canonical direction, ascending, each once."""
     if pairs.ndim != 2 or pairs.shape[1] != 5:
         raise MatrixError(f"expected pairs (i, j, Rx, Ry, Rz) of shape (P, 5), got {pairs.shape}")
     pairs = pairs.astype(np.int64)
@@ -218,17 +284,22 @@ def _check_pairs(pairs: np.ndarray, n_atoms: int) -> None:
 
 
 def _lexicographically_positive(rows: np.ndarray) -> np.ndarray:
-    """True where the first component that is not zero is positive."""
+    """True for each row whose first component that is not zero is positive."""
     first = np.argmax(rows != 0, axis=1)
     return rows[np.arange(len(rows)), first] > 0
 
 
 def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-6, name: str = "matrix") -> BlockMatrix:
-    """Blocks of a molecule's dense matrix, in the layout (basis, atoms, pairs, spin) of another operator.
+    """Blocks of a molecule's dense matrix.
 
-    `matrix` is (n, n), (2, n, n) for collinear, or (2n, 2n), all up orbitals first, for spinor. Raises `MatrixError` when
-    it has another size, is not Hermitian to `tolerance` (relative to its largest element), or holds a value above
-    `tolerance` outside the layout's blocks.
+    Args:
+        matrix: shape (n, n), collinear (2, n, n), spinor (2n, 2n) with all up orbitals first; n orbitals.
+        layout: an operator of the same basis, atoms, pairs and spin; its values are not used.
+        tolerance: largest asymmetry, relative to the largest element, and largest value outside the blocks.
+        name: name of the matrix in error messages.
+
+    Raises:
+        MatrixError: for another shape, and for a matrix that is not Hermitian or has values outside the blocks.
     """
     if np.asarray(layout.pairs)[:, 2:].any():
         raise MatrixError(f"{name}: expected the layout of a molecule, got one with periodic images")

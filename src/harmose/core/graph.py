@@ -1,8 +1,8 @@
-"""The graph of a structure: atoms within each other's reach, periodic images included, one entry per undirected pair.
+"""The graph of a structure: all pairs of atoms within the sum of their radii, periodic images included.
 
-A pair `(i, j, R)` stands for the block between atom i in the home cell and atom j in the cell displaced by R. Of
-`(i, j, R)` and `(j, i, -R)` only the first in canonical order is kept (i < j, or i == j and R lexicographically
-positive), sorted by (i, j, R). The order of a graph's pairs IS the order of its matrices' blocks, after the on-site ones.
+A pair `(i, j, R)` stands for the block between atom i in the home cell and atom j in the cell displaced by R. Of `(i, j, R)`
+and `(j, i, -R)` the graph has the one in canonical direction: i < j, or i == j and R lexicographically positive. Pairs are
+sorted by (i, j, R). Matrices store their blocks in this order, after the on-site blocks.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ from harmose.core.structure import MIN_DISTANCE, check_distances, neighbour_pair
 
 @dataclass(frozen=True)
 class Graph:
-    """numbers (N,); pairs (P, 5) int64 as `i, j, Rx, Ry, Rz`; vectors (P, 3) angstrom from atom i to the image of j."""
+    """Atoms and pairs of a structure.
+
+    Attributes:
+        numbers: atomic numbers, shape (N,).
+        pairs: (i, j, Rx, Ry, Rz), shape (P, 5), int64.
+        vectors: vectors from atom i to the image of atom j in angstrom, shape (P, 3).
+    """
 
     numbers: np.ndarray
     pairs: np.ndarray
@@ -32,10 +38,10 @@ class Graph:
 
 
 def build_graph(atoms: Atoms, basis: BasisSet) -> Graph:
-    """All pairs closer than the sum of their orbital radii.
+    """The graph of all pairs closer than the sum of their orbital radii.
 
-    `BasisError` for an element that the basis does not have, `StructureError` for positions or a cell that have no meaning
-    and for atoms on top of each other.
+    Raises `BasisError` for an element that the basis set lacks, `StructureError` for positions or a cell without meaning and
+    for atoms on top of each other.
     """
     radius = basis.reach(atoms.numbers)
     i, j, shift, distance = neighbour_pairs(atoms, max(2 * float(radius.max(initial=0.0)), MIN_DISTANCE))
@@ -46,24 +52,24 @@ def build_graph(atoms: Atoms, basis: BasisSet) -> Graph:
 
 
 def pair_vectors(atoms: Atoms, pairs: np.ndarray) -> np.ndarray:
-    """Vector from atom i to atom j in cell R for each pair (P, 5), in angstrom, shape (P, 3)."""
+    """Vectors in angstrom (P, 3) from atom i to atom j in cell R, for pairs (P, 5)."""
     return atoms.positions[pairs[:, 1]] + pairs[:, 2:] @ atoms.cell.array - atoms.positions[pairs[:, 0]]
 
 
 def canonical_pairs(pairs: np.ndarray) -> np.ndarray:
-    """Pairs (P, 5) turned to canonical direction and sorted."""
+    """Pairs (P, 5) in canonical direction and sorted."""
     pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 5)
     turned = np.where(is_canonical(pairs)[:, None], pairs, reversed_pairs(pairs))
     return turned[np.lexsort(turned.T[::-1])]
 
 
 def is_canonical(pairs: np.ndarray) -> np.ndarray:
-    """True where i < j, or i == j and the first non-zero component of R is positive."""
+    """True for each pair (P, 5) with i < j, or with i == j and a positive first non-zero component of R."""
     i, j, x, y, z = pairs.T
     positive = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
     return (i < j) | ((i == j) & positive)
 
 
 def reversed_pairs(pairs: np.ndarray) -> np.ndarray:
-    """(i, j, R) -> (j, i, -R)."""
+    """The pairs (j, i, -R) of pairs (i, j, R), both (P, 5)."""
     return np.column_stack([pairs[:, 1], pairs[:, 0], -pairs[:, 2:]])

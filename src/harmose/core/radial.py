@@ -1,7 +1,7 @@
-"""Radial functions of atomic orbitals: what is needed of a basis set, beyond its shells, to compute with it.
+"""Radial functions of atomic orbitals, with which integrals in a basis set are computed.
 
 An orbital is `R(r) Y(l, m)` with `R(r) = r^l f(r)`, r in angstrom and R in angstrom^(-3/2). f is a sum of Gaussians or a
-table; `RadialBasis` holds one for each shell of a `BasisSet`.
+table. A `RadialBasis` has one for each shell of a `BasisSet`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """`f(r) = sum_k coefficients[k] exp(-exponents[k] r^2)`, both (K,), exponents in 1/angstrom^2."""
+    """A sum of Gaussians: `f(r) = sum_k coefficients[k] exp(-exponents[k] r^2)`, both (K,), exponents in 1/angstrom^2."""
 
     l: int
     exponents: np.ndarray
     coefficients: np.ndarray
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """R(r)."""
+        """R in angstrom^(-3/2) at distances r in angstrom, any shape."""
         r = np.asarray(r, dtype=np.float64)
         return r**self.l * (np.exp(-np.multiply.outer(r**2, self.exponents)) @ self.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
 class Tabulated:
-    """f is the cubic spline through `values` (n,) at r = 0, spacing, 2 spacing, ...; it is zero from the last point on.
+    """A table: f is the cubic spline through `values` (n,) at r = 0, spacing, 2 spacing, ... and zero beyond the last point.
 
-    The spline starts with zero slope and ends with zero curvature. `step` (angstrom) is the radial grid on which the code
-    that made the orbital integrates: a matrix of that code is reproduced with its step, whatever the table's spacing.
+    The spline has zero slope at 0 and zero curvature at the last point. `step` (angstrom) is the spacing of the radial grid on
+    which the DFT code integrates; integrals with the same step reproduce the matrices of that code.
     """
 
     l: int
@@ -49,7 +49,7 @@ class Tabulated:
 
     @property
     def cutoff(self) -> float:
-        """Radius of the orbital in angstrom."""
+        """Radius in angstrom beyond which the orbital is zero."""
         return self.spacing * (len(self.values) - 1)
 
     @cached_property
@@ -60,22 +60,35 @@ class Tabulated:
         return CubicSpline(r, self.values, bc_type=((1, 0.0), (2, 0.0)))
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """R(r)."""
+        """R in angstrom^(-3/2) at distances r in angstrom, any shape."""
         r = np.asarray(r, dtype=np.float64)
         return np.where(r < self.cutoff, r**self.l * self._spline(np.minimum(r, self.cutoff)), 0.0)
 
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """r and R(r) at 0, step, 2 step, ... below the cutoff."""
+        """Distances r = 0, step, 2 step, ... below the cutoff, and R there."""
         r = self.step * np.arange(int(np.ceil(self.cutoff / self.step)))
         return r, self(r)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RadialBasis:
-    """A `BasisSet` together with the radial function of each of its shells, in the same order.
+    """A `BasisSet` with the radial function of each shell; `harmose.basis` returns one.
 
-    `basis` is the basis set, to be used wherever one is wanted. Raises `BasisError` when shells and functions do not
-    belong together, or when Gaussians and tables are mixed.
+    Attributes:
+        basis: the basis set.
+        functions: radial functions of each element's shells in the order of the shells, by atomic number; all `Gaussians`
+            or all `Tabulated`.
+
+    Raises:
+        BasisError: for functions of other elements or other l than the shells, and for Gaussians beside tables.
+
+    Examples:
+        >>> import harmose
+        >>> radial = harmose.basis("sto-3g", ["H", "O"])
+        >>> radial
+        RadialBasis('sto-3g': H 1s, O 1s 2s 2p; Gaussians)
+        >>> print(radial.of(1)[0](0.5).round(3))  # R of the 1s orbital of H at 0.5 angstrom, in angstrom^(-3/2)
+        2.194
     """
 
     basis: BasisSet
@@ -98,30 +111,50 @@ class RadialBasis:
     def __reduce__(self):
         return RadialBasis, (self.basis, dict(self.functions))
 
+    def __repr__(self) -> str:
+        kinds = {type(f).__name__ for functions in self.functions.values() for f in functions}
+        return f"RadialBasis({self.basis.summary}; {', '.join(kinds) or 'no functions'})"
+
     @property
     def name(self) -> str:
+        """Name of the basis set."""
         return self.basis.name
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers."""
+        """Atomic numbers, ascending."""
         return self.basis.elements
 
     def of(self, z: int) -> tuple[Gaussians, ...] | tuple[Tabulated, ...]:
-        """The radial functions of element `z`; `BasisError` when it has none."""
+        """Radial functions of element `z`, in the order of its shells.
+
+        Raises:
+            BasisError: for an element that the basis set lacks.
+        """
         self.basis.degrees(z)
         return self.functions[z]
 
     def like(self, basis: BasisSet) -> "RadialBasis":
-        """The same functions under the name, shells and radii of `basis`, so that S has the blocks of its H.
+        """The same functions with the name, shells and radii of `basis`, so that overlaps have the blocks of its matrices.
 
-        Elements that `basis` does not have are left out. Raises `BasisError` for an element without functions here and
-        for shells of other l.
+        Args:
+            basis: a basis set with shells of the same l; elements that it lacks are left out.
+
+        Raises:
+            BasisError: for an element without functions, and for shells of other l.
         """
         return RadialBasis(basis, {z: self.of(z) for z in basis.elements})
 
     def merged(self, others: Iterable["RadialBasis"], name: str) -> "RadialBasis":
-        """The elements of all, as one basis set `name`; `BasisError` when two have functions for one element."""
+        """One basis set with the elements of this one and of others.
+
+        Args:
+            others: basis sets of other elements.
+            name: name of the merged basis set.
+
+        Raises:
+            BasisError: for two basis sets with the same element.
+        """
         shells, radii, functions = dict(self.basis.shells), dict(self.basis.radii), dict(self.functions)
         for other in others:
             for z in set(other.elements) & set(functions):

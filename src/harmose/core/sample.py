@@ -1,4 +1,4 @@
-"""`Sample`: one labelled structure, the unit that readers return, stores keep and metrics compare."""
+"""`Sample`: one structure with its operators from DFT, which readers return, stores keep and metrics compare."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,12 +14,33 @@ from harmose.errors import MatrixError
 from harmose.spin import Spin
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sample:
-    """A structure with its operators. Energies in eV; `orbital_energies` (n_orbitals,) or (2, n_orbitals), ascending.
+    """One structure with its operators and energies from DFT.
 
-    `prior` is H0, the cheap Hamiltonian (PySCF: Fock matrix of the superposed atomic densities). `provenance` holds what
-    the labelling code knows, as JSON values: code, version, functional, grid, convergence, cycles, group, kind.
+    Attributes:
+        name: name in a store.
+        structure: atoms, positions and cell in angstrom.
+        basis: basis set of all operators.
+        hamiltonian: H in eV.
+        overlap: S, one matrix for all spins, or None.
+        prior: H0 in eV, an approximate Hamiltonian without self-consistency (PySCF: the Fock matrix of superposed atomic
+            densities), or None.
+        spin: spin kind of H and H0.
+        n_electrons: number of electrons, without those in pseudopotentials.
+        fermi_level: Fermi level in eV.
+        energy: total energy in eV.
+        orbital_energies: eigenvalues of (H, S) in eV, ascending, shape (n_orbitals,); collinear (2, n_orbitals), spinor
+            (2 n_orbitals,).
+        provenance: settings and outcome of the calculation as JSON values: code, version, functional, grid, cycles, ...
+
+    Examples:
+        >>> import harmose
+        >>> from ase.build import molecule
+        >>> water = molecule("H2O")
+        >>> h = harmose.load("water-pbe-def2svp").predict(water)
+        >>> harmose.Sample("predicted", water, h.basis, h, n_electrons=10)
+        Sample('predicted': H2O, H in eV, 10 electrons, spin none, basis 'def2-svp')
     """
 
     name: str
@@ -35,27 +56,38 @@ class Sample:
     orbital_energies: np.ndarray | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        in_ev = "H and H0 in eV" if self.prior is not None else "H in eV"
+        operators = in_ev if self.overlap is None else f"{in_ev}, S"
+        electrons = "" if self.n_electrons is None else f", {self.n_electrons:g} electrons"
+        formula = self.structure.get_chemical_formula()
+        return f"Sample({self.name!r}: {formula}, {operators}{electrons}, spin {self.spin}, basis {self.basis.name!r})"
+
     @property
     def n_occupied(self) -> int:
-        """Doubly occupied orbitals of a closed shell."""
+        """Number of doubly occupied orbitals of a closed shell.
+
+        Raises:
+            MatrixError: for a sample without number of electrons.
+        """
         if self.n_electrons is None:
-            raise MatrixError(f"sample {self.name}: the number of electrons is not known")
+            raise MatrixError(f"sample {self.name}: expected a number of electrons, got none")
         return round(self.n_electrons / 2)
 
 
 def relative_to_fermi_level(sample: Sample) -> Sample:
-    """The same calculation with its Fermi level at zero: H - E_F S, and all one-electron energies less E_F.
+    """The same calculation with its Fermi level at zero: H - E_F S, orbital energies - E_F; H0 is not changed.
 
-    Potentials of crystals are known but for a constant c, and H + c S means the same as H. H0 stays as it is.
+    The potential of a crystal has an arbitrary constant c, and H + c S describes the same electrons as H. Raises
     `MatrixError` for a sample without S or Fermi level.
     """
     if sample.overlap is None or sample.fermi_level is None:
         lacking = "overlap" if sample.overlap is None else "Fermi level"
         raise MatrixError(
-            f"sample {sample.name}: expected S and a Fermi level, which the gauge fermi needs, got no {lacking}"
+            f"sample {sample.name}: energies relative to the Fermi level need S and a Fermi level, got no {lacking}"
         )
     h, s, level = sample.hamiltonian, sample.overlap, sample.fermi_level
-    # S is one real matrix; of four spinor components uu and dd have it, ud and du do not.
+    # S is one real matrix; in a spinor operator, uu and dd contain it, ud and du do not.
     diagonal = np.array([1.0, 0.0, 0.0, 1.0])[:, None] if h.spin is Spin.SPINOR else 1.0
     energies = None if sample.orbital_energies is None else sample.orbital_energies - level
     shifted = h.with_values(h.values - level * diagonal * np.real(s.values[:1]))
@@ -63,10 +95,11 @@ def relative_to_fermi_level(sample: Sample) -> Sample:
 
 
 def check_sample(sample: Sample) -> None:
-    """Raise `StructureError` or `MatrixError` that names the sample when it is not fit for training.
+    """Raise `StructureError` or `MatrixError` with the sample's name if the sample cannot be trained on.
 
-    Checked: the structure; finite values; symmetric on-site blocks; S positive definite (molecules) with a diagonal near
-    1; H is not H0; all operators on the same atoms, blocks and basis; H and H0 of the sample's spin.
+    The structure must pass `check_structure`. All operators must have the sample's atoms and basis set, the same blocks,
+    finite values, and Hermitian on-site blocks. H and H0 must have the sample's spin and differ. S must have a diagonal near
+    1 and, for a molecule, be positive definite.
     """
     check_structure(sample.structure, f"sample {sample.name}")
     operators = {"H": sample.hamiltonian, "S": sample.overlap, "H0": sample.prior}

@@ -1,4 +1,4 @@
-"""Checks on `ase.Atoms`, the structure type at harmose's boundary."""
+"""Checks of structures (`ase.Atoms`), and their pairs of neighbours."""
 
 import numpy as np
 from ase import Atoms
@@ -8,17 +8,20 @@ from vesin import NeighborList
 from harmose.errors import StructureError
 
 MIN_DISTANCE = 0.3
-"""Closer atoms (angstrom) are a mistake in the file: the H2 bond is 0.74."""
+"""Smallest distance of two atoms in angstrom; the H2 bond is 0.74."""
 
 MAX_EXTENT = 1e5
-"""Positions and lattice vectors beyond this (angstrom) are a mistake in the file; neighbour lists overflow on them."""
+"""Largest coordinate in angstrom; neighbour lists overflow far beyond it."""
 
 MIN_SPACING = 1e-3
-"""Lattice planes closer than this (angstrom) mean a cell without a volume."""
+"""Smallest distance of lattice planes in angstrom; a cell with less counts as one without volume."""
 
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
-    """Raise `StructureError` unless there are atoms, at finite positions, in a usable cell, none on top of another."""
+    """Raise `StructureError` unless there are atoms at finite positions, not too close, in a cell with a volume.
+
+    Error messages begin with `where`.
+    """
     check_atoms(atoms, where)
     i, j, _, distance = neighbour_pairs(atoms, MIN_DISTANCE, where)
     check_distances(i, j, distance, where)
@@ -76,9 +79,10 @@ def _check_cell(atoms: Atoms, where: str) -> None:
 def neighbour_pairs(
     atoms: Atoms, cutoff: float, where: str = "structure"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair within `cutoff` (angstrom) once: first atom, second atom, lattice vector R (P, 3), distance (P,).
+    """Pairs of atoms closer than `cutoff` (angstrom), each once: atoms i (P,), j (P,), cells R of j (P, 3), distances (P,).
 
-    `StructureError` that names `where` for positions or a cell that have no meaning.
+    Raises `StructureError`, which begins with `where`, for positions or a cell that are not finite or too large, and for a
+    cell without volume.
     """
     _check_positions(atoms, where)
     if atoms.pbc.any():
@@ -86,8 +90,8 @@ def neighbour_pairs(
     if len(atoms) == 0 or cutoff <= 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0)
     if atoms.pbc.any() and not atoms.pbc.all():
-        # vesin knows fully periodic or not at all: give the free directions a cell that no pair can cross.
-        atoms = _with_free_directions_padded(atoms, cutoff)
+        # vesin takes three periodic directions or none: give the others lattice vectors that no pair can cross.
+        atoms = _made_periodic(atoms, cutoff)
     i, j, shift, distance = NeighborList(cutoff=_search_radius(atoms, cutoff), full_list=False).compute(
         points=atoms.positions, box=atoms.cell.array, periodic=bool(atoms.pbc.all()), quantities="ijSd"
     )
@@ -96,7 +100,7 @@ def neighbour_pairs(
 
 
 def _search_radius(atoms: Atoms, cutoff: float) -> float:
-    """`cutoff`, or more for long or flat structures: beyond 1e5 bins vesin (0.6.2) can divide by zero: no exception, the end."""
+    """`cutoff`, or more for long or flat structures: with more than 1e5 bins vesin 0.6.2 can divide by zero and crash."""
     if atoms.pbc.all():
         extent = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)  # distance of lattice planes
     else:
@@ -108,12 +112,13 @@ def _search_radius(atoms: Atoms, cutoff: float) -> float:
 
 
 def _periodic_cell(atoms: Atoms) -> np.ndarray:
-    """Lattice vectors of the periodic directions; a unit vector at right angles to all others for each free direction."""
+    """Lattice vectors (3, 3), with a unit vector at right angles to all others for each direction that is not periodic."""
     with np.errstate(invalid="ignore"):
         return Cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)).complete().array
 
 
-def _with_free_directions_padded(atoms: Atoms, cutoff: float) -> Atoms:
+def _made_periodic(atoms: Atoms, cutoff: float) -> Atoms:
+    """The structure with all directions periodic, and vacuum wider than `cutoff` along those that were not."""
     cell = _periodic_cell(atoms)
     extent = np.ptp(atoms.positions @ cell.T, axis=0) + 2 * cutoff + 1.0
     return Atoms(
