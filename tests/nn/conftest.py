@@ -9,8 +9,8 @@ from e3nn import o3
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.encoder import Stage1Settings
-from harmose.nn.stage2.transformer import Stage2Settings
+from harmose.nn.stage1.settings import Stage1Settings
+from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import BlockIrreps, to_matrix
@@ -46,14 +46,15 @@ def network(space):
 
 @pytest.fixture(scope="session")
 def predict(space):
-    """`predict(model, atoms, stage)`: the network's normalised coefficients, read as if they were eV."""
+    """`predict(model, atoms, stage)`: the network's normalized coefficients, read as if they were eV."""
 
     def run(model: TwoStage, atoms, stage: str = "full") -> BlockMatrix:
         graph = build_graph(atoms, BASIS)
         oriented = space.orient(graph)
         dtype = next(model.parameters()).dtype
         with torch.no_grad():
-            out = model(graph_batch(space, graph, oriented, dtype), stage)
+            batch = graph_batch(space, graph, oriented, dtype)
+            out = model(batch) if stage == "full" else model.stage1(batch).h1
         return to_matrix(space, out, graph, oriented)
 
     return run

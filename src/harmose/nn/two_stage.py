@@ -1,49 +1,52 @@
-"""The two-stage network of HarmoSE (arXiv:2401.00744): a covariant baseline H1 and a non-linear correction, `H = H1 + dH`."""
+"""The two-stage network of HarmoSE (Yin et al., arXiv:2401.00744).
 
-from dataclasses import dataclass, field
+    graph -> stage 1: O(3)-equivariant encoder, linear heads        -> baseline H1, covariant features x
+             stage 2: graph Transformer, non-linear maps of x and H1 -> correction dH
+             H = H1 + dH
+
+H, H1 and dH are irreps of the blocks of a Hamiltonian (`Coefficients`), normalized to order one. Stage 1 is equivariant by
+construction. Stage 2 is covariant and non-linear: in the frames of the edges, exactly or as far as learned (`Stage2Settings`).
+"""
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import nn
 
 from harmose.nn.ops.layers import calibrate
 from harmose.nn.stage1.baseline import Stage1
-from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.nn.stage1.inputs import InputSettings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.stage2.transformer import Stage2
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class NetworkSettings:
-    """Everything that fixes the network's shape besides the irreps of the blocks."""
+    """Settings of both stages."""
 
-    stage1: Stage1Settings = field(default_factory=Stage1Settings)
-    stage2: Stage2Settings = field(default_factory=Stage2Settings)
+    stage1: Stage1Settings = Field(default_factory=Stage1Settings)
+    stage2: Stage2Settings = Field(default_factory=Stage2Settings)
 
 
 class TwoStage(nn.Module):
-    """Graphs -> normalised coefficients of all blocks (`Coefficients`)."""
+    """Graphs -> normalized coefficients of all blocks of H."""
 
     def __init__(self, space: BlockIrreps, settings: NetworkSettings, inputs: InputSettings | None = None) -> None:
+        """`inputs`: operators of a structure that stage 1 reads besides its graph; default: none."""
         super().__init__()
         self.space, self.settings = space, settings
         self.stage1 = Stage1(space, settings.stage1, inputs or InputSettings())
-        self.stage2 = Stage2(space, settings.stage2, settings.stage1)
+        self.stage2 = Stage2(space, settings.stage2, settings.stage1.edges)
 
-    def forward(self, batch: GraphBatch, stage: str = "full") -> Coefficients:
-        """`stage` is "full" for H1 + dH or "stage1" for H1 alone."""
+    def forward(self, batch: GraphBatch) -> Coefficients:
         first = self.stage1(batch)
-        return first.h1 if stage == "stage1" else add(first.h1, self.stage2(batch, first))
-
-    @torch.no_grad()
-    def fit_stage2_scale(self, batch: GraphBatch, targets: Coefficients) -> None:
-        """Set stage 2's output scale to the RMS of the stage-1 residual. Call before training stage 2."""
-        self.stage2.sizes.fit(add(targets, self.stage1(batch).h1, -1.0))
+        return add(first.h1, self.stage2(batch, first))
 
     def calibrate(self, batch: GraphBatch) -> None:
-        """Take the scales of the features from a batch of the training set, once before training."""
+        """Fit the scales of all features to a batch of the training set. Call once, before training."""
         calibrate(self, batch)
 
     @torch.no_grad()
@@ -52,9 +55,14 @@ class TwoStage(nn.Module):
         for parameter in self.stage1.heads.parameters():
             parameter.zero_()
 
+    @torch.no_grad()
+    def fit_stage2_scale(self, batch: GraphBatch, targets: Coefficients) -> None:
+        """Set stage 2's output scale to the root mean square of the residual of stage 1. Call before training stage 2."""
+        self.stage2.output_scale.fit(add(targets, self.stage1(batch).h1, -1.0))
+
 
 def add(a: Coefficients, b: Coefficients, factor: float = 1.0) -> Coefficients:
-    """a + factor b, coefficient by coefficient."""
+    """a + factor b."""
     return Coefficients(
         {g: a.pairs[g] + factor * b.pairs[g] for g in a.pairs},
         {s: a.onsite[s] + factor * b.onsite[s] for s in a.onsite},

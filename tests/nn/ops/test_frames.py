@@ -7,21 +7,21 @@ from torch.autograd import gradcheck
 
 from harmose.nn.ops.frames import (
     PairFrames,
-    Signs,
-    axial_signs,
-    directed,
-    gathered,
-    messages,
-    mixed,
-    order_signs,
-    summed,
+    ReversalSigns,
+    m0_signs,
+    both_directions,
+    gather_in_frames,
+    messages_in_frames,
+    so2_convolution,
+    so2_signs,
+    sum_over_edges,
 )
 from harmose.nn.ops.frames import pair_frames as prepared
 from harmose.representation.layout import pair_frames, reversal_signs
 from harmose.so3.wigner import edge_wigner
 
 L, C, U, WIDTH, ATOMS, PAIRS = 2, 2, 1, 3, 3, 4
-SIGNS = Signs(order_signs(L).double(), axial_signs(L).double())
+SIGNS = ReversalSigns(so2_signs(L).double(), m0_signs(L).double())
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -46,7 +46,7 @@ def half(x: torch.Tensor, k: int, axis: int = 0) -> torch.Tensor:
 
 def test_gathered_is_the_rotation_of_both_atoms():
     features = random(ATOMS, (L + 1) ** 2, C)
-    first, second = gathered(features, FRAMES).chunk(2, -1)
+    first, second = gather_in_frames(features, FRAMES).chunk(2, -1)
     torch.testing.assert_close(first, FRAMES.rotation @ features[FIRST])
     torch.testing.assert_close(second, FRAMES.rotation @ features[SECOND])
 
@@ -54,17 +54,17 @@ def test_gathered_is_the_rotation_of_both_atoms():
 @pytest.mark.parametrize("is_proper", [True, False])
 def test_what_reversed_pairs_see_is_what_the_pairs_see_backwards(is_proper):
     features = random(ATOMS, (L + 1) ** 2, C)
-    ahead, back = (directed(gathered(features, frames), SIGNS, is_proper) for frames in (FRAMES, BACK))
+    ahead, back = (both_directions(gather_in_frames(features, frames), SIGNS, is_proper) for frames in (FRAMES, BACK))
     torch.testing.assert_close(half(ahead[0], 1), half(back[0], 0))
     torch.testing.assert_close(half(ahead[1], 1, 1), half(back[1], 0, 1))
 
 
 def test_mixed_is_a_linear_map_of_what_each_direction_sees():
     features = random(ATOMS, (L + 1) ** 2, C), random(ATOMS, (L + 1) ** 2, U)
-    seen = [gathered(x, FRAMES) for x in features]
+    seen = [gather_in_frames(x, FRAMES) for x in features]
     axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
-    scalars, so2 = mixed(*seen, axial, around, SIGNS)
-    (first, straight), (_, mirrored) = (directed(x, SIGNS, k) for x, k in zip(seen, (True, False), strict=True))
+    scalars, so2 = so2_convolution(*seen, axial, around, SIGNS)
+    (first, straight), (_, mirrored) = (both_directions(x, SIGNS, k) for x, k in zip(seen, (True, False), strict=True))
     torch.testing.assert_close(scalars, first @ axial)
     torch.testing.assert_close(so2, torch.cat([straight, mirrored], -1) @ around[:, None])
 
@@ -77,33 +77,33 @@ def test_messages_of_reversed_pairs_are_those_of_the_pairs_backwards():
         random(L, WIDTH, L * (C + U)),
     )
     so2 = random(L, 2 * PAIRS, 2, WIDTH)
-    sums = summed(messages(axial, chiral, so2, around), FRAMES)
+    sums = sum_over_edges(messages_in_frames(axial, chiral, so2, around), FRAMES)
     other = [x.unflatten(k, (2, PAIRS)).flip(k).flatten(k, k + 1) for x, k in ((axial, 0), (chiral, 0), (so2, 1))]
-    torch.testing.assert_close(sums, summed(messages(*other, around), BACK))
+    torch.testing.assert_close(sums, sum_over_edges(messages_in_frames(*other, around), BACK))
 
 
 def test_sums_weigh_messages():
     written = random(2 * PAIRS, (L + 1) ** 2, C)
     weight = torch.linspace(0.2, 1, PAIRS, dtype=torch.float64)[:, None, None].repeat(2, 1, 1)
-    torch.testing.assert_close(summed(written, FRAMES), summed(written * weight, FRAMES.unweighted()))
+    torch.testing.assert_close(sum_over_edges(written, FRAMES), sum_over_edges(written * weight, FRAMES.unweighted()))
 
 
 def test_gradients():
     features = random(ATOMS, (L + 1) ** 2, C)
-    assert gradcheck(lambda x: gathered(x, FRAMES), features, fast_mode=True)
-    assert gradcheck(lambda x: summed(x, FRAMES), random(2 * PAIRS, (L + 1) ** 2, C), fast_mode=True)
-    assert gradcheck(lambda x: summed(x, FRAMES), random(2 * PAIRS, L + 1, C), fast_mode=True)
+    assert gradcheck(lambda x: gather_in_frames(x, FRAMES), features, fast_mode=True)
+    assert gradcheck(lambda x: sum_over_edges(x, FRAMES), random(2 * PAIRS, (L + 1) ** 2, C), fast_mode=True)
+    assert gradcheck(lambda x: sum_over_edges(x, FRAMES), random(2 * PAIRS, L + 1, C), fast_mode=True)
     seen = random(PAIRS, (L + 1) ** 2, 2 * C), random(PAIRS, (L + 1) ** 2, 2 * U)
     for is_proper in (True, False):
-        assert gradcheck(lambda x, k=is_proper: directed(x, SIGNS, k), seen[0], fast_mode=True)
+        assert gradcheck(lambda x, k=is_proper: both_directions(x, SIGNS, k), seen[0], fast_mode=True)
     axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
-    assert gradcheck(lambda *x: mixed(*x, SIGNS), (*seen, axial, around), fast_mode=True)
+    assert gradcheck(lambda *x: so2_convolution(*x, SIGNS), (*seen, axial, around), fast_mode=True)
     assert gradcheck(
-        lambda x, a, b: mixed(x, None, a, b, SIGNS), (seen[0], axial, random(L, L * 2 * C, WIDTH)), fast_mode=True
+        lambda x, a, b: so2_convolution(x, None, a, b, SIGNS), (seen[0], axial, random(L, L * 2 * C, WIDTH)), fast_mode=True
     )
     axial, chiral, around = (
         random(2 * PAIRS, (L + 1) * C),
         random(2 * PAIRS, (L + 1) * U),
         random(L, WIDTH, L * (C + U)),
     )
-    assert gradcheck(messages, (axial, chiral, random(L, 2 * PAIRS, 2, WIDTH), around), fast_mode=True)
+    assert gradcheck(messages_in_frames, (axial, chiral, random(L, 2 * PAIRS, 2, WIDTH), around), fast_mode=True)

@@ -15,7 +15,7 @@ from harmose.so3.wigner import edge_wigner
 
 L, C, U, WIDTH, ATOMS, PAIRS = 3, 2, 1, 3, 3, 4
 ROWS = (L + 1) ** 2
-SIGNS = frames.Signs(frames.order_signs(L).double(), frames.axial_signs(L).double())
+SIGNS = frames.ReversalSigns(frames.so2_signs(L).double(), frames.m0_signs(L).double())
 FIRST, SECOND = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 2, 2, 2])
 
 
@@ -45,15 +45,15 @@ def same(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> None:
 
 def test_gathered(known):
     at = known.rotation, known.first, known.second
-    same(lambda x: frames.gathered(x, known), lambda x: traced.gathered(x, *at), [random(ATOMS, ROWS, C)])
+    same(lambda x: frames.gather_in_frames(x, known), lambda x: traced.gather_in_frames(x, *at), [random(ATOMS, ROWS, C)])
 
 
 @pytest.mark.parametrize("rows", [ROWS, L + 1])
 def test_summed(known, rows):
     def theirs(x):
-        return traced.summed(x, known.sending, known.first, known.second, known.n_atoms)
+        return traced.sum_over_edges(x, known.weighted, known.first, known.second, known.n_atoms)
 
-    same(lambda x: frames.summed(x, known), theirs, [random(2 * PAIRS, rows, C)])
+    same(lambda x: frames.sum_over_edges(x, known), theirs, [random(2 * PAIRS, rows, C)])
 
 
 @pytest.mark.parametrize("pseudo", [True, False])
@@ -63,25 +63,25 @@ def test_mixed(pseudo):
     inputs += [random(PAIRS, ROWS, 2 * U)] if pseudo else []
 
     def ours(proper, axial, around, seen=None):
-        return frames.mixed(proper, seen, axial, around, SIGNS)
+        return frames.so2_convolution(proper, seen, axial, around, SIGNS)
 
     def theirs(proper, axial, around, seen=None):
-        return traced.mixed(proper, seen, axial, around, SIGNS.order, SIGNS.axial)
+        return traced.so2_convolution(proper, seen, axial, around, SIGNS.so2, SIGNS.m0)
 
     same(ours, theirs, inputs)
 
 
 def test_messages():
     inputs = [random(2 * PAIRS, (L + 1) * C), random(2 * PAIRS, (L + 1) * U), random(L, 2 * PAIRS, 2, WIDTH)]
-    same(frames.messages, traced.messages, [*inputs, random(L, WIDTH, L * (C + U))])
+    same(frames.messages_in_frames, traced.messages_in_frames, [*inputs, random(L, WIDTH, L * (C + U))])
 
 
 @pytest.mark.parametrize("is_proper", [True, False])
 def test_directed(is_proper):
     def theirs(x):
-        return traced.directed(x, SIGNS.axial, frames.signs_of_rows(SIGNS, is_proper), is_proper)
+        return traced.both_directions(x, SIGNS.m0, frames.signs_of_rows(SIGNS, is_proper), is_proper)
 
-    same(lambda x: frames.directed(x, SIGNS, is_proper), theirs, [random(PAIRS, ROWS, 2 * C)])
+    same(lambda x: frames.both_directions(x, SIGNS, is_proper), theirs, [random(PAIRS, ROWS, 2 * C)])
 
 
 def test_scaled_with_invariants():

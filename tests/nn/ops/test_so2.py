@@ -5,14 +5,14 @@ import pytest
 import torch
 from e3nn import o3
 
-from harmose.nn.ops.frames import PairFrames, Signs, axial_signs, directed, gathered, messages, order_signs, summed
+from harmose.nn.ops.frames import PairFrames, ReversalSigns, m0_signs, both_directions, gather_in_frames, messages_in_frames, so2_signs, sum_over_edges
 from harmose.nn.ops.frames import pair_frames as prepared
 from harmose.nn.ops.so2 import SO2Linear
 from harmose.representation.layout import pair_frames, reversal_signs
 from harmose.so3.wigner import edge_wigner
 
 L = 3
-SIGNS = Signs(order_signs(L).double(), axial_signs(L).double())
+SIGNS = ReversalSigns(so2_signs(L).double(), m0_signs(L).double())
 
 
 def between(vectors: torch.Tensor) -> PairFrames:
@@ -42,7 +42,7 @@ def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor
     edges, size, maps = len(vectors), 2 * l_in + 1, []
     atoms, frames = between(vectors), torch.zeros(2 * edges, (L + 1) ** 2, size, dtype=torch.float64)
     frames[:edges, l_in**2 : (l_in + 1) ** 2] = torch.eye(size, dtype=torch.float64)
-    axial, so2 = directed(gathered(frames, atoms), SIGNS, True)
+    axial, so2 = both_directions(gather_in_frames(frames, atoms), SIGNS, True)
     axial = axial[:edges].view(edges, L + 1, 2, size)[:, :, 0]
     so2 = so2[:, :edges].unflatten(3, (L, 2, size))[:, :, :, :, 0]
     for m in range(1 if mirrored else 0, min(l_in, l_out) + 1):
@@ -55,8 +55,8 @@ def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor
         parts, around = [sent_axial, nothing], [weights, torch.zeros_like(weights)]
         if mirrored:
             parts, around = parts[::-1], around[::-1]
-        written = messages(*(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(around, 1).repeat(L, 1, 1))
-        out = summed(written, atoms)[:edges].unflatten(2, (2, size))[:, :, int(mirrored)]
+        written = messages_in_frames(*(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(around, 1).repeat(L, 1, 1))
+        out = sum_over_edges(written, atoms)[:edges].unflatten(2, (2, size))[:, :, int(mirrored)]
         maps.append(out[:, l_out**2 : (l_out + 1) ** 2])
     return torch.stack(maps) if maps else torch.zeros(0, edges, 2 * l_out + 1, size).double()
 

@@ -9,7 +9,7 @@ from ase.build import molecule
 
 from harmose.core.blocks import empty_matrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage1.inputs import InputSettings
 from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
@@ -60,7 +60,7 @@ def network(space, inputs: InputSettings) -> TwoStage:
 def predict(model, atoms, space, matrices):
     batch, graph, oriented = batch_of(atoms, space, matrices)
     with torch.no_grad():
-        return to_matrix(space, model(batch, "stage1"), graph, oriented)
+        return to_matrix(space, model.stage1(batch).h1, graph, oriented)
 
 
 @pytest.mark.parametrize("improper", [1, -1])

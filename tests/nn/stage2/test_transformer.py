@@ -12,7 +12,7 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
 from harmose.nn.stage1.baseline import Stage1Output
-from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage2.frame_map import FrameAveragedMap
 from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
@@ -119,7 +119,7 @@ def residual_of(network: TwoStage, atoms: Atoms, size: float) -> Coefficients:
 def test_stage2_answers_in_units_of_what_stage1_leaves():
     network, plain, bent = random_network(), random_network(), ETHANOL.copy()
     bent.rattle(0.1, seed=1)  # no component is zero by symmetry
-    network.stage2.sizes.fit(residual_of(network, bent, 1e-3))
+    network.stage2.output_scale.fit(residual_of(network, bent, 1e-3))
     ratio = correction(network, bent).values / correction(plain, bent).values
     np.testing.assert_allclose(ratio, 1e-3, rtol=1e-8)
 
@@ -131,7 +131,7 @@ def test_units_of_like_atoms_do_not_depend_on_their_order():
     torch.manual_seed(0)
     for x in residual.pairs.values():
         x.mul_(torch.rand(x.shape[-1], dtype=x.dtype))
-    network.stage2.sizes.fit(residual)
+    network.stage2.output_scale.fit(residual)
     h, permuted = (correction(network, a) for a in (ETHANOL, ETHANOL[order]))
     place = np.argsort(order)
     for i, j in h.pairs[:, :2].tolist():
@@ -204,7 +204,7 @@ def test_without_covariant_inputs_only_invariants_of_stage1_count():
     with torch.no_grad():
         h1, edges, _ = network.stage1(batch)
         flipped = edges._replace(so2=-edges.so2, pseudoscalars=-edges.pseudoscalars)
-        one, other = (network.stage2.seen(e, h1.pairs) for e in (edges, flipped))
+        one, other = (network.stage2.edge_inputs(e, h1.pairs) for e in (edges, flipped))
     assert one.so2.abs().max() == 0
     assert one.pseudoscalars.abs().max() == 0
     assert one.scalars.abs().max() > 0
@@ -223,7 +223,7 @@ def test_without_baseline_h1_is_not_seen():
 def test_learned_is_equivariant_but_for_the_turn_about_the_edge():
     """Averaged over more turns, the rotation error falls: the frames leave only the azimuth to learn."""
     network, rotation, errors = random_network(symmetry="learned"), random_rotation(np.random.default_rng(2)), []
-    free = network.stage2.free
+    free = network.stage2.rounds[0].map
     assert isinstance(free, FrameAveragedMap)
     for turns in (1, 4, 16):
         free.turns = turns

@@ -12,9 +12,8 @@ from harmose.core.graph import Graph
 from harmose.inference.partition.parts import Part
 from harmose.inference.pipeline import Pipeline
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
-from harmose.nn.ops.message_passing import Round
-from harmose.nn.ops.so2 import EdgeFeatures
-from harmose.nn.stage1.encoder import AtomFeatures
+from harmose.nn.ops.features import AtomFeatures, EdgeFeatures, concatenate_channels
+from harmose.nn.ops.message_passing import MessagePassingLayer
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch, graph_batch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs, to_matrix
@@ -77,14 +76,14 @@ class PartModel:
         return Neighbourhoods(self.space, self.space.orient(self.graph))
 
     @cached_property
-    def stage1_layers(self) -> list[Round]:
+    def stage1_layers(self) -> list[MessagePassingLayer]:
         """Message-passing layers of stage 1."""
-        return self.network.stage1.encoder.rounds()
+        return self.network.stage1.encoder.layers()
 
     @cached_property
-    def layers(self) -> list[Round]:
+    def layers(self) -> list[MessagePassingLayer]:
         """Message-passing layers of stage 1, and then of stage 2."""
-        return [*self.stage1_layers, *(self.network.stage2.rounds() if self.full else [])]
+        return [*self.stage1_layers, *(self.network.stage2.layers() if self.full else [])]
 
     @torch.inference_mode()
     def prepare(self, part: Part) -> PreparedPart:
@@ -100,21 +99,24 @@ class PartModel:
         oriented, batch = self.prepare(part) if prepared is None else prepared
         order = torch.as_tensor(oriented.atom_order)
         stage1, stage2 = self.network.stage1, self.network.stage2
-        directed, last, first = stage1.encoder.directed(batch), k == len(self.layers) - 1, len(self.stage1_layers)
+        directed, last, first = stage1.encoder.directed_edges(batch), k == len(self.layers) - 1, len(self.stage1_layers)
         atoms = _rows(atoms, order)
         if k < first:
-            edges, sums = self.layers[k].edges(directed, atoms, edges)
+            edges, sums = self.layers[k].update_edges(directed, atoms, edges)
             std = None
             if k == first - 1 and self.last_layer is not None:
                 std = np.empty(part.n_pairs)
                 std[oriented.pair_order] = self.last_layer.of_pairs(edges.scalars, directed.pair_type)
-            blocks = self._blocks(part, oriented, stage1.heads.of_pairs(edges, batch)) if last else None
+            blocks = self._blocks(part, oriented, stage1.heads.pair_coefficients(edges, batch)) if last else None
             return PartResult(None if last else edges, _back(sums, order), blocks, std)
-        baseline = stage1.heads.of_pairs(edges, batch)
-        refined, sums = self.layers[k].edges(directed, atoms, stage2.seen(edges, baseline))
+        edges, own = edges.split(self.network.settings.stage1.edges)  # stage 1's channels come first, then those of stage 2
+        baseline = stage1.heads.pair_coefficients(edges, batch)
+        inputs = stage2.edge_inputs(edges, baseline) if k < first + 2 else own
+        refined, sums = self.layers[k].update_edges(directed, atoms, inputs)
         if not last:  # the inputs of stage 2 are larger than the features of stage 1, and soon made again
-            return PartResult(edges, _back(sums, order))
-        correction = stage2.correction_of_pairs(refined, batch)
+            kept = edges if k == first else concatenate_channels([edges, refined])
+            return PartResult(kept, _back(sums, order))
+        correction = stage2.pair_corrections(refined, batch)
         total = {group: baseline[group] + correction[group] for group in baseline}
         return PartResult(None, _back(sums, order), self._blocks(part, oriented, total))
 
@@ -127,9 +129,9 @@ class PartModel:
         rows = torch.as_tensor(chosen[oriented.atom_order])
         with torch.inference_mode():
             mine = _rows(stage1, rows)
-            outputs = self.network.stage1.heads.of_atoms(mine.proper, mine.pseudo, batch)
+            outputs = self.network.stage1.heads.onsite_coefficients(mine, batch)
             if refined is not None:
-                correction = self.network.stage2.correction_of_atoms(_rows(refined, rows), batch)
+                correction = self.network.stage2.onsite_corrections(_rows(refined, rows), batch)
                 outputs = {s: outputs[s] + correction[s] for s in outputs}
         offsets = {s: self._onsite_offsets(s, chosen[members]) for s, members in oriented.atoms.items()}
         scales = self.pipeline.normalizer.scales(oriented)

@@ -161,7 +161,7 @@ class PartitionedPrediction:
         """Return the features of all atoms after a layer, in main memory wherever the network is."""
         device = self.pipeline.device
         with torch.inference_mode():
-            updated = layer.atoms(_to(atoms, device), *(x.to(device) for x in totals))
+            updated = layer.update_atoms(_to(atoms, device), *(x.to(device) for x in totals))
         return _to(updated, torch.device("cpu"))
 
     def _some_atoms(self) -> Iterator[np.ndarray]:

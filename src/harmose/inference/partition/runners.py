@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from harmose.errors import ConfigError
 from harmose.inference.partition.part_model import PartModel, PartResult, PreparedPart
 from harmose.inference.partition.parts import Part
-from harmose.nn.ops.so2 import EdgeFeatures
+from harmose.nn.ops.features import EdgeFeatures
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,12 +1,13 @@
-"""From atoms into the frames of pairs, mixed there by the maps that symmetry allows, and back to the atoms.
+"""SO(2) convolutions: rotate atom features into the frames of pairs, mix them there by the maps that O(3) allows, and back.
 
-A pair has one rotation for both of its directions: the frame of the reversed edge differs by signs (`reversal_signs`), which
-are multiplied into weights instead of features. Rows of a pair's frame are sorted by order m, even halves before odd ones, so
-that what a map of order m reads are neighbours in memory: nothing is copied on the way from the rotation to the product with
+Passaro and Zitnick, arXiv:2302.03655 (eSCN): in the frame of an edge a tensor product with spherical harmonics becomes one
+matrix for each order m. A pair has one rotation for both of its directions: the frame of the reversed edge differs by signs
+(`reversal_signs`), which multiply weights instead of features. The rows of a frame are sorted by order m, even halves before
+odd halves: the components of one order are neighbours in memory, nothing is copied between the rotation and the product with
 the weights, and components l < m, which do not exist, cost nothing.
 
-The gradients are written down here as well: that of `gathered` is `summed` and the other way round. A compiler derives its
-own, from `traced`.
+Gradients are written by hand; those of `gather_in_frames` and `sum_over_edges` are each other. A compiler derives its own, from
+the same functions in `frames_traced`.
 """
 
 from collections.abc import Sequence
@@ -22,42 +23,45 @@ from harmose.representation.layout import order_rows
 
 
 class PairFrames(NamedTuple):
-    """rotation (P, S, S) of each pair, S = (l_max + 1)^2; `sending` the same to its first and to its second atom, times the weight
-    that a message has; the two atoms (P,); how many atoms there are."""
+    """Rotations into the frames of pairs of atoms, S = (l_max + 1)^2.
+
+    rotation (P, S, S); weighted: rotations of both directions times the weight of a message; row_signs (S, 1): ratio of the
+    two directions' rotations; first, second (P,): the atoms.
+    """
 
     rotation: Tensor
-    sending: tuple[Tensor, Tensor]
-    reversal: Tensor
+    weighted: tuple[Tensor, Tensor]
+    row_signs: Tensor
     first: Tensor
     second: Tensor
     n_atoms: int
 
     def unweighted(self) -> "PairFrames":
-        """The same with all messages as they are."""
-        return self._replace(sending=(self.rotation, self.rotation * self.reversal))
+        """Return the same frames with all weights one."""
+        return self._replace(weighted=(self.rotation, self.rotation * self.row_signs))
 
 
-def pair_frames(rotation: Tensor, reversal: Tensor, weight: Tensor, *atoms) -> PairFrames:
-    """Messages weighed by `weight` (P, 1, 1); reversal (S, 1): `so3.layout.reversal_signs`."""
+def pair_frames(rotation: Tensor, row_signs: Tensor, weight: Tensor, *atoms) -> PairFrames:
+    """`weight` (P, 1, 1): weights of messages; row_signs (S, 1): `representation.layout.reversal_signs`."""
     ahead = rotation * weight
-    return PairFrames(rotation, (ahead, ahead * reversal), reversal, *atoms)
+    return PairFrames(rotation, (ahead, ahead * row_signs), row_signs, *atoms)
 
 
-def gathered(features: Tensor, frames: PairFrames) -> Tensor:
-    """Irreps (N, S, C) of both atoms of every pair in its frame: (P, S, 2 C), the first atom's before the second's."""
+def gather_in_frames(features: Tensor, frames: PairFrames) -> Tensor:
+    """Rotate irreps (N, S, C) of both atoms of every pair into its frame: (P, S, 2 C), the first atom's channels first."""
     if is_compiling():
-        return traced.gathered(features, frames.rotation, frames.first, frames.second)
-    return _Gather.apply(features, frames)  # type: ignore[return-value]
+        return traced.gather_in_frames(features, frames.rotation, frames.first, frames.second)
+    return _GatherInFrames.apply(features, frames)  # type: ignore[return-value]
 
 
-def summed(messages: Tensor, frames: PairFrames) -> Tensor:
-    """Messages (2 P, rows, C) to the first and to the second atoms, each in its edge's frame: irreps of the atoms (N, S, C).
+def sum_over_edges(messages: Tensor, frames: PairFrames) -> Tensor:
+    """Rotate messages (2 P, rows, C) from the frames of edges, and sum them for each atom: (N, S, C).
 
-    Where there are fewer rows than S, the others are zero.
+    The first P messages go to the first atoms of the pairs, the others to the second atoms. Missing rows count as zero.
     """
     if is_compiling():
-        return traced.summed(messages, frames.sending, frames.first, frames.second, frames.n_atoms)
-    return _Sum.apply(messages, frames)  # type: ignore[return-value]
+        return traced.sum_over_edges(messages, frames.weighted, frames.first, frames.second, frames.n_atoms)
+    return _SumOverEdges.apply(messages, frames)  # type: ignore[return-value]
 
 
 def _sum(messages: Sequence[Tensor], rotations: tuple[Tensor, Tensor], frames: PairFrames) -> Tensor:
@@ -69,7 +73,7 @@ def _sum(messages: Sequence[Tensor], rotations: tuple[Tensor, Tensor], frames: P
     return out.view(frames.n_atoms, size, channels)
 
 
-class _Gather(Function):
+class _GatherInFrames(Function):
     @staticmethod
     def forward(ctx, features: Tensor, frames: PairFrames) -> Tensor:
         ctx.frames = frames
@@ -82,50 +86,52 @@ class _Gather(Function):
         return _sum(gradient.chunk(2, -1), (frames.rotation, frames.rotation), frames), None
 
 
-class _Sum(Function):
+class _SumOverEdges(Function):
     @staticmethod
     def forward(ctx, messages: Tensor, frames: PairFrames) -> Tensor:
         ctx.frames, ctx.n_rows = frames, messages.shape[1]
-        return _sum(messages.chunk(2), frames.sending, frames)
+        return _sum(messages.chunk(2), frames.weighted, frames)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         frames, n_rows = ctx.frames, ctx.n_rows
         out = gradient.new_empty(2 * len(frames.first), n_rows, gradient.shape[2])
-        for atom, part, rotation in zip((frames.first, frames.second), out.chunk(2), frames.sending, strict=True):
+        for atom, part, rotation in zip((frames.first, frames.second), out.chunk(2), frames.weighted, strict=True):
             torch.bmm(rotation[:, :n_rows], gradient.index_select(0, atom), out=part)
         return out, None
 
 
-def order_signs(l_max: int) -> Tensor:
-    """(-1)^(l + m), (l_max, l_max) for orders m = 1.. and degrees l = 1..: what reversing an edge does to the even half of a natural
-    doublet; its odd half gets the opposite. An unnatural doublet has the opposites of both."""
+def so2_signs(l_max: int) -> Tensor:
+    """(-1)^(l + m), (l_max, l_max) for orders m = 1.. and degrees l = 1..: sign of the even half of a proper feature under
+    reversal of the edge. The odd half has the opposite sign; a pseudo feature has the opposites of both."""
     l = torch.arange(1, l_max + 1)
     return 1.0 - 2.0 * ((l + l[:, None]) % 2)
 
 
-def axial_signs(l_max: int) -> Tensor:
-    """(-1)^l, (l_max + 1,): the same at m = 0, natural or not."""
+def m0_signs(l_max: int) -> Tensor:
+    """(-1)^l, (l_max + 1,): the same at m = 0, for either parity."""
     return 1.0 - 2.0 * (torch.arange(l_max + 1) % 2)
 
 
-class Signs(NamedTuple):
-    """`order_signs` and `axial_signs`, where the features are."""
+class ReversalSigns(NamedTuple):
+    """`so2_signs` and `m0_signs`, on the device of the features."""
 
-    order: Tensor
-    axial: Tensor
+    so2: Tensor
+    m0: Tensor
 
 
-def mixed(proper: Tensor, pseudo: Tensor | None, axial: Tensor, around: Tensor, signs: Signs) -> tuple[Tensor, Tensor]:
-    """Linear maps of what both atoms of a pair look like in its frame, for its two directions.
+def so2_convolution(
+    proper: Tensor, pseudo: Tensor | None, m0_weight: Tensor, weight: Tensor, signs: ReversalSigns
+) -> tuple[Tensor, Tensor]:
+    """Linear maps of both atoms' features in the frame of a pair, for both of its directions.
 
-    natural (P, S, 2 C), unnatural (P, S, 2 C') from `gathered`; axial ((l_max + 1) 2 C, n0) and around
-    (M, l_max (2 C + 2 C'), n): weights, whose inputs are sorted by degree, then centre and neighbour, then channel. Returns
-    scalars (2 P, n0) and doublets (M, 2 P, 2, n): the pairs, then their reversals.
+    proper (P, S, 2 C), pseudo (P, S, 2 C') from `gather_in_frames`; m0_weight ((l_max + 1) 2 C, n0) and weight
+    (M, l_max (2 C + 2 C'), n), whose inputs are sorted by degree, then centre and neighbour, then channel. Returns scalars
+    (2 P, n0) and SO(2) features (M, 2 P, 2, n): all pairs, then all reversed pairs.
     """
     if is_compiling():
-        return traced.mixed(proper, pseudo, axial, around, signs.order, signs.axial)
-    return _Mix.apply(proper, pseudo, axial, around, signs)  # type: ignore[return-value]
+        return traced.so2_convolution(proper, pseudo, m0_weight, weight, signs.so2, signs.m0)
+    return _Convolution.apply(proper, pseudo, m0_weight, weight, signs)  # type: ignore[return-value]
 
 
 def _halves(x: Tensor, l_max: int) -> list[tuple[Tensor, Tensor]]:
@@ -136,96 +142,101 @@ def _halves(x: Tensor, l_max: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
-class _Mix(Function):
-    """Of reversed edges the odd halves are worked out with the opposite sign, so that both halves share weights."""
+class _Convolution(Function):
+    """The odd halves of reversed edges are computed with the opposite sign, so that both halves share weights."""
 
     @staticmethod
-    def forward(ctx, proper: Tensor, pseudo: Tensor | None, axial: Tensor, around: Tensor, signs: Signs):
-        (orders, _, width), n_pairs, l_max = around.shape, len(proper), len(signs.axial) - 1
-        straight = around[:, : l_max * proper.shape[2]]
-        straight, turned = torch.cat([straight, traced.reversed_weights(straight, signs.order)], 2), None
+    def forward(ctx, proper: Tensor, pseudo: Tensor | None, m0_weight: Tensor, weight: Tensor, signs: ReversalSigns):
+        (orders, _, width), n_pairs, l_max = weight.shape, len(proper), len(signs.m0) - 1
+        proper_weight = weight[:, : l_max * proper.shape[2]]
+        proper_weight = torch.cat([proper_weight, traced.reversed_weights(proper_weight, signs.so2)], 2)
+        pseudo_weight = None
         out = proper.new_empty(orders, 2, n_pairs, 2 * width)
-        for m, (x, w, y) in enumerate(zip(_halves(proper, l_max), straight, out, strict=True)):
+        for m, (x, w, y) in enumerate(zip(_halves(proper, l_max), proper_weight, out, strict=True)):
             w = w[m * proper.shape[2] :]
             torch.mm(x[0], w, out=y[0])
             torch.mm(x[1], w, out=y[1])
         if pseudo is not None:
-            turned = around[:, l_max * proper.shape[2] :]
-            turned = torch.cat([turned, traced.reversed_weights(turned, -signs.order)], 2)
-            for m, (x, w, y) in enumerate(zip(_halves(pseudo, l_max), turned, out, strict=True)):
+            pseudo_weight = weight[:, l_max * proper.shape[2] :]
+            pseudo_weight = torch.cat([pseudo_weight, traced.reversed_weights(pseudo_weight, -signs.so2)], 2)
+            for m, (x, w, y) in enumerate(zip(_halves(pseudo, l_max), pseudo_weight, out, strict=True)):
                 w = w[m * pseudo.shape[2] :]
                 y[0].addmm_(x[1], w, alpha=-1)
                 y[1].addmm_(x[0], w)
         out = out.view(orders, 2, n_pairs, 2, width)
         out[:, 1, :, 1].neg_()
-        back, first = traced.reversed_weights(axial, signs.axial), proper.flatten(1)[:, : len(axial)]
-        scalars = proper.new_empty(2, n_pairs, axial.shape[1])
-        torch.mm(first, axial, out=scalars[0])
+        back, first = traced.reversed_weights(m0_weight, signs.m0), proper.flatten(1)[:, : len(m0_weight)]
+        scalars = proper.new_empty(2, n_pairs, m0_weight.shape[1])
+        torch.mm(first, m0_weight, out=scalars[0])
         torch.mm(first, back, out=scalars[1])
-        ctx.save_for_backward(proper, pseudo, axial, back, straight, turned)
+        ctx.save_for_backward(proper, pseudo, m0_weight, back, proper_weight, pseudo_weight)
         ctx.signs = signs
         return scalars.flatten(0, 1), out.permute(0, 3, 2, 1, 4).reshape(orders, 2 * n_pairs, 2, width)
 
     @staticmethod
-    def backward(ctx, of_scalars: Tensor, of_doublets: Tensor):  # type: ignore[override]
-        proper, pseudo, axial, back, straight, turned = ctx.saved_tensors
-        signs, n_pairs, l_max = ctx.signs, len(proper), len(ctx.signs.axial) - 1
-        orders, _, _, width = of_doublets.shape
-        g = of_doublets.view(orders, 2, n_pairs, 2, width).permute(0, 3, 2, 1, 4).contiguous()
+    def backward(ctx, grad_scalars: Tensor, grad_so2: Tensor):  # type: ignore[override]
+        proper, pseudo, m0_weight, back, proper_weight, pseudo_weight = ctx.saved_tensors
+        signs, n_pairs, l_max = ctx.signs, len(proper), len(ctx.signs.m0) - 1
+        orders, _, _, width = grad_so2.shape
+        g = grad_so2.view(orders, 2, n_pairs, 2, width).permute(0, 3, 2, 1, 4).contiguous()
         g[:, 1, :, 1].neg_()
         g = g.flatten(3)
-        first, (ahead, reverse) = proper.flatten(1)[:, : len(axial)], of_scalars.unflatten(0, (2, n_pairs))
-        of_axial = (first.T @ ahead).add_(traced.reversed_weights(first.T @ reverse, signs.axial))
-        of_natural, of_straight = torch.empty_like(proper), torch.zeros_like(straight)
-        of_first = of_natural.flatten(1)[:, : len(axial)]
-        torch.mm(ahead, axial.T, out=of_first)
-        of_first.addmm_(reverse, back.T)
-        parts = zip(_halves(proper, l_max), _halves(of_natural, l_max), straight, of_straight, g, strict=True)
-        for m, (x, of_x, w, of_w, y) in enumerate(parts):
-            w, of_w = w[m * proper.shape[2] :].T, of_w[m * proper.shape[2] :]
-            torch.mm(y[0], w, out=of_x[0])
-            torch.mm(y[1], w, out=of_x[1])
-            torch.mm(x[0].T, y[0], out=of_w)
-            of_w.addmm_(x[1].T, y[1])
-        of_around = [_of_one_direction(of_straight, signs.order)]
-        of_unnatural = None
+        first, (ahead, reverse) = proper.flatten(1)[:, : len(m0_weight)], grad_scalars.unflatten(0, (2, n_pairs))
+        grad_m0_weight = (first.T @ ahead).add_(traced.reversed_weights(first.T @ reverse, signs.m0))
+        grad_proper, grad_proper_weight = torch.empty_like(proper), torch.zeros_like(proper_weight)
+        grad_first = grad_proper.flatten(1)[:, : len(m0_weight)]
+        torch.mm(ahead, m0_weight.T, out=grad_first)
+        grad_first.addmm_(reverse, back.T)
+        parts = zip(
+            _halves(proper, l_max), _halves(grad_proper, l_max), proper_weight, grad_proper_weight, g, strict=True
+        )
+        for m, (x, grad_x, w, grad_w, y) in enumerate(parts):
+            w, grad_w = w[m * proper.shape[2] :].T, grad_w[m * proper.shape[2] :]
+            torch.mm(y[0], w, out=grad_x[0])
+            torch.mm(y[1], w, out=grad_x[1])
+            torch.mm(x[0].T, y[0], out=grad_w)
+            grad_w.addmm_(x[1].T, y[1])
+        grad_weight = [_add_reversed(grad_proper_weight, signs.so2)]
+        grad_pseudo = None
         if pseudo is not None:
-            of_unnatural, of_turned = torch.zeros_like(pseudo), torch.zeros_like(turned)
-            parts = zip(_halves(pseudo, l_max), _halves(of_unnatural, l_max), turned, of_turned, g, strict=True)
-            for m, (x, of_x, w, of_w, y) in enumerate(parts):
-                w, of_w = w[m * pseudo.shape[2] :].T, of_w[m * pseudo.shape[2] :]
-                of_x[1].addmm_(y[0], w, alpha=-1)
-                torch.mm(y[1], w, out=of_x[0])
-                torch.mm(x[0].T, y[1], out=of_w)
-                of_w.addmm_(x[1].T, y[0], alpha=-1)
-            of_around.append(_of_one_direction(of_turned, -signs.order))
-        return of_natural, of_unnatural, of_axial, torch.cat(of_around, 1), None
+            grad_pseudo, grad_pseudo_weight = torch.zeros_like(pseudo), torch.zeros_like(pseudo_weight)
+            parts = zip(
+                _halves(pseudo, l_max), _halves(grad_pseudo, l_max), pseudo_weight, grad_pseudo_weight, g, strict=True
+            )
+            for m, (x, grad_x, w, grad_w, y) in enumerate(parts):
+                w, grad_w = w[m * pseudo.shape[2] :].T, grad_w[m * pseudo.shape[2] :]
+                grad_x[1].addmm_(y[0], w, alpha=-1)
+                torch.mm(y[1], w, out=grad_x[0])
+                torch.mm(x[0].T, y[1], out=grad_w)
+                grad_w.addmm_(x[1].T, y[0], alpha=-1)
+            grad_weight.append(_add_reversed(grad_pseudo_weight, -signs.so2))
+        return grad_proper, grad_pseudo, grad_m0_weight, torch.cat(grad_weight, 1), None
 
 
-def _of_one_direction(gradient: Tensor, signs: Tensor) -> Tensor:
+def _add_reversed(gradient: Tensor, signs: Tensor) -> Tensor:
     ahead, back = gradient.chunk(2, -1)
     return ahead + traced.reversed_weights(back, signs)
 
 
-def messages(axial: Tensor, chiral: Tensor, so2: Tensor, around: Tensor) -> Tensor:
-    """Features of edges as messages in their frames, (E, S, C + C'), natural before unnatural channels.
+def messages_in_frames(m0: Tensor, pseudo_m0: Tensor, so2: Tensor, weight: Tensor) -> Tensor:
+    """Messages as irreps in the frames of edges: (E, S, C + C'), proper before pseudo channels.
 
-    axial (E, (l_max + 1) C) and chiral (E, (l_max + 1) C') at m = 0; doublets (M, E, 2, n) are mapped by `around`
-    (M, n, l_max (C + C')), whose outputs are sorted by parity, degree and channel.
+    m0 (E, (l_max + 1) C) and pseudo_m0 (E, (l_max + 1) C') are the rows m = 0; the others are products of so2 (M, E, 2, n) and
+    weight (M, n, l_max (C + C')), whose outputs are sorted by parity, degree and channel.
     """
     if is_compiling():
-        return traced.messages(axial, chiral, so2, around)
-    return _Write.apply(axial, chiral, so2, around)  # type: ignore[return-value]
+        return traced.messages_in_frames(m0, pseudo_m0, so2, weight)
+    return _MessagesInFrames.apply(m0, pseudo_m0, so2, weight)  # type: ignore[return-value]
 
 
-def _by_degree(around: Tensor, proper: int, pseudo: int) -> Tensor:
-    """Columns of both parities side by side for each degree: (M, n, l_max, C + C')."""
-    l_max = len(around)
-    return torch.cat([x.unflatten(2, (l_max, -1)) for x in around.split([l_max * proper, l_max * pseudo], 2)], 3)
+def _by_degree(weight: Tensor, proper: int, pseudo: int) -> Tensor:
+    """Weights sorted by degree, then parity and channel: (M, n, l_max, C + C')."""
+    l_max = len(weight)
+    return torch.cat([x.unflatten(2, (l_max, -1)) for x in weight.split([l_max * proper, l_max * pseudo], 2)], 3)
 
 
 def _places(y: Tensor, l_max: int, channels: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Views of a message's rows of every order: natural (E, 2, l_max + 1 - m, C), unnatural even and odd (E, .., C')."""
+    """Views of a message's rows of every order: proper (E, 2, l_max + 1 - m, C), pseudo even and odd (E, .., C')."""
     out = []
     for rows in y.split([l_max + 1, *(2 * (l_max + 1 - m) for m in range(1, l_max + 1))], 1)[1:]:
         rows = rows.unflatten(1, (2, rows.shape[1] // 2))
@@ -233,19 +244,19 @@ def _places(y: Tensor, l_max: int, channels: int) -> list[tuple[Tensor, Tensor, 
     return out
 
 
-class _Write(Function):
-    """An unnatural doublet's even half comes from the odd row of its order and its odd half, negated, from the even row."""
+class _MessagesInFrames(Function):
+    """The even half of a pseudo feature is written to the odd row of its order, negated; its odd half to the even row."""
 
     @staticmethod
-    def forward(ctx, axial: Tensor, chiral: Tensor, so2: Tensor, around: Tensor) -> Tensor:
-        l_max, n_edges = len(around), len(axial)
-        proper, pseudo = (x.shape[1] // (l_max + 1) for x in (axial, chiral))
-        weights = _by_degree(around, proper, pseudo)
+    def forward(ctx, m0: Tensor, pseudo_m0: Tensor, so2: Tensor, weight: Tensor) -> Tensor:
+        l_max, n_edges = len(weight), len(m0)
+        proper, pseudo = (x.shape[1] // (l_max + 1) for x in (m0, pseudo_m0))
+        weights = _by_degree(weight, proper, pseudo)
         ctx.save_for_backward(so2, weights)
         ctx.channels = proper, pseudo
-        y = axial.new_empty(n_edges, (l_max + 1) ** 2, proper + pseudo)
-        y[:, : l_max + 1, :proper] = axial.unflatten(1, (l_max + 1, proper))
-        y[:, : l_max + 1, proper:] = chiral.unflatten(1, (l_max + 1, pseudo))
+        y = m0.new_empty(n_edges, (l_max + 1) ** 2, proper + pseudo)
+        y[:, : l_max + 1, :proper] = m0.unflatten(1, (l_max + 1, proper))
+        y[:, : l_max + 1, proper:] = pseudo_m0.unflatten(1, (l_max + 1, pseudo))
         places = _places(y, l_max, proper)
         for m, (x, w, (here, even, odd)) in enumerate(zip(so2.flatten(1, 2), weights, places, strict=True)):
             written = (x @ w[:, m:].flatten(1)).view(n_edges, 2, l_max - m, proper + pseudo)
@@ -259,9 +270,9 @@ class _Write(Function):
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         so2, weights = ctx.saved_tensors
         (l_max, n_edges), (proper, pseudo) = so2.shape[:2], ctx.channels
-        of_doublets, of_weights = torch.empty_like(so2), torch.zeros_like(weights)
-        parts = zip(so2.flatten(1, 2), of_doublets.flatten(1, 2), weights, of_weights, strict=True)
-        for m, ((x, of_x, w, of_w), (here, even, odd)) in enumerate(
+        grad_so2, grad_weights = torch.empty_like(so2), torch.zeros_like(weights)
+        parts = zip(so2.flatten(1, 2), grad_so2.flatten(1, 2), weights, grad_weights, strict=True)
+        for m, ((x, grad_x, w, grad_w), (here, even, odd)) in enumerate(
             zip(parts, _places(gradient, l_max, proper), strict=True)
         ):
             g = gradient.new_empty(n_edges, 2, l_max - m, proper + pseudo)
@@ -270,19 +281,22 @@ class _Write(Function):
             turned_odd.copy_(even)
             torch.neg(odd, out=turned_even)
             g = g.view(2 * n_edges, (l_max - m) * (proper + pseudo))
-            torch.mm(g, w[:, m:].flatten(1).T, out=of_x)
-            torch.mm(x.T, g, out=of_w.flatten(1)[:, m * (proper + pseudo) :])
+            torch.mm(g, w[:, m:].flatten(1).T, out=grad_x)
+            torch.mm(x.T, g, out=grad_w.flatten(1)[:, m * (proper + pseudo) :])
         first = gradient[:, : l_max + 1]
-        of_around = torch.cat([x.flatten(2) for x in of_weights.split([proper, pseudo], 3)], 2)
-        return first[..., :proper].flatten(1), first[..., proper:].flatten(1), of_doublets, of_around
+        grad_weight = torch.cat([x.flatten(2) for x in grad_weights.split([proper, pseudo], 3)], 2)
+        return first[..., :proper].flatten(1), first[..., proper:].flatten(1), grad_so2, grad_weight
 
 
-def directed(seen: Tensor, signs: Signs, is_proper: bool) -> tuple[Tensor, Tensor]:
-    """What both atoms look like (P, S, 2 C), from `gathered`, for each direction of a pair: m = 0 part (2 P, (l_max + 1) 2 C) and
-    doublets (M, 2 P, 2, l_max 2 C), sorted by degree, then centre and neighbour; zero where l < m."""
+def both_directions(in_frames: Tensor, signs: ReversalSigns, is_proper: bool) -> tuple[Tensor, Tensor]:
+    """Features of both atoms in the frames of both directions of a pair, from (P, S, 2 C) of `gather_in_frames`.
+
+    Returns the part m = 0 (2 P, (l_max + 1) 2 C) and SO(2) features (M, 2 P, 2, l_max 2 C), sorted by degree, then centre and
+    neighbour; zero where l < m.
+    """
     if is_compiling():
-        return traced.directed(seen, signs.axial, signs_of_rows(signs, is_proper), is_proper)
-    return _Direct.apply(seen, signs, is_proper)  # type: ignore[return-value]
+        return traced.both_directions(in_frames, signs.m0, signs_of_rows(signs, is_proper), is_proper)
+    return _BothDirections.apply(in_frames, signs, is_proper)  # type: ignore[return-value]
 
 
 def _rows(x: Tensor, l_max: int, m: int) -> Tensor:
@@ -291,23 +305,23 @@ def _rows(x: Tensor, l_max: int, m: int) -> Tensor:
     return x[:, start:stop].unflatten(2, (2, -1)).unflatten(1, (2, -1))
 
 
-def signs_of_rows(signs: Signs, is_proper: bool) -> Tensor:
-    """For doublets (M, 2 directions, P, 2 halves, l_max, 2, C) made of the rows of a pair's frame."""
-    one, back = torch.ones_like(signs.order), signs.order
+def signs_of_rows(signs: ReversalSigns, is_proper: bool) -> Tensor:
+    """Signs that turn the rows of a pair's frame into SO(2) features (M, 2 directions, P, 2 halves, l_max, 2, C)."""
+    one, back = torch.ones_like(signs.so2), signs.so2
     halves = [one, one, back, -back] if is_proper else [-one, one, back, back]
     return torch.stack(halves, 1).unflatten(1, (2, 2))[:, :, None, :, :, None, None]
 
 
-class _Direct(Function):
+class _BothDirections(Function):
     @staticmethod
-    def forward(ctx, seen: Tensor, signs: Signs, is_proper: bool):
-        (n_pairs, _, width), l_max = seen.shape, len(signs.axial) - 1
-        ctx.signs, ctx.is_proper, ctx.shape = signs, is_proper, seen.shape
-        first = seen[:, : l_max + 1].unflatten(2, (2, -1))
-        back = first.flip(2) * signs.axial[:, None, None]
-        out = seen.new_zeros(l_max, 2, n_pairs, 2, l_max, 2, width // 2)
+    def forward(ctx, in_frames: Tensor, signs: ReversalSigns, is_proper: bool):
+        (n_pairs, _, width), l_max = in_frames.shape, len(signs.m0) - 1
+        ctx.signs, ctx.is_proper, ctx.shape = signs, is_proper, in_frames.shape
+        first = in_frames[:, : l_max + 1].unflatten(2, (2, -1))
+        back = first.flip(2) * signs.m0[:, None, None]
+        out = in_frames.new_zeros(l_max, 2, n_pairs, 2, l_max, 2, width // 2)
         for m in range(1, l_max + 1):
-            rows = _rows(seen, l_max, m)
+            rows = _rows(in_frames, l_max, m)
             rows = rows if is_proper else rows.flip(1)
             out[m - 1, 0, :, :, m - 1 :] = rows
             out[m - 1, 1, :, :, m - 1 :] = rows.flip(3)
@@ -315,12 +329,12 @@ class _Direct(Function):
         return torch.cat([first, back]).flatten(1), out.view(l_max, 2 * n_pairs, 2, l_max * width)
 
     @staticmethod
-    def backward(ctx, of_axial: Tensor, of_doublets: Tensor):  # type: ignore[override]
-        signs, l_max = ctx.signs, len(ctx.signs.axial) - 1
-        out = of_axial.new_empty(ctx.shape)
-        ahead, back = of_axial.view(2, len(out), l_max + 1, 2, ctx.shape[2] // 2)
-        out[:, : l_max + 1] = (ahead + back.flip(2) * signs.axial[:, None, None]).flatten(2)
-        g = of_doublets.view(l_max, 2, len(out), 2, l_max, 2, ctx.shape[2] // 2) * signs_of_rows(signs, ctx.is_proper)
+    def backward(ctx, grad_m0: Tensor, grad_so2: Tensor):  # type: ignore[override]
+        signs, l_max = ctx.signs, len(ctx.signs.m0) - 1
+        out = grad_m0.new_empty(ctx.shape)
+        ahead, back = grad_m0.view(2, len(out), l_max + 1, 2, ctx.shape[2] // 2)
+        out[:, : l_max + 1] = (ahead + back.flip(2) * signs.m0[:, None, None]).flatten(2)
+        g = grad_so2.view(l_max, 2, len(out), 2, l_max, 2, ctx.shape[2] // 2) * signs_of_rows(signs, ctx.is_proper)
         for m in range(1, l_max + 1):
             ahead, back = g[m - 1, :, :, :, m - 1 :]
             rows = ahead + back.flip(3)

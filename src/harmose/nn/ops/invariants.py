@@ -1,4 +1,4 @@
-"""The invariants that a gate sees, in few passes over memory: scaled doublets and, standardized, what no turn changes of them."""
+"""A fused operation: rescale SO(2) features, and compute their standardized log-norms, the input of a gate."""
 
 import torch
 from torch import Tensor
@@ -11,17 +11,17 @@ from harmose.nn.ops import frames_traced as traced
 def scaled_with_invariants(
     so2: Tensor, factors: Tensor, scalars: Tensor, mean: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`x = doublets * factors` (M, E, 2, n), and scalars (E, n0) with `log(1 + |x|^2)`, less `mean`, times `scale`: (E, n0 + M n).
+    """`x = so2 * factors` (M, E, 2, n), and the standardized invariants (scalars, log(1 + |x|^2)) (E, n0 + M n).
 
-    factors (M, E, 1, n); mean (E or 1, n0 + M n) and scale (n0 + M n,) are constants.
+    so2 (M, E, 2, n), factors (M, E, 1, n), scalars (E, n0); mean (E or 1, n0 + M n) and scale (n0 + M n,) are constants.
     """
     if is_compiling():
         return traced.scaled_with_invariants(so2, factors, scalars, mean, scale)
     return _Scaled.apply(so2, factors, scalars, mean, scale)  # type: ignore[return-value]
 
 
-def _of_orders(x: Tensor, so2: Tensor) -> Tensor:
-    """A view (M, E, n) of the last columns of (E, n0 + M n)."""
+def _last_columns(x: Tensor, so2: Tensor) -> Tensor:
+    """View the last columns of x (E, n0 + M n) as (M, E, n)."""
     orders, _, _, width = so2.shape
     return x[:, x.shape[1] - orders * width :].unflatten(1, (orders, width)).transpose(0, 1)
 
@@ -32,19 +32,19 @@ class _Scaled(Function):
         x = so2 * factors
         even, odd = x.unbind(2)
         one_more = torch.addcmul(even * even, odd, odd).add_(1)
-        seen = scalars.new_empty(len(scalars), len(scale))
-        seen[:, : scalars.shape[1]] = scalars
-        torch.log(one_more, out=_of_orders(seen, so2))
+        invariants = scalars.new_empty(len(scalars), len(scale))
+        invariants[:, : scalars.shape[1]] = scalars
+        torch.log(one_more, out=_last_columns(invariants, so2))
         ctx.save_for_backward(so2, factors, x, one_more, scale)
-        return x, seen.sub_(mean).mul_(scale)
+        return x, invariants.sub_(mean).mul_(scale)
 
     @staticmethod
-    def backward(ctx, of_x: Tensor, of_seen: Tensor):  # type: ignore[override]
+    def backward(ctx, grad_x: Tensor, grad_invariants: Tensor):  # type: ignore[override]
         so2, factors, x, one_more, scale = ctx.saved_tensors
-        of_seen = of_seen * scale
-        of_square = _of_orders(of_seen, so2) / one_more
-        of_x = torch.addcmul(of_x, x, of_square.unsqueeze(2), value=2)
-        (even, odd), (of_even, of_odd) = so2.unbind(2), of_x.unbind(2)
-        of_factors = torch.addcmul(even * of_even, odd, of_odd).unsqueeze(2)
-        width = of_seen.shape[1] - x.shape[0] * x.shape[3]
-        return of_x.mul_(factors), of_factors, of_seen[:, :width], None, None
+        grad_invariants = grad_invariants * scale
+        grad_square = _last_columns(grad_invariants, so2) / one_more
+        grad_x = torch.addcmul(grad_x, x, grad_square.unsqueeze(2), value=2)
+        (even, odd), (grad_even, grad_odd) = so2.unbind(2), grad_x.unbind(2)
+        grad_factors = torch.addcmul(even * grad_even, odd, grad_odd).unsqueeze(2)
+        width = grad_invariants.shape[1] - x.shape[0] * x.shape[3]
+        return grad_x.mul_(factors), grad_factors, grad_invariants[:, :width], None, None

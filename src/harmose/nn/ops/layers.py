@@ -1,11 +1,11 @@
-"""Small pieces: radial features, a two-layer perceptron, per-degree linear maps of irreps."""
+"""Small layers: radial features, a two-layer perceptron, linear maps of irreps, and scales fitted to a batch."""
 
 import torch
 from torch import Tensor, nn
 
 
 class RadialFeatures(nn.Module):
-    """Gaussians in exp(-r / length), evenly spread over (0, 1]: dense where bonds are, sparse far out. (P,) -> (P, n).
+    """Gaussians in exp(-r / length), evenly spaced in (0, 1]: dense at bond lengths, sparse at large r. (P,) -> (P, n).
 
     Unke and Meuwly, PhysNet, J. Chem. Theory Comput. 15, 3678 (2019), eq. 8.
     """
@@ -23,7 +23,7 @@ class RadialFeatures(nn.Module):
 
 
 def cutoff_envelope(distance: Tensor, reach: Tensor) -> Tensor:
-    """1 up to 80 % of the reach, then a cosine down to 0 with zero slope at both ends; (P,) -> (P,)."""
+    """1 up to 80 % of the reach, then a cosine that falls to 0 with zero slope at both ends; (P,) -> (P,)."""
     x = ((distance / reach - 0.8) / 0.2).clamp(0, 1)
     return (1 + torch.cos(torch.pi * x)) / 2
 
@@ -34,7 +34,7 @@ def perceptron(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
 
 
 class IrrepsLinear(nn.Module):
-    """A matrix of channels for each degree: (N, (l_max+1)^2, C_in) -> (N, (l_max+1)^2, C_out)."""
+    """One matrix of channels for each degree l: (N, (l_max+1)^2, C_in) -> (N, (l_max+1)^2, C_out)."""
 
     degree: Tensor
 
@@ -48,71 +48,79 @@ class IrrepsLinear(nn.Module):
         return torch.bmm(features.transpose(0, 1), self.weight.index_select(0, self.degree)).transpose(0, 1)
 
 
-class Rescale(nn.Module):
-    """Divide by the root mean square that each channel had on the calibration batch; keeps symmetry, since it only scales.
+class Calibrated(nn.Module):
+    """A layer whose scales are fitted to a batch of the training set, once before training (`calibrate`)."""
 
-    `shape` are the axes (from the right) that have a scale of their own, with 1 for those averaged over.
+    def fit(self, *inputs) -> None:
+        """Fit the scales to the arguments of `forward`."""
+        raise NotImplementedError
+
+
+class Rescale(Calibrated):
+    """Divide each channel by its root mean square on the calibration batch; one scale for all components of an irrep.
+
+    `shape` are the last axes of the input, with 1 for those that share a scale.
     """
 
     scale: Tensor
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.calibrating = False
         self.register_buffer("scale", torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.calibrating:
-            axes = [k for k in range(x.dim()) if k < x.dim() - self.scale.dim() or self.scale.shape[k - x.dim()] == 1]
-            rms = x.detach().square().mean(axes, keepdim=True).sqrt()
-            self.scale.copy_(1 / rms.reshape(self.scale.shape).clamp_min(1e-4))
         return x * self.scale
 
+    def fit(self, x: Tensor) -> None:
+        axes = [k for k in range(x.dim()) if k < x.dim() - self.scale.dim() or self.scale.shape[k - x.dim()] == 1]
+        rms = x.square().mean(axes, keepdim=True).sqrt()
+        self.scale.copy_(1 / rms.reshape(self.scale.shape).clamp_min(1e-4))
 
-def of_kind(table: Tensor, kind: Tensor) -> Tensor:
-    """Rows of a table by kind (E, n); where there is one kind, its row (1, n)."""
-    return table if len(table) == 1 else table.index_select(0, kind)
+
+def select_by_type(table: Tensor, pair_type: Tensor) -> Tensor:
+    """Rows (E, n) of a table, one for each pair type; the only row (1, n) of a table of one."""
+    return table if len(table) == 1 else table.index_select(0, pair_type)
 
 
-class Standardize(nn.Module):
-    """Subtract each kind's mean and divide by the spread within kinds, both as they were on the calibration batch.
+class Standardize(Calibrated):
+    """Subtract the mean of each pair type and divide by the spread within types, both of the calibration batch.
 
-    In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this the non-linearity
-    behind it would see a constant. (E, n) and kind (E,) -> (E, n).
+    In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this layer the non-linearity
+    that follows would see a constant. Input (E, n) and pair_type (E,), output (E, n).
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, n_kinds: int, width: int, floor: float = 1e-3) -> None:
+    def __init__(self, n_pair_types: int, width: int, floor: float = 1e-3) -> None:
         super().__init__()
-        self.calibrating, self.floor = False, floor
-        self.register_buffer("mean", torch.zeros(n_kinds, width))
+        self.floor = floor
+        self.register_buffer("mean", torch.zeros(n_pair_types, width))
         self.register_buffer("scale", torch.ones(width))
 
-    def forward(self, x: Tensor, kind: Tensor) -> Tensor:
-        if self.calibrating:
-            self._calibrate(x.detach(), kind)
-        return (x - of_kind(self.mean, kind)) * self.scale
+    def forward(self, x: Tensor, pair_type: Tensor) -> Tensor:
+        return (x - select_by_type(self.mean, pair_type)) * self.scale
 
-    def _calibrate(self, x: Tensor, kind: Tensor) -> None:
-        count = torch.bincount(kind, minlength=len(self.mean)).to(x.dtype)
-        total = torch.zeros_like(self.mean).index_add(0, kind, x)
-        # A kind that the batch does not hold gets the mean of all.
+    def fit(self, x: Tensor, pair_type: Tensor) -> None:
+        count = torch.bincount(pair_type, minlength=len(self.mean)).to(x.dtype)
+        total = torch.zeros_like(self.mean).index_add(0, pair_type, x)
+        # Pair types that the batch lacks get the mean of all edges.
         mean = torch.where(count[:, None] > 0, total / count.clamp_min(1)[:, None], x.mean(0))
         self.mean.copy_(mean)
-        spread = (x - mean.index_select(0, kind)).square().mean(0).sqrt()
+        spread = (x - mean.index_select(0, pair_type)).square().mean(0).sqrt()
         self.scale.copy_(1 / torch.maximum(spread, self.floor * x.square().mean(0).sqrt()).clamp_min(1e-5))
 
 
+@torch.no_grad()
 def calibrate(module: nn.Module, *inputs) -> None:
-    """One forward pass in which every `Rescale` and `Standardize` takes its statistics from the data it meets."""
-    parts = [m for m in module.modules() if isinstance(m, Rescale | Standardize)]
-    for part in parts:
-        part.calibrating = True
+    """Run `module` once, and fit every `Calibrated` layer to its inputs before it is applied to them."""
+
+    def fit(layer: nn.Module, layer_inputs: tuple) -> None:
+        layer.fit(*layer_inputs)  # type: ignore[operator]
+
+    hooks = [m.register_forward_pre_hook(fit) for m in module.modules() if isinstance(m, Calibrated)]
     try:
-        with torch.no_grad():
-            module(*inputs)
+        module(*inputs)
     finally:
-        for part in parts:
-            part.calibrating = False
+        for hook in hooks:
+            hook.remove()

@@ -1,10 +1,10 @@
-"""A network in rounds: every edge by itself, then every atom by itself, joined by sums over each atom's edges alone.
+"""Message passing: each edge is updated by itself, then each atom by itself, joined by sums over the edges of each atom.
 
-    edges, sums_i = round.edges(graph, atoms, edges),    sums_i = sum over the edges ij of some messages
-    atoms = round.atoms(atoms, *sums)
+    edges, sums_i = layer.update_edges(graph, atoms, edges),    sums_i = sum over the edges ij of messages
+    atoms = layer.update_atoms(atoms, *sums)
 
-What the features of atoms and edges are is the rounds' own business. Edges may therefore be worked on a part at a time, in
-any order and on many machines: when the sums of all parts are added up, the result is that of the whole to rounding.
+A layer decides what features its atoms and edges have. Edges may be updated a part at a time, in any order and on several
+machines: with the sums of all parts added up, the result is that of the whole to rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
-class Round(NamedTuple):
-    """The two functions of this module's equations; sums are tensors whose first axis is the atoms."""
+class MessagePassingLayer(NamedTuple):
+    """The two functions in the equations of this module; each sum is a tensor whose first axis is the atoms."""
 
-    edges: Callable[[Any, Any, Any], tuple[Any, tuple[Tensor, ...]]]
-    atoms: Callable[..., Any]
+    update_edges: Callable[[Any, Any, Any], tuple[Any, tuple[Tensor, ...]]]
+    update_atoms: Callable[..., Any]
 
 
-def run(rounds: Sequence[Round], graph: Any, atoms: Any, edges: Any) -> tuple[Any, Any]:
-    """All rounds on a whole graph at once: features of its atoms and edges."""
-    for each in rounds:
-        edges, sums = each.edges(graph, atoms, edges)
-        atoms = each.atoms(atoms, *sums)
+def apply_layers(layers: Sequence[MessagePassingLayer], graph: Any, atoms: Any, edges: Any) -> tuple[Any, Any]:
+    """Apply all layers to a whole graph; return the features of its atoms and edges."""
+    for layer in layers:
+        edges, sums = layer.update_edges(graph, atoms, edges)
+        atoms = layer.update_atoms(atoms, *sums)
     return atoms, edges

@@ -1,27 +1,15 @@
-"""Features in edge frames and the linear maps that O(3) allows between them.
+"""Linear maps of features in edge frames that O(3) allows, and invariants of such features.
 
-In the frame of an edge the remaining symmetry is O(2): scalars, pseudoscalars (odd under the mirror) and doublets of order
-m = 1..M, two numbers each that turn by e^{i m a}. A map that commutes with O(2) multiplies the even and the odd half of a
-doublet by the same real matrix (eSCN of Passaro and Zitnick, arXiv 2302.03655, has a complex one: it knows no mirror).
-All orders have the same width, so that they share one batched product.
+A map that commutes with O(2) multiplies both halves of an SO(2) feature by the same real matrix. eSCN (Passaro and Zitnick,
+arXiv:2302.03655), which has no mirror, allows a complex matrix. All orders have the same width and share one batched product.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
-class EdgeFeatures(NamedTuple):
-    """scalars (E, n0); pseudoscalars (E, p); doublets (M, E, 2, n), even half first."""
-
-    scalars: Tensor
-    pseudoscalars: Tensor
-    so2: Tensor
-
-
 class SO2Linear(nn.Module):
-    """(M, E, 2, n_in) -> (M, E, 2, n_out), one real matrix for each order m."""
+    """One real matrix for each order m: (M, E, 2, n_in) -> (M, E, 2, n_out)."""
 
     def __init__(self, orders: int, n_in: int, n_out: int, gain: float = 1.0) -> None:
         super().__init__()
@@ -29,11 +17,10 @@ class SO2Linear(nn.Module):
 
     def forward(self, so2: Tensor) -> Tensor:
         orders, edges, _, width = so2.shape
-        return torch.bmm(so2.reshape(orders, 2 * edges, width), self.weight).view(
-            orders, edges, 2, self.weight.shape[-1]
-        )
+        flat = torch.bmm(so2.reshape(orders, 2 * edges, width), self.weight)
+        return flat.view(orders, edges, 2, self.weight.shape[-1])
 
 
 def so2_log_norms(so2: Tensor) -> Tensor:
-    """log(1 + |x_m|^2), invariants: (M, E, 2, n) -> (E, M n)."""
+    """Invariants log(1 + |x_m|^2) of SO(2) features: (M, E, 2, n) -> (E, M n)."""
     return torch.log1p(so2.square().sum(2)).transpose(0, 1).flatten(1)

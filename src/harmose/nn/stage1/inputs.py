@@ -1,34 +1,36 @@
-"""Known operators of a structure as input of stage 1: blocks of H0 and S, in the frames in which H is learned.
+"""Operators of a structure (H0, S, density matrix) as input of stage 1, in the irreps and frames in which H is learned.
 
-Coefficients are normalised by what they are in training (scalars less the mean of their kind of pair or element, over their
-spread; other irreps over their root mean square), and become features of edges and atoms by the maps that symmetry allows.
+Coefficients are normalized by their statistics in the training set: scalars by mean and spread for each pair type or element,
+other irreps by their root mean square. Linear maps that O(3) allows turn them into features of edges and atoms.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import torch
+from pydantic import StrictBool
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from harmose.nn.ops.coefficient_reader import CoefficientReader, end_to_end
+from harmose.nn.ops.coefficient_reader import CoefficientReader
+from harmose.nn.ops.features import AtomFeatures, EdgeFeatures, concatenate_edges
 from harmose.nn.ops.layers import IrrepsLinear, Rescale, Standardize
-from harmose.nn.ops.so2 import EdgeFeatures
-from harmose.nn.stage1.encoder import AtomFeatures, Stage1Settings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class InputSettings:
-    """What stage 1 reads besides the structure: H0 (`prior`), S (`overlap`), the density matrix of H0 with self-consistent
-    charges (`density`, `harmose.physics.charges`), which then also the closed form reads."""
+    """Operators that stage 1 reads: H0 (`prior`), S (`overlap`), and the density matrix of H0 with self-consistent charges
+    (`density`, `harmose.physics.charges`). The regression reads the density matrix as well."""
 
-    prior: bool = False
-    overlap: bool = False
-    density: bool = False
+    prior: StrictBool = False
+    overlap: StrictBool = False
+    density: StrictBool = False
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Names of those that are read, as in `GraphBatch.operators`."""
+        """Names of the operators that stage 1 reads, the keys of `GraphBatch.operators`."""
         return tuple(f.name for f in fields(self) if getattr(self, f.name))
 
 
@@ -49,62 +51,62 @@ class Inputs(nn.Module):
 
 
 class OperatorReader(nn.Module):
-    """One operator: each group of pairs and each signature of atoms by its own maps."""
+    """Read one operator, with separate maps for each group of pairs and each shell type of atoms."""
 
     def __init__(self, space: BlockIrreps, encoder: Stage1Settings) -> None:
         super().__init__()
-        n, signatures = len(space.elements), range(len(space.signatures))
+        n, shell_types = len(space.elements), range(len(space.shell_types))
         self.groups = space.groups
         self.normalize = nn.ModuleList(NormalizePairs(space, g, n * n) for g in space.groups)
-        self.pairs = nn.ModuleList(CoefficientReader(space, g, encoder) for g in space.groups)
-        self.onsite = nn.ModuleList(OnsiteReader(space, s, n, encoder) for s in signatures)
+        self.pairs = nn.ModuleList(CoefficientReader(space, g, encoder.edges) for g in space.groups)
+        self.onsite = nn.ModuleList(OnsiteReader(space, s, n, encoder) for s in shell_types)
 
     def forward(self, operator: Coefficients, batch: GraphBatch) -> tuple[AtomFeatures, EdgeFeatures]:
         parts = []
         for k, (group, normalize, reader) in enumerate(zip(self.groups, self.normalize, self.pairs, strict=True)):
-            parts.append(reader(normalize(operator.pairs[group], batch.kind[batch.pair_slice(k)])))
+            parts.append(reader(normalize(operator.pairs[group], batch.pair_type[batch.pair_slice(k)])))
         atoms = [reader(operator.onsite[s], batch.species[batch.atom_slice(s)]) for s, reader in enumerate(self.onsite)]
         proper, pseudo = (torch.cat(x) for x in zip(*atoms, strict=True))
-        return AtomFeatures(proper, pseudo), end_to_end([a for a, _ in parts] + [b for _, b in parts])
+        return AtomFeatures(proper, pseudo), concatenate_edges([a for a, _ in parts] + [b for _, b in parts])
 
 
 class NormalizePairs(nn.Module):
-    """Coefficients (P, S, K) of one group, normalised; kind (P,)."""
+    """Normalize the coefficients (P, S, K) of one group; pair_type (P,)."""
 
-    def __init__(self, space: BlockIrreps, group: tuple[int, int], n_kinds: int) -> None:
+    def __init__(self, space: BlockIrreps, group: tuple[int, int], n_pair_types: int) -> None:
         super().__init__()
         layout = space.pair_layout(group)
         self.n_proper = layout.n_proper
-        self.scalars = Standardize(n_kinds, layout.n_proper)
+        self.scalars = Standardize(n_pair_types, layout.n_proper)
         self.pseudoscalars = Rescale(layout.n_irreps - layout.n_proper)
-        self.around = Rescale(1, layout.n_irreps)
+        self.so2 = Rescale(1, layout.n_irreps)
 
-    def forward(self, x: Tensor, kind: Tensor) -> Tensor:
-        if not len(x):  # nothing to take statistics of
+    def forward(self, x: Tensor, pair_type: Tensor) -> Tensor:
+        if not len(x):  # no rows to fit scales to
             return x
-        axial = [self.scalars(x[:, 0, : self.n_proper], kind), self.pseudoscalars(x[:, 0, self.n_proper :])]
-        return torch.cat([torch.cat(axial, 1)[:, None], self.around(x[:, 1:])], 1)
+        m0 = [self.scalars(x[:, 0, : self.n_proper], pair_type), self.pseudoscalars(x[:, 0, self.n_proper :])]
+        return torch.cat([torch.cat(m0, 1)[:, None], self.so2(x[:, 1:])], 1)
 
 
 class OnsiteReader(nn.Module):
-    """On-site coefficients (N, (l_max+1)^2, K) of one signature -> irreps of the atoms."""
+    """On-site coefficients (N, (l_max+1)^2, K) of one shell type -> irreps of the atoms."""
 
-    def __init__(self, space: BlockIrreps, signature: int, n_species: int, encoder: Stage1Settings) -> None:
+    def __init__(self, space: BlockIrreps, shell_type: int, n_species: int, encoder: Stage1Settings) -> None:
         super().__init__()
-        layout = space.onsite_layout(signature)
+        layout = space.onsite_layout(shell_type)
         self.n_proper = layout.n_proper
         n_pseudo = layout.n_columns - layout.n_proper
         self.scalars = Standardize(n_species, layout.n_proper)
-        self.around, self.mirrored = Rescale(1, layout.n_proper), Rescale(1, n_pseudo)
+        self.proper_scale, self.pseudo_scale = Rescale(1, layout.n_proper), Rescale(1, n_pseudo)
         self.proper = IrrepsLinear(space.l_max, layout.n_proper, encoder.channels)
         self.pseudo = IrrepsLinear(space.l_max, max(n_pseudo, 1), encoder.pseudo_channels)
 
     def forward(self, x: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
-        straight, mirrored = x[:, :, : self.n_proper], x[:, :, self.n_proper :]
+        proper, pseudo = x[:, :, : self.n_proper], x[:, :, self.n_proper :]
         if len(x):
-            scalars = self.scalars(straight[:, 0], species)
-            straight = torch.cat([scalars[:, None], self.around(straight[:, 1:])], 1)
-            mirrored = self.mirrored(mirrored)
-        if not mirrored.shape[2]:
-            mirrored = x.new_zeros(*x.shape[:2], 1)
-        return self.proper(straight), self.pseudo(mirrored)
+            scalars = self.scalars(proper[:, 0], species)
+            proper = torch.cat([scalars[:, None], self.proper_scale(proper[:, 1:])], 1)
+            pseudo = self.pseudo_scale(pseudo)
+        if not pseudo.shape[2]:
+            pseudo = x.new_zeros(*x.shape[:2], 1)
+        return self.proper(proper), self.pseudo(pseudo)

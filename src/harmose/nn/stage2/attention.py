@@ -1,57 +1,65 @@
-"""Attention of atoms over their edges: weights from invariants, covariant values."""
+"""Sums over the neighbours of an atom: multi-head attention, and the plain sum that replaces it in an ablation."""
 
 import torch
 from torch import Tensor, nn
 
+from harmose.nn.ops.features import AtomFeatures, EdgeFeatures, EdgeWidths
 from harmose.nn.ops.layers import Rescale, Standardize, perceptron
-from harmose.nn.ops.so2 import EdgeFeatures, so2_log_norms
-from harmose.nn.stage1.encoder import AtomFeatures, DirectedEdges, Messages, Stage1Settings
+from harmose.nn.ops.messages import DirectedEdges, Messages
+from harmose.nn.ops.so2 import so2_log_norms
 from harmose.nn.stage2.settings import Stage2Settings
 
-LARGEST = 60.0
-"""Of a logit: its exponential, and sums of them, stay finite in float32."""
+MAX_LOGIT = 60.0
+"""Exponentials of logits up to this size, and sums of them, stay finite in float32."""
 
 
-class Attention(nn.Module):
-    """Multi-head attention of atoms over their edges: invariant weights, covariant values.
+class PlainSum(nn.Module):
+    """Sum of covariant messages over the edges of an atom, weighted by the envelope alone."""
 
-    `context_i = sum_j a^h_ij v^h_ij`, `a^h_i. = softmax_j(w^h(invariants of i-j))`, smooth at the cutoff through the envelope.
-    Where `attention` is switched off every edge counts by its envelope alone: a plain sum.
+    def __init__(self, settings: Stage2Settings, edges: EdgeWidths, l_max: int, n_pair_types: int) -> None:
+        super().__init__()
+        self.rescale = Rescale(l_max, 1, 1, edges.so2)
+        self.values = Messages(settings.channels, settings.pseudo_channels, edges, l_max)
+
+    def sums(self, edges: EdgeFeatures, graph: DirectedEdges) -> tuple[Tensor, ...]:
+        """Sum over the edges of each atom: (N, (l_max+1)^2, C + C')."""
+        return (self.values.sums(edges._replace(so2=self.rescale(edges.so2)), graph),)
+
+    def to_atoms(self, *sums: Tensor) -> AtomFeatures:
+        """Features of the atoms from the sums over all their edges."""
+        return self.values.to_atoms(*sums)
+
+
+class Attention(PlainSum):
+    """Multi-head attention of atoms over their edges, with invariant weights and covariant values v.
+
+    `context_i = sum_j a^h_ij v^h_ij`, `a^h_i. = softmax_j(w^h(invariants of i-j))`; the envelope makes it smooth at the cutoff.
     """
 
     head: Tensor
 
-    def __init__(self, settings: Stage2Settings, seen: Stage1Settings, l_max: int, n_kinds: int) -> None:
-        """`seen`: the widths of the edge features that come in."""
-        super().__init__()
-        s, self.on = settings, settings.attention
-        self.rescale = Rescale(l_max, 1, 1, seen.so2_channels)
-        widths = Stage1Settings(s.channels, s.pseudo_channels, seen.scalars, seen.so2_channels, seen.pseudoscalars)
-        self.values = Messages(widths, l_max)
-        if self.on:
-            n_invariants = seen.scalars + l_max * seen.so2_channels
-            self.invariants = Standardize(n_kinds, n_invariants)
-            self.weights = perceptron(n_invariants, s.scalars, s.heads)
+    def __init__(self, settings: Stage2Settings, edges: EdgeWidths, l_max: int, n_pair_types: int) -> None:
+        super().__init__(settings, edges, l_max, n_pair_types)
+        s, n_invariants = settings, edges.scalars + l_max * edges.so2
+        self.standardize = Standardize(n_pair_types, n_invariants)
+        self.logits = perceptron(n_invariants, s.scalars, s.heads)
         heads = torch.cat([torch.arange(s.channels) % s.heads, torch.arange(s.pseudo_channels) % s.heads])
         self.register_buffer("head", heads, persistent=False)
 
     def sums(self, edges: EdgeFeatures, graph: DirectedEdges) -> tuple[Tensor, ...]:
-        """Values times weights (N, (l_max+1)^2, C + C') and, with attention, weights (N, heads), summed over the edges."""
+        """Sums over the edges of each atom: values times weights (N, (l_max+1)^2, C + C'), and weights (N, heads)."""
         edges = edges._replace(so2=self.rescale(edges.so2))
-        if not self.on:
-            return (self.values.sums(edges, graph),)
         weights = self._weights(edges, graph)
         total = weights.new_zeros(graph.n_atoms, weights.shape[1]).index_add(0, graph.centre, weights)
         return self.values.sums(edges, graph, weights[:, None, self.head]), total
 
-    def received(self, sums: Tensor, total: Tensor | None = None) -> AtomFeatures:
-        """What the atoms make of the sums over all their edges; an atom without edges sees nothing."""
-        if total is not None:
-            sums = sums / total.clamp_min(1e-30)[:, None, self.head]
-        return self.values.received(sums)
+    def to_atoms(self, *sums: Tensor) -> AtomFeatures:
+        """Divide by the sum of the weights; zero for an atom without edges."""
+        values, total = sums
+        return self.values.to_atoms(values / total.clamp_min(1e-30)[:, None, self.head])
 
     def _weights(self, edges: EdgeFeatures, graph: DirectedEdges) -> Tensor:
-        """The weight of every edge in each head (E, heads), up to a factor that all edges of an atom have."""
+        """Weight of every edge in each head (E, heads), not yet divided by the sum over the edges of an atom."""
         invariants = torch.cat([edges.scalars, so2_log_norms(edges.so2)], 1)
-        logits = self.weights(self.invariants(invariants, graph.kind))
-        return torch.exp(logits.clamp(-LARGEST, LARGEST)) * graph.envelope[:, :, 0] + 1e-30
+        logits = self.logits(self.standardize(invariants, graph.pair_type))
+        return torch.exp(logits.clamp(-MAX_LOGIT, MAX_LOGIT)) * graph.envelope[:, :, 0] + 1e-30

@@ -1,42 +1,53 @@
-"""`Stage2Settings`: everything that fixes stage 2 besides the target space and stage 1."""
+"""`Stage2Settings`: everything that fixes stage 2 besides the irreps of the blocks and stage 1."""
 
-from dataclasses import dataclass
 from typing import Literal
 
-from harmose.nn.stage1.encoder import Stage1Settings
+from pydantic import StrictBool
+from pydantic.dataclasses import dataclass
+
+from harmose.nn.ops.features import EdgeWidths
+from harmose.nn.stage1.settings import Width
 
 Symmetry = Literal["exact", "learned"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Stage2Settings:
-    """Widths of stage 2, and what it may see and do (the switches of an ablation).
+    """Widths and depth of stage 2, and switches for ablations.
 
-    symmetry: `exact` equivariance, or `learned` from frames turned at random in training, over `turns` of which, each with
-    its mirror image, a prediction averages; `rotate` false: neither, frames as they come. `directions` of each order hold
-    the frames of `exact`. covariant false: of stage 1 only invariants are seen; baseline false: not its H1; attention
-    false: a sum over neighbours that only their distance weighs.
+    Attributes:
+        heads: attention heads.
+        channels, pseudo_channels: channels of an atom's irreps of either parity.
+        scalars, so2_channels, pseudoscalars: channels of an edge's features.
+        hidden, mlp_layers: hidden width and residual layers of the perceptron of an edge.
+        attention_rounds: number of attention layers, each with its own perceptron; all but the first are residual.
+        symmetry: `exact` equivariance, or `learned` from frames turned at random in training.
+        turns: `learned` only: a prediction averages over this many turns of each frame and their mirror images.
+        directions: `exact` only: learned directions of each order, in whose frames the perceptron works.
+        rotate: `learned` only; False: neither random turns nor an average, frames as they come.
+        covariant: False: stage 2 reads only invariants of stage 1's features.
+        baseline: False: stage 2 does not read H1.
+        attention: False: sums over neighbours are weighted by the distance alone.
     """
 
-    heads: int = 4
-    channels: int = 16
-    pseudo_channels: int = 8
-    scalars: int = 64
-    so2_channels: int = 32
-    pseudoscalars: int = 8
-    hidden: int = 256
-    mlp_layers: int = 2
-    turns: int = 4
+    heads: Width = 4
+    channels: Width = 16
+    pseudo_channels: Width = 8
+    scalars: Width = 64
+    so2_channels: Width = 32
+    pseudoscalars: Width = 8
+    hidden: Width = 256
+    mlp_layers: Width = 2
+    attention_rounds: Width = 1
+    turns: Width = 4
     symmetry: Symmetry = "exact"
-    directions: int = 2
-    rotate: bool = True
-    covariant: bool = True
-    baseline: bool = True
-    attention: bool = True
+    directions: Width = 2
+    rotate: StrictBool = True
+    covariant: StrictBool = True
+    baseline: StrictBool = True
+    attention: StrictBool = True
 
     @property
-    def messages(self) -> Stage1Settings:
-        """The widths that the messages of stage 2 share with those of stage 1."""
-        return Stage1Settings(
-            self.channels, self.pseudo_channels, self.scalars, self.so2_channels, self.pseudoscalars, self.hidden
-        )
+    def edges(self) -> EdgeWidths:
+        """Widths of the edge features."""
+        return EdgeWidths(self.scalars, self.pseudoscalars, self.so2_channels)
