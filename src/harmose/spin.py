@@ -2,8 +2,8 @@
 
 The components of an operator are what it stores: one matrix, two (up, down), or four (uu, ud, du, dd). Its channels are
 orthonormal combinations of the components, each a real matrix like that of spin none. The Pauli components of a spinor
-operator are `H = H_0 1 + sum_k H_k sigma_k`, k = x, y, z. Under time reversal, which holds without magnetic moments, H_0
-is real and the H_k are imaginary.
+operator are `H = H_0 1 + sum_k H_k sigma_k`, k = x, y, z. Under time reversal, which holds without magnetic moments,
+H_0 is real and the H_k are imaginary.
 """
 
 from enum import StrEnum
@@ -22,8 +22,8 @@ class Channel(NamedTuple):
     """One channel of an operator.
 
     Attributes:
-        degree: 0 for a matrix that rotations of spin leave alone; 1 for three matrices that rotate as an axial vector, in
-            the order (y, z, x).
+        degree: 0 for a matrix that rotations of spin leave alone; 1 for three matrices that rotate as an axial vector,
+            in the order (y, z, x).
         adjoint: the sign in `X[j, i, -R] = adjoint * X[i, j, R]^T`, +1 or -1.
     """
 
@@ -34,8 +34,8 @@ class Channel(NamedTuple):
 class Spin(StrEnum):
     """Spin kind of a calculation.
 
-    `none`: one real matrix. `collinear`: two real matrices, up and down. `spinor`: a complex 2x2 matrix for each pair of
-    orbitals, stored as four matrices in the order uu, ud, du, dd.
+    `none`: one real matrix. `collinear`: two real matrices, up and down. `spinor`: a complex 2x2 matrix for each pair
+    of orbitals, stored as four matrices in the order uu, ud, du, dd.
 
     Examples:
         >>> import harmose
@@ -127,7 +127,7 @@ PAULI = np.array([[1, 0, 0, 1], [0, 1j, -1j, 0], [1, 0, 0, -1], [0, 1, 1, 0]]) /
 
 
 def magnetic_part(values: np.ndarray) -> np.ndarray:
-    """The part of a spinor operator (4, ...) that is odd under time reversal: (4, ...), real, scaled as in `to_channels`."""
+    """Part (4, ...) of a spinor operator (4, ...) that is odd under time reversal: real, scaled as in `to_channels`."""
     pauli = np.tensordot(PAULI, values, 1)
     return np.concatenate([np.imag(pauli[:1]), np.real(pauli[1:])])
 

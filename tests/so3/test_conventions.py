@@ -77,9 +77,9 @@ def test_formulas_of_the_documentation():
 
 
 def test_errors():
-    with pytest.raises(BasisError, match=r"convention wrong: l = 1 wants a permutation of 3, got \(0, 1, 1\)"):
+    with pytest.raises(BasisError, match=r"convention wrong: l = 1 needs a permutation of 3, got \(0, 1, 1\)"):
         Convention("wrong", {1: (0, 1, 1)})
-    with pytest.raises(BasisError, match=r"convention wrong: l = 1 wants 3 signs \+1 or -1, got \(1, 2, 1\)"):
+    with pytest.raises(BasisError, match=r"convention wrong: l = 1 needs 3 signs \+1 or -1, got \(1, 2, 1\)"):
         Convention("wrong", {}, {1: (1, 2, 1)})
-    with pytest.raises(BasisError, match="l = 2 wants 5 signs"):
+    with pytest.raises(BasisError, match="l = 2 needs 5 signs"):
         Convention("wrong", {}, {2: (1, -1, 1)})

@@ -2,8 +2,9 @@
 
     X[row i, column j] = sum_R phase(R) X[i, j, R],        X[j, i, -R] = X[i, j, R]^dagger
 
-Row pointers are computed block by block. Values are copied to their places in chunks, and blocks of several R are added up.
-There is no table of the row and column of each value, so the memory beside the result does not grow with the matrix.
+Row pointers are computed block by block. Values are copied to their places in chunks, and blocks of several R are added
+up. There is no table of the row and column of each value, so the memory beside the result does not grow with the
+matrix.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ class BlockRows:
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         n, first, second = len(counts), keys[:, 0], keys[:, 1]
         self.first, self.second = first, second
-        # Pairs are sorted by (i, j, R), so those that add up are neighbours. Images of an atom add to its on-site block.
+        # Pairs are sorted by (i, j, R), so those that add up are neighbours. Images of an atom add to its on-site
+        # block.
         pair = first[n:] * n + second[n:]
         new = np.concatenate([[True], pair[1:] != pair[:-1]]) if len(pair) else np.zeros(0, dtype=bool)
         of_pair = np.cumsum(new) - 1
@@ -65,8 +67,9 @@ class BlockRows:
     ) -> sparse.bsr_matrix:
         """The matrix with an index for each block; all atoms must have the same number of orbitals.
 
-        `values` (size,) are the stored values, added times `phases` (N + P,) of their blocks. `adjoint` (size,) are the values
-        of the reversed pairs before transposition: `values` if real, else their conjugate; added times the conjugate phases.
+        `values` (size,) are the stored values, added times `phases` (N + P,) of their blocks. `adjoint` (size,) are the
+        values of the reversed pairs before transposition: `values` if real, else their conjugate; added times the
+        conjugate phases.
         """
         size = self.block_size
         assert size is not None

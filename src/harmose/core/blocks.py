@@ -1,8 +1,9 @@
 """`BlockMatrix`: one operator (H, S, H0, a density matrix) as real-space blocks, Hermitian by construction.
 
-The on-site blocks are stored in the order of atoms, then one block for each pair of a graph in the graph's order. The block
-of the reversed pair is the adjoint: `H[j, i, -R] = H[i, j, R]^dagger`. Values lie flat, block after block, row-major: rows
-are orbitals of atom i in the home cell, columns are orbitals of atom j in cell R. Energies are in eV, orbitals m = -l..l.
+The on-site blocks are stored in the order of atoms, then one block for each pair of a graph in the graph's order. The
+block of the reversed pair is the adjoint: `H[j, i, -R] = H[i, j, R]^dagger`. Values lie flat, block after block,
+row-major: rows are orbitals of atom i in the home cell, columns are orbitals of atom j in cell R. Energies are in eV,
+orbitals m = -l..l.
 """
 
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ class BlockMatrix:
 
     @cached_property
     def indices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Block, row orbital and column orbital of each stored value, each (size,); orbitals count from 0 in the home cell."""
+        """Block, row orbital and column orbital of each stored value, each (size,); orbitals as in the home cell."""
         sizes = np.diff(self.offsets)
         block = np.repeat(np.arange(len(sizes)), sizes)
         within = np.arange(self.offsets[-1]) - self.offsets[block]
@@ -124,8 +125,8 @@ class BlockMatrix:
     def multiplicity(self) -> np.ndarray:
         """Number of blocks of the whole matrix that each stored block stands for (N + P,).
 
-        1 for an on-site block; 2 for a pair's, which is also the adjoint of the block of the reversed pair. Sums over all
-        blocks of the matrix are sums over stored blocks with these weights.
+        1 for an on-site block; 2 for a pair's, which is also the adjoint of the block of the reversed pair. Sums over
+        all blocks of the matrix are sums over stored blocks with these weights.
         """
         return np.where(np.arange(len(self.keys)) < len(self.numbers), 1, 2)
 
@@ -165,8 +166,8 @@ class BlockMatrix:
         """Stored blocks by pair of elements, to loop over pairs of elements instead of blocks.
 
         Yields:
-            Atomic numbers (z_i, z_j), indices of the B blocks, shape (B,), and places of their elements in `values`, shape
-            (B, n_i, n_j).
+            Atomic numbers (z_i, z_j), indices of the B blocks, shape (B,), and places of their elements in `values`,
+            shape (B, n_i, n_j).
         """
         elements = np.asarray(self.numbers)[self.keys[:, :2]]
         kinds, which = np.unique(elements, axis=0, return_inverse=True)
@@ -209,8 +210,8 @@ class BlockMatrix:
         """The dense matrix of a molecule, or that of a crystal at the Gamma point, where all cells R are added up.
 
         Returns:
-            Shape (n, n) with n = `n_orbitals`; collinear (2, n, n), up and down; spinor (2n, 2n), complex, with the spin
-            blocks [[uu, ud], [du, dd]]. `harmose.physics.bloch` has other k.
+            Shape (n, n) with n = `n_orbitals`; collinear (2, n, n), up and down; spinor (2n, 2n), complex, with the
+            spin blocks [[uu, ud], [du, dd]]. `harmose.physics.bloch` has other k.
         """
         pairs = ~self.is_onsite
         out = self._summed(slice(None)) + self.spin.adjoint(self._summed(pairs))
@@ -246,7 +247,7 @@ class BlockMatrix:
         """The operator of the rotated structure: each block becomes `D(Q) H D(Q)^T`.
 
         Spin rotates with space: the components H_k of a spinor operator `H_0 1 + sum_k H_k sigma_k` also become
-        `sum_l Q_kl H_l`, which is U H U^dagger with the SU(2) matrix U of Q. Collinear spins have no direction in space.
+        `sum_l Q_kl H_l`, which is U H U^dagger with the SU(2) matrix U of Q. Collinear spins have no direction.
 
         Args:
             rotation: proper rotation Q of positions (x, y, z), shape (3, 3).

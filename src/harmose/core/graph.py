@@ -1,8 +1,8 @@
 """The graph of a structure: all pairs of atoms within the sum of their radii, periodic images included.
 
-A pair `(i, j, R)` stands for the block between atom i in the home cell and atom j in the cell displaced by R. Of `(i, j, R)`
-and `(j, i, -R)` the graph has the one in canonical direction: i < j, or i == j and R lexicographically positive. Pairs are
-sorted by (i, j, R). Matrices store their blocks in this order, after the on-site blocks.
+A pair `(i, j, R)` stands for the block between atom i in the home cell and atom j in the cell displaced by R. The graph has
+one of `(i, j, R)` and `(j, i, -R)`: the one in canonical direction, with i < j, or i == j and R lexicographically
+positive. Pairs are sorted by (i, j, R). Matrices store their blocks in this order, after the on-site blocks.
 """
 
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ class Graph:
 def build_graph(atoms: Atoms, basis: BasisSet) -> Graph:
     """The graph of all pairs closer than the sum of their orbital radii.
 
-    Raises `BasisError` for an element that the basis set lacks, `StructureError` for positions or a cell without meaning and
-    for atoms on top of each other.
+    Raises `BasisError` for an element that the basis set lacks, `StructureError` for positions or a cell without
+    meaning and for atoms on top of each other.
     """
     radius = basis.reach(atoms.numbers)
     i, j, shift, distance = neighbour_pairs(atoms, max(2 * float(radius.max(initial=0.0)), MIN_DISTANCE))

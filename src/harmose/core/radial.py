@@ -1,7 +1,7 @@
 """Radial functions of atomic orbitals, with which integrals in a basis set are computed.
 
-An orbital is `R(r) Y(l, m)` with `R(r) = r^l f(r)`, r in angstrom and R in angstrom^(-3/2). f is a sum of Gaussians or a
-table. A `RadialBasis` has one for each shell of a `BasisSet`.
+An orbital is `R(r) Y(l, m)` with `R(r) = r^l f(r)`, r in angstrom and R in angstrom^(-3/2). f is a sum of Gaussians or
+a table. A `RadialBasis` has one for each shell of a `BasisSet`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """A sum of Gaussians: `f(r) = sum_k coefficients[k] exp(-exponents[k] r^2)`, both (K,), exponents in 1/angstrom^2."""
+    """Gaussians: `f(r) = sum_k coefficients[k] exp(-exponents[k] r^2)`, both (K,), exponents in 1/angstrom^2."""
 
     l: int
     exponents: np.ndarray
@@ -36,10 +36,10 @@ class Gaussians:
 
 @dataclass(frozen=True, eq=False)
 class Tabulated:
-    """A table: f is the cubic spline through `values` (n,) at r = 0, spacing, 2 spacing, ... and zero beyond the last point.
+    """A table: f is the cubic spline through `values` (n,) at r = 0, spacing, 2 spacing, ... and zero beyond them.
 
-    The spline has zero slope at 0 and zero curvature at the last point. `step` (angstrom) is the spacing of the radial grid on
-    which the DFT code integrates; integrals with the same step reproduce the matrices of that code.
+    The spline has zero slope at 0 and zero curvature at the last point. `step` (angstrom) is the spacing of the radial
+    grid on which the DFT code integrates; integrals with the same step reproduce the matrices of that code.
     """
 
     l: int
@@ -76,8 +76,8 @@ class RadialBasis:
 
     Attributes:
         basis: the basis set.
-        functions: radial functions of each element's shells in the order of the shells, by atomic number; all `Gaussians`
-            or all `Tabulated`.
+        functions: radial functions of each element's shells in the order of the shells, by atomic number; all
+            `Gaussians` or all `Tabulated`.
 
     Raises:
         BasisError: for functions of other elements or other l than the shells, and for Gaussians beside tables.
@@ -135,7 +135,7 @@ class RadialBasis:
         return self.functions[z]
 
     def like(self, basis: BasisSet) -> "RadialBasis":
-        """The same functions with the name, shells and radii of `basis`, so that overlaps have the blocks of its matrices.
+        """The same functions with the name, shells and radii of another basis set, so that S has the blocks of its H.
 
         Args:
             basis: a basis set with shells of the same l; elements that it lacks are left out.

@@ -24,8 +24,8 @@ class Sample:
         basis: basis set of all operators.
         hamiltonian: H in eV.
         overlap: S, one matrix for all spins, or None.
-        prior: H0 in eV, an approximate Hamiltonian without self-consistency (PySCF: the Fock matrix of superposed atomic
-            densities), or None.
+        prior: H0 in eV, an approximate Hamiltonian without self-consistency (PySCF: the Fock matrix of superposed
+            atomic densities), or None.
         spin: spin kind of H and H0.
         n_electrons: number of electrons, without those in pseudopotentials.
         fermi_level: Fermi level in eV.
@@ -97,9 +97,9 @@ def relative_to_fermi_level(sample: Sample) -> Sample:
 def check_sample(sample: Sample) -> None:
     """Raise `StructureError` or `MatrixError` with the sample's name if the sample cannot be trained on.
 
-    The structure must pass `check_structure`. All operators must have the sample's atoms and basis set, the same blocks,
-    finite values, and Hermitian on-site blocks. H and H0 must have the sample's spin and differ. S must have a diagonal near
-    1 and, for a molecule, be positive definite.
+    The structure must pass `check_structure`. All operators must have the sample's atoms and basis set, the same
+    blocks, finite values, and Hermitian on-site blocks. H and H0 must have the sample's spin and differ. S must have a
+    diagonal near 1 and, for a molecule, be positive definite.
     """
     check_structure(sample.structure, f"sample {sample.name}")
     operators = {"H": sample.hamiltonian, "S": sample.overlap, "H0": sample.prior}

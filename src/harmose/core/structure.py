@@ -79,10 +79,10 @@ def _check_cell(atoms: Atoms, where: str) -> None:
 def neighbour_pairs(
     atoms: Atoms, cutoff: float, where: str = "structure"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of atoms closer than `cutoff` (angstrom), each once: atoms i (P,), j (P,), cells R of j (P, 3), distances (P,).
+    """Pairs of atoms closer than `cutoff` (angstrom): i (P,), j (P,), cells R of j (P, 3), distances (P,); each pair once.
 
-    Raises `StructureError`, which begins with `where`, for positions or a cell that are not finite or too large, and for a
-    cell without volume.
+    Raises `StructureError`, which begins with `where`, for positions or a cell that are not finite or too large, and
+    for a cell without volume.
     """
     _check_positions(atoms, where)
     if atoms.pbc.any():
@@ -100,7 +100,7 @@ def neighbour_pairs(
 
 
 def _search_radius(atoms: Atoms, cutoff: float) -> float:
-    """`cutoff`, or more for long or flat structures: with more than 1e5 bins vesin 0.6.2 can divide by zero and crash."""
+    """`cutoff`, or more for long or flat structures: vesin 0.6.2 can divide by zero and crash with over 1e5 bins."""
     if atoms.pbc.all():
         extent = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)  # distance of lattice planes
     else:
@@ -112,7 +112,7 @@ def _search_radius(atoms: Atoms, cutoff: float) -> float:
 
 
 def _periodic_cell(atoms: Atoms) -> np.ndarray:
-    """Lattice vectors (3, 3), with a unit vector at right angles to all others for each direction that is not periodic."""
+    """Lattice vectors (3, 3); directions that are not periodic have a unit vector at right angles to all others."""
     with np.errstate(invalid="ignore"):
         return Cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)).complete().array
 

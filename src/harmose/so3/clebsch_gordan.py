@@ -1,12 +1,14 @@
 """Clebsch-Gordan coefficients of real spherical harmonics.
 
-For complex harmonics with the Condon-Shortley sign, with B for binomial coefficients and n = l1 + l2 - l, Racah's formula is
+For complex harmonics with the Condon-Shortley sign, with B for binomial coefficients, n = l1 + l2 - l and m = m1 + m2,
+Racah's formula is
 
-    <l1 m1 l2 m2 | l m> = sqrt(B(2 l1, n) B(2 l2, n) / (B(l1 + l2 + l + 1, n) B(2 l1, l1 - m1) B(2 l2, l2 - m2) B(2 l, l - m)))
-                          sum_k (-1)^k B(n, k) B(l1 - l2 + l, l1 - m1 - k) B(l2 - l1 + l, l2 + m2 - k),      m = m1 + m2
+    <l1 m1 l2 m2 | l m> = sqrt(B(2 l1, n) B(2 l2, n) / B(l1 + l2 + l + 1, n))
+                          / sqrt(B(2 l1, l1 - m1) B(2 l2, l2 - m2) B(2 l, l - m))
+                          * sum_k (-1)^k B(n, k) B(l1 - l2 + l, l1 - m1 - k) B(l2 - l1 + l, l2 + m2 - k)
 
-Times (-i)^l, real harmonics are a unitary combination of complex ones that makes all coefficients real. The signs are those
-of e3nn: the table here is sqrt(2l + 1) times its `wigner_3j(l1, l2, l)`.
+Times (-i)^l, real harmonics are a unitary combination of complex ones that makes all coefficients real. The signs are
+those of e3nn: the table here is sqrt(2l + 1) times its `wigner_3j(l1, l2, l)`.
 """
 
 from functools import lru_cache
@@ -19,7 +21,7 @@ from harmose.so3.harmonics import complex_to_real
 
 @lru_cache(maxsize=1024)
 def clebsch_gordan(l1: int, l2: int, l: int) -> np.ndarray:
-    """Orthonormal real coupling coefficients, float64, shape (2l+1, 2l1+1, 2l2+1). Do not write to the array: it is cached."""
+    """Orthonormal real coupling coefficients, float64, shape (2l+1, 2l1+1, 2l2+1); cached, so do not write to it."""
     table = np.zeros((2 * l + 1, 2 * l1 + 1, 2 * l2 + 1))
     for m1 in range(-l1, l1 + 1):
         for m2 in range(max(-l2, -l - m1), min(l2, l - m1) + 1):

@@ -1,7 +1,7 @@
-"""Orbital orders and signs of DFT codes, and their conversion to the order inside.
+"""Orders and signs of orbitals in DFT codes, and their conversion to harmose's order.
 
-Inside: real harmonics m = -l..l without Condon-Shortley sign, shells in the order of the basis set. A `Convention` says,
-for each l, which of the code's orbitals is the m-th of ours and with which sign. Readers apply it and nobody else does.
+harmose's order: real harmonics m = -l..l without Condon-Shortley sign, shells in the order of the basis set. A
+`Convention` maps a code's orbitals to this order. Only readers and writers of files apply it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,10 @@ from harmose.errors import BasisError
 
 @dataclass(frozen=True)
 class Convention:
-    """`inside[k] = sign[l][k] * code[order[l][k]]` within a shell; an l that is not listed is already in order."""
+    """Order and sign of a code's orbitals: `harmose[k] = sign[l][k] * code[order[l][k]]` within a shell.
+
+    An l that is missing in `order` has the order m = -l..l; one that is missing in `sign` has all signs +1.
+    """
 
     name: str
     order: Mapping[int, tuple[int, ...]]
@@ -24,15 +27,15 @@ class Convention:
     def __post_init__(self) -> None:
         for l, order in self.order.items():
             if sorted(order) != list(range(2 * l + 1)):
-                raise BasisError(f"convention {self.name}: l = {l} wants a permutation of {2 * l + 1}, got {order}")
+                raise BasisError(f"convention {self.name}: l = {l} needs a permutation of {2 * l + 1}, got {order}")
         for l, sign in self.sign.items():
             if len(sign) != 2 * l + 1 or any(abs(s) != 1 for s in sign):
-                raise BasisError(f"convention {self.name}: l = {l} wants {2 * l + 1} signs +1 or -1, got {sign}")
+                raise BasisError(f"convention {self.name}: l = {l} needs {2 * l + 1} signs +1 or -1, got {sign}")
         object.__setattr__(self, "order", MappingProxyType(dict(self.order)))
         object.__setattr__(self, "sign", MappingProxyType(dict(self.sign)))
 
     def indices(self, degrees: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """`(index, sign)` over the orbitals of consecutive shells: `inside = sign * code[index]`."""
+        """Index and sign (n,) of the n orbitals of consecutive shells: `harmose = sign * code[index]`."""
         index, sign, start = [], [], 0
         for l in degrees:
             index += [start + k for k in self.order.get(l, range(2 * l + 1))]
@@ -41,12 +44,12 @@ class Convention:
         return np.array(index, dtype=np.int64), np.array(sign, dtype=np.float64)
 
     def to_inside(self, matrix: np.ndarray, degrees: Sequence[int]) -> np.ndarray:
-        """Last two axes from the code's orbitals to ours; `degrees` lists the l of all shells of all atoms, in order."""
+        """The matrix (..., n, n) of a code in harmose's order; `degrees` lists the l of all shells of all atoms."""
         index, sign = self.indices(degrees)
         return matrix[..., index[:, None], index] * (sign[:, None] * sign)
 
     def from_inside(self, matrix: np.ndarray, degrees: Sequence[int]) -> np.ndarray:
-        """The inverse of `to_inside`."""
+        """The matrix (..., n, n) in the code's order, the inverse of `to_inside`."""
         index, sign = self.indices(degrees)
         out = np.empty_like(matrix)
         out[..., index[:, None], index] = matrix * (sign[:, None] * sign)
@@ -54,7 +57,7 @@ class Convention:
 
 
 E3NN = Convention("e3nn", {})
-"""The order inside: m = -l..l, p = (y, z, x)."""
+"""harmose's own order: m = -l..l, p = (y, z, x)."""
 
 PYSCF = Convention("pyscf", {1: (1, 2, 0)})
-"""PySCF: p is (x, y, z); d and higher are m = -l..l."""
+"""PySCF's order: p is (x, y, z); d and higher are m = -l..l."""

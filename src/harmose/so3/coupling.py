@@ -1,14 +1,14 @@
-"""Block <-> irreps: the direct-sum form of a Hamiltonian block, and its symmetric form for on-site blocks.
+"""Change of basis between a Hamiltonian block and its irreducible representations (irreps) of O(3).
 
-A block between shells of degrees (l1, l2) is the product l1 x l2 = |l1-l2| + ... + l1+l2. With the real, orthonormal
+A block between shells of degrees l1 and l2 is the product l1 x l2 = |l1-l2| + ... + (l1+l2). With the real, orthonormal
 Clebsch-Gordan coefficients C,
 
-    w[L, M] = sum_{m1, m2} C[L, M, m1, m2] H[m1, m2]        H[m1, m2] = sum_{L, M} C[L, M, m1, m2] w[L, M]
+    w[L, M] = sum_{m1, m2} C[L, M, m1, m2] H[m1, m2]        H[m1, m2] = sum_{L, M} C[L, M, m1, m2] w[L, M].
 
-so that both directions are one orthogonal matrix per pair of elements, and norms of errors are the same in both.
+For a pair of elements this is one orthogonal matrix, so errors of blocks and of irreps have the same norm.
 
-An operator with spin has several real channels (`harmose.spin`). A vector channel is an axial vector in spin space times
-a block: each irrep L of the block and the vector (degree 1, even under inversion) couple once more, to J = |L-1| ... L+1.
+An operator with spin has several real channels (`harmose.spin`). A channel of degree 1 is an axial vector in spin
+space, even under inversion. Each irrep L of the block couples with it to J = |L-1| ... L+1.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,11 +27,20 @@ from harmose.spin import Channel, Spin
 
 @dataclass(frozen=True)
 class Coupling:
-    """The orthogonal change of basis between a block `(n_channels, n1, n2)`, flattened, and its irreps.
+    """The orthogonal change of basis between a flattened block (n_channels, n1, n2) and its coefficients in irreps.
 
-    `table` (n_coefficients, n_channels * n1 * n2), sparse; row r holds the coefficient (degree[r], order[r], parity[r],
-    copy[r]): degree J, order M, parity +1 for natural irreps, (-1)^J under inversion, and -1 for unnatural ones; `copy`
-    counts the irreps (J, parity). Rows are sorted by (J, parity natural first, copy, M), copies by channel.
+    Rows are sorted by degree J, parity (proper first), copy and order M; copies are in the order of channels. All
+    arrays but `table` have one value for each row.
+
+    Attributes:
+        table: sparse, shape (n_coefficients, n_channels * n1 * n2).
+        degree: degree J of the irrep.
+        order: order M = -J..J.
+        parity: +1 for proper tensors, which inversion multiplies by (-1)^J; -1 for pseudotensors.
+        copy: number of the irrep among those of the same J and parity.
+        shells: places of the two shells in the lists of shells, shape (n_coefficients, 2).
+        channel: place of the channel in `Spin.channels`.
+        orbital_degree: degree L of the block's irrep before coupling with the channel; J itself for scalar channels.
     """
 
     table: sparse.csr_array
@@ -40,41 +49,39 @@ class Coupling:
     parity: np.ndarray
     copy: np.ndarray
     shells: np.ndarray
-    """(n_coefficients, 2): which pair of shells each coefficient comes from."""
     channel: np.ndarray
-    """(n_coefficients,): number of the channel in `Spin.channels`."""
     orbital_degree: np.ndarray
-    """(n_coefficients,): degree L of the block's irrep that formed J with the channel; J itself for scalar channels."""
 
     @property
     def n_coefficients(self) -> int:
+        """Number of coefficients of a block."""
         return len(self.degree)
 
     @property
     def matrix(self) -> np.ndarray:
-        """`table`, dense."""
+        """`table` as a dense matrix."""
         return self.table.toarray()
 
     def multiplicity(self, degree: int, parity: int) -> int:
-        """How many copies of the irrep (degree, parity) the block holds."""
+        """Number of irreps of this degree and parity."""
         return int(np.sum((self.degree == degree) & (self.parity == parity)) // (2 * degree + 1))
 
     def to_irreps(self, blocks: Tensor) -> Tensor:
-        """Spin none: (..., n1, n2) -> (..., n_coefficients)."""
+        """Coefficients (..., n_coefficients) of blocks (..., n1, n2) of spin none."""
         return blocks.flatten(-2) @ torch.as_tensor(self.matrix.T, dtype=blocks.dtype, device=blocks.device)
 
     def to_blocks(self, coefficients: Tensor, n1: int, n2: int) -> Tensor:
-        """Spin none: (..., n_coefficients) -> (..., n1, n2)."""
+        """Blocks (..., n1, n2) of spin none from coefficients (..., n_coefficients)."""
         matrix = torch.as_tensor(self.matrix, dtype=coefficients.dtype, device=coefficients.device)
         return (coefficients @ matrix).unflatten(-1, (n1, n2))
 
 
 class _Irrep(NamedTuple):
-    """Rows (2 degree + 1, n) of an irrep over the places (n,) of a flattened block that it touches."""
+    """One irrep: rows (2 degree + 1, n) of its table over n places of the flattened block."""
 
     degree: int
     inversion: int
-    """(-1)^(l1 + l2)."""
+    """Sign of the block under inversion, (-1)^(l1 + l2)."""
     shells: tuple[int, int]
     rows: np.ndarray
     places: np.ndarray
@@ -88,7 +95,7 @@ class _Irrep(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def block_coupling(left: tuple[int, ...], right: tuple[int, ...], spin: Spin = Spin.NONE) -> Coupling:
-    """Coupling of a general block between the shells `left` and `right` (tuples of l)."""
+    """Coupling of a block between two different atoms with the shells `left` and `right` (tuples of l)."""
     place = _places(left, right)
     orbital = [
         _Irrep(l, (-1) ** (l1 + l2), (a, b), clebsch_gordan(l1, l2, l).reshape(2 * l + 1, -1), place(a, b).ravel())
@@ -104,19 +111,20 @@ def block_coupling(left: tuple[int, ...], right: tuple[int, ...], spin: Spin = S
 
 @lru_cache(maxsize=256)
 def onsite_coupling(shells: tuple[int, ...], spin: Spin = Spin.NONE) -> Coupling:
-    """Coupling of an atom's own block: only the coefficients that its symmetry leaves free, orthonormal.
+    """Coupling of an on-site block of an atom with these shells (tuple of l): its independent coefficients.
 
-    X = +-X^T in each channel, + in those that are symmetric. Shell pairs (a, b) and (b, a) with a < b become one irrep,
-    their sum (difference) over sqrt 2; within one shell only even (odd) L. The transpose of `matrix` restores a block of
-    that symmetry exactly.
+    Each channel X is symmetric or antisymmetric, X = +-X^T. Shell pairs (a, b) and (b, a) with a < b become one irrep,
+    their sum (difference) over sqrt 2; within one shell there are only even (odd) L. The transpose of `matrix` restores
+    a block of that symmetry exactly.
     """
     n_elements, irreps = _size(shells) ** 2, []
     for k, channel in enumerate(spin.channels):
-        irreps += _coupled(_own_irreps(shells, channel), spin, k, n_elements)
+        irreps += _coupled(_onsite_irreps(shells, channel), spin, k, n_elements)
     return _collect(n_elements, spin, irreps)
 
 
-def _own_irreps(shells: tuple[int, ...], channel: Channel) -> list[_Irrep]:
+def _onsite_irreps(shells: tuple[int, ...], channel: Channel) -> list[_Irrep]:
+    """Irreps of an on-site block in one channel."""
     place, irreps = _places(shells, shells), []
     for a, l1 in enumerate(shells):
         for b, l2 in enumerate(shells[a:], a):
@@ -132,7 +140,7 @@ def _own_irreps(shells: tuple[int, ...], channel: Channel) -> list[_Irrep]:
 
 
 def _coupled(orbital: list[_Irrep], spin: Spin, channel: int, n_elements: int) -> list[_Irrep]:
-    """The irreps J that irreps of the orbitals form with a channel, in blocks of all channels."""
+    """Irreps J of the block irreps `orbital` with a channel, with places in the flattened blocks of all channels."""
     sizes = [2 * c.degree + 1 for c in spin.channels]
     degree, first = spin.channels[channel].degree, sum(sizes[:channel])
     shift = (first + np.arange(sizes[channel])) * n_elements
@@ -152,13 +160,14 @@ def _size(shells: Sequence[int]) -> int:
 
 
 def _places(left: Sequence[int], right: Sequence[int]) -> Callable[[int, int], np.ndarray]:
-    """Where the elements of a pair of shells are in the flattened block: (2 l1 + 1, 2 l2 + 1)."""
+    """A function of two shell numbers: places (2l1+1, 2l2+1) of their elements in the flattened block."""
     numbers = np.arange(_size(left) * _size(right)).reshape(_size(left), _size(right))
     rows, columns = ([_size(shells[:k]) for k in range(len(shells) + 1)] for shells in (left, right))
     return lambda a, b: numbers[rows[a] : rows[a + 1], columns[b] : columns[b + 1]]
 
 
 def _collect(n_elements: int, spin: Spin, irreps: list[_Irrep]) -> Coupling:
+    """The coupling with these irreps, sorted."""
     irreps = sorted(irreps, key=lambda irrep: (irrep.degree, -irrep.parity))
     count: dict[tuple[int, int], int] = {}
     labels, start = [], 0

@@ -1,8 +1,8 @@
-"""Real spherical harmonics of many directions at once, in the order and sign of the orbitals inside.
+"""Real spherical harmonics, in harmose's order and sign of orbitals.
 
     Y(l, m) = N(l, |m|) P(l, |m|)(cos theta) cos(m phi)   m >= 0        sin(|m| phi) for m < 0
 
-orthonormal on the unit sphere, without the Condon-Shortley sign; the table in `docs/conventions.md` lists them.
+They are orthonormal on the unit sphere and have no Condon-Shortley sign; `docs/conventions.md` lists them.
 """
 
 from math import factorial, pi, sqrt
@@ -26,7 +26,7 @@ def real_harmonics(l_max: int, directions: np.ndarray) -> np.ndarray:
 
 
 def _legendre_column(m: int, l_max: int, z: np.ndarray):
-    """(l, P(l, m) / sin(theta)^m) for l = m..l_max, by the recursion upward in l."""
+    """Yield l and P(l, m) / sin(theta)^m for l = m..l_max, by recursion upward in l; z = cos(theta)."""
     last, this = np.zeros_like(z), np.full_like(z, factorial(2 * m) / (2**m * factorial(m)))  # (2m - 1)!!
     for l in range(m, l_max + 1):
         yield l, this
@@ -34,7 +34,7 @@ def _legendre_column(m: int, l_max: int, z: np.ndarray):
 
 
 def degree_of_slot(l_max: int) -> np.ndarray:
-    """The l of each (l, m) with l = 0..l_max, in the order of `real_harmonics`: ((l_max + 1)^2,) integers 0, 1, 1, 1, 2, ..."""
+    """The l of each (l, m) in the order of `real_harmonics`: ((l_max + 1)^2,) integers 0, 1, 1, 1, 2, ..."""
     l = np.arange(l_max + 1)
     return np.repeat(l, 2 * l + 1)
 

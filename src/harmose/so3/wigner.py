@@ -1,9 +1,8 @@
-"""Wigner matrices of real spherical harmonics, m = -l..l, for rotations of (x, y, z).
+"""Wigner matrices D of real spherical harmonics, m = -l..l, for rotations Q of (x, y, z): `Y(Q x) = D(Q) Y(x)`.
 
-Convention: `Y(Q x) = D(Q) Y(x)` with the real harmonics `Y_{l,m} ~ cos(m phi)` for m > 0 and `sin(|m| phi)` for m < 0,
-without the Condon-Shortley sign; p is (y, z, x). e3nn has the same order and sign when vectors are handed to it as
-(y, z, x). Z-Y-Z Euler angles `Q = Rz(a) Ry(b) Rz(c)`, and `D(Ry(b)) = K D(Rz(b)) K^T` with the constant matrix
-`K = D(Rx(-pi/2))`, so that a Wigner matrix costs a few small products and no exponential.
+The harmonics are those of `so3.harmonics`; p is (y, z, x). e3nn has the same order and sign for vectors in the order
+(y, z, x). With Z-Y-Z Euler angles `Q = Rz(a) Ry(b) Rz(c)`, and with the constant matrix `K = D(Rx(-pi/2))`,
+`D(Ry(b)) = K D(Rz(b)) K^T`: a Wigner matrix costs a few small products and no matrix exponential.
 """
 
 from functools import lru_cache
@@ -28,7 +27,7 @@ def _quarter_turn(l: int) -> np.ndarray:
 
 
 def _then_about_z(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """matrix @ D(Rz(angle)): (..., n, 2l+1) and (...) -> (..., n, 2l+1)."""
+    """matrix @ D(Rz(angle)), for matrices (..., n, 2l+1) and angles (...)."""
     l = matrix.shape[-1] // 2
     phase = angle[..., None, None] * np.arange(-l, l + 1, dtype=angle.dtype)
     # D has cos(m a) on the diagonal and on the anti-diagonal, column m, sin(m a). At m = 0 the two meet and sin is 0.
@@ -36,7 +35,7 @@ def _then_about_z(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _then_about_y(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """matrix @ D(Ry(angle))."""
+    """matrix @ D(Ry(angle)), for matrices (..., n, 2l+1) and angles (...)."""
     k = _quarter_turn(matrix.shape[-1] // 2).astype(angle.dtype, copy=False)
     turned = _then_about_z(matrix @ k, angle)
     return (turned.reshape(-1, len(k)) @ k.T).reshape(turned.shape)  # one product instead of one for each angle
@@ -51,7 +50,7 @@ def wigner_d(l: int, rotation: Tensor) -> Tensor:
         order = torch.tensor([1, 2, 0])
         return rotation[..., order, :][..., order]
     q = rotation.numpy()
-    # sin b e^{ia} = (Q_xz, Q_yz), cos b = Q_zz; what is left after undoing a and b turns about z by c.
+    # sin b e^{ia} = (Q_xz, Q_yz) and cos b = Q_zz; Ry(-b) Rz(-a) Q is the rotation by c about z.
     a = np.arctan2(q[..., 1, 2], q[..., 0, 2])
     b = np.arctan2(np.hypot(q[..., 0, 2], q[..., 1, 2]), q[..., 2, 2])
     # Second row of Rz(-a) Q is (sin c, cos c, 0).
@@ -61,10 +60,9 @@ def wigner_d(l: int, rotation: Tensor) -> Tensor:
 
 
 def edge_wigner(l: int, vectors: Tensor) -> Tensor:
-    """D(l) of the rotation `Ry(-beta) Rz(-alpha)` that takes each vector to +z: (E, 3) -> (E, 2l+1, 2l+1).
+    """D(l) (E, 2l+1, 2l+1) of the rotation `Ry(-beta) Rz(-alpha)` that takes each vector (E, 3) to the +z axis.
 
-    The turn about the edge itself is free; here the azimuth is undone about the global z axis. Along z the azimuth is
-    atan2(0, 0) = 0, which is as good as any.
+    alpha and beta are the azimuth and polar angle of the vector; for vectors along z the azimuth is atan2(0, 0) = 0.
     """
     x, y, z = vectors.numpy().T
     alpha, beta = np.arctan2(y, x), np.arctan2(np.hypot(x, y), z)
@@ -73,13 +71,13 @@ def edge_wigner(l: int, vectors: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def half_turn(l: int) -> np.ndarray:
-    """Diagonal of D(l) for half a turn about x, (2l+1,): it takes the frame of an edge to that of the reversed edge."""
+    """Diagonal (2l+1,) of D(l) for half a turn about x, from the frame of an edge to that of the reversed edge."""
     m = np.arange(-l, l + 1)
     return np.where((l + m) % 2, -1.0, 1.0) * np.where(m < 0, -1.0, 1.0)
 
 
 def check_rotation(rotation: np.ndarray) -> np.ndarray:
-    """`rotation` as float64 (3, 3); `StructureError` unless it is a proper rotation to 1e-6."""
+    """`rotation` as float64 (3, 3). Raises `StructureError` unless it is a proper rotation to 1e-6."""
     q = np.asarray(rotation, dtype=np.float64)
     if q.shape != (3, 3) or not np.allclose(q @ q.T, np.eye(3), atol=1e-6) or np.linalg.det(q) < 0:
         raise StructureError(f"expected a proper 3x3 rotation matrix, got {q.tolist()}")
@@ -87,7 +85,7 @@ def check_rotation(rotation: np.ndarray) -> np.ndarray:
 
 
 def shells_wigner(degrees: tuple[int, ...], rotation: np.ndarray) -> np.ndarray:
-    """Block-diagonal D of an atom's shells, shape (n_orbitals, n_orbitals), float64."""
+    """Block-diagonal D of shells with these l, shape (n_orbitals, n_orbitals), float64."""
     q = torch.as_tensor(check_rotation(rotation))
     sizes = [2 * l + 1 for l in degrees]
     out = np.zeros((sum(sizes), sum(sizes)))
