@@ -29,7 +29,8 @@ from harmose.core.blocks import BlockMatrix
 from harmose.data.store import Store
 from harmose.errors import OutsideDomain
 from harmose.evaluate.style import DFT, FULL, STAGE1, dress, legend, log_ticks, new_figure, png
-from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, mean_field, molecule, to_blocks
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, mean_field, molecule, to_blocks
 from harmose.io.structures import read_structures
 from harmose.scf.initial_guess import GUESSES, compare_guesses, matrix, model_settings
 from harmose.units import HARTREE, MICRO_HARTREE
@@ -86,7 +87,7 @@ def exact(atoms: Atoms, settings: PySCFSettings) -> BlockMatrix:
     mol = molecule(atoms, settings.basis, settings.spin)
     mf = mean_field(mol, replace(settings, convergence=1e-12, convergence_gradient=1e-7)).run()
     return to_blocks(
-        mf.get_fock(), layout(atoms, basis_set(settings.basis, set(atoms.numbers.tolist())), settings.spin)
+        mf.get_fock(), zeros(atoms, basis_set(settings.basis, set(atoms.numbers.tolist())), settings.spin)
     )
 
 

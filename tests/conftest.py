@@ -87,12 +87,13 @@ def water_sample(water_atoms, water_basis) -> Callable[..., Sample]:
 
     import scipy.linalg
 
-    from harmose.io.pyscf.pyscf import layout, molecule, overlap, to_blocks
+    from harmose.io.assembly import zeros
+    from harmose.io.pyscf.pyscf import molecule, overlap, to_blocks
 
     def make(seed: int, **changes) -> Sample:
         atoms = water_atoms(seed)
         mol = molecule(atoms, "sto-3g")
-        blocks = layout(atoms, water_basis)
+        blocks = zeros(atoms, water_basis)
         h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), blocks)
         s = overlap(atoms, "sto-3g", water_basis)
         sample = Sample(

@@ -29,7 +29,8 @@ from harmose.core.basis import BasisSet
 from harmose.core.sample import Sample
 from harmose.data.store import new_store
 from harmose.errors import FormatError, HarmoseError
-from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, to_blocks
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, to_blocks
 from harmose.units import HARTREE
 
 REQUIRED = ("atom_ptr", "z", "pos", "nao", "tri_ptr", "F", "S")
@@ -131,7 +132,7 @@ def samples(
     for i, name in enumerate(names):
         where = slice(*data["atom_ptr"][i : i + 2])
         atoms = Atoms(data["z"][where], data["pos"][where])
-        blocks = layout(atoms, basis)
+        blocks = zeros(atoms, basis)
         if blocks.n_orbitals != data["nao"][i]:
             raise FormatError(f"{file}: expected {blocks.n_orbitals} orbitals for {name}, got {data['nao'][i]}")
         one = {k: data[k][i].item() for k in ("n_electrons", "energy", "cycles", "kind", "group") if k in data}

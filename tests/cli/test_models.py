@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase.io import write as write_structures
+from harmose.cli.models import split_names
 
 from harmose.cli import main
-from harmose.cli.models import split_names
 from harmose.core.basis import BasisSet
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.inference import checkpoint
+from harmose.io.assembly import zeros
 from harmose.io.files import read, write
-from harmose.io.pyscf.pyscf import layout, molecule, to_blocks
+from harmose.io.pyscf.pyscf import molecule, to_blocks
 from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
 from harmose.units import MICRO_HARTREE
@@ -35,7 +36,7 @@ class Knowing:
 
     def predict(self, atoms, prior=None, stage="full"):
         mol = molecule(atoms, "sto-3g")
-        h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), layout(atoms, self.basis))
+        h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, self.basis))
         return h.with_values(h.values + {"stage1": 10, "full": 4}[stage] * MICRO_HARTREE)
 
     def bounds_many(self, structures, priors, overlaps, predicted):

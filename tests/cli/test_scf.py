@@ -9,7 +9,8 @@ from ase.io import write as write_structures
 from harmose.cli import main
 from harmose.core.basis import BasisSet
 from harmose.inference import checkpoint
-from harmose.io.pyscf.pyscf import PySCFSettings, layout, mean_field, molecule, to_blocks
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import PySCFSettings, mean_field, molecule, to_blocks
 from harmose.spin import Spin
 
 SETTINGS = PySCFSettings("hf", "sto-3g", grid_level=0)
@@ -28,7 +29,7 @@ class Converged:
 
     def predict(self, atoms):
         mf = mean_field(molecule(atoms, "sto-3g"), SETTINGS).run(conv_tol=1e-12)
-        return to_blocks(self.sign * mf.get_fock(), layout(atoms, self.basis))
+        return to_blocks(self.sign * mf.get_fock(), zeros(atoms, self.basis))
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
 from harmose.data.checks import check, fingerprint
 from harmose.data.store import Store
-from harmose.io.pyscf.pyscf import basis_set, layout, molecule, overlap, to_blocks
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import basis_set, molecule, overlap, to_blocks
 from harmose.so3.wigner import random_rotation
 
 
@@ -32,7 +33,7 @@ def with_all_degrees() -> Sample:
     """Ethyne's C-H in a basis with s, p, d and f on both atoms; H is the kinetic energy."""
     basis = basis_set("cc-pvqz", [1, 6])
     atoms = Atoms("CH", [[0.1, 0.2, 0.3], [0.5, -0.6, 0.9]], info={"charge": 1})
-    blocks = layout(atoms, basis)
+    blocks = zeros(atoms, basis)
     h = to_blocks(molecule(atoms, "cc-pvqz").intor("int1e_kin"), blocks)
     return Sample("ch", atoms, basis, h, overlap=overlap(atoms, "cc-pvqz", basis))
 
@@ -76,7 +77,7 @@ def test_wrong_order_of_orbitals(tmp_path, l, what):
                 block = np.eye(2 * l + 1)
                 change[shell, shell] = np.roll(block, 1, axis=0) if what == "order" else np.diag([-1.0] + [1.0] * 2 * l)
             start += 2 * degree + 1
-    blocks = layout(sample.structure, sample.basis)
+    blocks = zeros(sample.structure, sample.basis)
     bad = replace(
         sample,
         hamiltonian=block_values(change @ sample.hamiltonian.dense() @ change.T, blocks),

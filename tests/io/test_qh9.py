@@ -37,7 +37,7 @@ def qh9_transform(matrix: np.ndarray, numbers: np.ndarray, table: dict[str, list
 
 
 def inside(atoms, stored: np.ndarray, convention: Convention):
-    layout = io.layout(atoms, io.basis_set("def2-svp", set(atoms.numbers.tolist())))
+    layout = io.zeros(atoms, io.basis_set("def2-svp", set(atoms.numbers.tolist())))
     degrees = [l for z in atoms.numbers.tolist() for l in layout.basis.degrees(z)]
     return block_values(convention.to_inside(stored, degrees), layout)
 

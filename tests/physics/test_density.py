@@ -18,7 +18,7 @@ def water():
     atoms = molecule("H2O")
     mol = io.molecule(atoms, "def2-svp")
     mf = io.mean_field(mol, io.PySCFSettings(grid_level=1)).run()
-    layout = io.layout(atoms, io.basis_set("def2-svp", {1, 8}))
+    layout = io.zeros(atoms, io.basis_set("def2-svp", {1, 8}))
     s = io.to_blocks(mf.get_ovlp(), layout, energy=False)
     return io.to_blocks(mf.get_fock(), layout), s, mf.make_rdm1()
 

@@ -22,7 +22,7 @@ def water(water_atoms):
     """Water's converged Fock matrix (LDA, STO-3G), its overlap, and PySCF's result."""
     mol = io.molecule(water_atoms(3), "sto-3g")
     mf = dft.RKS(mol, xc="lda,vwn").run(conv_tol=1e-11, verbose=0)
-    blocks = io.layout(water_atoms(3), io.basis_set("sto-3g", [1, 8]))
+    blocks = io.zeros(water_atoms(3), io.basis_set("sto-3g", [1, 8]))
     return io.to_blocks(mf.get_fock(), blocks), io.to_blocks(mf.get_ovlp(), blocks, energy=False), mf
 
 

@@ -24,7 +24,7 @@ class Answers:
 
     def __init__(self, fock: np.ndarray, atoms: Atoms):
         self.card = SimpleNamespace(basis=io.basis_set("def2-svp", set(atoms.numbers)), settings=SETTINGS.to_dict())
-        self.h = io.to_blocks(np.zeros_like(fock), io.layout(atoms, self.card.basis))
+        self.h = io.to_blocks(np.zeros_like(fock), io.zeros(atoms, self.card.basis))
         _, row, col = self.h.indices
         inside = io.PYSCF.to_inside(fock, io._degrees(self.h)) * HARTREE
         self.h = self.h.with_values(inside[None, row, col])  # not to_blocks, which refuses what is not finite

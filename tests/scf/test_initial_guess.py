@@ -32,7 +32,7 @@ class KnownAnswer:
 
     def predict(self, atoms: Atoms) -> BlockMatrix:
         mf = io.mean_field(io.molecule(atoms, "def2-svp"), SETTINGS).run(conv_tol=1e-12)
-        h = io.to_blocks(mf.get_fock(), io.layout(atoms, self.card.basis))
+        h = io.to_blocks(mf.get_fock(), io.zeros(atoms, self.card.basis))
         error = np.random.default_rng(0).normal(scale=self.noise, size=h.values.shape)
         symmetric = h.with_values(error).dense()
         return io.to_blocks(io.from_blocks(h) + (symmetric + symmetric.T) / 2 / 27.2114, h)
@@ -175,7 +175,7 @@ class Spinful:
     def predict(self, atoms: Atoms) -> BlockMatrix:
         mol = io.molecule(atoms, self.settings.basis, self.settings.spin)
         mf = io.mean_field(mol, self.settings).run(conv_tol=1e-12)
-        return io.to_blocks(mf.get_fock(), io.layout(atoms, self.card.basis, self.settings.spin))
+        return io.to_blocks(mf.get_fock(), io.zeros(atoms, self.card.basis, self.settings.spin))
 
 
 SPINFUL = {

@@ -14,8 +14,9 @@ from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import FormatError, MatrixError
-from harmose.io.pyscf.pyscf import layout, overlap, to_blocks
+from harmose.io.assembly import zeros
 from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
+from harmose.io.pyscf.pyscf import overlap, to_blocks
 from harmose.representation.batch import collate, graph_batch
 from harmose.representation.block_irreps import map_coefficients, to_coefficients, to_matrix
 from harmose.representation.concatenation import (
@@ -40,7 +41,7 @@ def mixed_store(tmp_path, water_basis, water_sample, water_atoms) -> Store:
             atoms = [molecule("H2"), molecule("H2O2"), water_atoms(k)][k % 3]
             atoms.positions += 0.02 * generator.normal(size=atoms.positions.shape)
             mol = pyscf_molecule(atoms, "sto-3g")
-            h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), layout(atoms, water_basis))
+            h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, water_basis))
             s = overlap(atoms, "sto-3g", water_basis)
             store.append(Sample(f"m{k}", atoms, water_basis, h, s, h.with_values(h.values / 2)))
     return Store.open(path)

@@ -14,7 +14,8 @@ from harmose.data.store import Store
 from harmose.errors import MatrixError, ModelError
 from harmose.evaluate.metrics import rotation_error
 from harmose.inference.checkpoint import load
-from harmose.io.pyscf.pyscf import layout, molecule, to_blocks
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import molecule, to_blocks
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin
 from harmose.train.engine import train
@@ -34,7 +35,7 @@ def hamiltonian(atoms: Atoms, basis, spin: Spin) -> BlockMatrix:
         whole = np.kron(np.eye(2), h) + sum(
             np.kron(s, 1j * COUPLING * w) for s, w in zip(sigma, mol.intor("int1e_pnucxp"))
         )
-    return to_blocks(whole, layout(atoms, basis, spin))
+    return to_blocks(whole, zeros(atoms, basis, spin))
 
 
 def with_spin(sample: Sample, spin: Spin) -> Sample:

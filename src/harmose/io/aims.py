@@ -1,15 +1,15 @@
 """FHI-aims: the sparse real-space matrices of `output_rs_matrices plain` (or `hdf5`).
 
     geometry.in                   the structure
-    basis-indices.out             of each orbital: type, atom, n, l, m
+    basis-indices.out             type, atom, n, l, m of each orbital
     rs_indices.out                cell_index, index_hamiltonian(1 and 2, cell, row), column_index_hamiltonian
     rs_hamiltonian.out            H in Hartree, one value per line; with spin rs_hamiltonian_up.out and _dn.out
     rs_overlap.out                S
-    control.in, aims.out          where they are: cut-off radii and charge; Fermi level and total energy
+    control.in, aims.out          optional: cut-off radii and charge; Fermi level and total energy
 
-For row r in cell c the values index_hamiltonian(1, c, r) to (2, c, r) are <r in cell c | H | column in the home cell>, so that
-our R is minus the cell. Of <r, c | H | s, 0> and <s, -c | H | r, 0> only the one with s <= r is written. Cells count from
-the atoms as aims maps them, to fractional coordinates in (-1/2, 1/2]. The last cell, value and column are padding.
+For row r in cell c the values index_hamiltonian(1, c, r) to (2, c, r) are <r in cell c | H | column in the home cell>, so R is
+minus the cell. Of <r, c | H | s, 0> and <s, -c | H | r, 0> only the one with s <= r is written. aims moves the atoms to
+fractional coordinates in (-1/2, 1/2], and its cells refer to these. The last cell, value and column are padding.
 """
 
 import re
@@ -41,15 +41,15 @@ CHANNELS = (
     ("rs_hamiltonian_up", "rs_hamiltonian_dn"),
     ("rs_hamiltonian_up", "rs_hamiltonian_down"),
 )
-"""Names of H without spin, and of its two channels with it."""
+"""Names of the files of H: without spin, and for up and down."""
 
 
 def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
-    """The sample of a run; H in eV. Collinear where there are two channels.
+    """Read a run. H is in eV; the sample is collinear if H has two channels.
 
-    Radii are the cut-off radii of control.in (onset and width of cut_pot: no orbital reaches further, and there are no
-    projectors); without it they are measured (`io.assembly.covering_radii`). `basis` replaces both. `n_electrons` is that of
-    the neutral atoms, less the charge of control.in. Raises `FormatError`, `MatrixError` or `StructureError` with the file.
+    Radii are the cut-off radii of control.in (onset plus width of cut_pot, where all orbitals end; there are no projectors).
+    Without control.in they come from `io.assembly.covering_radii`. `basis` replaces both. `n_electrons` is the sum of the
+    atomic numbers minus the charge in control.in. Raises `FormatError`, `MatrixError` or `StructureError` with the file.
     """
     folder = Path(folder)
     structure = _structure(folder / "geometry.in")
@@ -98,9 +98,9 @@ def _structure(path: Path) -> Atoms:
     _check_there(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that ASE's reader will move to a package of its own
+            warnings.simplefilter("ignore")  # ASE will move its reader to another package
             atoms = read_structure(path, format="aims")
-    except Exception as error:  # ASE's parsers raise anything
+    except Exception as error:  # ASE's parsers raise many types
         raise FormatError(
             f"{path}: expected a geometry of FHI-aims, got something else ({_first_line(error)})"
         ) from None
@@ -120,7 +120,7 @@ def _check_there(path: Path) -> None:
 
 
 def _shells(path: Path, structure: Atoms) -> dict[int, tuple[Shell, ...]]:
-    """Shells of each element in aims's order; a second shell of the same n and l is zeta 2."""
+    """Return the shells of each element in aims's order. A second shell of the same n and l is zeta 2."""
     _check_there(path)
     words = [line.split() for line in path.read_text(errors="replace").splitlines()]
     table = [row for row in words if len(row) == 6 and row[0] != "fn."]
@@ -147,7 +147,7 @@ def _shells(path: Path, structure: Atoms) -> dict[int, tuple[Shell, ...]]:
 
 
 def _check_whole_shells(path: Path, atoms: np.ndarray, n: np.ndarray, l: np.ndarray, m: np.ndarray) -> None:
-    """Within a shell m runs from -l to l; nothing else is known to be written."""
+    """`FormatError` unless m runs from -l to l in each shell."""
     begins = m == -l
     shell = np.cumsum(begins) - 1
     first = np.flatnonzero(begins)
@@ -162,7 +162,7 @@ def _check_whole_shells(path: Path, atoms: np.ndarray, n: np.ndarray, l: np.ndar
 
 
 def _elements(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column orbital, and our R, of each value (padding left out)."""
+    """Return row (nnz,), column (nnz,) and R (nnz, 3) of each value, without padding."""
     size, n_cells, n_basis, sections = _sections(path)
     if n_basis != n_orbitals:
         raise FormatError(f"{path}: n_basis: expected {n_orbitals} by basis-indices.out, got {n_basis}")
@@ -174,7 +174,7 @@ def _elements(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.n
     }
     tables = [_whole_numbers(path, name, sections.get(name), shape) for name, shape in expected.items()]
     cell_index, first, last, columns = tables
-    # The last cell is padding; (0, -1) stands for an empty row.
+    # The last cell is padding; (0, -1) marks an empty row.
     first, last = first[:-1].ravel(), last[:-1].ravel()
     filled = last >= first
     counts = np.where(filled & (first > 0), last - first + 1, 0)
@@ -191,15 +191,15 @@ def _elements(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _sections(path: Path) -> tuple[int, int, int, dict[str, str]]:
-    """The three sizes and the text below each heading."""
+    """Return number of values, cells and orbitals, and the text below each heading."""
     _check_there(path)
     text = path.read_text(errors="replace")
     sizes = []
     for key in ("n_hamiltonian_matrix_size", "n_cells_in_hamiltonian", "n_basis"):
-        found = re.search(rf"^\s*{key}\s*:\s*(\d+)\s*$", text[:1000], re.MULTILINE)
-        if found is None:
+        size = re.search(rf"^\s*{key}\s*:\s*(\d+)\s*$", text[:1000], re.MULTILINE)
+        if size is None:
             raise FormatError(f"{path}: expected {key}, got another file")
-        sizes.append(int(found[1]))
+        sizes.append(int(size[1]))
     parts = re.split(r"^\s*([a-z_]+(?:\([12],:,:\))?)\s*$", text, flags=re.MULTILINE)
     return sizes[0], sizes[1], sizes[2], dict(zip(parts[1::2], parts[2::2]))
 
@@ -232,7 +232,7 @@ def _one_of(folder: Path, name: str) -> Path:
 
 
 def _values(path: Path, size: int) -> np.ndarray:
-    """The values of a matrix, without padding."""
+    """Read the values of a matrix, without padding."""
     if path.suffix == ".h5":
         with open_hdf5(path) as file:
             values = numbers(file, "sparse_matrix").ravel()
@@ -248,7 +248,7 @@ def _values(path: Path, size: int) -> np.ndarray:
 
 
 def _fortran_numbers(path: Path, text: str) -> np.ndarray:
-    """Fortran writes 0.1-105 where the exponent has three digits."""
+    """Read numbers like 0.1-105: Fortran leaves out the E before an exponent of three digits."""
     try:
         return np.array(re.sub(r"(\d)([+-]\d{3})\b", r"\1E\2", text).split(), dtype=np.float64)
     except ValueError:
@@ -256,11 +256,11 @@ def _fortran_numbers(path: Path, text: str) -> np.ndarray:
 
 
 def _shifts(structure: Atoms, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """What is added to R when atoms stay where geometry.in has them instead of where aims maps them."""
+    """Return the change of R (nnz, 3) from the positions to which aims moves the atoms to those of geometry.in."""
     if not structure.pbc.any():
         return np.zeros((len(i), 3), dtype=np.int64)
     fractional = structure.get_scaled_positions(wrap=False)
-    moved = np.round(fractional - 1e-8).astype(np.int64)  # aims's position = ours - moved
+    moved = np.round(fractional - 1e-8).astype(np.int64)  # position in aims = position in geometry.in - moved
     return moved[i] - moved[j]
 
 
@@ -273,7 +273,7 @@ def _radii(control: Path, structure: Atoms, keys: np.ndarray) -> dict[int, float
 
 
 def _cutoffs(control: Path) -> Iterator[tuple[int, float]]:
-    """Element and radius where its confinement ends, of each species."""
+    """Yield the atomic number of each species and the radius (angstrom) where its confinement ends."""
     element = None
     for words in _keyword_lines(control):
         if words[0] == "species":

@@ -1,11 +1,11 @@
-"""Hamiltonians of MD17's molecules (Schuett et al., SchNOrb, arXiv 1906.10033; QHNet, arXiv 2306.04922).
+"""Read the Hamiltonians of MD17's molecules (SchNOrb, Schuett et al., arXiv 1906.10033; QHNet, arXiv 2306.04922).
 
     schnorb_hamiltonian_*.db    ASE database: positions in angstrom; row.data with hamiltonian, overlap, energy
     *.npz                       the same as arrays: numbers (N,), positions (F, N, 3), hamiltonian and overlap (F, n, n)
 
-Matrices are in Hartree and in ORCA's def2-SVP (p as z, x, y; d as z2, xz, yz, x2-y2, xy). Copies of the data are about in the
-orders of PySCF and of QHNet, too, and with positions in Bohr, and do not say so: their S says it, since it must be that of
-PySCF's def2-SVP in the right order and unit. A file where no order fits is refused.
+Matrices are in Hartree and in ORCA's order of def2-SVP (p as z, x, y; d as z2, xz, yz, x2-y2, xy). Some copies of the data
+have the order of PySCF or QHNet, or positions in Bohr, without saying so. The right order and unit are those in which the
+stored S agrees with PySCF's S of def2-SVP. A file for which none agrees is refused.
 """
 
 import zipfile
@@ -22,20 +22,20 @@ import numpy as np
 from ase import Atoms
 
 from harmose.core.basis import BasisSet
-from harmose.core.blocks import block_values
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.pyscf.pyscf import basis_set, layout, overlap
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import basis_set, overlap, to_blocks
 from harmose.io.sqlite import columns, open_sqlite
 from harmose.so3.conventions import E3NN, PYSCF, Convention
 from harmose.units import BOHR, HARTREE
 
 ORCA = Convention("orca", {1: (2, 0, 1), 2: (4, 2, 0, 1, 3)})
-"""ORCA: m = 0, 1, -1, 2, -2; its f and higher have further signs and are not needed here."""
+"""ORCA: m = 0, 1, -1, 2, -2. Signs of f and higher shells, which def2-SVP does not have here, are not included."""
 
 BASIS = "def2-svp"
 TOLERANCE = 1e-3
-"""How far S may be from PySCF's; wrong orders are off by tenths, positions with six decimals by 1e-6."""
+"""Largest difference of S and PySCF's S. A wrong order gives tenths, positions with six decimals give 1e-6."""
 
 NAMES = {
     "numbers": ("numbers", "atomic_numbers", "nuclear_charges", "Z", "z", "atoms"),
@@ -44,23 +44,23 @@ NAMES = {
     "overlap": ("overlap", "S"),
     "energy": ("energy", "E"),
 }
-"""Names that the arrays of a `.npz` may have."""
+"""Accepted names of the arrays of a `.npz`."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A way to read the matrices and positions of a file."""
+    """Order of orbitals and unit of positions of a file."""
 
     convention: Convention
     unit: float
-    """Angstrom of a position."""
+    """Unit of positions in angstrom."""
 
 
 READINGS = tuple(Reading(c, unit) for unit in (1.0, BOHR) for c in (ORCA, PYSCF, E3NN))
 
 
 class MD17:
-    """Frames as a source of samples; subclasses know where the arrays are."""
+    """A source of samples, one for each frame. Subclasses read the arrays."""
 
     metadata: Mapping[str, Any] = MappingProxyType({"basis": BASIS})
 
@@ -73,7 +73,7 @@ class MD17:
         raise NotImplementedError
 
     def _frame(self, name: str) -> Mapping[str, Any]:
-        """`numbers`, `positions`, `hamiltonian`, and `overlap` and `energy` where they are."""
+        """Return `numbers`, `positions`, `hamiltonian` and, if stored, `overlap` and `energy`."""
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> Sample:
@@ -89,17 +89,14 @@ class MD17:
             )
         self._reading = reading = _fitting(where, structure, s, basis, self._reading)
         structure.positions *= reading.unit
-        degrees = [l for z in structure.numbers.tolist() for l in basis.degrees(z)]
-        place = layout(structure, basis)
-        inside = (reading.convention.to_inside(matrix, degrees) for matrix in (h * HARTREE, s))
-        h_blocks, s_blocks = (block_values(x, place, name=f"{where}: {label}") for x, label in zip(inside, "HS"))
+        layout = zeros(structure, basis)
         energy = frame.get("energy")
         return Sample(
             name,
             structure,
             basis,
-            h_blocks,
-            overlap=s_blocks,
+            to_blocks(h, layout, name=f"{where}: H", convention=reading.convention),
+            overlap=to_blocks(s, layout, energy=False, name=f"{where}: S", convention=reading.convention),
             n_electrons=float(structure.numbers.sum()),
             energy=None if energy is None else float(np.asarray(energy).ravel()[0]) * HARTREE,
             provenance={"format": "md17", "basis": BASIS},
@@ -124,7 +121,7 @@ def _checked(where: str, frame: Mapping[str, Any]) -> tuple[Atoms, np.ndarray, n
 
 
 def _fitting(where: str, structure: Atoms, s: np.ndarray, basis: BasisSet, first: Reading) -> Reading:
-    """The reading in which S is PySCF's, `first` tried first."""
+    """Return the reading in which S agrees with PySCF; `first` is tried first."""
     degrees = [l for z in structure.numbers.tolist() for l in basis.degrees(z)]
     expected: dict[float, np.ndarray] = {}
     off: list[float] = []
@@ -141,11 +138,11 @@ def _fitting(where: str, structure: Atoms, s: np.ndarray, basis: BasisSet, first
 
 
 class MD17Database(MD17):
-    """An ASE database with matrices in `row.data`; names are the rows' ids."""
+    """An ASE database with matrices in `row.data`. Samples are named by the rows' ids."""
 
     def __init__(self, path: str | Path):
         super().__init__(Path(path))
-        # ASE would make an empty database of any other file.
+        # ASE would turn any other file into an empty database.
         if not {"id", "numbers", "positions", "data"} <= set(columns(self.path, "systems")):
             raise FormatError(f"{self.path}: expected an ASE database, got another file")
         with open_sqlite(self.path) as connection:
@@ -153,7 +150,7 @@ class MD17Database(MD17):
         with _readable(str(self.path)):
             self._database = ase.db.connect(str(self.path), type="db", use_lock_file=False)
             metadata = self._database.metadata
-        # SchNOrb's script subtracts the mean energy and keeps it here.
+        # SchNOrb's script subtracts the mean energy and stores it here.
         self._offset = sum(float(metadata.get(key) or 0.0) for key in ("mean_energy", "energy_offset"))
 
     def names(self) -> list[str]:
@@ -165,16 +162,16 @@ class MD17Database(MD17):
         with _readable(f"{self.path}: frame {name}"):
             row = self._database.get(id=self._ids[name])
             data = dict(row.data)
-            found = {key: _unpacked(data, key) for key in ("hamiltonian", "overlap", "energy")}
+            arrays = {key: _unpacked(data, key) for key in ("hamiltonian", "overlap", "energy")}
             numbers, positions = row.numbers, row.positions
-        if found["energy"] is not None:
-            found["energy"] = float(np.asarray(found["energy"]).ravel()[0]) + self._offset
-        return {"numbers": numbers, "positions": positions, **found}
+        if arrays["energy"] is not None:
+            arrays["energy"] = float(np.asarray(arrays["energy"]).ravel()[0]) + self._offset
+        return {"numbers": numbers, "positions": positions, **arrays}
 
 
 @contextmanager
 def _readable(where: str) -> Iterator[None]:
-    """ASE's decoder raises anything on damaged rows; here it is one `FormatError`."""
+    """Turn the many types of errors that ASE raises for damaged rows into `FormatError`."""
     try:
         yield
     except Exception as error:
@@ -182,7 +179,7 @@ def _readable(where: str) -> Iterator[None]:
 
 
 def _unpacked(data: Mapping[str, Any], key: str) -> Any:
-    """An array of a row: as ASE keeps it, or in base64 with its shape and number type beside it (SchNetPack before 1.0)."""
+    """Return an array of a row, stored as an array or, by SchNetPack before 1.0, in base64 with shape and number type."""
     value = data.get(key)
     if isinstance(value, str | bytes) and f"_shape_{key}" in data:
         dtype = np.dtype(str(data[f"_dtype_{key}"]))
@@ -191,7 +188,7 @@ def _unpacked(data: Mapping[str, Any], key: str) -> Any:
 
 
 class MD17Arrays(MD17):
-    """A `.npz` of frames; names count them from 0. `numbers` may be one for all frames or one for each."""
+    """A `.npz` of frames, named by their index. `numbers` is one array for all frames, or one for each."""
 
     def __init__(self, path: str | Path):
         super().__init__(Path(path))

@@ -1,14 +1,14 @@
-"""QH9 (Yu et al., arXiv 2306.09549): its databases, their processed form, and the orbital order of its matrices.
+"""Read the databases of QH9 (Yu et al., arXiv 2306.09549), and the form into which its data loader processes them.
 
 Both databases are SQLite, with one table `data`; arrays are raw bytes (Z int32, pos and Ham float64):
 
     QH9Stable.db                          id, N, Z, pos (angstrom), Ham
     QH9Dynamic_100k.db, _300k.db          id, geo_id, N, Z, pos (Bohr), ekin, epot, etot, time, Ham, converged
 
-Their loader copies them into an LMDB of pickled dictionaries (id, geo_id, num_nodes, atoms, pos, Ham). Ham is the Fock matrix
-as PySCF returns it, in Hartree: def2-SVP, H s s p and C N O F s s s p p d, p as (x, y, z), d as m = -2..2. The loader then
-turns p into (y, z, x) (`convention_dict["pyscf_def2svp"]`, inverse `"back2pyscf"`), which is the order inside harmose. They
-name PySCF 2.2.1, whose B3LYP has VWN5 correlation: `b3lyp5`. There is no S; it is computed here, with PySCF.
+QH9's loader copies them into an LMDB of pickled dictionaries (id, geo_id, num_nodes, atoms, pos, Ham). Ham is PySCF's Fock
+matrix in Hartree and def2-SVP: H s s p and C N O F s s s p p d, p as (x, y, z), d as m = -2..2. When it reads a record, the
+loader reorders p to (y, z, x) (`convention_dict["pyscf_def2svp"]`, inverse `"back2pyscf"`), the order of harmose. QH9 was
+made with PySCF 2.2.1, whose B3LYP has VWN5 correlation (`b3lyp5`). S is not stored; it is computed here with PySCF.
 """
 
 from collections.abc import Sequence
@@ -20,48 +20,48 @@ import numpy as np
 from ase import Atoms
 
 from harmose.core.basis import BasisSet
-from harmose.core.blocks import block_values
 from harmose.core.sample import Sample
 from harmose.data.database import open_database
 from harmose.errors import FormatError
+from harmose.io.assembly import zeros
 from harmose.io.plain_pickle import plain_dictionary
-from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, layout, overlap
+from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, overlap, to_blocks
 from harmose.io.sqlite import columns, open_sqlite
 from harmose.so3.conventions import Convention
 from harmose.units import BOHR, HARTREE
 
 QH9 = Convention("qh9", {1: (1, 2, 0)})
-"""Matrices as stored in the databases."""
+"""Order of the matrices in the databases."""
 
 QH9_LOADER = Convention("qh9-loader", {})
-"""Matrices as QH9's data loader and QHNet hand them out: the order inside."""
+"""Order of the matrices that QH9's data loader and QHNet return: that of harmose."""
 
 ELEMENTS = (1, 6, 7, 8, 9)
 SETTINGS = PySCFSettings("b3lyp5", "def2-svp", small_rho_cutoff=1e-7, convergence_gradient=None).to_dict()
-"""PySCF's defaults, which the data set's scripts use."""
+"""Settings of the data set's scripts: PySCF's defaults."""
 
 COLUMNS = {"id", "N", "Z", "pos", "Ham"}
 MAX_ATOMS = 1000
-"""More atoms than any molecule of QM9 has; larger numbers are damage."""
+"""Largest plausible number of atoms, far above that of any molecule of QM9."""
 
 
 def qh9_basis() -> BasisSet:
-    """def2-SVP for all elements of QH9."""
+    """Return def2-SVP for all elements of QH9."""
     return basis_set("def2-svp", ELEMENTS)
 
 
 class QH9Database:
-    """The molecules of an SQLite file as a source of samples: names are the ids, in QH9Dynamic `id-geo_id`."""
+    """The molecules of an SQLite file as a source of samples, named by their ids, in QH9Dynamic `id-geo_id`."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        found = set(columns(self.path, "data"))
-        if not found >= COLUMNS:
+        present = set(columns(self.path, "data"))
+        if not present >= COLUMNS:
             raise FormatError(f"{self.path}: expected a database of QH9 (table data with {', '.join(sorted(COLUMNS))}), "
-                              f"got {'other columns' if found else 'another file'}")  # fmt: skip
-        self._dynamic = "geo_id" in found
+                              f"got {'other columns' if present else 'another file'}")  # fmt: skip
+        self._dynamic = "geo_id" in present
         self._basis = qh9_basis()
-        self._wanted = ["N", "Z", "pos", "Ham", *(name for name in ("epot", "converged") if name in found)]
+        self._wanted = ["N", "Z", "pos", "Ham", *(name for name in ("epot", "converged") if name in present)]
         self._rows = self._find_rows()
 
     def _find_rows(self) -> dict[str, int]:
@@ -90,19 +90,19 @@ class QH9Database:
         where = f"{self.path}: molecule {name}"
         fields = [record[key] for key in ("N", "Z", "pos", "Ham")]
         sample = _sample(where, name, self._basis, fields, self._dynamic)
-        known: dict[str, Any] = {"group": name.split("-")[0]} if self._dynamic else {}
+        more: dict[str, Any] = {"group": name.split("-")[0]} if self._dynamic else {}
         if record.get("converged") is not None:
-            known["converged"] = bool(record["converged"])
+            more["converged"] = bool(record["converged"])
         energy = record.get("epot")
         return replace(
             sample,
             energy=energy * HARTREE if isinstance(energy, float) else None,
-            provenance={**sample.provenance, **known},
+            provenance={**sample.provenance, **more},
         )
 
 
 def _name(molecule: object, geo_id: object) -> str:
-    """QH9Dynamic's ids are eight bytes each: numpy integers that SQLite took for blobs."""
+    """Return the name of a molecule. An id may be eight bytes, because SQLite stores NumPy integers as blobs."""
     if isinstance(molecule, bytes):
         if len(molecule) != 8:
             raise FormatError(f"expected ids of QH9 (whole numbers), got {molecule[:20]!r}")
@@ -147,12 +147,12 @@ class QH9Records:
         dynamic = "geo_id" in record
         fields = [record[key] for key in ("num_nodes", "atoms", "pos", "Ham")]
         sample = _sample(where, name, self._basis, fields, dynamic)
-        known = {"group": str(record.get("id"))} if dynamic else {}
-        return replace(sample, provenance={**sample.provenance, **known})
+        group = {"group": str(record.get("id"))} if dynamic else {}
+        return replace(sample, provenance={**sample.provenance, **group})
 
 
 def _sample(where: str, name: str, basis: BasisSet, fields: Sequence[object], dynamic: bool) -> Sample:
-    """`fields` are the number of atoms and the bytes of Z, pos and Ham."""
+    """Return a sample. `fields` are the number of atoms and the bytes of Z, pos and Ham."""
     n, numbers, pos, ham = fields
     if type(n) is not int or not 0 < n < MAX_ATOMS:
         raise FormatError(f"{where}: expected 1 to {MAX_ATOMS} atoms, got {n!r}")
@@ -162,8 +162,7 @@ def _sample(where: str, name: str, basis: BasisSet, fields: Sequence[object], dy
     structure = Atoms(z, _array(where, "pos", pos, "<f8", 3 * n).reshape(n, 3) * (BOHR if dynamic else 1.0))
     size = int(basis.counts(z).sum())
     matrix = _array(where, "Ham", ham, "<f8", size**2).reshape(size, size)
-    degrees = [l for k in z.tolist() for l in basis.degrees(k)]
-    h = block_values(QH9.to_inside(matrix, degrees) * HARTREE, layout(structure, basis), name=f"{where}: Ham")
+    h = to_blocks(matrix, zeros(structure, basis), name=f"{where}: Ham", convention=QH9)
     return Sample(
         name,
         structure,

@@ -12,13 +12,13 @@ from pyscf import dft, lib
 from harmose.core.basis import BasisSet
 from harmose.core.sample import Sample, check_sample
 from harmose.errors import LabellingError
+from harmose.io.assembly import zeros
 from harmose.io.pyscf.pyscf import (
     FLAVOURS,
     PySCFSettings,
     basis_set,
     charge,
     check_molecule,
-    layout,
     mean_field,
     molecule,
     prior_fock,
@@ -36,7 +36,7 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
     does not converge, or gives spinors a magnetic moment; `MatrixError` when the result is not fit to keep (`check_sample`).
     """
     started = time.perf_counter()
-    blocks, spinless = layout(atoms, basis, settings.spin), layout(atoms, basis)
+    blocks, spinless = zeros(atoms, basis, settings.spin), zeros(atoms, basis)
     with lib.with_omp_threads(1):
         mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
         h0 = prior_fock(mf)

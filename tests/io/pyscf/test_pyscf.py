@@ -25,7 +25,7 @@ def core_hamiltonian(atoms: Atoms, basis: str):
     mol = io.molecule(atoms, basis)
     elements = set(atoms.numbers.tolist())
     return io.to_blocks(
-        mol.intor("int1e_kin") + mol.intor("int1e_nuc"), io.layout(atoms, io.basis_set(basis, elements))
+        mol.intor("int1e_kin") + mol.intor("int1e_nuc"), io.zeros(atoms, io.basis_set(basis, elements))
     )
 
 
@@ -56,7 +56,7 @@ def test_orbitals_are_in_pyscf_order_before_and_in_ours_after():
     labels = mol.ao_labels(fmt=False)
     shells = [(k, n) for k, _, n, _ in labels]
     marks = np.diag(np.arange(1.0, mol.nao + 1))
-    blocks = io.to_blocks(marks, io.layout(atoms, io.basis_set("def2-svp", {1, 8})), energy=False)
+    blocks = io.to_blocks(marks, io.zeros(atoms, io.basis_set("def2-svp", {1, 8})), energy=False)
     order = np.diag(blocks.dense()).astype(int) - 1
     ours = [labels[k][3] for k in order]
     assert [shells[k] for k in order] == shells  # shells stay where they are
@@ -68,7 +68,7 @@ def test_blocks_and_matrix_are_inverse_and_energies_are_in_ev():
     atoms = molecule("NH3")
     matrix = np.random.default_rng(0).normal(size=(29, 29))
     matrix += matrix.T
-    blocks = io.to_blocks(matrix, io.layout(atoms, io.basis_set("def2-svp", {1, 7})))
+    blocks = io.to_blocks(matrix, io.zeros(atoms, io.basis_set("def2-svp", {1, 7})))
     np.testing.assert_allclose(io.from_blocks(blocks), matrix, atol=1e-14)
     assert blocks.block(0, 0)[0, 0] == pytest.approx(matrix[0, 0] * HARTREE, rel=1e-14)
     unitless = io.to_blocks(matrix, blocks, energy=False)
@@ -77,7 +77,7 @@ def test_blocks_and_matrix_are_inverse_and_energies_are_in_ev():
 
 def test_a_value_outside_the_graph_is_named_and_a_small_one_dropped():
     far = Atoms("H2", [[0, 0, 0], [0, 0, 40.0]])
-    layout = io.layout(far, io.basis_set("sto-3g", {1}))
+    layout = io.zeros(far, io.basis_set("sto-3g", {1}))
     assert len(layout.pairs) == 0
     with pytest.raises(MatrixError, match=r"H: a value of .* block of atoms 0 and 1"):
         io.to_blocks(np.array([[1.0, 1e-3], [1e-3, 1.0]]), layout, name="H")
@@ -86,7 +86,7 @@ def test_a_value_outside_the_graph_is_named_and_a_small_one_dropped():
 
 
 def test_a_matrix_of_another_size_or_not_hermitian_is_refused():
-    layout = io.layout(molecule("H2O"), io.basis_set("sto-3g", {1, 8}))
+    layout = io.zeros(molecule("H2O"), io.basis_set("sto-3g", {1, 8}))
     with pytest.raises(MatrixError, match="expected shape"):
         io.to_blocks(np.eye(8), layout)
     with pytest.raises(MatrixError, match="Hermitian"):
@@ -108,7 +108,7 @@ def test_radii_can_be_widened_for_long_molecules_with_exact_exchange():
     far = Atoms("H2", [[0, 0, 0], [0, 0, 15.0]])
     near, wide = (io.basis_set("sto-3g", {1}, radius) for radius in (6.0, 8.0))
     assert wide.radii[1] == 8
-    assert [len(io.layout(far, basis).pairs) for basis in (near, wide)] == [0, 1]
+    assert [len(io.zeros(far, basis).pairs) for basis in (near, wide)] == [0, 1]
     assert len(io.prior(far, io.PySCFSettings(basis="sto-3g", min_radius=8.0)).pairs) == 1
 
 

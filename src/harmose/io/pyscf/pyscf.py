@@ -1,7 +1,7 @@
-"""PySCF: its basis sets, molecules and matrices in the words of harmose.
+"""Convert basis sets, molecules and matrices of PySCF.
 
-PySCF's matrices have atoms in order, each atom's shells sorted by l, p as (x, y, z) and higher l as m = -l..l, energies
-in Hartree. Inside it is m = -l..l for every l, and eV (`so3.conventions.PYSCF`).
+PySCF's matrices have the atoms in order, the shells of an atom sorted by l, p as (x, y, z), higher l as m = -l..l, and
+energies in Hartree. harmose has m = -l..l for every l, and eV (`so3.conventions.PYSCF`).
 """
 
 import re
@@ -17,10 +17,10 @@ from ase.data import chemical_symbols
 from pyscf import dft, gto, scf
 
 from harmose.core.basis import BasisSet, Shell
-from harmose.core.blocks import BlockMatrix, block_values, empty_matrix
-from harmose.core.graph import build_graph
+from harmose.core.blocks import BlockMatrix, block_values
 from harmose.errors import BasisError, LabellingError
-from harmose.so3.conventions import PYSCF
+from harmose.io.assembly import zeros
+from harmose.so3.conventions import PYSCF, Convention
 from harmose.spin import Spin
 from harmose.units import BOHR, HARTREE
 
@@ -28,28 +28,37 @@ FLAVOURS = {
     "b3lypg": "B3LYP with VWN3 correlation, as in Gaussian and as `b3lyp` of PySCF since 2.3",
     "b3lyp5": "B3LYP with VWN5 correlation, as in ORCA and Turbomole and as `b3lyp` of PySCF before 2.3",
 }
-"""Functionals of one name and two meanings, by the names that tell them apart."""
+"""Two functionals that are both called B3LYP."""
 
 TAIL = 1e-8
-"""An orbital ends where r^l exp(-a r^2) (r in Bohr) of its most diffuse primitive falls below this."""
+"""An orbital ends where r^l exp(-a r^2) of its most diffuse primitive (r in Bohr) falls below this value."""
 
 MIN_RADIUS = 6.0
-"""Least orbital radius in angstrom: exact exchange couples atoms whose orbitals no longer overlap.
+"""Smallest orbital radius (angstrom). Exact exchange couples atoms whose orbitals do not overlap.
 
-In a B3LYP polyene C12H14 blocks of atoms 13 angstrom apart still hold 6 meV; every molecule of QM9 is within reach.
+In the polyene C12H14 with B3LYP, blocks of atoms 13 angstrom apart still have elements of 6 meV. Molecules of QM9 are smaller.
 """
 
 
 @dataclass(frozen=True)
 class PySCFSettings:
-    """A Kohn-Sham calculation: all that decides its numbers.
+    """Settings of a Kohn-Sham calculation: everything that its numbers depend on.
 
-    `convergence` is the change of the energy (Hartree), `convergence_gradient` the norm of the orbital gradient (None:
-    PySCF's square root of `convergence`; 1e-6 costs one cycle and lowers the error of H from up to 0.16 to 0.02
-    micro-Hartree). `min_radius` (angstrom) is the least orbital radius: long molecules with exact exchange want more.
-    B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`. `spin`: none is restricted, collinear unrestricted,
-    spinor generalized with the spin-orbit part of the basis set's effective core potentials.
-    Raises `LabellingError` for a functional that PySCF does not know and for values without meaning.
+    Raises `LabellingError` for a functional that PySCF does not have and for invalid values.
+
+    Attributes:
+        functional: name in PySCF. B3LYP is `b3lypg` or `b3lyp5` (`FLAVOURS`); `b3lyp` is read as `b3lypg`.
+        basis: name of the basis set in PySCF.
+        grid_level: integration grid, 0 to 9.
+        small_rho_cutoff: grid points with a smaller density are dropped.
+        convergence: change of the energy (Hartree).
+        convergence_gradient: norm of the orbital gradient. None: PySCF's default, the square root of `convergence`.
+            1e-6 costs one more cycle and lowers the error of H from 0.16 to 0.02 micro-Hartree.
+        max_cycle: maximum number of SCF cycles.
+        density_fit: True for density fitting.
+        min_radius: smallest orbital radius (angstrom). Long molecules with exact exchange need more.
+        spin: none is restricted, collinear unrestricted, spinor generalized with the spin-orbit part of the basis set's
+            effective core potentials.
     """
 
     functional: str = "pbe"
@@ -77,32 +86,32 @@ class PySCFSettings:
                 raise LabellingError(f"{name}: expected a positive number, got {value}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, with the code's name; spin none goes without saying."""
+        """Return the settings as JSON values, with the name of the code; spin none is left out."""
         content = {"code": "pyscf", **asdict(self), "spin": self.spin.value}
         return content if self.spin is not Spin.NONE else {k: v for k, v in content.items() if k != "spin"}
 
 
 def functional_name(name: str) -> str:
-    """The functional's name in lower case, B3LYP's flavour spelt out; `LabellingError` unless PySCF knows it."""
+    """Return the functional's name in lower case, `b3lypg` for `b3lyp`; `LabellingError` if PySCF does not have it."""
     plain = name.strip().lower()
     plain = "b3lypg" if plain == "b3lyp" else plain
-    # dispersion suffixes would need packages beyond PySCF and would not change H
+    # Dispersion does not change H, and PySCF needs more packages for it.
     if re.search(r"-d[34]", plain):
         raise LabellingError(f"functional: expected one without dispersion (it does not change H), got {name!r}")
     try:
-        known = bool(plain) and dft.libxc.parse_xc(plain) is not None
+        exists = bool(plain) and dft.libxc.parse_xc(plain) is not None
     except (KeyError, ValueError, RuntimeError, IndexError, AttributeError):
-        known = False
-    if not known:
+        exists = False
+    if not exists:
         raise LabellingError(f"functional: expected one that PySCF knows (pbe, b3lypg, b3lyp5, ...), got {name!r}")
     return plain
 
 
 def basis_set(name: str, elements: Iterable[int], min_radius: float = MIN_RADIUS) -> BasisSet:
-    """The shells of PySCF's basis `name` (e.g. "def2-svp") for these atomic numbers, in PySCF's order within an atom.
+    """Return the shells of PySCF's basis `name` (e.g. "def2-svp") for these atomic numbers, in PySCF's order.
 
-    n is counted from l + 1 upward for each l. Radii: where the most diffuse primitive falls below `TAIL`, at least
-    `min_radius` (angstrom). Raises `BasisError` for an unknown name or an element that the basis does not have.
+    For each l, n counts from l + 1 upward. A radius is where the most diffuse primitive falls below `TAIL`, at least
+    `min_radius` (angstrom). `BasisError` for an unknown name or an element that the basis set does not have.
     """
     name = name.strip().lower()
     entries = {int(z): _element_shells(name, int(z)) for z in elements}
@@ -123,12 +132,12 @@ def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
 
 
 def free_atom(name: str, z: int) -> gto.Mole:
-    """One atom at the origin in PySCF's basis `name`; `BasisError` as in `basis_set`."""
+    """Return an atom at the origin in PySCF's basis `name`; `BasisError` as in `basis_set`."""
     return _build(name, [(_symbol(z), (0.0, 0.0, 0.0))], spin=None)
 
 
 def _tail_radius(l: int, exponent: float) -> float:
-    """Where r^l exp(-a r^2) = TAIL beyond its maximum, in angstrom: a r^2 = l ln r - ln TAIL, iterated."""
+    """Return r (angstrom) with r^l exp(-a r^2) = TAIL beyond the maximum. Iterates a r^2 = l ln r - ln TAIL."""
     r = np.sqrt(-np.log(TAIL) / exponent)
     for _ in range(50):
         r = np.sqrt(max(l * np.log(r) - np.log(TAIL), 1e-12) / exponent)
@@ -136,7 +145,7 @@ def _tail_radius(l: int, exponent: float) -> float:
 
 
 def check_molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> None:
-    """Raise what `molecule` raises, without building it."""
+    """Raise the errors of `molecule` without building it."""
     formula = atoms.get_chemical_formula()
     if atoms.pbc.any():
         raise LabellingError(f"{formula}: expected a molecule, got a structure with pbc {atoms.pbc.tolist()}")
@@ -156,12 +165,12 @@ def check_molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> None:
 
 
 def charge(atoms: Atoms) -> int:
-    """The total charge `atoms.info["charge"]`, 0 where there is none; `LabellingError` unless it is a whole number."""
+    """Return the total charge `atoms.info["charge"]`, by default 0; `LabellingError` if it is not an integer."""
     return _whole_number(atoms, "charge", 0)
 
 
 def unpaired(atoms: Atoms) -> int:
-    """Up electrons less down electrons, `atoms.info["spin"]`; without it as few as their number allows."""
+    """Return the number of unpaired electrons `atoms.info["spin"]`, by default 0 or 1."""
     return _whole_number(atoms, "spin", (int(atoms.numbers.sum()) - charge(atoms)) % 2)
 
 
@@ -179,15 +188,15 @@ def _whole_number(atoms: Atoms, key: str, default: int) -> int:
 @lru_cache(maxsize=512)
 def _has_spin_orbit(name: str, z: int) -> bool:
     potential = _load(gto.basis.load_ecp, name.strip().lower(), _symbol(z))
-    # Of each l by powers of r: terms (exponent, coefficient), and a third number where there is spin-orbit coupling.
+    # For each l and power of r: terms (exponent, coefficient), with a third number if there is spin-orbit coupling.
     return bool(potential) and any(len(term) > 2 for _, powers in potential[1] for terms in powers for term in terms)
 
 
 def molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> gto.Mole:
-    """PySCF's molecule: spherical orbitals, no symmetry, charge `atoms.info["charge"]` or 0, closed shell unless collinear.
+    """Return PySCF's molecule: spherical orbitals, no symmetry, the charge `charge(atoms)`, closed shell unless collinear.
 
-    Effective core potentials of the basis are used where it has them. Raises `BasisError` for an unknown basis or
-    element, `LabellingError` for a number of electrons that `spin` does not allow or a periodic structure.
+    Effective core potentials are those of the basis set. `BasisError` for an unknown basis set or element, `LabellingError`
+    for a periodic structure or a number of electrons that `spin` does not allow.
     """
     check_molecule(atoms, basis, spin)
     geometry = [(_symbol(int(z)), tuple(x)) for z, x in zip(atoms.numbers, atoms.positions.tolist(), strict=True)]
@@ -196,7 +205,7 @@ def molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> gto.Mole:
 
 
 def has_basis(mol: gto.Mole, name: str) -> bool:
-    """Whether the molecule's orbitals are those of the basis set `name`: same shells, exponents and contractions."""
+    """True if the molecule has the shells, exponents and contractions of the basis set `name`."""
     geometry = [(mol.atom_pure_symbol(k), x) for k, x in enumerate(mol.atom_coords(unit="angstrom").tolist())]
     expected = _build(name, geometry, spin=None)
     if mol.cart or mol.nbas != expected.nbas or not np.array_equal(mol.ao_loc, expected.ao_loc):
@@ -220,11 +229,11 @@ def _build(name: str, geometry: list, **options: Any) -> gto.Mole:
 
 
 def _load(loader: Any, name: str, symbol: str) -> Any:
-    """A table of PySCF's library, or nothing; names only, since PySCF would also open a file of that name."""
+    """Load a table of PySCF's library, or return None. `BasisError` for paths, because PySCF would open such a file."""
     if not re.fullmatch(r"[a-z0-9+*(),_\- @]+", name):
         raise BasisError(f"basis: expected a name such as def2-svp, got {name!r}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the advice to install basis-set-exchange
+        warnings.simplefilter("ignore")  # advice to install basis-set-exchange
         try:
             return loader(name, symbol)
         except (RuntimeError, KeyError, ValueError, IndexError, OSError):
@@ -243,20 +252,25 @@ def _symbol(z: int) -> str:
     return chemical_symbols[z]
 
 
-def to_blocks(matrix: np.ndarray, layout: BlockMatrix, energy: bool = True, name: str = "matrix") -> BlockMatrix:
-    """PySCF's matrix -> blocks in the layout's atoms and pairs; Hartree -> eV if `energy`.
+def to_blocks(
+    matrix: np.ndarray,
+    layout: BlockMatrix,
+    energy: bool = True,
+    name: str = "matrix",
+    convention: Convention = PYSCF,
+) -> BlockMatrix:
+    """Convert a dense matrix of a molecule, Hartree -> eV if `energy`, to the blocks of `layout`.
 
-    (n, n), of UKS (2, n, n), of GKS (2n, 2n).
-
-    Raises `MatrixError` (`name` in its text) for another size, a matrix that is not Hermitian, or a value above 1e-6 in
-    a block outside the graph; smaller ones are dropped.
+    `matrix`: (n, n), for UKS (2, n, n), for GKS (2n, 2n), with orbitals in the order of `convention`. `MatrixError`, with
+    `name`, for another size, a matrix that is not Hermitian, or a value above 1e-6 in a block outside the graph; smaller
+    values are dropped.
     """
-    inside = PYSCF.to_inside(np.asarray(matrix), _degrees(layout)) if _fits(matrix, layout) else np.asarray(matrix)
+    inside = convention.to_inside(np.asarray(matrix), _degrees(layout)) if _fits(matrix, layout) else np.asarray(matrix)
     return block_values(inside * (HARTREE if energy else 1.0), layout, name=name)
 
 
 def from_blocks(operator: BlockMatrix, energy: bool = True) -> np.ndarray:
-    """The inverse of `to_blocks`: (n, n), collinear (2, n, n), spinor (2n, 2n), in PySCF's order; eV -> Hartree if `energy`."""
+    """Return PySCF's matrix: (n, n), collinear (2, n, n), spinor (2n, 2n); eV -> Hartree if `energy`. Inverse of `to_blocks`."""
     return PYSCF.from_inside(operator.dense(), _degrees(operator)) / (HARTREE if energy else 1.0)
 
 
@@ -266,19 +280,13 @@ def _fits(matrix: np.ndarray, layout: BlockMatrix) -> bool:
 
 
 def _degrees(layout: BlockMatrix) -> list[int]:
-    """Of all rows of the matrix: PySCF's spinor matrices have all up orbitals first, too."""
+    """Return the l of all shells along one axis of the matrix; in a spinor matrix all up orbitals come first."""
     atoms = [l for z in np.asarray(layout.numbers).tolist() for l in layout.basis.degrees(z)]
     return atoms * (2 if layout.spin is Spin.SPINOR else 1)
 
 
-def layout(atoms: Atoms, basis: BasisSet, spin: Spin = Spin.NONE) -> BlockMatrix:
-    """Zeros in the blocks of the structure's graph, to be filled by `to_blocks`."""
-    graph = build_graph(atoms, basis)
-    return empty_matrix(basis, graph.numbers, graph.pairs, spin)
-
-
 def mean_field(mol: gto.Mole, settings: PySCFSettings) -> scf.hf.SCF:
-    """PySCF's Kohn-Sham object (RKS, UKS or GKS) with these settings, not yet run, that writes no files."""
+    """Return PySCF's Kohn-Sham object (RKS, UKS or GKS) with these settings. It has not been run and writes no files."""
     kinds = {Spin.NONE: dft.RKS, Spin.COLLINEAR: dft.UKS, Spin.SPINOR: dft.GKS}
     mf = kinds[settings.spin](mol, xc=settings.functional)
     if settings.spin is Spin.SPINOR:
@@ -294,22 +302,22 @@ def mean_field(mol: gto.Mole, settings: PySCFSettings) -> scf.hf.SCF:
 
 
 def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) -> BlockMatrix:
-    """H0 in eV: the Fock matrix of superposed atomic densities (PySCF's minao guess), functional and grid as set.
+    """Compute H0 (eV), the Fock matrix of superposed atomic densities (PySCF's minao guess), with these settings.
 
-    `basis` sets the blocks (default: the structure's own elements in `settings.basis`).
+    `basis` determines the blocks; default: `settings.basis` for the elements of the structure.
     """
     basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
     mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
-    return to_blocks(prior_fock(mf), layout(atoms, basis, settings.spin), name="H0")
+    return to_blocks(prior_fock(mf), zeros(atoms, basis, settings.spin), name="H0")
 
 
 def prior_fock(mf: scf.hf.SCF) -> np.ndarray:
-    """H0 in PySCF's own order and Hartree."""
+    """Compute H0 in PySCF's order (Hartree)."""
     return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mf.mol)))
 
 
 def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None, spin: Spin = Spin.NONE) -> BlockMatrix:
-    """S in PySCF's basis set `name`; `spin` says which numbers of electrons are allowed."""
+    """Compute S in PySCF's basis set `name`. `spin` determines which numbers of electrons are allowed."""
     basis = basis or basis_set(name, set(atoms.numbers.tolist()))
     mol = molecule(atoms, name, spin)
-    return to_blocks(mol.intor_symmetric("int1e_ovlp"), layout(atoms, basis), energy=False, name="S")
+    return to_blocks(mol.intor_symmetric("int1e_ovlp"), zeros(atoms, basis), energy=False, name="S")

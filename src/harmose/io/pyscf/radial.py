@@ -1,4 +1,4 @@
-"""The radial functions of PySCF's basis sets: contracted Gaussians, as normalised as PySCF integrates them."""
+"""Radial functions of PySCF's basis sets: contracted Gaussians, normalised as in PySCF's integrals."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ from harmose.io.pyscf.pyscf import MIN_RADIUS, basis_set, free_atom
 
 
 def radial_basis(name: str, elements: Iterable[int], min_radius: float = MIN_RADIUS) -> RadialBasis:
-    """PySCF's basis `name` for these atomic numbers: `io.pyscf.basis_set` and its Gaussians, in the same order.
+    """Return PySCF's basis `name` for these atomic numbers with its Gaussians.
 
-    Raises `BasisError` for an unknown name or an element that the basis does not have.
+    `BasisError` for an unknown name or an element that the basis set does not have.
     """
     basis = basis_set(name, elements, min_radius)
     return RadialBasis(basis, {z: _gaussians(basis.name, z) for z in basis.elements})
@@ -23,8 +23,8 @@ def _gaussians(name: str, z: int) -> tuple[Gaussians, ...]:
     functions = []
     for k in range(atom.nbas):
         l = int(atom.bas_angular(k))
-        exponents = atom.bas_exp(k) / lib.param.BOHR**2  # PySCF's own Bohr radius, which it divides positions by
-        # what the integrals are computed with: normalised primitives and a normalised sum, for r in Bohr
+        exponents = atom.bas_exp(k) / lib.param.BOHR**2  # PySCF's value of the Bohr radius
+        # As in PySCF's integrals: normalised primitives and a normalised sum, for r in Bohr.
         coefficients = gto.gto_norm(l, atom.bas_exp(k))[:, None] * atom.bas_ctr_coeff(k) / lib.param.BOHR ** (l + 1.5)
         functions += [Gaussians(l, exponents, np.ascontiguousarray(column)) for column in coefficients.T]
     return tuple(functions)
