@@ -26,13 +26,15 @@ def space() -> BlockIrreps:
 
 @pytest.fixture(scope="session")
 def network(space):
-    """`network(dtype)`: calibrated on methanol and acetylene, heads of stage 2 not zero."""
+    """`network(dtype, **stage2)`: random weights, also in the heads of stage 2, calibrated on methanol."""
 
-    def make(dtype: torch.dtype) -> TwoStage:
+    def make(dtype: torch.dtype, **stage2) -> TwoStage:
         torch.manual_seed(3)
         settings = NetworkSettings(
             Stage1Settings(channels=4, pseudo_channels=2, scalars=16, so2_channels=8, pseudoscalars=4, hidden=16),
-            Stage2Settings(channels=4, pseudo_channels=4, scalars=8, so2_channels=8, pseudoscalars=4, hidden=32),
+            Stage2Settings(
+                channels=4, pseudo_channels=4, scalars=8, so2_channels=8, pseudoscalars=4, hidden=32, **stage2
+            ),
         )
         model = TwoStage(space, settings)
         graph = build_graph(molecule("CH3OH"), BASIS)

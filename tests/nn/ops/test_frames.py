@@ -8,9 +8,9 @@ from torch.autograd import gradcheck
 from harmose.nn.ops.frames import (
     PairFrames,
     ReversalSigns,
-    m0_signs,
     both_directions,
     gather_in_frames,
+    m0_signs,
     messages_in_frames,
     so2_convolution,
     so2_signs,
@@ -99,7 +99,9 @@ def test_gradients():
     axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
     assert gradcheck(lambda *x: so2_convolution(*x, SIGNS), (*seen, axial, around), fast_mode=True)
     assert gradcheck(
-        lambda x, a, b: so2_convolution(x, None, a, b, SIGNS), (seen[0], axial, random(L, L * 2 * C, WIDTH)), fast_mode=True
+        lambda x, a, b: so2_convolution(x, None, a, b, SIGNS),
+        (seen[0], axial, random(L, L * 2 * C, WIDTH)),
+        fast_mode=True,
     )
     axial, chiral, around = (
         random(2 * PAIRS, (L + 1) * C),

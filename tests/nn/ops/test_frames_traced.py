@@ -45,7 +45,9 @@ def same(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> None:
 
 def test_gathered(known):
     at = known.rotation, known.first, known.second
-    same(lambda x: frames.gather_in_frames(x, known), lambda x: traced.gather_in_frames(x, *at), [random(ATOMS, ROWS, C)])
+    same(
+        lambda x: frames.gather_in_frames(x, known), lambda x: traced.gather_in_frames(x, *at), [random(ATOMS, ROWS, C)]
+    )
 
 
 @pytest.mark.parametrize("rows", [ROWS, L + 1])

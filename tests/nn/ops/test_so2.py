@@ -5,7 +5,16 @@ import pytest
 import torch
 from e3nn import o3
 
-from harmose.nn.ops.frames import PairFrames, ReversalSigns, m0_signs, both_directions, gather_in_frames, messages_in_frames, so2_signs, sum_over_edges
+from harmose.nn.ops.frames import (
+    PairFrames,
+    ReversalSigns,
+    both_directions,
+    gather_in_frames,
+    m0_signs,
+    messages_in_frames,
+    so2_signs,
+    sum_over_edges,
+)
 from harmose.nn.ops.frames import pair_frames as prepared
 from harmose.nn.ops.so2 import SO2Linear
 from harmose.representation.layout import pair_frames, reversal_signs
@@ -55,7 +64,9 @@ def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor
         parts, around = [sent_axial, nothing], [weights, torch.zeros_like(weights)]
         if mirrored:
             parts, around = parts[::-1], around[::-1]
-        written = messages_in_frames(*(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(around, 1).repeat(L, 1, 1))
+        written = messages_in_frames(
+            *(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(around, 1).repeat(L, 1, 1)
+        )
         out = sum_over_edges(written, atoms)[:edges].unflatten(2, (2, size))[:, :, int(mirrored)]
         maps.append(out[:, l_out**2 : (l_out + 1) ** 2])
     return torch.stack(maps) if maps else torch.zeros(0, edges, 2 * l_out + 1, size).double()

@@ -9,8 +9,8 @@ from ase.build import molecule
 
 from harmose.core.blocks import empty_matrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage1.inputs import InputSettings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
