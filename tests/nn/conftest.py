@@ -1,10 +1,10 @@
 """A small basis set with s, p and d shells, small molecules, and networks with random weights."""
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from e3nn import o3
 
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
@@ -14,6 +14,8 @@ from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import BlockIrreps, to_matrix
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 S, P, D = (Shell(1, 0), Shell(2, 1), Shell(3, 2))
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, Shell(2, 0), P, D), 8: (S, Shell(2, 0), P, D)}, {1: 6.0, 6: 6.0, 8: 6.0})

@@ -2,13 +2,15 @@
 
 import itertools
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 
 from harmose.so3.clebsch_gordan import clebsch_gordan
 from harmose.so3.wigner import random_rotation, wigner_d
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 PAIRS = list(itertools.product(range(7), repeat=2))
 

@@ -1,13 +1,15 @@
 """Orbital orders: round trips, and PySCF's order and signs against e3nn's harmonics on points in space."""
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 from pyscf import gto
 
 from harmose.errors import BasisError
 from harmose.so3.conventions import E3NN, PYSCF, Convention
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 SHUFFLED = Convention("shuffled", {1: (2, 0, 1), 2: (4, 2, 0, 1, 3)}, {2: (1, -1, 1, -1, 1)})
 

@@ -1,12 +1,14 @@
 """Real spherical harmonics against e3nn's, and how they turn."""
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 
 from harmose.so3.harmonics import degree_of_slot, real_harmonics
 from harmose.so3.wigner import random_rotation, wigner_d
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 L_MAX = 8
 

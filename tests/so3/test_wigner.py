@@ -1,13 +1,15 @@
 """Wigner matrices against e3nn's, their group laws, and their accuracy where Euler angles are ill-defined."""
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 from scipy.spatial.transform import Rotation
 
 from harmose.errors import StructureError
 from harmose.so3.wigner import check_rotation, edge_wigner, random_rotation, shells_wigner, wigner_d
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 TOLERANCE = {torch.float32: 5e-6, torch.float64: 2e-14}
 DTYPES = tuple(TOLERANCE)

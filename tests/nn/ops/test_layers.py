@@ -1,9 +1,9 @@
 """Small layers: cutoff, radial functions, linear maps of irreps, and scales that are fitted to a batch."""
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 from torch import nn
 
 from harmose.nn.ops.layers import (
@@ -16,6 +16,8 @@ from harmose.nn.ops.layers import (
     cutoff_envelope,
     select_by_type,
 )
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 
 def test_envelope_is_smooth_and_ends_at_the_reach():

@@ -1,9 +1,9 @@
 """The convolution in edge frames spans exactly the maps of e3nn's tensor product with spherical harmonics."""
 
+import lazy_loader
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 
 from harmose.nn.ops.frames import (
     PairFrames,
@@ -19,6 +19,8 @@ from harmose.nn.ops.frames import pair_frames as prepared
 from harmose.nn.ops.so2 import SO2Linear
 from harmose.representation.layout import pair_frames, reversal_signs
 from harmose.so3.wigner import edge_wigner
+
+o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
 
 L = 3
 SIGNS = ReversalSigns(so2_signs(L).double(), m0_signs(L).double())
