@@ -1,7 +1,7 @@
 """The graph of a structure: all pairs of atoms within the sum of their radii, periodic images included.
 
-A pair `(i, j, R)` stands for the block between atom i in the home cell and atom j in the cell displaced by R. The graph has
-one of `(i, j, R)` and `(j, i, -R)`: the one in canonical direction, with i < j, or i == j and R lexicographically
+A pair `(i, j, R)` stands for the block between atom i in the home cell and atom j in the cell displaced by R. The graph
+has one of `(i, j, R)` and `(j, i, -R)`: the one in canonical direction, with i < j, or i == j and R lexicographically
 positive. Pairs are sorted by (i, j, R). Matrices store their blocks in this order, after the on-site blocks.
 """
 

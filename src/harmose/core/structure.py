@@ -79,7 +79,7 @@ def _check_cell(atoms: Atoms, where: str) -> None:
 def neighbour_pairs(
     atoms: Atoms, cutoff: float, where: str = "structure"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of atoms closer than `cutoff` (angstrom): i (P,), j (P,), cells R of j (P, 3), distances (P,); each pair once.
+    """Pairs of atoms closer than `cutoff` (angstrom): i (P,), j (P,), cells R of j (P, 3), distances (P,); each once.
 
     Raises `StructureError`, which begins with `where`, for positions or a cell that are not finite or too large, and
     for a cell without volume.

@@ -1,4 +1,4 @@
-"""Find what must not be trained on, sample by sample."""
+"""Checks of a store: samples that must not be trained on."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,38 +20,38 @@ from harmose.so3.wigner import edge_wigner
 from harmose.spin import Spin
 
 ENERGY_TOLERANCE = 1e-3
-"""eV; orbital energies that differ more from those of (H, S) belong to another H. Rounding in the DFT gives 1e-4."""
+"""Largest difference in eV between stored orbital energies and those of (H, S); DFT codes round to 1e-4."""
 
 OVERLAP_TOLERANCE = 1e-3
-"""Elements of S that must vanish by rotation about the bond may reach this; integration grids of NAO codes need it."""
-
+"""Largest element of S between orbitals of different m in the frame of the bond; grids of NAO codes are that coarse."""
 
 ONSITE_TOLERANCE = 1e-2
-"""Elements of an atom's own block of S, which no neighbour changes; integration grids of NAO codes do by 1e-3."""
+"""Largest difference of the on-site blocks of S of one element; grids of NAO codes change them by 1e-3."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a sample."""
+    """One problem of the sample with this name."""
 
     sample: str
     text: str
 
 
 def check(store: Store) -> list[Problem]:
-    """Everything in a store that must not be trained on, in the store's order.
+    """All problems of a store's samples, in the store's order.
 
-    Looked for: records that cannot be read; whatever `check_sample` refuses; calculations that did not converge; the
-    same structure twice (up to a rigid motion); orbital energies that are not those of (H, S); orbitals in a wrong
-    order or with a wrong sign: in the frame of the bond, S must not couple different m; and elements whose orbitals are
-    not those of earlier samples, although their shells have the same l: the on-site block of S is the basis set's alone.
+    A sample has a problem if its record cannot be read, if `check_sample` raises, if its calculation did not converge,
+    or if an earlier sample has the same structure up to a rigid motion. Orbital energies must be those of (H, S).
+    Orbitals in a wrong order or with a wrong sign show in S: in the frame of the bond, S has no elements between
+    different m. Other orbitals in shells of the same l show in the on-site blocks of S, which must be those of earlier
+    samples.
     """
     return [problem for problems in check_each(store) for problem in problems]
 
 
 def check_each(store: Store) -> Iterator[list[Problem]]:
-    """`check`, one sample after the other."""
-    seen: dict[str, str] = {}
+    """Problems of each sample of a store, as in `check`."""
+    first_names: dict[str, str] = {}
     onsite: dict[int, tuple[str, np.ndarray]] = {}
     for name in store.names():
         try:
@@ -60,7 +60,7 @@ def check_each(store: Store) -> Iterator[list[Problem]]:
             yield [Problem(name, str(error))]
             continue
         texts = _problems(sample)
-        first = seen.setdefault(fingerprint(sample.structure), name)
+        first = first_names.setdefault(fingerprint(sample.structure), name)
         if first != name:
             texts.append(f"the same structure as {first!r}")
         texts += _other_orbitals(sample, onsite)
@@ -72,29 +72,28 @@ def _problems(sample: Sample) -> list[str]:
         check_sample(sample)
     except HarmoseError as error:
         return [str(error).removeprefix(f"sample {sample.name}: ")]
-    found = []
-    if sample.provenance.get("converged") is False:
-        found.append("the calculation did not converge")
+    texts = ["the calculation did not converge"] if sample.provenance.get("converged") is False else []
     if sample.overlap is not None:
-        found += _wrong_order(sample.structure, sample.overlap) + _wrong_energies(sample)
-    return found
+        texts += _wrong_order(sample.structure, sample.overlap) + _wrong_energies(sample)
+    return texts
 
 
 def _other_orbitals(sample: Sample, onsite: dict[int, tuple[str, np.ndarray]]) -> list[str]:
-    """`onsite` holds S of an atom with itself, by atomic number, and the sample that it is of; new elements are added."""
-    overlap, others, worst, like = sample.overlap, [], 0.0, ""
+    """Compare on-site blocks of S with `onsite`: by atomic number, a sample's name and its block. New elements are added."""
+    overlap, others, worst, other_sample = sample.overlap, [], 0.0, ""
     if overlap is None:
         return []
     for z, atom in zip(*np.unique(sample.structure.numbers, return_index=True)):
         block = np.asarray(overlap.block(int(atom), int(atom)))
-        first, known = onsite.setdefault(int(z), (sample.name, block))
-        difference = float(np.abs(block - known).max())
+        first, expected = onsite.setdefault(int(z), (sample.name, block))
+        difference = float(np.abs(block - expected).max())
         if not difference <= ONSITE_TOLERANCE:
             others.append(chemical_symbols[z])
-            worst, like = max((worst, like), (difference, first))
+            worst, other_sample = max((worst, other_sample), (difference, first))
     if not others:
         return []
-    return [f"other orbitals of {', '.join(others)} than in {like!r}: their on-site S differs by up to {worst:.3g}"]
+    elements = ", ".join(others)
+    return [f"other orbitals of {elements} than in {other_sample!r}: their on-site S differs by up to {worst:.3g}"]
 
 
 def _wrong_energies(sample: Sample) -> list[str]:
@@ -118,7 +117,7 @@ def _wrong_energies(sample: Sample) -> list[str]:
 
 
 def _wrong_order(atoms: Atoms, overlap: BlockMatrix) -> list[str]:
-    """Rotated so that the bond is the z axis, an overlap of two atoms' orbitals vanishes unless m1 = m2."""
+    """In the frame with the bond along z, the overlap of two atoms' orbitals vanishes unless m1 = m2."""
     vectors = pair_vectors(atoms, overlap.pairs)
     worst, where = 0.0, -1
     for (z1, z2), index, positions in overlap.groups():
@@ -128,9 +127,8 @@ def _wrong_order(atoms: Atoms, overlap: BlockMatrix) -> list[str]:
             continue
         frame = torch.as_tensor(vectors[pairs[off]])
         d = {l: edge_wigner(l, frame).numpy() for l in {*overlap.basis.degrees(z1), *overlap.basis.degrees(z2)}}
-        size = np.abs(
-            _other_m(overlap.values[0][positions[off]].real, overlap.basis.degrees(z1), overlap.basis.degrees(z2), d)
-        )
+        blocks = overlap.values[0][positions[off]].real
+        size = np.abs(_between_different_m(blocks, overlap.basis.degrees(z1), overlap.basis.degrees(z2), d))
         if size.max(initial=0.0) > worst:
             worst, where = float(size.max()), int(pairs[off][np.argmax(size.max(axis=(1, 2)))])
     if worst <= OVERLAP_TOLERANCE:
@@ -141,8 +139,10 @@ def _wrong_order(atoms: Atoms, overlap: BlockMatrix) -> list[str]:
     ]
 
 
-def _other_m(blocks: np.ndarray, left: Sequence[int], right: Sequence[int], d: Mapping[int, Any]) -> np.ndarray:
-    """Blocks (B, n1, n2) in the bond's frame, without the elements of equal m."""
+def _between_different_m(
+    blocks: np.ndarray, left: Sequence[int], right: Sequence[int], d: Mapping[int, Any]
+) -> np.ndarray:
+    """Blocks (B, n1, n2) in the frame of the bond, with zeros for elements of equal m; `d[l]` (B, 2l+1, 2l+1)."""
     out = np.zeros_like(blocks)
     row = 0
     for l1 in left:
@@ -158,9 +158,10 @@ def _other_m(blocks: np.ndarray, left: Sequence[int], right: Sequence[int], d: M
 
 
 def fingerprint(atoms: Atoms, digits: int = 4) -> str:
-    """Hexadecimal digits, the same for structures equal up to a rigid motion (molecules) or a translation (crystals).
+    """Sixteen hexadecimal digits of a structure that rigid motions (molecules) or translations (crystals) do not
+    change.
 
-    Mirror images of a molecule are not told apart. Lengths are rounded to `digits` decimals of an angstrom.
+    Mirror images of a molecule have the same digits. Lengths are rounded to `digits` decimals in angstrom.
     """
     numbers, x = np.asarray(atoms.numbers), atoms.positions
     if atoms.pbc.any():
@@ -170,6 +171,6 @@ def fingerprint(atoms: Atoms, digits: int = 4) -> str:
         lengths = np.concatenate([scaled @ atoms.cell.complete().array, atoms.cell.array])
     else:
         lengths = np.linalg.norm(x[:, None] - x, axis=-1)
-    # The shift keeps lengths written with few decimals away from the edge between two roundings.
+    # The shift avoids that lengths written with few decimals lie halfway between two rounded values.
     rounded = np.round(lengths + 0.271828 * 10.0**-digits, digits) + 0.0
     return hashlib.sha256(numbers.tobytes() + rounded.tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Work on whole stores: split them at random, merge them."""
+"""Random splits of a store, and merging of stores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,16 +9,16 @@ from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError
 
 BATCH = 64
-"""Records that a merge writes in one transaction: each transaction waits for the disk."""
+"""Number of records that a merge writes in one transaction; each transaction waits for the disk."""
 
 
 def split(store: Store, fractions: Mapping[str, float], seed: int, by: str | None = None) -> dict[str, list[str]]:
-    """Random splits: names of the samples of each split, in the store's order; nothing is written.
+    """Names of the samples of each split, drawn at random and in the store's order; nothing is written.
 
-    `fractions` gives each split's share; what they leave below 1 belongs to no split. With `by`, samples that
-    share this entry of their provenance stay together ("group": where there is none, those of one formula), so that shares
-    are met only as well as the groups allow. Raises
-    `ConfigError` for impossible shares and `FormatError` for a sample without the entry.
+    `fractions` has the share of each split; the samples beyond their sum are in no split. With `by`, samples with the
+    same value of this provenance entry stay in one split, so the shares are approximate; for "group", samples without
+    this entry are grouped by formula. Raises `ConfigError` for impossible shares, `FormatError` for a sample without
+    the entry.
     """
     if not fractions or any(not 0 <= share <= 1 for share in fractions.values()) or sum(fractions.values()) > 1 + 1e-9:
         raise ConfigError(f"expected shares between 0 and 1 with a sum of at most 1, got {dict(fractions)}")
@@ -27,14 +27,14 @@ def split(store: Store, fractions: Mapping[str, float], seed: int, by: str | Non
     for index, name in enumerate(names):
         groups.setdefault(_group(store, name, by), []).append(index)
     shares = {**fractions, None: max(0.0, 1 - sum(fractions.values()))}
-    room = {key: share * len(names) for key, share in shares.items()}
+    missing = {key: share * len(names) for key, share in shares.items()}
     chosen: dict[str | None, list[int]] = {key: [] for key in shares}
     keys = list(groups)
     for k in np.random.default_rng(seed).permutation(len(keys)):
         members = groups[keys[k]]
-        into = max(room, key=lambda key: room[key])
-        room[into] -= len(members)
-        chosen[into] += members
+        target = max(missing, key=lambda key: missing[key])
+        missing[target] -= len(members)
+        chosen[target] += members
     return {key: [names[k] for k in sorted(chosen[key])] for key in fractions}
 
 
@@ -42,7 +42,7 @@ def _group(store: Store, name: str, by: str | None) -> str:
     if by is None:
         return name
     provenance = store.provenance(name)
-    if by == "group" and by not in provenance:  # what other programs have labelled
+    if by == "group" and by not in provenance:  # samples from other programs
         return store[name].structure.get_chemical_formula()
     if by not in provenance:
         raise FormatError(f"{store.path}: sample {name!r} has no {by!r} in its provenance")
@@ -50,10 +50,11 @@ def _group(store: Store, name: str, by: str | None) -> str:
 
 
 def merge(stores: Sequence[Store], out: str | Path) -> None:
-    """All samples, failures and splits of the stores in a new one, which appears complete or not at all.
+    """Write a new store with all samples, failures and splits of the stores; it appears complete or not at all.
 
-    The basis sets may differ in their elements only; spin kind and settings (`metadata`) must be the same. Raises
-    `FormatError` when they are not, or when a name occurs twice, and `BasisError` for contradicting basis sets.
+    Spin kind and settings (`metadata`) must be the same, and so must the basis sets of elements that two stores share.
+    Raises `FormatError` for other spin kinds or settings and for a name in two stores, `BasisError` for other basis
+    sets.
     """
     if not stores:
         raise FormatError("expected at least one store to merge, got none")

@@ -1,7 +1,7 @@
-"""One LMDB file, opened once per process: read and write transactions whose failures are plain `FormatError`s.
+"""One LMDB file, opened once per process: read and write transactions that raise `FormatError` when they fail.
 
-LMDB allows a file to be mapped only once in a process, so every `Database` of one file is the same object, closed when
-the last holder lets it go. The map grows with the data: a write that does not fit is repeated in a map twice as large.
+LMDB maps a file into memory only once in a process, so all users of a file share one `Database`; it is closed with its
+last user. A write that does not fit into the map is repeated in a map twice as large.
 """
 
 import os
@@ -20,28 +20,28 @@ from harmose.errors import FormatError
 T = TypeVar("T")
 
 SMALLEST_MAP = 1 << 26
-"""Bytes of address space that an empty database reserves; no disk space goes with it."""
+"""Bytes of address space, not of disk space, that an empty database reserves."""
 
 MAX_READERS = 512
-"""Read transactions at one time, of all processes together."""
+"""Largest number of read transactions at one time, in all processes together."""
 
 NEARLY_FULL = 1 << 20
-"""Free bytes below which a failed write is blamed on the full disk."""
+"""Free bytes on a disk below which a failed write is reported as a full disk."""
 
 DOUBLINGS = 24
-"""How often one write may double the map: 64 MiB to 1 PiB."""
+"""Number of times that one write may double the map: 64 MiB to 1 PiB."""
 
 _OPEN: "weakref.WeakValueDictionary[tuple[int, int], Database]" = weakref.WeakValueDictionary()
 _OPEN_LOCK = threading.Lock()
 
 
 def open_database(path: Path, writable: bool) -> "Database":
-    """The database in directory `path`; `FormatError` when it is missing, empty, truncated or of another kind."""
+    """The database in the folder `path`. Raises `FormatError` if it is missing, empty, truncated or of another kind."""
     file = path / "data.mdb"
     if not path.exists():
         raise FormatError(f"{path}: no such store")
     if not file.is_file():
-        raise FormatError(f"{path}: expected a harmose store (a directory with data.mdb), got something else")
+        raise FormatError(f"{path}: expected a harmose store (a folder with data.mdb), got something else")
     stat = file.stat()
     if stat.st_size == 0:
         raise FormatError(f"{path}: not a harmose store: data.mdb is empty")
@@ -57,7 +57,7 @@ def open_database(path: Path, writable: bool) -> "Database":
 
 
 def create_database(path: Path) -> None:
-    """An empty database in the new directory `path`."""
+    """Make an empty database in the new folder `path`."""
     path.mkdir(parents=True)
     _environment(path, writable=True, create=True).close()
 
@@ -65,8 +65,8 @@ def create_database(path: Path) -> None:
 def _environment(path: Path, writable: bool, create: bool = False) -> lmdb.Environment:
     file, lock_file = path / "data.mdb", path / "lock.mdb"
     size = file.stat().st_size if file.exists() else 0
-    # Readers enter themselves in the lock file, or a writer would reuse pages that they still read. Where they cannot
-    # (a read-only copy) they make do without: there is no writer either.
+    # The lock file lists readers, so that a writer does not reuse pages that they still read. A read-only copy, where
+    # readers cannot write to it, has no writer either and needs no lock.
     lock = writable or (lock_file.exists() and os.access(lock_file, os.R_OK | os.W_OK))
     try:
         env = lmdb.open(
@@ -78,7 +78,7 @@ def _environment(path: Path, writable: bool, create: bool = False) -> lmdb.Envir
             max_readers=MAX_READERS,
         )
         if lock:
-            env.reader_check()  # forget readers that were killed
+            env.reader_check()  # removes readers that were killed from the list
         return env
     except lmdb.VersionMismatchError:
         raise FormatError(f"{path}: data.mdb was written by another version of LMDB") from None
@@ -89,7 +89,7 @@ def _environment(path: Path, writable: bool, create: bool = False) -> lmdb.Envir
 
 
 class Database:
-    """Transactions on one LMDB file; made by `open_database` alone."""
+    """Transactions on one LMDB file; only `open_database` makes one."""
 
     def __init__(self, path: Path, writable: bool):
         self.path = path
@@ -99,7 +99,7 @@ class Database:
         self._check_complete()
 
     def __del__(self) -> None:
-        # A transaction that a traceback keeps alive must not keep the file open: LMDB would refuse to open it again.
+        # A traceback can keep a transaction alive; were the file still open then, LMDB could not open it again.
         if (env := getattr(self, "_env", None)) is not None:
             env.close()
 
@@ -114,6 +114,7 @@ class Database:
             raise FormatError(f"{self.path}: data.mdb is truncated: expected at least {expected} bytes, got {size}")
 
     def make_writable(self) -> None:
+        """Open the file again for writing, unless it is already."""
         with self._lock:
             if not self.writable:
                 self._env.close()
@@ -122,13 +123,13 @@ class Database:
 
     @property
     def transaction_id(self) -> int:
-        """Grows with every committed write, of any process."""
+        """Number that each committed write of any process increases."""
         with self._lock:
             return self._env.info()["last_txnid"]
 
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
-        """A consistent view of the database."""
+        """Read transaction: a view of the database that later writes do not change."""
         with self._lock:
             try:
                 with self._begin_read() as transaction:
@@ -145,7 +146,7 @@ class Database:
             return self._env.begin()
 
     def write(self, work: Callable[[lmdb.Transaction], T]) -> T:
-        """`work` in one transaction: all of it reaches the disk, or nothing does and an error is raised."""
+        """Run `work` in one transaction: all of it reaches the disk, or nothing does and `FormatError` is raised."""
         with self._lock:
             for _ in range(DOUBLINGS):
                 try:
@@ -159,22 +160,22 @@ class Database:
                     self._env.set_mapsize(0)
                 except (lmdb.Error, OSError) as error:
                     raise FormatError(
-                        f"{self.path}: cannot write: {self._why_not(error)}; what the store held before is unharmed"
+                        f"{self.path}: cannot write: {self._cause(error)}; what the store held before is unharmed"
                     ) from None
             raise FormatError(f"{self.path}: cannot write: the store is full; what it held before is unharmed")
 
-    def _why_not(self, error: Exception) -> str:
-        # A write that a full disk cuts short reaches us as an input/output error.
+    def _cause(self, error: Exception) -> str:
+        # LMDB reports a write that a full disk cuts short as an input/output error.
         free = shutil.disk_usage(self.path).free
         return "no space left on the disk" if free < NEARLY_FULL else _reason(error)
 
     def _pad(self) -> None:
-        # LMDB need not write pages that one transaction allocated and freed, but a short file counts as truncated here.
+        # LMDB does not always write pages that a transaction allocated and freed; `_check_complete` needs their space.
         file, expected = self.path / "data.mdb", self._expected_size()
         if os.path.getsize(file) < expected:
             os.truncate(file, expected)
 
 
 def _reason(error: Exception) -> str:
-    """The operating system's words, without LMDB's prefix of path or function."""
+    """Message of the operating system, without LMDB's prefix of path or function."""
     return str(error).rsplit(": ", 1)[-1]

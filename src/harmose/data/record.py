@@ -1,8 +1,9 @@
-"""The bytes of one sample: a safetensors file with the arrays, and the rest of the sample as JSON in its metadata.
+"""Records: the bytes of one sample, a safetensors file with its arrays and, as JSON metadata, the rest of the sample.
 
 Arrays: numbers (N,) int16, positions (N, 3) and cell (3, 3) in angstrom, pbc (3,), pairs (P, 5) int32, the block values
-(components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. All numbers are float64;
-complex ones are neighbouring real and imaginary parts. Of `structure.info` only the charge stays. Loading runs no code.
+(n_components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. Other numbers are
+float64; complex numbers are stored as real part, imaginary part. `structure.info` is dropped but for the charge.
+Loading runs no code.
 """
 
 import json
@@ -24,7 +25,7 @@ NUMBERS = ("n_electrons", "fermi_level", "energy")
 
 
 def encode(sample: Sample) -> bytes:
-    """The record of a sample; `MatrixError` when its operators do not share atoms and pairs."""
+    """The record of a sample. Raises `MatrixError` for operators with different atoms or pairs."""
     h, atoms = sample.hamiltonian, sample.structure
     arrays = {
         "numbers": np.asarray(atoms.numbers, dtype=np.int16),
@@ -61,7 +62,7 @@ def _numpy_as_plain(value: Any) -> Any:
 
 
 def read_header(raw: bytes) -> dict[str, Any]:
-    """Everything of a record but the arrays."""
+    """The JSON part of a record: all of the sample but the arrays."""
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(json.loads(raw[8 : 8 + size])["__metadata__"]["sample"])
     if not isinstance(header, dict) or not isinstance(header.get("provenance"), dict):
@@ -84,9 +85,9 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
         if key in header["operators"]:
             spin = Spin(header["operators"][key])
             values = arrays[key].view(spin.dtype)
-            alike = next((operator for operator in operators.values() if operator.spin is spin), None)
-            # The second and third operator share the tables of the first.
-            operators[key] = alike.with_values(values) if alike else BlockMatrix(basis, numbers, pairs, values, spin)
+            # Operators of the same spin share the tables of block places of the first.
+            first = next((operator for operator in operators.values() if operator.spin is spin), None)
+            operators[key] = first.with_values(values) if first else BlockMatrix(basis, numbers, pairs, values, spin)
     atoms = Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
     if header.get("charge") is not None:
         atoms.info["charge"] = header["charge"]

@@ -1,13 +1,13 @@
-"""`Store`: labelled samples on disk, one checksummed record each; kill -9 and a full disk leave it whole.
+"""`Store`: samples on disk, one record with a checksum for each. A killed process or a full disk does not damage it.
 
 Keys of the database, by their first byte:
 
     m          JSON: format, version, basis, spin, metadata, splits, checksum
     n + name   position of the sample (8 bytes, big-endian) and BLAKE2b digest of its record (32 bytes)
     s + pos.   the record: a safetensors file (`data.record`)
-    f + name   why this structure could not be labelled
+    f + name   reason why this structure could not be labelled
 
-Every change is one transaction. Records are written once and never changed.
+Each change is one transaction. Records are written once and never changed.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ VERSION = 1
 
 META, NAME, RECORD, FAILURE = b"m", b"n", b"s", b"f"
 LONGEST_NAME = 500
-"""Bytes; an LMDB key has at most 511."""
+"""Largest number of bytes of a name; an LMDB key has at most 511."""
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What the whole store has in common."""
+    """Properties of a whole store; see `Store`."""
 
     basis: BasisSet
     spin: Spin
@@ -46,6 +46,7 @@ class Meta:
     splits: Mapping[str, list[str]]
 
     def to_json(self) -> bytes:
+        """JSON text with a checksum."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -54,7 +55,7 @@ class Meta:
             "metadata": dict(self.metadata),
             "splits": dict(self.splits),
         }
-        content = json.loads(json.dumps(content))  # keys as they will be read: text
+        content = json.loads(json.dumps(content))  # turns keys into text, as they will be read
         return json.dumps(content | {"checksum": _checksum(content)}).encode()
 
 
@@ -67,50 +68,86 @@ def _parse_meta(raw: bytes | None, where: Path) -> Meta:
         content = json.loads(raw or b"")
         version = content["version"] if content["format"] == FORMAT else None
     except (ValueError, KeyError, TypeError):
-        raise FormatError(f"{where}: not a harmose store: it has no readable description of itself") from None
+        raise FormatError(f"{where}: not a harmose store: its metadata is unreadable") from None
     if version != VERSION:
         raise FormatError(f"{where}: expected a harmose store of version {VERSION}, got version {version}")
     checksum = content.pop("checksum", None)
     if checksum is not None and checksum != _checksum(content):
-        raise FormatError(f"{where}: the store's description of itself is corrupt: its checksum does not match")
+        raise FormatError(f"{where}: the store's metadata is corrupt: its checksum does not match")
     try:
         splits = {str(name): [str(sample) for sample in samples] for name, samples in content["splits"].items()}
         basis = BasisSet.from_json(json.dumps(content["basis"]))
         return Meta(basis, Spin(content["spin"]), dict(content["metadata"]), splits)
     except (BasisError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{where}: the store's description of itself is corrupt ({error})") from None
+        raise FormatError(f"{where}: the store's metadata is corrupt ({error})") from None
 
 
 class Store:
-    """Samples of one basis set and spin kind, by name and in order of insertion.
+    """Samples of one basis set and one spin kind on disk, by name and in order of insertion.
 
-    `Store.create(path, basis)` makes a new one, `Store.open(path)` reads, `Store.open(path, writable=True)` adds. Many
-    processes may read at once, also while one writes; iteration and indexing give `Sample`s. A store is a context
-    manager. Anything unreadable raises `FormatError` with the store's path and the sample's name.
+    Many processes may read at once, also while one writes. Iteration and indexing return `Sample` objects. A store is a
+    context manager. All methods raise `FormatError`, with the path of the store, if the file cannot be read.
+
+    Attributes:
+        path: folder of the store.
+        writable: True if samples can be added.
+
+    Examples:
+        >>> import harmose
+        >>> from ase.build import molecule
+        >>> water = molecule("H2O")
+        >>> h = harmose.load("water-pbe-def2svp").predict(water)
+        >>> with harmose.Store.create("predictions", h.basis) as store:
+        ...     store.append(harmose.Sample("water", water, h.basis, h))
+        >>> store = harmose.Store.open("predictions")
+        >>> store
+        Store('predictions', 1 sample, spin none, basis 'def2-svp')
+        >>> [sample.name for sample in store], store["water"].hamiltonian.n_orbitals
+        (['water'], 24)
     """
 
     def __init__(self, database: Database, writable: bool):
-        """Use `Store.open` or `Store.create`."""
+        """Use `Store.open` or `Store.create` instead."""
         self._database: Database | None = database
         self.path = database.path
         self.writable = writable
-        self._seen: tuple[int, Meta, dict[str, tuple[bytes, bytes]] | None] = (-1, self._read_meta(), None)
+        # Number of the last transaction read, and the metadata and the samples' places at that time.
+        self._cache: tuple[int, Meta, dict[str, tuple[bytes, bytes]] | None] = (-1, self._read_meta(), None)
 
     @staticmethod
     def create(
         path: str | Path, basis: BasisSet, spin: Spin = Spin.NONE, metadata: Mapping[str, Any] | None = None
     ) -> "Store":
-        """A new, empty, writable store; `FormatError` when `path` exists. It appears complete or not at all."""
+        """Make a new, empty store and open it for writing; it appears complete or not at all.
+
+        Args:
+            path: folder of the store; must not exist.
+            basis: basis set of all samples.
+            spin: spin kind of all samples.
+            metadata: settings that all samples share, as JSON values.
+
+        Raises:
+            FormatError: for a path that exists.
+        """
         with new_store(path, basis, spin, metadata):
             pass
         return Store.open(path, writable=True)
 
     @staticmethod
     def open(path: str | Path, writable: bool = False) -> "Store":
-        """An existing store; nothing is created. `FormatError` when it is not one, or of another version."""
+        """Open an existing store.
+
+        Args:
+            path: folder of the store.
+            writable: True to add samples; False leaves the folder unchanged.
+
+        Raises:
+            FormatError: for a folder that is not a store, or a store of another version.
+        """
         return Store(open_database(Path(path), writable), writable)
 
     def close(self) -> None:
+        """Close the store; its methods raise `FormatError` from then on."""
         self._database = None
 
     def __enter__(self) -> "Store":
@@ -123,7 +160,10 @@ class Store:
         return Store.open, (str(self.path), self.writable)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        if self._database is None:
+            return f"Store({str(self.path)!r}, closed)"
+        samples = f"{len(self)} sample{'' if len(self) == 1 else 's'}"
+        return f"Store({str(self.path)!r}, {samples}, spin {self.spin}, basis {self.basis.name!r})"
 
     @property
     def _open_database(self) -> Database:
@@ -133,37 +173,53 @@ class Store:
 
     @property
     def basis(self) -> BasisSet:
+        """Basis set of all samples."""
         return self._meta.basis
 
     @property
     def spin(self) -> Spin:
+        """Spin kind of all samples."""
         return self._meta.spin
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What was given at creation: the settings of the labelling."""
+        """Settings that all samples share, as passed to `create`."""
         return dict(self._meta.metadata)
 
     @property
     def splits(self) -> dict[str, list[str]]:
-        """Names of the samples of each split, e.g. train, val, test."""
+        """Names of the samples of each split, such as train, val and test."""
         return {name: list(samples) for name, samples in self._meta.splits.items()}
 
     def set_splits(self, splits: Mapping[str, Iterable[str]]) -> None:
-        """Replace the splits; `FormatError` for a name that the store does not have, or that is in two splits."""
+        """Replace all splits.
+
+        Args:
+            splits: names of the samples of each split.
+
+        Raises:
+            FormatError: for a name that the store lacks, or that is in two splits.
+        """
         chosen = {str(split): list(names) for split, names in splits.items()}
-        seen: dict[str, str] = {}
+        split_of: dict[str, str] = {}
         for split, names in chosen.items():
             for name in names:
                 if name not in self._entries:
                     raise FormatError(f"{self.path}: split {split} names the sample {name!r}, which the store lacks")
-                if name in seen:
-                    raise FormatError(f"{self.path}: sample {name!r} is in the splits {seen[name]} and {split}")
-                seen[name] = split
+                if name in split_of:
+                    raise FormatError(f"{self.path}: sample {name!r} is in the splits {split_of[name]} and {split}")
+                split_of[name] = split
         self._change_meta(lambda meta: replace(meta, splits=chosen))
 
     def extend_basis(self, basis: BasisSet) -> None:
-        """Add the elements of `basis`; `BasisError` where the two disagree about an element."""
+        """Add elements to the store's basis set.
+
+        Args:
+            basis: basis set of the same name; elements that the store has must be the same.
+
+        Raises:
+            BasisError: for other shells or radii of an element.
+        """
         self._change_meta(lambda meta: replace(meta, basis=meta.basis.merged(basis)))
 
     def _change_meta(self, change: Callable[[Meta], Meta]) -> None:
@@ -177,10 +233,10 @@ class Store:
 
     def _refresh(self) -> tuple[int, Meta, dict[str, tuple[bytes, bytes]] | None]:
         now = self._open_database.transaction_id
-        if self._seen[0] != now:
-            fresh, old = self._read_meta(), self._seen[1]
-            self._seen = (now, old if fresh == old else fresh, None)
-        return self._seen
+        if self._cache[0] != now:
+            fresh, old = self._read_meta(), self._cache[1]
+            self._cache = (now, old if fresh == old else fresh, None)
+        return self._cache
 
     @property
     def _meta(self) -> Meta:
@@ -188,13 +244,13 @@ class Store:
 
     @property
     def _entries(self) -> dict[str, tuple[bytes, bytes]]:
-        """Position and digest of every sample, in order of insertion."""
+        """Position and digest of each sample, in order of insertion."""
         now, meta, entries = self._refresh()
         if entries is None:
             with self._open_database.read() as txn:
-                found = [(key, self._entry(key, value)) for key, value in _with_prefix(txn, NAME)]
-            entries = dict(sorted(found, key=lambda item: item[1][0]))
-            self._seen = (now, meta, entries)
+                pairs = [(key, self._entry(key, value)) for key, value in _with_prefix(txn, NAME)]
+            entries = dict(sorted(pairs, key=lambda pair: pair[1][0]))
+            self._cache = (now, meta, entries)
         return entries
 
     def _entry(self, name: str, value: bytes) -> tuple[bytes, bytes]:
@@ -203,6 +259,7 @@ class Store:
         return value[:8], value[8:]
 
     def names(self) -> list[str]:
+        """Names of all samples, in order of insertion."""
         return list(self._entries)
 
     def __len__(self) -> int:
@@ -218,7 +275,11 @@ class Store:
         return (self[name] for name in self.names())
 
     def __getitem__(self, name: str) -> Sample:
-        """The sample; `FormatError` when the store does not have it or its record is corrupt."""
+        """The sample with this name.
+
+        Raises:
+            FormatError: for a name that the store lacks, and for a corrupt record.
+        """
         raw, basis = self.record(name), self.basis
         try:
             return decode(raw, name, basis)
@@ -226,11 +287,19 @@ class Store:
             raise FormatError(f"{self.path}: sample {name!r} is unreadable: {error}") from None
 
     def provenance(self, name: str) -> dict[str, Any]:
-        """What the labelling code noted about a sample, without decoding its matrices."""
+        """`Sample.provenance` of one sample, read without its matrices.
+
+        Raises:
+            FormatError: for a name that the store lacks, and for a corrupt record.
+        """
         return read_header(self.record(name))["provenance"]
 
     def record(self, name: str) -> bytes:
-        """The sample's verified record as it lies on disk."""
+        """The bytes of a sample on disk, with verified checksum.
+
+        Raises:
+            FormatError: for a name that the store lacks, and for a corrupt record.
+        """
         with self._open_database.read() as txn:
             value = _get(txn, NAME + name.encode())
             if value is None:
@@ -243,19 +312,34 @@ class Store:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) over the sorted digests of all records: the same for the same samples in any order."""
+        """SHA-256 in hexadecimal digits over all records; depends on the samples, not on their order."""
         return hashlib.sha256(b"".join(sorted(digest for _, digest in self._entries.values()))).hexdigest()
 
     def append(self, sample: Sample, check: bool = True) -> None:
-        """Add a sample, all of it or nothing. `check=False` leaves out `check_sample`.
+        """Add one sample, all of it or nothing.
 
-        Raises `FormatError` for a name that is taken, `BasisError` or `FormatError` for another basis or spin, what
-        `check_sample` raises for a bad sample, and `FormatError` when the disk is full.
+        Args:
+            sample: a sample of the store's basis set and spin kind, with a new name.
+            check: False to skip `check_sample`.
+
+        Raises:
+            FormatError: for a name that the store has, another spin kind, or a full disk.
+            BasisError: for another basis set.
+            MatrixError: for operators that fail `check_sample`.
+            StructureError: for a structure that fails `check_sample`.
         """
         self.append_all([sample], check)
 
     def append_all(self, samples: Iterable[Sample], check: bool = True) -> None:
-        """Add samples in one transaction, all of them or none: writing waits for the disk once. Arguments and errors as of `append`."""
+        """Add samples in one transaction, which waits for the disk only once: all of them or none.
+
+        Args:
+            samples: samples as in `append`.
+            check: False to skip `check_sample`.
+
+        Raises:
+            HarmoseError: the errors of `append`.
+        """
         self._check_writable()
         records = []
         for sample in samples:
@@ -266,7 +350,15 @@ class Store:
         self.append_records(records)
 
     def check_fits(self, sample: Sample) -> None:
-        """Raise `FormatError` or `BasisError` unless the sample has the store's spin kind and basis set."""
+        """Check that a sample has the store's spin kind and basis set.
+
+        Args:
+            sample: a sample with any name.
+
+        Raises:
+            FormatError: for another spin kind.
+            BasisError: for another basis set.
+        """
         elements = set(sample.structure.numbers.tolist())
         if sample.spin is not self.spin:
             raise FormatError(f"{self.path}: expected spin {self.spin}, got {sample.spin} in sample {sample.name!r}")
@@ -277,7 +369,14 @@ class Store:
             )
 
     def append_records(self, records: Sequence[tuple[str, bytes]]) -> None:
-        """Add names and records that `Store.record` of a store with the same basis and spin has given: all or none."""
+        """Add records of another store with the same basis set and spin kind: all of them or none.
+
+        Args:
+            records: name and `Store.record` of each sample.
+
+        Raises:
+            FormatError: for a name that the store has or that is too long, or a full disk.
+        """
         self._check_writable()
         for name, _ in records:
             if not 0 < len(name.encode()) <= LONGEST_NAME:
@@ -296,14 +395,19 @@ class Store:
         self._open_database.write(add)
 
     def remember_failure(self, name: str, reason: str) -> None:
-        """Note why a structure could not be labelled; forgotten once a sample of this name is appended."""
+        """Store the reason why a structure could not be labelled; a later sample with its name removes it.
+
+        Args:
+            name: name that the sample would have.
+            reason: one line.
+        """
         self._check_writable()
         key, value = FAILURE + name.encode()[:LONGEST_NAME], reason.encode()
         self._open_database.write(lambda txn: txn.put(key, value))
 
     @property
     def failures(self) -> dict[str, str]:
-        """Reason by name."""
+        """Reasons why structures could not be labelled, by name."""
         with self._open_database.read() as txn:
             return {name: value.decode(errors="replace") for name, value in _with_prefix(txn, FAILURE)}
 
@@ -316,7 +420,7 @@ class Store:
 def new_store(
     path: str | Path, basis: BasisSet, spin: Spin = Spin.NONE, metadata: Mapping[str, Any] | None = None
 ) -> Iterator[Store]:
-    """A writable store that appears at `path` when the block ends well, and not at all when it raises."""
+    """A writable store that appears at `path` at the end of the `with` block, or not at all if the block raises."""
     with atomic_path(path, overwrite=False) as hidden:
         create_database(hidden)
         meta = Meta(basis, spin, dict(metadata or {}), {})
@@ -336,14 +440,14 @@ def _get(txn: lmdb.Transaction, key: bytes) -> bytes | None:
 
 def _with_prefix(txn: lmdb.Transaction, prefix: bytes) -> Iterator[tuple[str, bytes]]:
     cursor = txn.cursor()
-    found = cursor.set_range(prefix)
-    while found and cursor.key()[:1] == prefix:
+    more = cursor.set_range(prefix)
+    while more and cursor.key()[:1] == prefix:
         yield bytes(cursor.key())[1:].decode(errors="replace"), bytes(cursor.value())
-        found = cursor.next()
+        more = cursor.next()
 
 
 def _next_position(txn: lmdb.Transaction) -> bytes:
-    # RECORD is the greatest prefix, so the last key of the database is the last record.
+    # RECORD is the largest prefix, so the last key of the database is that of the last record.
     cursor = txn.cursor()
     last = int.from_bytes(cursor.key()[1:], "big") if cursor.last() and cursor.key()[:1] == RECORD else -1
     return (last + 1).to_bytes(8, "big")
