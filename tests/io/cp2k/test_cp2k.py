@@ -206,7 +206,7 @@ WRONG = [
     (another_image, FormatError, r"unexpected harmose-KS_SPIN_1_R_24-\*.csr; the output lists 23 images"),
     (list_with_a_gap, FormatError, r"expected 23 periodic images of KS, each R with -R, got a damaged list"),
     (list_with_a_wrong_number, FormatError, r"expected 23 periodic images of KS, each R with -R, got a damaged list"),
-    (in_k_space, FormatError, r"expected matrices in real space, got one of a k-point; CP2K wants REAL_SPACE T"),
+    (in_k_space, FormatError, r"expected matrices in real space, got one of a k-point \(set REAL_SPACE T in CP2K\)"),
     (changed(OUT, ("CSR write|", "CSR wrote|")), FormatError, r"expected the list of periodic images \(PRINT_LEVEL MEDIUM\)"),
     (changed(OUT, ("ATOMIC COORDINATES IN", "")), FormatError, r"expected the atomic coordinates .*\(PRINT_LEVEL MEDIUM"),
     (changed(OUT, ("Normalised Cartesian", ""), ("1       1    2s", "")), FormatError, r"the orbitals of each atomic kind"),

@@ -1,13 +1,13 @@
-"""CP2K's data files: which shells a basis set has, which potential goes with it, and how many electrons that leaves.
+"""Read basis sets and pseudopotentials from CP2K's data files.
 
-A basis file has, for each element and name,
+A basis file has this entry for each element and name:
 
      C  DZVP-MOLOPT-SR-GTH DZVP-MOLOPT-SR-GTH-q4        element, name, other names
      1                                                  number of sets
      2 0 2 5 2 2 1                                      n, lowest l, highest l, primitives, shells of each l
-     5.605330751705  0.111532881900 ...                 exponent, a coefficient for each shell
+     5.605330751705  0.111532881900 ...                 exponent, one coefficient for each shell
 
-and a potential file `C GTH-PBE-q4 GTH-PBE` and then the electrons in s, p, d, ... that are not in the core.
+A potential file has the line `C GTH-PBE-q4 GTH-PBE`, followed by the numbers of valence electrons in s, p, d, ...
 """
 
 import re
@@ -23,15 +23,15 @@ from harmose.errors import BasisError, FormatError
 
 BASIS_FILES = ("BASIS_MOLOPT", "BASIS_MOLOPT_UZH", "GTH_BASIS_SETS", "BASIS_SET", "BASIS_ZIJLSTRA", "BASIS_pob")
 POTENTIAL_FILES = ("GTH_POTENTIALS", "POTENTIAL_UZH", "POTENTIAL")
-"""Where names are looked up, in this order."""
+"""Files in which names are looked up, in this order."""
 
 LONGEST = 500
-"""No entry has more lines."""
+"""Maximum number of lines of an entry."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An element's orbitals and pseudopotential, by the names and files in which CP2K finds them."""
+    """Basis set and pseudopotential of an element: their names, and the files in which CP2K finds them."""
 
     basis: str
     basis_file: str
@@ -42,21 +42,21 @@ class Kind:
 
 
 def find_kinds(elements: Iterable[int], basis: str, potential: str, folder: Path) -> dict[int, Kind]:
-    """Basis set and potential of each element in CP2K's data `folder`.
+    """Find basis set and potential of each element in CP2K's data `folder`.
 
-    Where the basis set is made for a number of electrons (`...-q4`), the potential is the one for the same number. All
-    potentials come from one file, since CP2K reads one. Raises `BasisError` for an element without basis set or
-    potential, `FormatError` for a folder without data files.
+    If the basis set is made for a number of electrons (`...-q4`), the potential has the same number. All potentials come
+    from one file, because CP2K reads one only. `BasisError` for an element without basis set or potential, `FormatError`
+    for a folder without data files.
     """
     symbols = {int(z): chemical_symbols[int(z)] for z in elements}
     files = _texts(folder, BASIS_FILES)
-    found = {z: _find_basis(files, symbol, basis, folder) for z, symbol in symbols.items()}
-    wanted = {z: _potential_names(potential, names) for z, (names, _, _) in found.items()}
+    bases = {z: _find_basis(files, symbol, basis, folder) for z, symbol in symbols.items()}
+    wanted = {z: _potential_names(potential, names) for z, (names, _, _) in bases.items()}
     kinds, missing = {}, ""
     for file, text in _texts(folder, POTENTIAL_FILES).items():
         electrons = {z: _find_potential(text, symbols[z], wanted[z]) for z in symbols}
         if all(electrons.values()):
-            for z, (names, basis_file, shells) in found.items():
+            for z, (names, basis_file, shells) in bases.items():
                 name, count = electrons[z]  # type: ignore[misc]
                 kinds[z] = Kind(names[-1], basis_file, shells, name, file, count)
             return kinds
@@ -65,14 +65,14 @@ def find_kinds(elements: Iterable[int], basis: str, potential: str, folder: Path
 
 
 def basis_set(name: str, kinds: Mapping[int, Kind], pair_cutoff: float) -> BasisSet:
-    """The shells of all elements, each with half the pair cutoff (angstrom) as radius."""
+    """Return the shells of all elements. Each radius is half the pair cutoff (angstrom)."""
     return BasisSet(name, {z: kind.shells for z, kind in kinds.items()}, dict.fromkeys(kinds, pair_cutoff / 2))
 
 
 def counted_shells(printed: Iterable[tuple[int, int]]) -> tuple[Shell, ...]:
-    """CP2K's shells (n, l), whose n grows with l, as shells with n counted upward for each l.
+    """Renumber CP2K's shells (n, l): for each l, n counts upward from the lowest n of all shells, or from l + 1.
 
-    The first shell of each l has the lowest n of all, but at least l + 1: C 2s 3s 3p 4p 4d -> 2s 3s 2p 3p 3d.
+    C 2s 3s 3p 4p 4d becomes 2s 3s 2p 3p 3d.
     """
     printed = list(printed)
     first = min(n for n, _ in printed)
@@ -83,14 +83,14 @@ def counted_shells(printed: Iterable[tuple[int, int]]) -> tuple[Shell, ...]:
 
 
 def _texts(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    found = {name: (folder / name).read_text(errors="replace") for name in names if (folder / name).is_file()}
-    if not found:
+    texts = {name: (folder / name).read_text(errors="replace") for name in names if (folder / name).is_file()}
+    if not texts:
         raise FormatError(f"{folder}: expected CP2K's data files ({', '.join(names)}), got none of them")
-    return found
+    return texts
 
 
 def _entries(text: str, symbol: str, name: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Names and following lines of each entry of the element that has this name."""
+    """Yield the names and the following lines of each entry of the element with this name."""
     for head in re.finditer(rf"^[ \t]*{symbol}[ \t]+(\S.*)$", text, re.MULTILINE | re.IGNORECASE):
         names = head[1].split("#")[0].split()
         if name.upper() in (n.upper() for n in names):
@@ -121,8 +121,8 @@ def _shells(lines: list[str]) -> tuple[Shell, ...]:
 
 
 def _potential_names(potential: str, basis_names: list[str]) -> list[str]:
-    """The family's name with the number of electrons that the basis set is made for, or as it is."""
-    numbers = {found[0] for name in basis_names if (found := re.search(r"-q\d+$", name))}
+    """Return the potential's name with the number of electrons of the basis set; unchanged if it already has a number."""
+    numbers = {number[0] for name in basis_names if (number := re.search(r"-q\d+$", name))}
     if re.search(r"-Q\d+$", potential.upper()) or not numbers:
         return [potential]
     return [potential + number for number in sorted(numbers)]

@@ -1,7 +1,7 @@
-"""CP2K: H and S of a run with `KS_CSR_WRITE` and `S_CSR_WRITE` (`REAL_SPACE T`), as a sample.
+"""CP2K: read H and S of a run with `KS_CSR_WRITE` and `S_CSR_WRITE` (`REAL_SPACE T`).
 
-CP2K's matrices are in Hartree, their orbitals in our order and sign, and their R counts from atoms wrapped into the cell
-(docs/conventions.md). `harmose.io.cp2k.input` writes inputs that give such runs.
+CP2K's matrices are in Hartree, with the orbital order and signs of harmose. Their R refers to atoms wrapped into the cell
+(docs/conventions.md). `harmose.io.cp2k.input` writes inputs of such runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ from harmose.spin import Spin
 from harmose.units import HARTREE
 
 TIE = 1e-6
-"""An atom so near (fractional) to one half may be wrapped to either side."""
+"""An atom whose fractional coordinate is so near to one half may be wrapped to either side."""
 
 
 @dataclass(frozen=True, eq=False)
 class Elements:
-    """Matrix elements that are not zero: rows, columns (nnz,), cells (nnz, 3), values (nnz,) in the code's unit."""
+    """Matrix elements that are not zero: rows (nnz,), columns (nnz,), cells (nnz, 3), values (nnz,)."""
 
     rows: np.ndarray
     cols: np.ndarray
@@ -42,12 +42,12 @@ class Elements:
 
 
 def read_cp2k(path: Path, basis: BasisSet | None = None, max_dropped: float = 1e-6) -> Sample:
-    """The sample of a run folder (or of the output file in it): H, S, structure, electrons, energies, provenance.
+    """Read a run from its folder or its output file: H (eV), S, structure, number of electrons, energies (eV), provenance.
 
-    With k-points, or for a molecule or a large cell at Gamma alone; spin none or collinear. `basis`: the same shells with
-    other radii (default: those of CP2K's orbitals), which may leave out blocks of H with values up to `max_dropped` (eV);
-    the largest value left out is noted in the provenance. Raises `FormatError`, `MatrixError`, `StructureError` or
-    `BasisError`, with the file, for anything missing, cut off, unfinished, not converged or not fitting together.
+    The run has k-points, or is a molecule or a large cell at Gamma only. Spin is none or collinear. `basis` has the same
+    shells with other radii (default: the radii of CP2K's orbitals). It may leave out blocks of H with values up to
+    `max_dropped` (eV); the largest such value is in the provenance. Raises `FormatError`, `MatrixError`, `StructureError`
+    or `BasisError`, with the file, for runs that are incomplete, not converged or inconsistent.
     """
     output = read_output(_output_file(Path(path)))
     return sample_of(output, structure_of(output), basis, max_dropped)
@@ -60,9 +60,9 @@ def sample_of(
     max_dropped: float = 1e-6,
     repeated: Sequence[bool] | None = None,
 ) -> Sample:
-    """The sample of a run whose atoms are `structure`; arguments and errors as of `read_cp2k`.
+    """Return the sample of a run whose atoms are `structure`; arguments and errors as in `read_cp2k`.
 
-    `repeated`: directions in which the run is periodic, where there are more of them than in `structure` (vacuum).
+    `repeated` (3,): directions in which the run is periodic, if it repeats the vacuum of `structure`.
     """
     own = own_basis(output)
     basis = own if basis is None else basis
@@ -92,14 +92,14 @@ def sample_of(
 
 
 def is_cp2k(path: Path) -> bool:
-    """Whether a path is an output of CP2K, or a folder with one or with its matrices."""
+    """True if a path is an output of CP2K, or a folder with an output or with CP2K's matrices."""
     if path.is_file():
         return is_output(path)
     return path.is_dir() and (any(path.glob("*_SPIN_*.csr")) or bool(_outputs(path)))
 
 
 def own_basis(output: Output) -> BasisSet:
-    """The shells that the output prints, with the radii at which CP2K cuts its orbitals."""
+    """Return the shells in the output, with the radii at which CP2K cuts its orbitals."""
     names = {orbitals.name for orbitals in output.orbitals.values()}
     shells = {z: orbitals.shells for z, orbitals in output.orbitals.items()}
     radii = {z: orbitals.radius for z, orbitals in output.orbitals.items()}
@@ -107,13 +107,14 @@ def own_basis(output: Output) -> BasisSet:
 
 
 def _provenance(output: Output) -> dict:
-    told = {
+    return {
         "code": "cp2k",
         "cp2k": output.version,
         "basis": "+".join(sorted({o.name for o in output.orbitals.values()})),
+        "kmesh": list(output.kmesh) if output.kmesh is not None else None,
+        "cycles": output.cycles,
+        "converged": True,
     }
-    mesh = list(output.kmesh) if output.kmesh is not None else None
-    return {**told, "kmesh": mesh, "cycles": output.cycles, "converged": True}
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -122,11 +123,11 @@ def _provenance(output: Output) -> dict:
 def _output_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    found = _outputs(path)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found[:5]) or "none"
-        raise FormatError(f"{path}: expected one output of CP2K, found {names}" + (": name it" if found else ""))
-    return found[0]
+    outputs = _outputs(path)
+    if len(outputs) != 1:
+        names = ", ".join(file.name for file in outputs[:5]) or "none"
+        raise FormatError(f"{path}: expected one output of CP2K, found {names}" + (": name it" if outputs else ""))
+    return outputs[0]
 
 
 def _outputs(folder: Path) -> list[Path]:
@@ -138,7 +139,7 @@ def _outputs(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What all matrices of a run need; `layout` is zero in the blocks of the graph, `off` as of `_cells_off`."""
+    """Input for reading each matrix of a run. `layout`: zeros in the blocks of the graph; `off` (N, N, 3): see `_cells_off`."""
 
     output: Output
     files: Mapping
@@ -149,7 +150,7 @@ class _Run:
 
 @dataclass(frozen=True, eq=False)
 class _Dropped:
-    """Absolute values that the graph leaves out, and how far their atoms are apart (angstrom), both (n,)."""
+    """Absolute values (n,) of elements outside the graph, and the distances (n,) of their atoms (angstrom)."""
 
     values: np.ndarray
     distances: np.ndarray
@@ -159,7 +160,7 @@ class _Dropped:
         return float(self.values.max(initial=0.0))
 
     def check(self, largest: float, where: str) -> None:
-        """`MatrixError` when a value is above `largest`; it says which pair cutoff would keep it."""
+        """`MatrixError` if a value is above `largest`; it names a sufficient pair cutoff."""
         if self.largest > largest:
             needed = np.floor(self.distances[self.values > largest].max() * 10 + 1) / 10
             raise MatrixError(
@@ -169,7 +170,7 @@ class _Dropped:
 
 
 def _operator(prefix: str, run: _Run) -> tuple[BlockMatrix, _Dropped]:
-    """H in eV, with all its spins, or S; and what the graph leaves out."""
+    """Return H (eV) with all its spins, or S, and the elements outside the graph."""
     n_spins = run.output.n_spins if prefix == "KS" else 1
     parts, dropped = zip(*(_one_spin(prefix, spin, run) for spin in range(1, n_spins + 1)))
     if n_spins == 1:
@@ -214,10 +215,10 @@ def _shifted(elements: Elements, off: np.ndarray, layout: BlockMatrix) -> Elemen
 def _cells_off(
     output: Output, files: Mapping, structure: Atoms, layout: BlockMatrix, repeated: np.ndarray
 ) -> np.ndarray:
-    """What is added to CP2K's R of the block (i, j) for positions as they are, n_i - n_j: (N, N, 3).
+    """Return the change n_i - n_j (N, N, 3) of R of the block (i, j) from CP2K's wrapped positions to the given ones.
 
-    n (N, 3) are the lattice vectors that CP2K takes off the positions in `repeated` directions. Where an atom lies at one
-    half, rounding noise has decided about n; S tells how: it is large where atoms are near.
+    n (N, 3) are the lattice vectors that CP2K subtracts from the positions in `repeated` directions. For an atom at one
+    half, n depends on rounding and is determined from S, which is large for atoms that are near.
     """
     if not repeated.any():
         return np.zeros((len(structure), len(structure), 3), np.int64)
@@ -234,7 +235,7 @@ def _cells_off(
 def _decided(
     overlap: Elements, structure: Atoms, off: np.ndarray, unsure: np.ndarray, layout: BlockMatrix
 ) -> np.ndarray:
-    """For each pair of atoms the shift in {-1, 0, 1}^3 with the least sum of |S| d^2 over its blocks: (N, N, 3)."""
+    """Return for each pair of atoms the shift in {-1, 0, 1}^3 with the least sum of |S| d^2 over its blocks (N, N, 3)."""
     keys = element_keys(layout.orbital_counts, overlap.rows, overlap.cols, overlap.cells)
     blocks, block = np.unique(keys, axis=0, return_inverse=True)
     weight = np.bincount(block.ravel(), np.abs(overlap.values))
@@ -252,14 +253,14 @@ def _decided(
 
 
 def _within_reach(elements: Elements, structure: Atoms, layout: BlockMatrix) -> tuple[Elements, _Dropped]:
-    """The elements of atoms within each other's reach, and the others."""
+    """Return the elements of atoms within reach of each other, and the rest."""
     keys = element_keys(layout.orbital_counts, elements.rows, elements.cols, elements.cells)
     blocks, block = np.unique(keys, axis=0, return_inverse=True)
     block = block.ravel()
     onsite = (blocks[:, 0] == blocks[:, 1]) & ~blocks[:, 2:].any(axis=1)
-    # in the direction of the graph, so that distances are the graph's to the last digit
-    turned = np.where(is_canonical(blocks)[:, None], blocks, reversed_pairs(blocks))
-    distance = np.linalg.norm(pair_vectors(structure, turned), axis=1)
+    # In the direction of the graph, so that distances are the same to the last digit.
+    stored = np.where(is_canonical(blocks)[:, None], blocks, reversed_pairs(blocks))
+    distance = np.linalg.norm(pair_vectors(structure, stored), axis=1)
     reach = layout.basis.reach(structure.numbers)
     aperiodic = blocks[:, 2:][:, ~structure.pbc].any(axis=1)
     near = (distance < reach[blocks[:, 0]] + reach[blocks[:, 1]]) & ~aperiodic
@@ -269,15 +270,15 @@ def _within_reach(elements: Elements, structure: Atoms, layout: BlockMatrix) -> 
 
 
 def _placed(elements: Elements, layout: BlockMatrix, name: str) -> Elements:
-    """Elements of a sum over images, each put into the only image in which its atoms reach each other.
+    """Put each element of a sum over images into the only image in which its atoms reach each other.
 
-    `FormatError` where two atoms, or an atom and itself, meet in more than one image.
+    `FormatError` if two atoms, or an atom and its own image, reach each other in several images.
     """
     n = len(layout.numbers)
     pairs = np.concatenate([layout.pairs, reversed_pairs(layout.pairs)])
-    meetings = np.bincount(pairs[:, 0] * n + pairs[:, 1], minlength=n * n).reshape(n, n) + np.eye(n, dtype=np.int64)
-    if (meetings > 1).any():
-        i, j = np.argwhere(meetings > 1)[0].tolist()
+    images = np.bincount(pairs[:, 0] * n + pairs[:, 1], minlength=n * n).reshape(n, n) + np.eye(n, dtype=np.int64)
+    if (images > 1).any():
+        i, j = np.argwhere(images > 1)[0].tolist()
         raise FormatError(
             f"{name}: the matrix of a run without k-points is a sum over periodic images, and atoms {i} and {j} reach "
             f"each other in more than one: run with a &KPOINTS section"

@@ -1,6 +1,6 @@
-"""CP2K's matrix files: which ones a run has, and what is in one.
+"""CP2K's matrix files: find those of a run, and read one.
 
-One file for each spin and periodic image, `PROJECT-KS_SPIN_1_R_<n>-1_0.csr`, or without k-points for each spin.
+There is one file for each spin and periodic image, `PROJECT-KS_SPIN_1_R_<n>-1_0.csr`; without k-points, one for each spin.
 """
 
 import re
@@ -13,28 +13,30 @@ from harmose.errors import FormatError
 from harmose.io.cp2k.output import Output
 
 RECORD = np.dtype([("head", "<i4"), ("row", "<i4"), ("col", "<i4"), ("value", "<f8"), ("tail", "<i4")])
-"""Of a binary file: `row, col, value` as one Fortran record, its length in bytes (16) before and after it."""
+"""Fortran record of a binary file: row, column and value, with the length in bytes (16) before and after."""
 
 NAME = re.compile(r"(?P<prefix>KS|S)_SPIN_(?P<spin>\d+)(?:_(?P<kind>[RK])_(?P<image>\d+))?-(?P<iteration>.+)\.csr")
-"""What follows `PROJECT-`."""
+"""Name of a file after `PROJECT-`."""
 
 
 def matrix_files(output: Output) -> dict[tuple[str, int, int], Path]:
-    """Files of the run by prefix, spin and image (0 without k-points); `FormatError` unless they are those of one step."""
-    found, iterations = {}, set()
+    """Return the files by prefix, spin and image (0 without k-points); `FormatError` if they are of several steps."""
+    files, iterations = {}, set()
     for file in output.path.parent.glob(f"{_escaped(output.project)}-*.csr"):
         match = NAME.fullmatch(file.name[len(output.project) + 1 :])
         if match is None:
             continue
         if match["kind"] == "K":
-            raise FormatError(f"{file}: expected matrices in real space, got one of a k-point; CP2K wants REAL_SPACE T")
-        found[match["prefix"], int(match["spin"]), int(match["image"] or 0)] = file
+            raise FormatError(
+                f"{file}: expected matrices in real space, got one of a k-point (set REAL_SPACE T in CP2K)"
+            )
+        files[match["prefix"], int(match["spin"]), int(match["image"] or 0)] = file
         iterations.add(match["iteration"])
     if len(iterations) > 1:
         raise FormatError(
             f"{output.path.parent}: expected the matrices of one step, got {', '.join(sorted(iterations))}"
         )
-    return found
+    return files
 
 
 def _escaped(name: str) -> str:
@@ -42,7 +44,7 @@ def _escaped(name: str) -> str:
 
 
 def image_files(prefix: str, spin: int, output: Output, files: Mapping) -> list[tuple[Path, np.ndarray | None]]:
-    """The files of one matrix with their R, None without k-points; `FormatError` that names the first missing one."""
+    """Return the files of one matrix, each with its R (3,) or, without k-points, None. `FormatError` for a missing file."""
     keyword = f"&{prefix}_CSR_WRITE with REAL_SPACE T"
     name = f"{output.project}-{prefix}_SPIN_{spin}"
     if output.kmesh is None and (prefix, spin, 0) in files:
@@ -63,7 +65,7 @@ def image_files(prefix: str, spin: int, output: Output, files: Mapping) -> list[
 
 
 def read_csr(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns (from 0) and values of a file in text or binary, in Hartree."""
+    """Read rows (nnz,), columns (nnz,), both from 0, and values (nnz,) of a text or binary file."""
     raw = path.read_bytes()
     if raw[:4] == b"\x10\x00\x00\x00":
         if len(raw) % RECORD.itemsize:

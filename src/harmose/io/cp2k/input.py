@@ -1,9 +1,9 @@
-"""CP2K's input: the settings of a calculation of a crystal, and the file that says so.
+"""Settings of a CP2K calculation of a crystal, and its input file.
 
     &GLOBAL ... &END    &FORCE_EVAL  &DFT ... &END  &SUBSYS ... &END  &END
 
-Gaussian and plane waves (GPW) with a Monkhorst-Pack mesh, diagonalization, Broyden mixing and Fermi-Dirac smearing; H and S
-are written in real space (`io.cp2k` reads them).
+The calculation uses Gaussian and plane waves (GPW), a Monkhorst-Pack mesh, diagonalization, Broyden mixing and
+Fermi-Dirac smearing. CP2K writes H and S in real space, and `io.cp2k.cp2k` reads them.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from harmose.errors import LabellingError
 from harmose.io.cp2k.basis_data import Kind
 
 PROJECT = "harmose"
-"""The beginning of the names of all files of a run."""
+"""Prefix of the names of all files of a run."""
 
 FUNCTIONALS: dict[str, tuple[dict, str]] = {
     "pbe": ({"PBE": {}}, "GTH-PBE"),
@@ -26,22 +26,31 @@ FUNCTIONALS: dict[str, tuple[dict, str]] = {
     "blyp": ({"BECKE88": {}, "LYP": {}}, "GTH-BLYP"),
     "lda": ({"PADE": {}}, "GTH-PADE"),
 }
-"""CP2K's sections of each functional, and the family of GTH potentials made for it (or, PBEsol and revPBE, near it)."""
+"""CP2K's sections of each functional, and its GTH potentials (for PBEsol and revPBE those of PBE)."""
 
 ZERO = 1e-13
-"""Smaller elements (Hartree) are not written: CP2K writes every image as a full matrix."""
+"""Smaller elements (Hartree) are not written. Without this threshold CP2K writes a full matrix for every image."""
 
 
 @dataclass(frozen=True)
 class CP2KSettings:
-    """A restricted Kohn-Sham calculation of a crystal: all that decides its numbers.
+    """Settings of a restricted Kohn-Sham calculation of a crystal: everything that its numbers depend on.
 
-    `basis` and `potential` are names of CP2K's data files; without a potential the GTH family of the functional. `cutoff`,
-    `rel_cutoff` (Rydberg): the plane-wave grids. `kmesh`: divisions of the reciprocal lattice vectors; without it the
-    coarsest mesh whose points are not further apart than `k_spacing` (1/angstrom; 2 pi included). `smearing`: electronic
-    temperature (K). `eps_default`: precision of integrals. `eps_scf`: convergence of the density, `max_cycle` steps.
-    `pair_cutoff` (angstrom): blocks of atoms further apart are dropped; a structure with a dropped element of H above
-    `max_dropped` (eV) is refused. Raises `LabellingError` for a functional that is not offered and values without meaning.
+    Raises `LabellingError` for an unknown functional and for invalid values.
+
+    Attributes:
+        functional: one of `FUNCTIONALS`.
+        basis: name of the basis set in CP2K's data files.
+        potential: name of the potential in CP2K's data files. Default: the GTH potential of the functional.
+        cutoff, rel_cutoff: cutoffs of the plane-wave grids (Rydberg).
+        kmesh: divisions of the reciprocal lattice vectors. Default: from `k_spacing`.
+        k_spacing: largest distance of neighbouring k-points (1/angstrom, with 2 pi).
+        smearing: electronic temperature (K).
+        eps_default: precision of integrals.
+        eps_scf: convergence of the density.
+        max_cycle: maximum number of SCF steps.
+        pair_cutoff: blocks of atoms farther apart (angstrom) are dropped.
+        max_dropped: a structure with a larger dropped element of H (eV) is refused.
     """
 
     functional: str = "pbe"
@@ -61,8 +70,8 @@ class CP2KSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "functional", self.functional.strip().lower())
         if self.functional not in FUNCTIONALS:
-            known = ", ".join(FUNCTIONALS)
-            raise LabellingError(f"functional: expected one of {known} for CP2K, got {self.functional!r}")
+            names = ", ".join(FUNCTIONALS)
+            raise LabellingError(f"functional: expected one of {names} for CP2K, got {self.functional!r}")
         object.__setattr__(self, "basis", self.basis.strip().upper())
         object.__setattr__(self, "potential", (self.potential or FUNCTIONALS[self.functional][1]).strip().upper())
         if self.kmesh is not None:
@@ -72,10 +81,10 @@ class CP2KSettings:
             if isinstance(value, int | float) and not 0 < value < float("inf"):
                 raise LabellingError(f"{name}: expected a positive number, got {value}")
             if isinstance(value, int) and name != "max_cycle":
-                object.__setattr__(self, name, float(value))  # 300 and 300.0 are the same settings, also as JSON
+                object.__setattr__(self, name, float(value))  # so that 300 and 300.0 are equal as JSON too
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, with the code's name."""
+        """Return the settings as JSON values, with the name of the code."""
         return {"code": "cp2k", **asdict(self), "kmesh": None if self.kmesh is None else list(self.kmesh)}
 
 
@@ -90,7 +99,7 @@ def _checked_mesh(mesh: Any) -> tuple[int, int, int]:
 
 
 def mesh_of(atoms: Atoms, settings: CP2KSettings) -> tuple[int, int, int]:
-    """The divisions of the reciprocal lattice vectors; one along directions that are not periodic."""
+    """Return the divisions (3) of the reciprocal lattice vectors: 1 along directions that are not periodic."""
     if settings.kmesh is not None or settings.k_spacing is None:
         return settings.kmesh or (1, 1, 1)
     lengths = 2 * np.pi * np.linalg.norm(atoms.cell.reciprocal().array, axis=1)
@@ -99,10 +108,10 @@ def mesh_of(atoms: Atoms, settings: CP2KSettings) -> tuple[int, int, int]:
 
 
 def input_file(atoms: Atoms, settings: CP2KSettings, kinds: Mapping[int, Kind]) -> str:
-    """The text of CP2K's input for a single point of the crystal `atoms`, with H and S written in real space.
+    """Return the text of CP2K's input for a single point of the crystal `atoms`, with H and S written in real space.
 
-    `kinds` (`cp2k_data.find_kinds`) says what basis and potential each atomic number has. CP2K repeats all three
-    directions; a direction that is not periodic in `atoms` needs vacuum along its lattice vector.
+    `kinds` are basis set and potential of each atomic number (`basis_data.find_kinds`). CP2K repeats all three directions,
+    so a direction that is not periodic in `atoms` needs vacuum along its lattice vector.
     """
     tree = {
         "GLOBAL": {"PROJECT": PROJECT, "RUN_TYPE": "ENERGY", "PRINT_LEVEL": "MEDIUM"},
@@ -155,7 +164,7 @@ def _numbers(row: list[float]) -> str:
 
 
 def _lines(tree: Mapping[str, Any], indent: str = "") -> list[str]:
-    """Sections are mappings, keywords anything else; a list repeats its keyword, the keyword "" stands for none."""
+    """Return the lines of a tree. Sections are mappings; a list repeats its keyword; the keyword "" is left out."""
     out = []
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What CP2K says of a single-point calculation in its output: atoms, basis sets, images, energies, convergence."""
+"""Read CP2K's output of a single-point calculation: atoms, basis sets, images, energies, convergence."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,28 +9,31 @@ from typing import NoReturn
 import numpy as np
 from ase.data import chemical_symbols
 
-from harmose.core.basis import LETTERS, Shell
+from harmose.core.basis import LETTERS, Shell, n_orbitals
 from harmose.errors import FormatError
 from harmose.io.cp2k.basis_data import counted_shells
 from harmose.units import BOHR, HARTREE
 
 TITLE = "CP2K| version string:"
-"""In the first lines of every output."""
+"""Text in the first lines of every output."""
 
 START = "PROGRAM STARTED AT"
 
 HEAD = 1 << 16
-"""The title comes within so many bytes."""
+"""Number of bytes in which the title is searched."""
 
 UNNORMALISED = 5.0
-"""CP2K cuts orbitals before it normalises them (boron 3d: 2.5 times as large), and prints them normalised."""
+"""Factor of the radius estimate. CP2K cuts orbitals before it normalizes them, but prints normalized ones.
+
+Before normalization boron's 3d is 2.5 times as large.
+"""
 
 NUMBER = r"[-+]?\d+\.?\d*(?:[Ee][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
 class Orbitals:
-    """An atomic kind's basis set: its name, shells in CP2K's order, and radius (angstrom) where its orbitals end."""
+    """Basis set of an atomic kind: name, shells in CP2K's order, and radius (angstrom) at which its orbitals end."""
 
     name: str
     shells: tuple[Shell, ...]
@@ -39,9 +42,9 @@ class Orbitals:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A finished, converged single point. Energies in eV; `fermi_level` is None where CP2K prints none (no smearing).
+    """A finished, converged single point. Energies in eV; `fermi_level` is None without smearing.
 
-    `positions` (N, 3) and `cell` (3, 3) in angstrom have the digits that CP2K prints: six, and three.
+    `positions` (N, 3) and `cell` (3, 3) in angstrom are rounded as CP2K prints them, to six and three digits.
     """
 
     path: Path
@@ -54,7 +57,7 @@ class Output:
     positions: np.ndarray
     orbitals: Mapping[int, Orbitals]
     images: Mapping[str, np.ndarray]
-    """R (n, 3) of the files `R_1`, `R_2`, ... of "KS" and "S"; empty without k-points."""
+    """R (n, 3) of the files `R_1`, `R_2`, ... for "KS" and for "S"; empty without k-points."""
     n_electrons: float
     fermi_level: float | None
     energy: float
@@ -63,7 +66,7 @@ class Output:
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file begins as CP2K's outputs do."""
+    """True if the file begins like an output of CP2K."""
     try:
         with open(path, "rb") as file:
             return TITLE.encode() in file.read(HEAD)
@@ -72,7 +75,7 @@ def is_output(path: Path) -> bool:
 
 
 def failure(text: str) -> str | None:
-    """Why the last calculation of an output cannot be used, in one line: it stopped, broke off or did not converge."""
+    """Return why the last calculation of an output failed, in one line; None if it converged."""
     text = _last_run(text)
     reason = _abort_reason(text)
     if reason is not None:
@@ -85,7 +88,7 @@ def failure(text: str) -> str | None:
 
 
 def _last_run(text: str) -> str:
-    """CP2K appends to an output that exists."""
+    """Return the text of the last run, because CP2K appends to an existing output."""
     return text[max(text.rfind(START), 0) :]
 
 
@@ -167,7 +170,7 @@ def _cell(path: Path, text: str) -> np.ndarray:
 
 
 def _atoms(path: Path, text: str) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
-    """Atomic numbers (N,), positions (N, 3), and the atomic number of each kind."""
+    """Return atomic numbers (N,), positions (N, 3), and the atomic number of each kind."""
     table = re.search(
         r"^ MODULE QUICKSTEP: +ATOMIC COORDINATES IN ANGSTROM\n\s*\n? *Atom +Kind +Element.*\n\s*?((?: +\d+ +\d+ .*\n)+)",
         text,
@@ -202,9 +205,9 @@ def _mesh(text: str) -> tuple[int, int, int] | None:
 
 
 def _images(path: Path, text: str, prefix: str) -> np.ndarray | None:
-    """R (n, 3) in the order of the files. The printed numbers overflow beyond 999 and are not used.
+    """Return R (n, 3) in the order of the files. The printed file numbers are not used, because they overflow beyond 999.
 
-    `FormatError` unless there are as many as the list announces, each once and with its negative.
+    `FormatError` unless the list is complete: each R once, and with its negative.
     """
     head = re.search(
         rf"^ +{prefix} CSR write\| *(\S+) *periodic images\n +Number.*\n((?: +\S+(?: +-?\d{{1,4}}){{3}}\n)+)",
@@ -214,9 +217,9 @@ def _images(path: Path, text: str, prefix: str) -> np.ndarray | None:
     if head is None:
         return None
     images = np.array([line.split()[-3:] for line in head[2].splitlines()], dtype=np.int64)
-    known = set(map(tuple, images.tolist()))
+    cells = set(map(tuple, images.tolist()))
     announced = head[1] == str(len(images)) or "*" in head[1]
-    if not announced or len(known) != len(images) or known != set(map(tuple, (-images).tolist())):
+    if not announced or len(cells) != len(images) or cells != set(map(tuple, (-images).tolist())):
         raise FormatError(f"{path}: expected {head[1]} periodic images of {prefix}, each R with -R, got a damaged list")
     return images
 
@@ -225,23 +228,23 @@ def _images(path: Path, text: str, prefix: str) -> np.ndarray | None:
 
 
 def _orbitals(path: Path, text: str, kinds: Mapping[int, int]) -> dict[int, Orbitals]:
-    """The basis set of each element. `FormatError` where two kinds of one element have different ones."""
+    """Return the basis set of each element. `FormatError` if two kinds of one element have different ones."""
     precision = float(_last(rf"eps_pgf_orb: +({NUMBER})", text) or 1e-5)
-    found: dict[int, Orbitals] = {}
+    orbitals: dict[int, Orbitals] = {}
     for index, section in _kind_sections(text):
         if index not in kinds:
             continue
         one = _kind_orbitals(path, section, precision)
-        if found.setdefault(kinds[index], one) != one:
+        if orbitals.setdefault(kinds[index], one) != one:
             symbol = chemical_symbols[kinds[index]]
             raise FormatError(f"{path}: expected one basis set for {symbol}, got two kinds of it with different ones")
-    if set(found) != set(kinds.values()):
+    if set(orbitals) != set(kinds.values()):
         _missing(path, "the basis set of each element")
-    return found
+    return orbitals
 
 
 def _kind_sections(text: str) -> Iterator[tuple[int, str]]:
-    """The index and the text of each kind, from "Orbital Basis Set" on, under ATOMIC KIND INFORMATION."""
+    """Yield the index of each kind and its text from "Orbital Basis Set" on, below ATOMIC KIND INFORMATION."""
     start = text.find("ATOMIC KIND INFORMATION")
     end = text.find("TOTAL NUMBERS AND MAXIMUM NUMBERS", start)
     parts = re.split(r"^ +(\d+)\. Atomic kind:", text[start:end] if start >= 0 else "", flags=re.MULTILINE)
@@ -251,7 +254,7 @@ def _kind_sections(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _kind_orbitals(path: Path, section: str, precision: float) -> Orbitals:
-    """Rows are `set shell orbital exponent coefficient`, then exponents and coefficients alone, for each Cartesian one."""
+    """Read a kind. For each Cartesian orbital a row `set shell orbital exponent coefficient`, then `exponent coefficient`."""
     printed: dict[tuple[str, str], tuple[int, int]] = {}
     radius, l = 0.0, 0
     for line in section.splitlines():
@@ -262,17 +265,19 @@ def _kind_orbitals(path: Path, section: str, precision: float) -> Orbitals:
             printed.setdefault((words[0], words[1]), (int(head[1]), l))
         elif len(words) != 2 or not printed:
             continue
-        if re.fullmatch(NUMBER, words[-2]) and re.fullmatch(NUMBER, words[-1]):  # stars where a number is too long
+        if re.fullmatch(NUMBER, words[-2]) and re.fullmatch(
+            NUMBER, words[-1]
+        ):  # stars replace a number that is too long
             radius = max(radius, _reach(l, float(words[-2]), UNNORMALISED * abs(float(words[-1])), precision))
     count = _first(r"Number of spherical basis functions: +(\d+)", section)
-    if not printed or count is None or sum(2 * l + 1 for _, l in printed.values()) != int(count):
+    if not printed or count is None or n_orbitals(l for _, l in printed.values()) != int(count):
         _missing(path, "the orbitals of each atomic kind")
     name = section.split()[0]
     return Orbitals(name, counted_shells(printed.values()), float(np.ceil(radius * BOHR * 100) / 100))
 
 
 def _reach(l: int, exponent: float, coefficient: float, precision: float) -> float:
-    """Where c r^l exp(-a r^2) = precision beyond its maximum (Bohr); 0 where it is smaller everywhere."""
+    """Return r (Bohr) with c r^l exp(-a r^2) = precision beyond the maximum; 0 if the function is smaller everywhere."""
     if not (0 < exponent < 1e12 and 0 < coefficient < 1e12 and precision > 0):
         return 0.0
     height = np.log(coefficient / precision)

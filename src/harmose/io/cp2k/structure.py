@@ -1,7 +1,7 @@
-"""The structure of a CP2K run: what the output prints, with the digits that the input file has.
+"""The structure of a CP2K run, from its output and its input file.
 
-The output gives the cell to 0.001 angstrom only, so the input file is needed for it; positions are printed to 1e-6, and
-the input's are taken where they agree.
+The output prints the cell to 0.001 angstrom only, so the cell is read from the input file. Positions are printed to 1e-6;
+those of the input file are used if they agree.
 """
 
 import re
@@ -21,23 +21,23 @@ from harmose.units import BOHR
 UNITS = {"angstrom": 1.0, "bohr": BOHR, "nm": 10.0, "pm": 0.01}
 
 CELL_DIGITS, POSITION_DIGITS = 1e-3, 2e-6
-"""How far (angstrom) the input may be from what the output prints."""
+"""Largest difference (angstrom) of the numbers in the input and in the output."""
 
 
 @dataclass
 class Section:
-    """An input section: its keywords in order, and its subsections by name."""
+    """A section of the input: its keywords in order, and its subsections by name."""
 
     parameter: str = ""
     keywords: list[tuple[str, str]] = field(default_factory=list)
     subsections: dict[str, "Section"] = field(default_factory=dict)
 
     def get(self, keyword: str) -> str | None:
-        """The last value of a keyword."""
+        """Return the last value of a keyword."""
         return next((value for name, value in reversed(self.keywords) if name == keyword), None)
 
     def find(self, *path: str) -> "Section":
-        """The subsection at `path`, empty where there is none."""
+        """Return the subsection at `path`; an empty one if it is missing."""
         section = self
         for name in path:
             section = section.subsections.get(name, Section())
@@ -45,7 +45,7 @@ class Section:
 
 
 def parse_input(path: Path) -> Section:
-    """The sections of an input file, `@SET` variables put in. `FormatError` for unbalanced sections and `@INCLUDE`."""
+    """Read an input file with its `@SET` variables. `FormatError` for unbalanced sections and for `@INCLUDE`."""
     root = Section()
     stack, variables = [root], {}
     for line in _lines(path):
@@ -65,7 +65,7 @@ def parse_input(path: Path) -> Section:
             if not stack:
                 raise FormatError(f"{path}: expected balanced sections, got an &END too many")
         elif first.startswith("&"):
-            # sections that may be repeated (KIND, FORCE_EVAL) stay the first ones: harmose reads none of the others
+            # Of repeated sections (KIND, FORCE_EVAL) only the first is kept; harmose does not need the others.
             section = Section(value)
             stack[-1].subsections.setdefault(first[1:].upper(), section)
             stack.append(section)
@@ -90,10 +90,10 @@ def _substituted(text: str, variables: dict[str, str]) -> str:
 
 
 def structure_of(output: Output) -> Atoms:
-    """The atoms of a run: cell and periodic directions from the input file beside the output, positions with its digits.
+    """Return the atoms of a run: cell and periodic directions from the input file, positions from it if they agree.
 
-    `FormatError` where the input is missing, or its cell is not the one that CP2K prints; `StructureError` for a structure
-    without meaning (a cell without a volume or left-handed).
+    `FormatError` if the input file is missing or its cell differs from the one in the output; `StructureError` for an
+    invalid structure, for example a cell without volume.
     """
     path = output.path.parent / Path(output.input_name).name
     if not path.is_file():
@@ -126,12 +126,12 @@ def _cell(section: Section) -> np.ndarray:
             raise ValueError("expected the lattice vectors A, B and C, or ABC")
         return np.array([_vector(row or "") for row in rows])
     angles = _vector(section.get("ALPHA_BETA_GAMMA") or "90 90 90", {"deg": 1.0})
-    # as CP2K: a along x, b in the xy plane
+    # As in CP2K, a is along x and b in the xy plane.
     return np.asarray(Cell.fromcellpar([*_vector(lengths), *angles]).array)
 
 
 def _vector(text: str, units: dict[str, float] = UNITS) -> np.ndarray:
-    """Three numbers after an optional unit: `[bohr] 1 2 3`."""
+    """Read three numbers after an optional unit: `[bohr] 1 2 3`."""
     unit, words = 1.0, text.split()
     if words[0].startswith("["):
         unit, words = units[words[0].strip("[]").lower()], words[1:]
@@ -146,7 +146,7 @@ def _periodic(text: str) -> list[bool]:
 
 
 def _positions(subsys: Section, cell: np.ndarray, folder: Path) -> np.ndarray | None:
-    """Positions of &COORD or of an xyz file, None where they stand elsewhere."""
+    """Return the positions (N, 3) of &COORD or of an xyz file, None if they are elsewhere."""
     rows = subsys.find("COORD")
     if rows.keywords:
         fixed = ("UNIT", "SCALED")
