@@ -2,8 +2,9 @@
 
     python examples/2_train_small.py
 
-Writes the store `water.store` and the model `water.model` to the current folder. A real training has hundreds of geometries, a
-larger basis set and minutes of time: `harmose label` and `harmose train configs/water.yaml`.
+Writes the store `water.store` and the model `water.model` to the current folder. A real
+training has hundreds of geometries, a larger basis set and minutes of time: `harmose label`
+and `harmose train configs/water.yaml`.
 """
 
 import numpy as np
@@ -28,8 +29,9 @@ with harmose.Store.create("water.store", samples[0].basis, metadata=settings.to_
     # Validation chooses the best weights and calibrates the error bounds; the test split is for the table below.
     store.set_splits({"train": names[:16], "val": names[16:22], "test": names[22:]})
 
-# H = regression + stage 1 + stage 2. Each phase trains networks on what the parts before it leave.
-# `phases` are given in steps here; a real training gives `time_limit` and shares of it instead.
+# H = regression + stage 1 + stage 2. Each phase trains networks on what the parts before it
+# leave. `phases` are given in steps here; a real training gives `time_limit` and shares of it
+# instead.
 config = TrainConfig(
     data="water.store",
     out="water.model",

@@ -21,13 +21,14 @@ print(h)
 # The overlap S follows from the basis set alone. No DFT program is needed.
 s = harmose.overlap(atoms, h.basis)
 
-# Blocks (i, j, R) couple the home cell with the cell at lattice vector R. Bands solve H(k) c = e S(k) c, where H(k) is the sum
-# of the blocks with the phases exp(2 pi i k . R).
+# Blocks (i, j, R) couple the home cell with the cell at lattice vector R. Bands solve H(k) c
+# = e S(k) c, where H(k) is the sum of the blocks with the phases exp(2 pi i k . R).
 bands = harmose.bands(h, s, path="GMKG", structure=atoms, n_electrons=8)
 n_k, n_bands = bands.energies.shape
 print(f"{n_bands} bands at {n_k} k-points, special points {' '.join(bands.labels)}")
 
-# Graphene is a semimetal: the highest occupied and the lowest empty band touch at K. 8 valence electrons fill 4 bands.
+# Graphene is a semimetal: the highest occupied and the lowest empty band touch at K. 8
+# valence electrons fill 4 bands.
 k = bands.labels.index("K")
 at_K = bands.relative[abs(bands.x - bands.ticks[k]).argmin()]
 print(f"bands 4 and 5 at K, relative to the Fermi level: {at_K[3]:+.3f} and {at_K[4]:+.3f} eV")

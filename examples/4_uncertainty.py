@@ -13,7 +13,8 @@ from harmose.errors import OutsideDomain
 
 model = harmose.load("water-pbe-def2svp")
 
-# Each block and each orbital energy has a bound that the error stays below with the stated probability.
+# Each block and each orbital energy has a bound that the error stays below with the stated
+# probability.
 water = molecule("H2O")
 u = model.uncertainty(water, confidence=0.9)
 print(f"expected mean absolute error of H: {1e3 * u.expected_error:.4f} meV")
@@ -21,7 +22,8 @@ for (i, j, *_), bound in zip(u.hamiltonian.keys, u.blocks, strict=True):
     print(f"  block {i}-{j}: mean absolute error below {1e3 * bound:.4f} meV")
 print(f"gap: {u.gap.value:.4f} eV, within {1e3 * u.gap.bound:.2f} meV with probability {u.confidence}")
 
-# Far from the training set there are no bounds that hold. The model says so instead of guessing.
+# Far from the training set there are no bounds that hold. The model says so instead of
+# guessing.
 stretched = molecule("H2O")
 stretched.set_distance(0, 1, 2.0, fix=0)
 with warnings.catch_warnings():
@@ -29,7 +31,8 @@ with warnings.catch_warnings():
     far = model.uncertainty(stretched)
 print("stretched water is outside the training domain:", far.outside)
 
-# Active learning: rank candidates by their expected error and label the largest first. `harmose rank` does this for files.
+# Active learning: rank candidates by their expected error and label the largest first.
+# `harmose rank` does this for files.
 rng = np.random.default_rng(0)
 candidates = []
 for amplitude in (0.01, 0.05, 0.1):

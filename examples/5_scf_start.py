@@ -8,7 +8,8 @@ from ase.build import molecule
 
 import harmose
 
-# The model was trained on PBE/def2-SVP, so the calculation uses the same functional and basis set.
+# The model was trained on PBE/def2-SVP, so the calculation uses the same functional and basis
+# set.
 model = harmose.load("water-pbe-def2svp")
 atoms = molecule("H2O")
 atoms.rattle(0.03, seed=1)
@@ -29,8 +30,9 @@ def n_cycles(mf):
 cycles, energy = n_cycles(pyscf.dft.RKS(mol, xc="pbe"))
 print(f"superposed atoms:  {cycles} cycles, {energy:.8f} Hartree")
 
-# The predicted H gives orbitals, these give a density, and the self-consistent field starts from it. The result is the
-# same; only the way there is shorter. If the prediction is poor, a guard returns to PySCF's guess and warns.
+# The predicted H gives orbitals, these give a density, and the self-consistent field starts
+# from it. The result is the same; only the way there is shorter. If the prediction is poor, a
+# guard returns to PySCF's guess and warns.
 mf = harmose.pyscf.start(pyscf.dft.RKS(mol, xc="pbe"), model)
 fewer_cycles, same_energy = n_cycles(mf)
 print(f"predicted density: {fewer_cycles} cycles, {same_energy:.8f} Hartree")

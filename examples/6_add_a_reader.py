@@ -2,9 +2,10 @@
 
     python examples/6_add_a_reader.py
 
-Writes `water.toy` and `copy.toy` to the current folder. "ToyCode" is made up: it writes molecules as JSON, in Rydberg and
-Bohr, with p orbitals in the order x, y, z. In the package such a reader would be a file of `src/harmose/io/`
-(CONTRIBUTING.md); outside of it, a function and a call of `register` are enough.
+Writes `water.toy` and `copy.toy` to the current folder. "ToyCode" is made up: it writes
+molecules as JSON, in Rydberg and Bohr, with p orbitals in the order x, y, z. In the package
+such a reader would be a file of `src/harmose/io/` (CONTRIBUTING.md); outside of it, a
+function and a call of `register` are enough.
 """
 
 import json
@@ -25,14 +26,16 @@ from harmose.so3.conventions import Convention
 from harmose.testing import assert_round_trip
 from harmose.units import BOHR, RYDBERG
 
-# Step 1: write down what differs. harmose has eV, angstrom, and orbitals of a shell in the order m = -l, ..., l, which for p
-# is y, z, x. So our m-th p orbital is number 1, 2, 0 of ToyCode's.
+# Step 1: write down what differs. harmose has eV, angstrom, and orbitals of a shell in the
+# order m = -l, ..., l, which for p is y, z, x. So our m-th p orbital is number 1, 2, 0 of
+# ToyCode's.
 TOYCODE = Convention("toycode", {1: (1, 2, 0)})
 
 RADIUS = 6.0  # angstrom; ToyCode's files do not say how far orbitals reach, so that all pairs of a small molecule get a block
 
 
-# Step 2: a function of a path that returns a sample. Units, order and signs change here and nowhere else.
+# Step 2: a function of a path that returns a sample. Units, order and signs change here and
+# nowhere else.
 def read_toy(path, basis=None):
     """Read a file of ToyCode. `basis`: basis set with the radii to use, else each radius is `RADIUS`."""
     try:
@@ -96,8 +99,8 @@ def is_toy(path):
 
 register(Format("toycode", "ToyCode's JSON", is_toy, read=read_toy, write=write_toy))
 
-# Step 4: test against something independent. Here PySCF plays ToyCode: its matrices go into the file in ToyCode's units and order,
-# and its orbital energies must come out.
+# Step 4: test against something independent. Here PySCF plays ToyCode: its matrices go into
+# the file in ToyCode's units and order, and its orbital energies must come out.
 mol = pyscf.M(atom="O 0 0 0.117; H 0 0.757 -0.471; H 0 -0.757 -0.471", basis="sto-3g", verbose=0)
 mf = pyscf.scf.RHF(mol).run()
 file = {

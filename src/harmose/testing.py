@@ -34,12 +34,14 @@ def assert_equivariant(
 
     Four copies of the structure are predicted and compared with the prediction for `atoms`:
 
-        rotated by Q     H'[i, j, R] = D(Q) H[i, j, R] D(Q)^T, where a shell of degree l has the Wigner matrix D of l
-        inverted         H'[i, j, -R] = (-1)^(l1 + l2) H[i, j, R] for each block of shells of degrees l1, l2
+        rotated by Q     H'[i, j, R] = D(Q) H[i, j, R] D(Q)^T
+        inverted         H'[i, j, -R] = (-1)^(l1 + l2) H[i, j, R]
         translated       H'[i, j, R] = H[i, j, R]
-        atoms permuted   H'[i, j, R] = H[p(i), p(j), R], where atom i of the copy is atom p(i) of `atoms`
+        atoms permuted   H'[i, j, R] = H[p(i), p(j), R]
 
-    A periodic structure is rotated together with its cell; inversion leaves the lattice as it is.
+    D(Q) is block diagonal, with the Wigner matrix of degree l for each shell of degree l; l1 and l2 are the degrees of
+    the shells of row and column; atom i of the permuted copy is atom p(i) of `atoms`. A periodic structure is rotated
+    together with its cell; inversion leaves the lattice as it is.
 
     Args:
         model: Object with `predict(atoms)`, or a function of the atoms, that returns a `BlockMatrix` in eV.
