@@ -127,22 +127,24 @@ def water_store(tmp_path, water_basis, water_sample) -> Path:
 
 @pytest.fixture
 def untrained_model(tmp_path, water_store) -> Path:
-    """The folder of a model that knows the closed-form baseline of `water_store` and nothing more."""
+    """The folder of a model whose regression is fitted to `water_store` and whose network has random weights."""
     import torch
 
-    from harmose.inference.checkpoint import Card, Model, save
+    from harmose.inference.card import Card
+    from harmose.inference.checkpoint import save
+    from harmose.inference.model import Model
     from harmose.nn.two_stage import NetworkSettings, TwoStage
-    from harmose.representation.concatenation import TargetSettings, block_irreps
-    from harmose.train.dataset import fit_to_store
+    from harmose.representation.concatenation import TargetSettings
+    from harmose.train.fit import fit_to_samples, load_targets
 
     with Store.open(water_store) as store:
-        regression, _ = fit_to_store(store, store.splits["train"], TargetSettings())
-        space, settings = block_irreps(store.basis), NetworkSettings()
+        fit = fit_to_samples(load_targets(store, store.splits["train"], TargetSettings()))
+        settings = NetworkSettings()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = TwoStage(space, settings)
-        card = Card(store.basis, store.spin, settings, space.l_max, settings=store.metadata)
-    save(Model(network, regression, card), tmp_path / "model")
+            network = TwoStage(fit.space, settings)
+        card = Card(store.basis, store.spin, settings, fit.space.l_max, settings=store.metadata)
+    save(Model(card, fit.normalizer, fit.regression, network, fit.domain), tmp_path / "model")
     return tmp_path / "model"
 
 

@@ -17,12 +17,12 @@ from harmose.inference.upgrades import STAGE_1, STAGE_2
 from harmose.io.pyscf.pyscf import PySCFSettings, basis_set
 from harmose.io.pyscf.pyscf import prior as pyscf_prior
 from harmose.kernel_regression.state import from_state, to_state
-from harmose.nn.stage1.encoder import Stage1Settings
-from harmose.nn.stage2.transformer import Stage2Settings
+from harmose.nn.stage1.settings import Stage1Settings
+from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
-from harmose.train.dataset import fit_to_store
+from harmose.train.fit import fit_to_samples, load_targets
 
 SETTINGS = NetworkSettings(Stage1Settings(4, 2, 8, 4, 2, 8, 8, 1), Stage2Settings(2, 4, 2, 8, 4, 2, 8, 1, 2))
 LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level": 0}
@@ -30,19 +30,17 @@ LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level":
 
 @pytest.fixture
 def model(water_store) -> Model:
-    """Not trained, but with a baseline, and with random numbers in all its weights."""
+    """A fitted regression, and a network with random numbers in all its weights."""
     with Store.open(water_store) as store:
-        regression, _ = fit_to_store(store, store.splits["train"], TargetSettings())
+        fit = fit_to_samples(load_targets(store, store.splits["train"], TargetSettings()))
         basis = store.basis
     torch.manual_seed(3)
-    network = TwoStage(regression.space, SETTINGS)
+    network = TwoStage(fit.space, SETTINGS)
     with torch.no_grad():
         for p in network.parameters():
             p.copy_(torch.randn(p.shape) * 0.1)
-    card = Card(
-        basis, Spin.NONE, SETTINGS, regression.space.l_max, settings=LABELS, n_train=6, metrics={"mae_val": 0.1}
-    )
-    return Model(network.eval().requires_grad_(False), regression, card)
+    card = Card(basis, Spin.NONE, SETTINGS, fit.space.l_max, settings=LABELS, n_train=6, metrics={"mae_val": 0.1})
+    return Model(card, fit.normalizer, fit.regression, network.eval().requires_grad_(False), fit.domain)
 
 
 @pytest.fixture
@@ -186,8 +184,8 @@ def test_a_card_of_version_1_has_learned_symmetry(model, tmp_path, water_atoms):
     refiner = replace(SETTINGS.stage2, symmetry="learned")
     settings = replace(SETTINGS, stage2=refiner)
     torch.manual_seed(4)
-    network = TwoStage(model.regression.space, settings).eval().requires_grad_(False)
-    save(Model(network, model.regression, replace(model.card, network=settings)), tmp_path / "old")
+    network = TwoStage(model.space, settings).eval().requires_grad_(False)
+    save(replace(model, network=network, card=replace(model.card, network=settings)), tmp_path / "old")
     card = json.loads((tmp_path / "old" / CARD).read_text())
     card["model"] = {"encoder": dict(card["network"]["stage1"]), "refiner": dict(card.pop("network")["stage2"])}
     for part, names in (("encoder", STAGE_1), ("refiner", STAGE_2)):
@@ -198,7 +196,7 @@ def test_a_card_of_version_1_has_learned_symmetry(model, tmp_path, water_atoms):
     (tmp_path / "old" / CARD).write_text(json.dumps(card | {"version": 1}))
     again = load(tmp_path / "old")
     assert again.card.network.stage2 == refiner
-    a, b = (m.predict(water_atoms(20)) for m in (Model(network, model.regression, model.card), again))
+    a, b = (m.predict(water_atoms(20)) for m in (replace(model, network=network, card=model.card), again))
     np.testing.assert_array_equal(a.values, b.values)
 
 
@@ -218,15 +216,28 @@ def test_weights_of_another_network(folder):
         load(folder)
 
 
-def test_a_baseline_of_another_model(folder):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("normalizer.onsite_scale.0", "the normalizer is not complete"),
+        ("normalizer.pair_scale.0", "the regression and the normalizer are of other pairs of elements"),
+        ("regression.onsite.0.mean", "the regression is not complete"),
+    ],
+)
+def test_a_missing_part_is_refused(folder, name, words):
     tensors = load_file(folder / WEIGHTS)
-    scale = next(k for k in tensors if k.startswith("regression.onsite") and k.endswith("scale"))
-    save_file({k: v for k, v in tensors.items() if k != scale}, folder / WEIGHTS)
-    with pytest.raises(ModelError, match="the baseline is not complete"):
+    save_file({k: v for k, v in tensors.items() if k != name}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match=words):
         load(folder)
-    save_file(tensors | {scale: torch.zeros(2, 3, dtype=torch.float64)}, folder / WEIGHTS)
-    with pytest.raises(ModelError, match="the model's baseline does not belong to its card"):
-        load(folder).predict(molecule("H2O"))
+
+
+@pytest.mark.parametrize("name", ["normalizer.onsite_scale.0", "normalizer.pair_scale.1", "regression.pair.1.linear.0"])
+def test_parts_of_another_model_are_refused_at_loading(folder, name):
+    tensors = load_file(folder / WEIGHTS)
+    assert name in tensors
+    save_file(tensors | {name: torch.zeros(2, 3, dtype=torch.float64)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="does not belong to the card"):
+        load(folder)
 
 
 def test_loading_does_not_disturb_random_numbers(folder):
@@ -242,7 +253,7 @@ def test_saving_over_a_model_replaces_it_whole(model, folder, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harmose.inference.checkpoint.os.fsync", full)
+    monkeypatch.setattr("harmose.core.files.os.fsync", full)
     with pytest.raises(FormatError, match="No space left on device"):
         save(model, folder)
     assert (folder / WEIGHTS).read_bytes() == before
@@ -251,7 +262,7 @@ def test_saving_over_a_model_replaces_it_whole(model, folder, monkeypatch):
 
 
 def test_baseline_survives_exactly(model):
-    again = from_state(model.regression.space, to_state(model.regression))
+    again = from_state(model.space, to_state(model.regression))
     a, b = to_state(model.regression), to_state(again)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from harmose.errors import MatrixError
 from harmose.inference import energy_zero as fermi
-from harmose.inference.energy_zero import own_level, valence_of
+from harmose.inference.energy_zero import own_fermi_level, valence_electrons
 from harmose.physics.states import mesh_fermi_level
 
 
@@ -29,7 +29,7 @@ def labelled(formula: str, n: float | None) -> Any:
 )
 def test_valence_electrons_follow_from_compositions(samples, expected):
     elements = {"C2": [6], "MoS2": [42, 16]}[samples[0][0]] if samples else [6]
-    assert valence_of((labelled(*sample) for sample in samples), elements) == expected
+    assert valence_electrons((labelled(*sample) for sample in samples), elements) == expected
 
 
 def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):
@@ -38,10 +38,10 @@ def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):
     h, s = sample.hamiltonian, sample.overlap
     expected = mesh_fermi_level(h, s, (1, 1, 1), 72)
     monkeypatch.setattr(fermi, "COUNTED", 100)
-    assert own_level(h, s, (1, 1, 1), 72) == pytest.approx(expected, abs=1e-8)
+    assert own_fermi_level(h, s, (1, 1, 1), 72) == pytest.approx(expected, abs=1e-8)
 
     def nothing(*_):
         raise MatrixError("not found")
 
     monkeypatch.setattr(fermi, "counted_fermi_level", nothing)
-    assert own_level(h, s, (1, 1, 1), 72) == expected
+    assert own_fermi_level(h, s, (1, 1, 1), 72) == expected

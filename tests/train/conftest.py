@@ -37,3 +37,20 @@ def small_config(tmp_path, water_store) -> Callable[..., TrainConfig]:
         return load_config(path, [f"data={water_store}", f"out={tmp_path / out}", *overrides])
 
     return make
+
+
+class Ticks:
+    """A clock for tests: every reading is `step` seconds after the one before."""
+
+    def __init__(self, step: float) -> None:
+        self.step, self.time = step, 0.0
+
+    def __call__(self) -> float:
+        self.time += self.step
+        return self.time
+
+
+@pytest.fixture
+def ticks() -> type[Ticks]:
+    """`ticks(step)`: a clock that advances by `step` seconds at each reading."""
+    return Ticks

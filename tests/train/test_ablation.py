@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import typer
 import yaml
+from harmose.cli.models import evaluate as evaluate_command
 from typer.testing import CliRunner
 
-from harmose.cli.models import evaluate as evaluate_command
 from harmose.data.store import Store
 from harmose.inference.checkpoint import load
 

@@ -39,7 +39,12 @@ def model(untrained_model, many_waters, tmp_path):
 
 def test_bounds_are_kept_by_new_samples(model, many_waters):
     known, counter = load(model), CoverageCounter()
-    assert known.card.calibration == {"samples": 15, "left_out_training_samples": 0, "groups": 15, "highest_level": 0.9}
+    assert known.card.calibration == {
+        "samples": 15,
+        "left_out_training_samples": 0,
+        "groups": 15,
+        "highest_confidence": 0.9,
+    }
     with Store.open(many_waters) as store:
         samples = [store[name] for name in store.splits["test"]]
     structures, overlaps = [s.structure for s in samples], [s.overlap for s in samples]
@@ -57,14 +62,14 @@ def test_a_prediction_and_its_bounds(model, water_atoms):
     known, atoms = load(model), water_atoms(50)
     u = known.uncertainty(atoms)
     np.testing.assert_array_equal(u.hamiltonian.values, known.predict(atoms).values)
-    assert u.level == 0.9
+    assert u.confidence == 0.9
     assert u.gap.value == pytest.approx(u.lumo.value - u.homo.value)
     assert (u.at(0.5).blocks <= u.blocks).all()
     assert u.at(0.5).gap.bound <= u.gap.bound
     assert u.expected_error == pytest.approx(known.expected_errors([atoms])[0])
     assert "±" in str(u.gap)
-    with pytest.raises(ModelError, match=r"15 independent samples, which support levels up to 0\.9; got 0\.99"):
-        known.uncertainty(atoms, level=0.99)
+    with pytest.raises(ModelError, match=r"15 independent samples, which support confidences up to 0\.9; got 0\.99"):
+        known.uncertainty(atoms, confidence=0.99)
 
 
 def test_bounds_do_not_turn_with_the_molecule(model, water_atoms):

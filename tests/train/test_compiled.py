@@ -16,8 +16,9 @@ from harmose.errors import ConfigError
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.concatenation import compute_targets
 from harmose.train.compiled import reason
-from harmose.train.dataset import normalize
+from harmose.train.dataset import normalize_targets
 from harmose.train.engine import train
+from harmose.train.fit import Fit
 from harmose.train.schedule import Phase
 from harmose.train.step import PhaseLoss, PhaseOptimizer
 
@@ -34,7 +35,9 @@ def known():
     each = system("water-5")
     model = harmose.load(each.model)
     samples = labelled(model, each, known_priors(model, each))
-    return model, normalize(compute_targets(model.regression.space, samples, model.card.target), model.regression)
+    return model, normalize_targets(
+        compute_targets(model.space, samples, model.card.target), Fit(model.normalizer, model.domain, model.regression)
+    )
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def stepper(known, monkeypatch):
         encoder = type(settings.stage1)(channels=4, pseudo_channels=2, radial=8, **small)
         refiner = type(settings.stage2)(channels=4, pseudo_channels=2, mlp_layers=1, **small)
         torch.manual_seed(0)
-        network, average = (TwoStage(model.regression.space, type(settings)(encoder, refiner)) for _ in range(2))
+        network, average = (TwoStage(model.space, type(settings)(encoder, refiner)) for _ in range(2))
         for parameter in network.stage2.heads.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         average.load_state_dict(network.state_dict())

@@ -14,7 +14,7 @@ from harmose.core.sample import Sample
 from harmose.data.store import Store, new_store
 from harmose.errors import BasisError, MatrixError, ModelError, OutsideDomain
 from harmose.inference.checkpoint import Model, load
-from harmose.inference.energy_zero import level_mesh
+from harmose.inference.energy_zero import fermi_mesh
 from harmose.io.basis_sets import basis, overlap
 from harmose.physics.states import mesh_fermi_level
 from harmose.train.config import load_config
@@ -49,7 +49,7 @@ def labelled(name: str, atoms: Atoms, shells: BasisSet) -> Sample:
     factor = np.where(np.arange(len(where)) < len(atoms), 1.0, 1.75) * onsite[where[:, :2]].mean(1)
     h = s.with_values(s.values * np.repeat(factor, np.diff(s.offsets)))
     n = float(sum(VALENCE[a] for a in atoms.get_chemical_symbols()))
-    level = mesh_fermi_level(h, s, level_mesh(atoms), n)
+    level = mesh_fermi_level(h, s, fermi_mesh(atoms), n)
     return Sample(name, atoms, shells, h, s, n_electrons=n, fermi_level=level)
 
 
@@ -98,7 +98,7 @@ def test_the_fermi_level_of_a_prediction_is_zero(model, stage):
     atoms = chain(14, "H")
     h = model.predict(atoms, stage=stage)
     assert np.abs(h.pairs[:, 2:]).max() > 1  # the second image and further ones
-    level = mesh_fermi_level(h, overlap(atoms, h.basis), level_mesh(atoms), 1.0)
+    level = mesh_fermi_level(h, overlap(atoms, h.basis), fermi_mesh(atoms), 1.0)
     assert abs(level) < 1e-9
 
 

@@ -27,8 +27,8 @@ from harmose.representation.concatenation import (
     denormalize,
     sample_graph,
 )
-from harmose.train.dataset import ValidationSet, chunks, fit, fit_to_store, load_dataset, load_targets, normalize
-from harmose.train.state import read_regression, write_regression
+from harmose.train.dataset import ValidationSet, chunks, load_dataset, normalize_targets
+from harmose.train.fit import fit_to_samples, load_targets, read_fit, write_fit
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def assert_equal(a: Tensor, b: Tensor, name: str = "") -> None:
 
 def test_a_batch_is_its_samples_one_by_one(mixed_store):
     names = mixed_store.names()
-    regression, _ = fit_to_store(mixed_store, names, TargetSettings())
-    space = regression.space
-    dataset = load_dataset(mixed_store, names, regression, TargetSettings())
+    fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings()))
+    space = fit.space
+    dataset = load_dataset(mixed_store, names, replace(fit, leave_one_out=None), TargetSettings())
     chosen = [7, 1, 3, 8]
     batch = dataset.batch(chosen)
     assert batch.names == tuple(names[k] for k in chosen)
@@ -78,7 +78,9 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
             parts = []
             for sample, o in zip(samples, oriented):
                 c = getattr(to_coefficients(space, sample.hamiltonian, o), pair_type)[key]
-                values, scales = (getattr(x, pair_type)[key] for x in (regression.values(o), regression.scales(o)))
+                values, scales = (
+                    getattr(x, pair_type)[key] for x in (fit.regression.values(o), fit.normalizer.scales(o))
+                )
                 parts.append(((c - values) / scales).float())
             # a batch is rounded in another order, which divided by small scales shows
             torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-4)
@@ -86,9 +88,10 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
 
 def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
     names = mixed_store.names()
-    regression, _ = fit_to_store(mixed_store, names, TargetSettings(prior=True))
+    fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings(prior=True)))
     kept, streamed = (
-        load_dataset(mixed_store, names, regression, TargetSettings(prior=True), memory=m) for m in (10**9, 0)
+        load_dataset(mixed_store, names, replace(fit, leave_one_out=None), TargetSettings(prior=True), memory=m)
+        for m in (10**9, 0)
     )
     assert (kept.n_ready, streamed.n_ready) == (9, 0)
     a, b = kept.batch([5, 0, 4]), streamed.batch([5, 0, 4])
@@ -102,17 +105,15 @@ def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
 
 def test_restore_inverts_prepare(mixed_store):
     names = mixed_store.names()
-    regression, _ = fit_to_store(mixed_store, names, TargetSettings())
-    sample_targets = compute_targets(regression.space, [mixed_store[n] for n in names], TargetSettings())
-    prepared = normalize(sample_targets, regression)
+    fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings()))
+    sample_targets = compute_targets(fit.space, [mixed_store[n] for n in names], TargetSettings())
+    prepared = normalize_targets(sample_targets, fit)
     restored = denormalize(
         prepared.targets,
-        regression.values(sample_targets.concatenated.oriented),
-        regression.scales(sample_targets.concatenated.oriented),
+        fit.regression.values(sample_targets.concatenated.oriented),
+        fit.normalizer.scales(sample_targets.concatenated.oriented),
     )
-    matrix = to_matrix(
-        regression.space, restored, sample_targets.concatenated.graph, sample_targets.concatenated.oriented
-    )
+    matrix = to_matrix(fit.space, restored, sample_targets.concatenated.graph, sample_targets.concatenated.oriented)
     np.testing.assert_allclose(matrix.values, sample_targets.target.values, atol=1e-5)
 
 
@@ -129,25 +130,25 @@ def test_values_and_split_are_inverse(mixed_store):
 
 def test_with_unseen_predictions_the_network_learns_what_they_leave(mixed_store):
     names = mixed_store.names()
-    regression, unseen = fit_to_store(mixed_store, names, TargetSettings())
-    dataset = load_dataset(mixed_store, names, regression, TargetSettings(), memory=0, unseen=unseen)
+    fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings()))
+    dataset = load_dataset(mixed_store, names, fit, TargetSettings(), memory=0)
     assert dataset.n_ready == len(names)
-    sample_targets = compute_targets(regression.space, [mixed_store[n] for n in names], TargetSettings())
+    sample_targets = compute_targets(fit.space, [mixed_store[n] for n in names], TargetSettings())
     batch = dataset.batch(range(len(names)))
     for group, targets in batch.targets.pairs.items():
-        expected = sample_targets.coefficients.pairs[group] - unseen.pairs[group]
+        expected = sample_targets.coefficients.pairs[group] - fit.leave_one_out.pairs[group]
         torch.testing.assert_close(targets * batch.scales.pairs[group], expected.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_mae_is_that_of_the_dense_matrices(mixed_store):
     names = mixed_store.names()
-    regression, _ = fit_to_store(mixed_store, names[:6], TargetSettings(prior=True))
-    reference = ValidationSet(mixed_store, names, regression, TargetSettings(prior=True))
+    fit = fit_to_samples(load_targets(mixed_store, names[:6], TargetSettings(prior=True)))
+    reference = ValidationSet(mixed_store, names, fit, TargetSettings(prior=True))
     generator = torch.Generator().manual_seed(0)
     noise = {}
 
     def predict(graph):
-        targets = normalize(reference.parts[0], regression).targets
+        targets = normalize_targets(reference.parts[0], fit).targets
         noise["c"] = map_coefficients(lambda x: torch.randn(x.shape, generator=generator), targets)
         return noise["c"]
 
@@ -155,16 +156,12 @@ def test_mae_is_that_of_the_dense_matrices(mixed_store):
     sample_targets = reference.parts[0]
     restored = denormalize(
         noise["c"],
-        regression.values(sample_targets.concatenated.oriented),
-        regression.scales(sample_targets.concatenated.oriented),
+        fit.regression.values(sample_targets.concatenated.oriented),
+        fit.normalizer.scales(sample_targets.concatenated.oriented),
     )
-    matrix = to_matrix(
-        regression.space, restored, sample_targets.concatenated.graph, sample_targets.concatenated.oriented
-    )
+    matrix = to_matrix(fit.space, restored, sample_targets.concatenated.graph, sample_targets.concatenated.oriented)
     samples = [mixed_store[n] for n in names]
-    parts = sample_targets.concatenated.split(
-        matrix, [build_graph(s.structure, regression.space.basis) for s in samples]
-    )
+    parts = sample_targets.concatenated.split(matrix, [build_graph(s.structure, fit.space.basis) for s in samples])
     errors = [np.abs((p + s.prior).dense() - s.hamiltonian.dense()).mean() for p, s in zip(parts, samples)]
     assert found == pytest.approx(np.mean(errors), rel=1e-9)
 
@@ -192,36 +189,47 @@ def test_a_matrix_with_other_blocks_than_the_graph_names_the_sample(water_sample
 
 def test_what_is_missing_is_named(mixed_store, water_sample):
     with pytest.raises(FormatError, match="expected training samples, got none"):
-        fit_to_store(mixed_store, [], TargetSettings())
+        load_targets(mixed_store, [], TargetSettings())
     with pytest.raises(FormatError, match="sample water-0: expected a prior H0"):
         compute_targets(
             block_irreps(mixed_store.basis), [replace(water_sample(0), prior=None)], TargetSettings(prior=True)
         )
 
 
-def test_as_many_references_as_asked_for(mixed_store):
-    names = mixed_store.names()[:4]
-    space, sample_targets = block_irreps(mixed_store.basis), load_targets(mixed_store, names, TargetSettings())
-    few, all_of_them = (fit(space, sample_targets, references=n)[0].pairs for n in (2, None))
-    for pair_type, found in few.items():
-        assert found.many_body is not None
-        assert len(found.many_body.references.distance) == min(2, len(all_of_them[pair_type].many_body.references.distance))
+def test_the_number_of_sparse_points_is_bounded(mixed_store):
+    targets = load_targets(mixed_store, mixed_store.names()[:4], TargetSettings())
+    few, all_of_them = (fit_to_samples(targets, sparse_points=n).regression.pairs for n in (2, None))
+    for pair_type, pair in few.items():
+        assert pair.many_body is not None
+        assert len(pair.many_body.references.distance) == min(
+            2, len(all_of_them[pair_type].many_body.references.distance)
+        )
 
 
-def test_three_centre_terms_alone(mixed_store, tmp_path):
-    names = mixed_store.names()
-    space, sample_targets = block_irreps(mixed_store.basis), load_targets(mixed_store, names, TargetSettings())
-    errors = {}
-    for references in (0, None):
-        regression, _ = fit(space, sample_targets, references=references)
-        found = regression.values(sample_targets.concatenated.oriented)
-        assert all((pair.many_body is None) == (references == 0) for pair in regression.pairs.values())
-        parts = [(found.pairs[g] - x).abs().sum() for g, x in sample_targets.coefficients.pairs.items()]
-        errors[references] = float(sum(parts))
-        path = tmp_path / f"{references}.safetensors"
-        write_regression(path, regression, found)
-        again = read_regression(path, space)[0].values(sample_targets.concatenated.oriented)
-        assert all(torch.equal(again.pairs[g], x) for g, x in found.pairs.items())
-    nothing = fit(space, sample_targets, many_body=False)[0].values(sample_targets.concatenated.oriented)
-    alone = sum(float((nothing.pairs[g] - x).abs().sum()) for g, x in sample_targets.coefficients.pairs.items())
-    assert errors[None] < errors[0] < alone
+def test_terms_add_up_and_files_hold_them(mixed_store, tmp_path):
+    """Functions of distances; + three-centre terms; + kernel: each leaves less."""
+    targets = load_targets(mixed_store, mixed_store.names(), TargetSettings())
+    oriented, errors = targets.concatenated.oriented, {}
+    for name, kind, n in (("pairs", "pairs", None), ("three-centre", "kernel", 0), ("kernel", "kernel", None)):
+        fit = fit_to_samples(targets, kind, n)
+        values = fit.regression.values(oriented)
+        assert all((pair.many_body is None) == (name != "kernel") for pair in fit.regression.pairs.values())
+        errors[name] = sum(float((values.pairs[g] - x).abs().sum()) for g, x in targets.coefficients.pairs.items())
+        write_fit(tmp_path / "fit.safetensors", fit)
+        again = read_fit(tmp_path / "fit.safetensors", targets.space)
+        assert all(torch.equal(again.regression.values(oriented).pairs[g], x) for g, x in values.pairs.items())
+        assert (again.leave_one_out is None) == (kind == "pairs")
+    assert errors["kernel"] < errors["three-centre"] < errors["pairs"]
+
+
+def test_a_fit_without_regression(mixed_store, tmp_path):
+    """On-site scalars are shifted by their mean, all else is only scaled."""
+    targets = load_targets(mixed_store, mixed_store.names(), TargetSettings())
+    fit = fit_to_samples(targets, "none")
+    assert fit.regression is None
+    write_fit(tmp_path / "fit.safetensors", fit)
+    batch = normalize_targets(targets, read_fit(tmp_path / "fit.safetensors", targets.space)).pick(np.arange(9))
+    for x in batch.targets.onsite.values():
+        assert abs(float(x[:, 0].mean())) < 0.2
+    for x in batch.targets.pairs.values():
+        assert 0.05 < float(x.square().sum(1).mean().sqrt()) < 2

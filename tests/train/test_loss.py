@@ -7,7 +7,8 @@ import torch
 from harmose.data.store import Store
 from harmose.representation.block_irreps import map_coefficients
 from harmose.representation.concatenation import TargetSettings
-from harmose.train.dataset import fit_to_store, load_dataset
+from harmose.train.dataset import load_dataset
+from harmose.train.fit import fit_to_samples, load_targets
 from harmose.train.loss import block_loss, degree_weights
 from harmose.units import MICRO_HARTREE
 
@@ -16,9 +17,9 @@ from harmose.units import MICRO_HARTREE
 def batch(water_store):
     with Store.open(water_store) as store:
         names = store.splits["train"]
-        return load_dataset(store, names, fit_to_store(store, names, TargetSettings())[0], TargetSettings()).batch(
-            [4, 0, 2]
-        ), store.basis
+        return load_dataset(
+            store, names, fit_to_samples(load_targets(store, names, TargetSettings()), "pairs"), TargetSettings()
+        ).batch([4, 0, 2]), store.basis
 
 
 def naive(space, predicted, batch) -> float:

@@ -10,10 +10,11 @@ from scipy.linalg import block_diag, cholesky, eigh, solve_triangular
 from harmose.data.store import Store
 from harmose.representation.block_irreps import map_coefficients, to_matrix
 from harmose.representation.concatenation import TargetSettings
-from harmose.train.dataset import fit_to_store, load_dataset
-from harmose.train.levels import Levels, LevelTable
+from harmose.train.dataset import load_dataset
+from harmose.train.fit import fit_to_samples, load_targets
 from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
 from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals, eigenvalues, occupied, overlap_metric
+from harmose.train.reference_orbitals import ReferenceOrbitals, ReferenceOrbitalTable
 from harmose.train.step import PhaseBatch, PhaseLoss
 from harmose.units import MICRO_HARTREE, RYDBERG
 
@@ -25,18 +26,18 @@ def waters(water_store):
     """A batch of three, their samples, levels, and the error of a prediction that is a little wrong in every element."""
     with Store.open(water_store) as store:
         names = store.splits["train"]
-        regression, _ = fit_to_store(store, names, TargetSettings())
-        dataset = load_dataset(store, names, regression, TARGET)
-        levels = LevelTable(store, names, regression.space, TARGET, lambda _: None)
+        fit = fit_to_samples(load_targets(store, names, TargetSettings()))
+        dataset = load_dataset(store, names, replace(fit, leave_one_out=None), TARGET)
+        orbitals = ReferenceOrbitalTable(store, names, fit.space, TARGET, lambda _: None)
         samples = [store[names[k]] for k in (4, 0, 2)]
     batch = dataset.batch([4, 0, 2])
     generator = torch.Generator().manual_seed(0)
     noise = map_coefficients(lambda t: 0.1 * torch.randn(t.shape, generator=generator), batch.targets)
-    masks = {s: torch.as_tensor(regression.space.onsite_layout(s).mask).float() for s in noise.onsite}
-    pairs = {g: x * torch.as_tensor(regression.space.pair_layout(g).mask).float() for g, x in noise.pairs.items()}
+    masks = {s: torch.as_tensor(fit.space.onsite_layout(s).mask).float() for s in noise.onsite}
+    pairs = {g: x * torch.as_tensor(fit.space.pair_layout(g).mask).float() for g, x in noise.pairs.items()}
     noise = type(noise)(pairs, {s: x * masks[s] for s, x in noise.onsite.items()})
     predicted = map_coefficients(torch.add, batch.targets, noise)
-    return regression.space, batch, samples, levels, predicted
+    return fit.space, batch, samples, orbitals, predicted
 
 
 def dense_errors(space, batch, samples, errors) -> list[np.ndarray]:
@@ -76,53 +77,55 @@ def test_each_loss_is_that_of_the_dense_matrices(waters):
 
 def test_a_perfect_prediction_costs_nothing_and_pulls_nowhere(waters):
     _, batch, _, table, _ = waters
-    levels = table(batch.names)
+    orbitals = table(batch.names)
     m = torch.zeros(3, 1, 7, 7, requires_grad=True)
     for name, loss in LOSSES.items():
-        (gradient,) = torch.autograd.grad(loss(m, levels), m)
-        assert loss(m, levels).item() < 0.1, name
+        (gradient,) = torch.autograd.grad(loss(m, orbitals), m)
+        assert loss(m, orbitals).item() < 0.1, name
         assert not gradient.any(), name
 
 
-def hand_made(energies, n_occupied: int, n_counted: int, complex_numbers: bool = False) -> Levels:
+def hand_made(energies, n_occupied: int, n_counted: int, complex_numbers: bool = False) -> ReferenceOrbitals:
     e = torch.tensor(energies, dtype=torch.float64)[None, None]
     place = torch.arange(e.shape[-1])[None, None]
     masks = [(place < n).double() for n in (n_occupied, n_counted, e.shape[-1])]
     unit = torch.eye(e.shape[-1], dtype=torch.complex128 if complex_numbers else torch.float64)[None, None]
-    return Levels(unit, e, *masks, kpoints=None)
+    return ReferenceOrbitals(unit, e, *masks, kpoints=None)
 
 
 def test_values_that_can_be_worked_out_by_hand():
-    levels = hand_made([-2.0, -1.0, 0.0], 1, 2)
+    orbitals = hand_made([-2.0, -1.0, 0.0], 1, 2)
     m = torch.tensor([[0.3, 0.0, 0.4], [0.0, 0.0, 0.0], [0.4, 0.0, -0.1]], dtype=torch.float64)[None, None]
-    assert overlap_metric(m, levels).item() == pytest.approx(np.sqrt(0.42 / 9) / MICRO_HARTREE)
+    assert overlap_metric(m, orbitals).item() == pytest.approx(np.sqrt(0.42 / 9) / MICRO_HARTREE)
     w = [(1 + gap / RYDBERG) ** -2 for gap in (0, 1, 2)]
-    assert occupied(m, levels).item() == pytest.approx(np.sqrt((0.09 + 0.16 * w[2]) / sum(w)) / MICRO_HARTREE)
+    assert occupied(m, orbitals).item() == pytest.approx(np.sqrt((0.09 + 0.16 * w[2]) / sum(w)) / MICRO_HARTREE)
     lowest = -0.9 - np.sqrt(0.8**2 + 0.16)  # of [[-1.7, 0.4], [0.4, -0.1]]
-    assert eigenvalues(m, levels).item() == pytest.approx(abs(lowest + 2) / 2 / MICRO_HARTREE, abs=0.04)
+    assert eigenvalues(m, orbitals).item() == pytest.approx(abs(lowest + 2) / 2 / MICRO_HARTREE, abs=0.04)
 
 
 @pytest.mark.parametrize("complex_numbers", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_hold_where_levels_are_degenerate(name, complex_numbers):
     """As those of benzene: pairs that a symmetric error moves together, in the reference and in the prediction."""
-    levels = hand_made([-3.0, -1.0, -1.0, 2.0, 2.0], 3, 5, complex_numbers)
+    orbitals = hand_made([-3.0, -1.0, -1.0, 2.0, 2.0], 3, 5, complex_numbers)
     together = torch.diag(torch.tensor([0.1, -0.2, -0.2, 0.3, 0.3], dtype=torch.float64))
     generator = torch.Generator().manual_seed(1)
-    general = torch.randn(5, 5, generator=generator, dtype=levels.coefficients.dtype)
+    general = torch.randn(5, 5, generator=generator, dtype=orbitals.coefficients.dtype)
     for start in (together.to(general), general):
         x = start.clone().requires_grad_()
-        assert torch.autograd.gradcheck(lambda y: LOSSES[name]((y + y.mH)[None, None] / 2, levels), x, atol=1e-1)
+        assert torch.autograd.gradcheck(lambda y: LOSSES[name]((y + y.mH)[None, None] / 2, orbitals), x, atol=1e-1)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_orbitals_of_a_degenerate_level_are_as_good_as_any_mixture(name):
-    levels = hand_made([-3.0, -1.0, -1.0, 2.0, 2.0], 3, 5)
+    orbitals = hand_made([-3.0, -1.0, -1.0, 2.0, 2.0], 3, 5)
     turns = [torch.linalg.qr(torch.randn(2, 2, dtype=torch.float64))[0].numpy() for _ in range(2)]
     mixed = torch.as_tensor(block_diag(1.0, *turns))[None, None]
     dh = torch.randn(1, 1, 5, 5, dtype=torch.float64)
     dh = dh + dh.mH
-    first, second = (LOSSES[name](between_orbitals(dh, x), x) for x in (levels, replace(levels, coefficients=mixed)))
+    first, second = (
+        LOSSES[name](between_orbitals(dh, x), x) for x in (orbitals, replace(orbitals, coefficients=mixed))
+    )
     assert first.item() == pytest.approx(second.item(), rel=1e-12)
     assert first.item() > 1e3
 
@@ -162,5 +165,5 @@ def test_levels_do_not_enter_unless_a_weight_is_on(waters):
     network = torch.nn.Module()
     network.space = space
     assert PhaseLoss(network, torch.device("cpu"), 0.3).assembly is None
-    assert not LossSettings(shift_blind=True).on_levels
+    assert not LossSettings(shift_blind=True).needs_orbitals
     assert LossSettings(occupied=0.5).weights == {"occupied": 0.5}

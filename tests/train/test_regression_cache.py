@@ -1,7 +1,6 @@
 """Fits that trainings share: found by what they were fitted to, and by nothing else."""
 
 import io
-import time
 
 import pytest
 import torch
@@ -10,8 +9,8 @@ from safetensors.torch import load_file
 
 from harmose.errors import ConfigError, FormatError
 from harmose.inference.checkpoint import load
-from harmose.train import regression_cache as closed_form
-from harmose.train.engine import Training, train
+from harmose.train import regression_cache
+from harmose.train.engine import train
 
 ONE_STEP = ["phases.stage1.steps=1", "phases.stage2.steps=0", "phases.joint.steps=0", "regression=kernel"]
 
@@ -19,13 +18,13 @@ ONE_STEP = ["phases.stage1.steps=1", "phases.stage2.steps=0", "phases.joint.step
 @pytest.fixture
 def fits(monkeypatch):
     """The numbers of samples of the fits that were made."""
-    made, original = [], closed_form.fit
+    made, original = [], regression_cache.fit_to_samples
 
-    def watched(space, sample_targets, *rest):
-        made.append(len(sample_targets.names))
-        return original(space, sample_targets, *rest)
+    def watched(targets, *rest):
+        made.append(len(targets.names))
+        return original(targets, *rest)
 
-    monkeypatch.setattr(closed_form, "fit", watched)
+    monkeypatch.setattr(regression_cache, "fit_to_samples", watched)
     return made
 
 
@@ -56,8 +55,8 @@ def test_the_console_says_where_it_came_from(small_config, tmp_path):
         text = io.StringIO()
         train(small_config(out, kept, *ONE_STEP), Console(file=text, width=200))
         lines.append(text.getvalue().splitlines()[0])
-    assert lines[0].startswith("closed-form part fitted to 6 samples in ")
-    assert lines[1].startswith(f"closed-form part taken from {tmp_path / 'fits'}")
+    assert lines[0].startswith("kernel regression fitted to 6 samples, kept in ")
+    assert lines[1].startswith(f"kernel regression taken from {tmp_path / 'fits'}")
 
 
 def test_bad_folders_and_files(small_config, tmp_path):
@@ -70,40 +69,6 @@ def test_bad_folders_and_files(small_config, tmp_path):
     fit.write_bytes(fit.read_bytes()[:500])
     with pytest.raises(FormatError, match=f"{fit.name}: expected the state of a training"):
         train(small_config("c", kept, *ONE_STEP))
-
-
-def test_the_limit_is_for_the_networks_when_the_fit_is_kept(small_config, tmp_path, monkeypatch):
-    original = closed_form.fit
-
-    def slow(*arguments):
-        time.sleep(3)
-        return original(*arguments)
-
-    monkeypatch.setattr(closed_form, "fit", slow)
-    timed = ["phases.stage1.share=1", "phases.stage1.steps=null", *ONE_STEP[1:], "time_limit=2s"]
-    none = train(small_config("none", *timed))
-    some = train(small_config("some", *timed, f"regression_cache={tmp_path / 'fits'}"))
-    n_rows = [len((out / "metrics.csv").read_text().splitlines()) - 1 for out in (none, some)]
-    assert n_rows[0] == 0
-    assert n_rows[1] > 0
-
-
-def test_processor_time_does_not_count_what_others_take(small_config, monkeypatch):
-    original = Training._report
-
-    def waiting(self, *arguments):
-        time.sleep(0.05)  # as a step on a busy machine
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Training, "_report", waiting)
-    timed = ["phases.stage1.share=1", "phases.stage1.steps=null", *ONE_STEP[1:], "time_limit=2s", "validations=1"]
-    steps = {}
-    for clock in ("wall", "cpu"):
-        begin = time.monotonic()
-        out = train(small_config(clock, *timed, f"clock={clock}"))
-        steps[clock] = len((out / "metrics.csv").read_text().splitlines())
-        assert (time.monotonic() - begin < 3) == (clock == "wall")
-    assert steps["cpu"] > 1.5 * steps["wall"]
 
 
 def test_the_first_samples_of_the_split(small_config):

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from ase.data import chemical_symbols
+from pydantic import TypeAdapter, ValidationError
 
 from harmose.core.basis import BasisSet
 from harmose.errors import FormatError, HarmoseError
 from harmose.inference.upgrades import CARD_UPGRADES
-from harmose.nn.stage1.encoder import Stage1Settings
 from harmose.nn.stage1.inputs import InputSettings
-from harmose.nn.stage2.settings import Stage2Settings, Symmetry
 from harmose.nn.two_stage import NetworkSettings
 from harmose.representation.concatenation import TargetSettings, block_irreps
 from harmose.spin import Spin
@@ -125,6 +124,12 @@ class Card:
             for v in range(version, VERSION):
                 content = CARD_UPGRADES[v](content)
             return _card(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"]))
+            raise FormatError(
+                f"{where}: the model card is corrupt ({key}: {problem['msg']}, got {problem['input']!r})"
+            ) from None
         except (HarmoseError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{where}: the model card is corrupt ({error})") from None
 
@@ -136,8 +141,7 @@ def _card(content: dict[str, Any]) -> Card:
     network = content["network"]
     settings = None
     if network is not None:
-        settings = NetworkSettings(Stage1Settings(**network["stage1"]), Stage2Settings(**network["stage2"]))
-        _check_network(settings)
+        settings = TypeAdapter(NetworkSettings).validate_python(network)
     l_max = int(content["l_max"])
     spin = Spin(content["spin"])
     if l_max != block_irreps(basis, spin).l_max:
@@ -146,25 +150,9 @@ def _card(content: dict[str, Any]) -> Card:
         raise ValueError(f"energy_zero {content['energy_zero']!r}")
     if content.get("regression", "kernel") not in get_args(RegressionKind):
         raise ValueError(f"regression {content['regression']!r}")
-    inputs = InputSettings(**content.get("inputs", {}))
-    if not all(type(value) is bool for value in asdict(inputs).values()):
-        raise ValueError(f"inputs {content['inputs']!r}")
+    inputs = TypeAdapter(InputSettings).validate_python(content.get("inputs", {}))
     overlap_filter = content.get("overlap_filter", 0.0)
     if not (isinstance(overlap_filter, float) and 0 <= overlap_filter < 10):
         raise ValueError(f"overlap_filter {overlap_filter!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
     return Card(**plain | {"basis": basis, "spin": spin, "network": settings, "inputs": inputs, "l_max": l_max})
-
-
-def _check_network(settings: NetworkSettings) -> None:
-    """`ValueError` unless every setting has its type, widths a size that can be meant, and the symmetry mode exists."""
-    usual = NetworkSettings()
-    for part, like in ((settings.stage1, usual.stage1), (settings.stage2, usual.stage2)):
-        for name, default in asdict(like).items():
-            value = getattr(part, name)
-            if type(default) is int and not (type(value) is int and 0 < value <= 10**5):
-                raise ValueError("the network's widths are not positive whole numbers")
-            if type(value) is not type(default):
-                raise ValueError(f"{name} {value!r} is no setting of a network")
-    if settings.stage2.symmetry not in get_args(Symmetry):
-        raise ValueError(f"symmetry {settings.stage2.symmetry!r}")

@@ -90,8 +90,8 @@ def located(name_or_path: str | Path) -> Path:
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
     """Build the model; `ModelError` for tensors that do not belong to the card."""
     space = block_irreps(card.basis, card.spin)
-    parts = {name: _with_prefix(tensors, f"{name}.") for name in ("normalizer", "domain", "regression", "calibration")}
-    network = None if card.network is None else _network(card, space, _with_prefix(tensors, "network."), path)
+    parts = {name: with_prefix(tensors, f"{name}.") for name in ("normalizer", "domain", "regression", "calibration")}
+    network = None if card.network is None else _network(card, space, with_prefix(tensors, "network."), path)
     scales = normalizer.from_state(space, parts["normalizer"])
     fitted = None
     if card.regression != "none":
@@ -109,7 +109,7 @@ def _network(card: Card, space: BlockIrreps, tensors: Mapping[str, torch.Tensor]
         network = TwoStage(space, card.network, card.inputs)
     expected = network.state_dict()
     # The first models had no output scale of stage 2: ones.
-    tensors = {k: v for k, v in expected.items() if k.startswith("stage2.sizes.")} | dict(tensors)
+    tensors = {k: v for k, v in expected.items() if k.startswith("stage2.output_scale.")} | dict(tensors)
     missing = sorted(set(expected) - set(tensors))
     if missing:
         raise ModelError(f"{path}: the weights lack {missing[0]} and {len(missing) - 1} more that the card asks for")
@@ -123,5 +123,6 @@ def _network(card: Card, space: BlockIrreps, tensors: Mapping[str, torch.Tensor]
     return network.eval().requires_grad_(False)
 
 
-def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -32,7 +32,7 @@ from harmose.nn.two_stage import TwoStage, add
 from harmose.physics.integrals.overlap import Overlaps
 from harmose.physics.overlap_filter import filtered
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import BlockIrreps, Coefficients
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 from harmose.representation.charge_features import ChargeFeatures
 from harmose.representation.concatenation import (
     ConcatenatedGraph,
@@ -182,8 +182,7 @@ class Pipeline:
 
     def neighbourhoods(self, graph: ConcatenatedGraph, charges: ChargeFeatures | None = None) -> Neighbourhoods:
         """Return the atomic environments of a graph."""
-        mean_density = None if self.regression is None else self.regression.mean_density
-        return Neighbourhoods(self.space, graph.oriented, charges, mean_density)
+        return environments(self.regression, self.space, graph.oriented, charges)
 
     def outputs(self, batch: GraphBatch, stages: Sequence[str], watch: Watch = no_watch) -> Outputs:
         """Evaluate the network for some stages."""
@@ -202,9 +201,7 @@ class Pipeline:
 
     def offsets(self, neighbourhoods: Neighbourhoods) -> Coefficients:
         """Return what network outputs are added to, in eV: values of the regression, or the normalizer's shifts."""
-        if self.regression is None:
-            return self.normalizer.shifts(neighbourhoods.oriented)
-        return self.regression.values_of(neighbourhoods)
+        return offsets(self.regression, self.normalizer, neighbourhoods)
 
     def evaluate(self, inputs: ModelInput, outputs: Outputs, watch: Watch = no_watch) -> dict[str, list[BlockMatrix]]:
         """Turn network outputs into blocks of each structure, by stage, without H0 and in the labels' energy zero."""
@@ -276,6 +273,25 @@ class Pipeline:
             if prior is not None
         ]
         return concatenated_charges(self.space, whole, states, [p for p in priors if p is not None])
+
+
+def environments(
+    regression: KernelRegression | None,
+    space: BlockIrreps,
+    oriented: OrientedPairs,
+    charges: ChargeFeatures | None = None,
+) -> Neighbourhoods:
+    """Return the atomic environments of a graph, as the regression and the training domain read them."""
+    return Neighbourhoods(space, oriented, charges, None if regression is None else regression.mean_density)
+
+
+def offsets(
+    regression: KernelRegression | None, normalizer: Normalizer, neighbourhoods: Neighbourhoods
+) -> Coefficients:
+    """Return what network outputs are added to, in eV: values of the regression, or the normalizer's shifts without one."""
+    if regression is None:
+        return normalizer.shifts(neighbourhoods.oriented)
+    return regression.values_of(neighbourhoods)
 
 
 def _all_electrons(atoms: Atoms) -> float:

@@ -27,8 +27,8 @@ class Scores(NamedTuple):
         parts, n_atoms, n_pairs = [], (self.ood > OOD_LIMIT).sum(), (self.last_layer_std > self.std_limit).sum()
         if n_atoms:
             parts.append(
-                f"{n_atoms} of {len(self.ood)} atoms are outside the training domain (largest score {self.ood.max():.1f} "
-                f"at atom {self.ood.argmax()}; limit {OOD_LIMIT:g})"
+                f"{n_atoms} of {len(self.ood)} atoms (largest score {self.ood.max():.1f} at atom {self.ood.argmax()}; "
+                f"limit {OOD_LIMIT:g})"
             )
         if n_pairs:
             parts.append(f"the network extrapolates for {n_pairs} of {len(self.last_layer_std)} pairs of atoms")

@@ -18,7 +18,7 @@ from harmose.spin import Spin
 class Assembly(nn.Module):
     """`assembly(coefficients, batch, kpoints)`: dense Hermitian matrices (B, O, s n, s n), s = 2 for spinors.
 
-    `coefficients` in eV; O as in `Levels`; n orbitals of the largest sample, zeros beyond those of smaller ones. Atoms of a
+    `coefficients` in eV; O as in `ReferenceOrbitals`; n orbitals of the largest sample, zeros beyond those of smaller ones. Atoms of a
     sample come in the batch's order. kpoints (B, K, 3) in 1/angstrom, None for molecules: then K = 1 and, but for
     spinors, the matrices are real.
     """

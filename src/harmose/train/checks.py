@@ -5,7 +5,7 @@ from typing import Any
 
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError
-from harmose.inference.energy_zero import n_electrons, valence_of
+from harmose.inference.energy_zero import n_electrons, valence_electrons
 from harmose.io.basis_sets import overlap
 from harmose.spin import Spin
 from harmose.train.config import TrainConfig
@@ -15,7 +15,7 @@ def check(store: Store, config: TrainConfig) -> None:
     """`FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
     _check_splits(store, config)
     if config.overlap_filter and store.spin is not Spin.NONE:
-        raise ConfigError(f"{store.path}: expected shrinkage 0 with labels of spin {store.spin}")
+        raise ConfigError(f"{store.path}: expected overlap_filter 0 with labels of spin {store.spin}")
     if config.energy_zero == "fermi_of_prediction":
         _check_solvable(store, store.splits[config.train_split])
 
@@ -50,5 +50,5 @@ def label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
     """
     if "valence" in store.metadata or store.metadata.get("code") == "pyscf":
         return store.metadata
-    found = valence_of((store[name] for name in names), store.basis.elements)
+    found = valence_electrons((store[name] for name in names), store.basis.elements)
     return {**store.metadata, **({} if found is None else {"valence": found})}

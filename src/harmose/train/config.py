@@ -6,14 +6,15 @@ Unknown keys, wrong types and values without meaning raise `ConfigError` with th
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harmose.errors import ConfigError
+from harmose.inference.card import EnergyZero, RegressionKind
 from harmose.nn.stage1.inputs import InputSettings
 from harmose.nn.two_stage import NetworkSettings
 from harmose.train.dataset import MEMORY
@@ -22,6 +23,22 @@ from harmose.train.schedule import Schedule
 
 SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "MB": 10**6, "GB": 10**9}
+
+OLD_KEYS = {
+    "gauge": "energy_zero (labels, fermi_of_labels, fermi_of_prediction)",
+    "many_body": "regression (kernel, pairs, none)",
+    "references": "sparse_points",
+    "closed_form": "regression_cache",
+    "shrinkage": "overlap_filter",
+    "model": "network",
+    "encoder": "stage1",
+    "refiner": "stage2",
+    "unnatural_channels": "pseudo_channels",
+    "doublets": "so2_channels",
+    "blocks": "layers",
+    "layers": "mlp_layers",
+}
+"""Keys of older versions, and what they are called now."""
 
 
 def _quantity(units: Mapping[str, float], example: str):
@@ -38,15 +55,17 @@ def _quantity(units: Mapping[str, float], example: str):
 
 Seconds = Annotated[float, _quantity(SECONDS, "20min, 90s or 1h"), Field(gt=0)]
 Bytes = Annotated[float, _quantity(BYTES, "500MB or 2GB"), Field(ge=0)]
+Text = Annotated[str, BeforeValidator(str)]
+Folder = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else Path(str(value)))]
 
 
 class TrainConfig(BaseModel):
-    """What `harmose train` does. `configs/water.yaml` explains every key."""
+    """Configuration of `harmose train`. `configs/water.yaml` explains every key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    data: Path
-    out: Path
+    data: Folder
+    out: Folder
     time_limit: Seconds | None = None
     clock: Literal["wall", "cpu"] = "wall"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -54,14 +73,14 @@ class TrainConfig(BaseModel):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     compile: bool = False
     prior: Literal["none", "H0"] = "none"
-    energy_zero: Literal["labels", "fermi_of_labels", "fermi_of_prediction"] = "labels"
-    regression: Literal["kernel", "pairs", "none"] = "kernel"
+    energy_zero: EnergyZero = "labels"
+    regression: RegressionKind = "kernel"
     sparse_points: Annotated[int, Field(ge=0)] | None = None
+    regression_cache: Folder | None = None
     overlap_filter: Annotated[float, Field(ge=0, lt=10)] = 0.0
-    regression_cache: Path | None = None
-    train_split: str = "train"
+    train_split: Text = "train"
     train_samples: Annotated[int, Field(gt=0)] | None = None
-    val_split: str = "val"
+    val_split: Text = "val"
     validations: Annotated[int, Field(gt=0)] = 20
     validation_samples: Annotated[int, Field(gt=0)] = 100
     memory: Bytes = MEMORY
@@ -69,34 +88,53 @@ class TrainConfig(BaseModel):
     overwrite: bool = False
     tensorboard: bool = True
     calibrate: bool = True
-    inputs: InputSettings = field(default_factory=InputSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    network: NetworkSettings = field(default_factory=NetworkSettings)
-    phases: Schedule = field(default_factory=Schedule)
+    inputs: InputSettings = Field(default_factory=InputSettings)
+    loss: LossSettings = Field(default_factory=LossSettings)
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
+    phases: Schedule = Field(default_factory=Schedule)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        """Refuse values that are possible one by one, but not together."""
+        if self.energy_zero != "labels" and self.prior == "H0":
+            raise ValueError("expected energy_zero labels with prior H0, which has no Fermi level of its own")
+        if self.overlap_filter and self.prior != "H0":
+            raise ValueError("expected prior H0 with overlap_filter, which filters corrections to H0")
+        if self.compile:
+            self._check_compile()
+        if self.regression == "none" and not self.phases.active:
+            raise ValueError(
+                "all phases are switched off and there is no regression: expected a share, steps or epochs above 0 in one phase"
+            )
+        for name in self.phases.active:
+            phase = self.phases.phase(name)
+            if phase.steps is None and phase.epochs is None and self.time_limit is None:
+                raise ValueError(f"phases.{name} has a share of the time: expected a time_limit, or steps or epochs")
+        return self
+
+    def _check_compile(self) -> None:
+        stage2 = self.network.stage2
+        if self.loss.needs_orbitals:
+            raise ValueError("expected compile false with a loss on orbitals, which is not compiled")
+        if stage2.symmetry == "learned" and stage2.rotate:
+            raise ValueError("expected compile false with symmetry learned, which draws rotations in each step")
+        if self.clock == "cpu":
+            raise ValueError("expected clock wall with compile, whose compilers are processes of their own")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The file's settings, with `dotted.key=value` on top.
+    """Read a configuration file, with `dotted.key=value` on top.
 
-    Raises `ConfigError` for a file that cannot be read or is not YAML, a key that does not exist (with the nearest one
-    that does), a value of another type, and values that contradict each other.
+    Raises `ConfigError` for a file that cannot be read or is not YAML, a key that does not exist (with the nearest one, or
+    its new name), a value of another type, and values that contradict each other.
     """
     content = _read(Path(path))
     for override in overrides:
         _override(content, override)
-    _check_keys(content, TrainConfig, str(path), "")
-    groups = {
-        "inputs": asdict(InputSettings()),
-        "loss": asdict(LossSettings()),
-        "network": asdict(NetworkSettings()),
-        "phases": asdict(Schedule()),
-    }
     try:
-        config = TrainConfig.model_validate(_merged(groups, content))
+        return TrainConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error)}") from None
-    _check_sense(config, str(path))
-    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -113,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(content).__name__}")
-    return content
+    return {str(key): value for key, value in content.items()}
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -124,9 +162,6 @@ def _override(content: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
-    # "data=2024" is a path and "time_limit=60" a number: pydantic decides; only what must be text stays text.
-    if key in ("data", "out", "train_split", "val_split") or (key == "regression_cache" and value is not None):
-        value = text
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})
@@ -135,89 +170,34 @@ def _override(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
-def _merged(default: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content`, with the defaults of keys that it leaves out, also of keys within keys."""
-    out = dict(default)
-    for key, value in content.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = _merged(out[key], value) if both else value
-    return out
-
-
-def _check_keys(content: Any, kind: Any, where: str, prefix: str) -> None:
-    """Every key must exist; `ConfigError` with the nearest one otherwise."""
-    known = _fields(kind)
-    if not known or not isinstance(content, Mapping):
-        return
-    for key, value in content.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"expected one of {', '.join(known)}"
-            raise ConfigError(f"{where}: there is no key {prefix}{key}: {hint}")
-        _check_keys(value, known[key], where, f"{prefix}{key}.")
-
-
-def _fields(kind: Any) -> dict[str, Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {name: info.annotation for name, info in kind.model_fields.items()}
-    if is_dataclass(kind):
-        return {f.name: f.type for f in fields(kind)}
-    return {}
-
-
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    """One line about the first problem; unknown keys before others, since they explain them."""
+    problems = error.errors()
+    unknown = [p for p in problems if p["type"] in ("extra_forbidden", "unexpected_keyword_argument")]
+    problem = (unknown or problems)[0]
     key = ".".join(str(part) for part in problem["loc"])
+    if unknown:
+        return _unknown_key(key, _keys(TrainConfig, problem["loc"][:-1]))
     if problem["type"] == "missing":
         return f"{key} is missing: give it in the file or as {key}=... on the command line"
     text = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {text[0].lower() + text[1:]}, got {problem['input']!r}"
+    return f"{key}: {text[0].lower() + text[1:]}, got {problem['input']!r}" if key else text
 
 
-def _check_sense(config: TrainConfig, where: str) -> None:
-    """Values that are possible one by one, but not together."""
-    active = config.phases.active
-    if config.energy_zero != "labels" and config.prior == "H0":
-        raise ConfigError(
-            f"{where}: expected energy_zero labels with prior H0, whose zero of energy is not the Fermi level"
-        )
-    if config.compile and config.loss.on_levels:
-        raise ConfigError(f"{where}: expected compile false with a loss on levels, which is not compiled")
-    refiner = config.network.stage2
-    if config.compile and refiner.symmetry == "learned" and refiner.rotate:
-        raise ConfigError(f"{where}: expected compile false with symmetry learned, which draws turns in each step")
-    if config.compile and config.clock == "cpu":
-        raise ConfigError(f"{where}: expected clock wall with compile, whose compilers are processes of their own")
-    if config.overlap_filter and config.prior != "H0":
-        raise ConfigError(f"{where}: expected prior H0 with overlap_filter, which is of corrections to it")
-    if not active:
-        raise ConfigError(f"{where}: all phases are switched off: expected a share, steps or epochs above 0 in one")
-    for name in active:
-        phase = config.phases.phase(name)
-        timed = phase.steps is None and phase.epochs is None
-        if timed and config.time_limit is None:
-            raise ConfigError(
-                f"{where}: phases.{name} has a share of the time: expected a time_limit, or steps or epochs"
-            )
-        for key, least in _LEAST.items():
-            if (value := getattr(phase, key)) is not None and not value >= least:
-                raise ConfigError(f"{where}: phases.{name}.{key}: expected at least {least}, got {value}")
-        if not (phase.learning_rate > 0 and 0 <= phase.ema_decay < 1):
-            raise ConfigError(f"{where}: phases.{name}: expected learning_rate above 0 and ema_decay from 0 to 1")
-        if phase.clip is not None and not phase.clip > 0:
-            raise ConfigError(f"{where}: phases.{name}.clip: expected a number above 0, or null, got {phase.clip}")
-    for key, value in config.loss.weights.items():
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"{where}: loss.{key}: expected a number from 0, got {value}")
-    for part in (config.network.stage1, config.network.stage2):
-        for f in fields(part):
-            value = getattr(part, f.name)
-            if type(value) is int and not value > 0:
-                raise ConfigError(f"{where}: network: expected {f.name} above 0, got {value}")
-    if config.network.stage2.symmetry == "exact" and not config.network.stage2.rotate:
-        raise ConfigError(
-            f"{where}: network.stage2.rotate: expected true with symmetry exact, which has no frames to turn"
-        )
+def _unknown_key(key: str, keys: Sequence[str]) -> str:
+    prefix, _, last = key.rpartition(".")
+    if last in OLD_KEYS:
+        return f"there is no key {key}: it is called {OLD_KEYS[last]} now"
+    near = difflib.get_close_matches(last, keys, n=1)
+    dot = f"{prefix}." if prefix else ""
+    hint = f"did you mean {dot}{near[0]}?" if near else f"expected one of {', '.join(keys)}"
+    return f"there is no key {key}: {hint}"
 
 
-_LEAST = {"share": 0, "steps": 0, "epochs": 0, "warmup": 0, "batch_size": 1, "weight_decay": 0, "patience": 1}
+def _keys(kind: Any, path: Sequence[Any]) -> list[str]:
+    """Names of the keys of the group at `path`."""
+    if is_dataclass(kind):
+        table = {f.name: f.type for f in fields(kind)}
+    else:
+        table = {name: info.annotation for name, info in kind.model_fields.items()}
+    return _keys(table[path[0]], path[1:]) if path else list(table)

@@ -1,9 +1,9 @@
-"""From stored samples to what a network trains on: graphs, normalised targets, and the scales of the loss.
+"""Training data: graphs, normalized targets, and the scales of the loss.
 
-Many samples are brought into coefficients at once, as one graph of unconnected parts, in float64; the baseline is
-subtracted, the rest divided by its scales, and only then rounded to float32. `normalize` and `denormalize` are inverses:
+Many samples are brought into coefficients at once, as one graph of unconnected parts, in float64; the regression is
+subtracted, the rest divided by the scales of the normalizer, and only then rounded to float32:
 
-    normalised = (coefficients - baseline values) / baseline scales
+    normalized = (coefficients - offsets) / scales
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,28 +16,23 @@ from torch import Tensor
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data.store import Store
-from harmose.errors import FormatError
-from harmose.kernel_regression.fit import Training, fit_regression
-from harmose.kernel_regression.model import KernelRegression
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import BlockIrreps, Coefficients, map_coefficients, to_matrix
+from harmose.representation.block_irreps import Coefficients, map_coefficients
 from harmose.representation.concatenation import (
     ConcatenatedGraph,
     SampleTargets,
     TargetSettings,
-    block_irreps,
+    assemble,
     compute_targets,
-    denormalize,
     element_sums,
     n_elements,
 )
+from harmose.representation.normalizer import normalize
 from harmose.spin import absolute
+from harmose.train.fit import Fit, load_targets
 
 PAIRS_AT_ONCE = 4000
 """Pairs whose blocks are brought into frames together: enough to hide the cost of a call, few enough for the cache."""
-
-DIVERSE = 10
-"""So many formulas make a set of molecules, rather than of geometries of a few."""
 
 MEMORY = 2 * 10**9
 """Bytes of prepared samples that are kept."""
@@ -119,7 +114,7 @@ class NormalizedSamples:
         return [r - int(s) for r, s in zip(pairs, starts[0])], [r - int(s) for r, s in zip(atoms, starts[1])]
 
 
-_OF_PAIRS = ("kind", "vectors", "distance", "reach", "rotation")
+_OF_PAIRS = ("pair_type", "vectors", "distance", "reach", "rotation")
 
 
 def _rows(counts: np.ndarray, chosen: np.ndarray) -> list[Tensor]:
@@ -141,21 +136,18 @@ def _pick_coefficients(c: Coefficients, pairs: list[Tensor], atoms: list[Tensor]
     )
 
 
-def normalize(
-    sample_targets: SampleTargets, regression: KernelRegression, values: Coefficients | None = None
-) -> NormalizedSamples:
-    """Normalised in float64, then rounded to float32; `values` stand in for those of the baseline."""
-    concatenated, oriented = sample_targets.concatenated, sample_targets.concatenated.oriented
-    values, scales = values or regression.values(oriented, sample_targets.charges), regression.scales(oriented)
-    targets = map_coefficients(lambda c, v, s: ((c - v) / s).float(), sample_targets.coefficients, values, scales)
+def normalize_targets(targets: SampleTargets, fit: Fit, offsets: Coefficients | None = None) -> NormalizedSamples:
+    """Normalize targets in float64, then round them to float32; `offsets` replace those of the fit, in eV."""
+    whole = targets.concatenated
+    offsets, scales = offsets or fit.offsets(targets), fit.normalizer.scales(whole.oriented)
     return NormalizedSamples(
-        sample_targets.names,
-        sample_targets.batch,
-        targets,
+        targets.names,
+        targets.batch,
+        normalize(targets.coefficients, offsets, scales),
         map_coefficients(lambda s: s.float(), scales),
-        concatenated.pair_counts,
-        concatenated.atom_counts,
-        n_elements(concatenated, sample_targets.target),
+        whole.pair_counts,
+        whole.atom_counts,
+        n_elements(whole, targets.target),
     )
 
 
@@ -169,112 +161,51 @@ class Dataset:
         self,
         store: Store,
         names: Sequence[str],
-        regression: KernelRegression,
+        fit: Fit,
         target: TargetSettings,
         ready: NormalizedSamples | None,
     ):
         """Use `load_dataset`."""
-        self.store, self.names, self.regression, self.target, self.ready = store, list(names), regression, target, ready
+        self.store, self.names, self.fit, self.target, self.ready = store, list(names), fit, target, ready
         self.n_ready = len(ready.names) if ready is not None else 0
 
     def __len__(self) -> int:
         return len(self.names)
 
     def batch(self, numbers: Sequence[int] | np.ndarray) -> TrainingBatch:
-        """Distinct samples as one batch, in the order given."""
+        """Return distinct samples as one batch, in the order of their numbers."""
         numbers = np.asarray(numbers)
         if self.ready is not None and (numbers < self.n_ready).all():
             return self.ready.pick(numbers)
         samples = [self.store[self.names[k]] for k in numbers]
-        return normalize(compute_targets(self.regression.space, samples, self.target), self.regression).pick(
-            np.arange(len(numbers))
-        )
-
-
-Advance = Callable[[int], None]
-"""Told how many samples have been dealt with since it was last called."""
-
-
-def _quiet(_: float) -> None:
-    pass
-
-
-def load_targets(
-    store: Store, names: Sequence[str], target: TargetSettings, advance: Advance = _quiet
-) -> SampleTargets:
-    """The samples `names` at once, as `fit` wants them; `FormatError` for none."""
-    if not names:
-        raise FormatError(f"{store.path}: expected training samples, got none")
-    samples = []
-    for name in names:
-        samples.append(store[name])
-        advance(1)
-    return compute_targets(block_irreps(store.basis, store.spin), samples, target)
-
-
-def fit(
-    space: BlockIrreps,
-    sample_targets: SampleTargets,
-    many_body: bool = True,
-    fitting: Callable[[float], None] = _quiet,
-    references: int | None = None,
-) -> tuple[KernelRegression, Coefficients]:
-    """The closed-form part of stage 1, fitted to these samples, and what it says of each without having seen it.
-
-    Geometries of one molecule are left out together where there are many molecules. `fitting` is told which fraction is done;
-    `references`: at most so many reference edges of each kind of pair, 0 for three-centre terms alone.
-    """
-    concatenated, diverse = sample_targets.concatenated, sample_targets.n_formulas >= DIVERSE
-    owner = sample_targets.groups if diverse else np.arange(concatenated.n_samples)
-    parts = (
-        concatenated.oriented,
-        sample_targets.coefficients,
-        owner[concatenated.pair_sample],
-        owner[concatenated.atom_sample],
-    )
-    training = Training(space, *parts, diverse, sample_targets.charges, references)
-    return fit_regression(training, many_body, advance=fitting)
-
-
-def fit_to_store(
-    store: Store,
-    names: Sequence[str],
-    target: TargetSettings,
-    many_body: bool = True,
-    advance: Advance = _quiet,
-    fitting: Callable[[float], None] = _quiet,
-) -> tuple[KernelRegression, Coefficients]:
-    """`fit` to the samples `names`."""
-    space = block_irreps(store.basis, store.spin)
-    return fit(space, load_targets(store, names, target, advance), many_body, fitting)
+        targets = compute_targets(self.fit.space, samples, self.target)
+        return normalize_targets(targets, self.fit).pick(np.arange(len(numbers)))
 
 
 def load_dataset(
     store: Store,
     names: Sequence[str],
-    regression: KernelRegression,
+    fit: Fit,
     target: TargetSettings,
     memory: int = MEMORY,
-    unseen: Coefficients | None = None,
-    sample_targets: SampleTargets | None = None,
+    targets: SampleTargets | None = None,
 ) -> Dataset:
-    """The samples `names`, normalised by `regression`; the first ones, up to `memory` bytes, are kept.
+    """Normalize the samples `names`; the first ones, up to `memory` bytes, are kept.
 
-    A regression that has seen a sample leaves less of it than of a new one. With `unseen`, its predictions of the samples
-    without them (`fit`), the network learns what it will meet; all samples are kept then. `sample_targets`: the same samples,
-    where they have been measured already.
+    A regression leaves less of a sample that it was fitted to than of a new one. With leave-one-out predictions in the fit the
+    network learns what it will meet; all samples are kept then. `targets`: those of the samples, where they are there already.
     """
-    sample_targets = load_targets(store, names, target) if sample_targets is None else sample_targets
-    ready = normalize(sample_targets, regression, unseen)
-    if unseen is None and ready.n_bytes > memory:
-        sizes = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
-        kept = int((sizes <= memory).sum())
+    targets = load_targets(store, names, target) if targets is None else targets
+    ready = normalize_targets(targets, fit, fit.leave_one_out)
+    if fit.leave_one_out is None and ready.n_bytes > memory:
+        cumulated = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
+        kept = int((cumulated <= memory).sum())
         ready = ready.first(kept) if kept else None
-    return Dataset(store, names, regression, target, ready)
+    return Dataset(store, names, fit, target, ready)
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
-    """The samples in lists of about `PAIRS_AT_ONCE` pairs."""
+    """Yield the samples in lists of about `PAIRS_AT_ONCE` pairs."""
     samples, n_pairs = [], 0
     for name in names:
         samples.append(store[name])
@@ -286,56 +217,51 @@ def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
         yield samples
 
 
-def best_shift(
-    concatenated: ConcatenatedGraph, matrix: BlockMatrix, difference: np.ndarray, s: np.ndarray
-) -> np.ndarray:
-    """c of each sample (n,) for which `difference - c s` is smallest, over all elements of its matrix."""
-    along, size = (element_sums(concatenated, matrix, np.real(s.conj() * x).sum(0)) for x in (difference, s))
+def best_shift(whole: ConcatenatedGraph, matrix: BlockMatrix, difference: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Return the c of each sample (n,) that minimizes the 2-norm of `difference - c s` over all elements of its matrix."""
+    along, size = (element_sums(whole, matrix, np.real(s.conj() * x).sum(0)) for x in (difference, s))
     return along / size
 
 
-class ValidationSet:
-    """Samples whose DFT matrix a network is compared with: `mae(network)` over all elements of the full matrices.
+Predict = Callable[[GraphBatch], Coefficients | None]
+"""Normalized coefficients of a batch; None for the regression alone."""
 
-    With `shift_blind` after the c S has been added to each prediction that brings it nearest (least squares).
+
+class ValidationSet:
+    """Samples whose DFT matrix a model is compared with.
+
+    With `shift_blind`, errors are taken after the c S has been added to each prediction that brings it nearest (least squares).
     """
 
-    def __init__(
-        self,
-        store: Store,
-        names: Sequence[str],
-        regression: KernelRegression,
-        target: TargetSettings,
-        shift_blind: bool = False,
-    ):
-        self.regression, self.names, self.parts, self.overlaps = regression, list(names), [], []
+    def __init__(self, store: Store, names: Sequence[str], fit: Fit, target: TargetSettings, shift_blind: bool = False):
+        self.fit, self.names = fit, list(names)
+        self.parts: list[SampleTargets] = []
+        self.overlaps: list[np.ndarray | None] = []
         for samples in chunks(store, names):
-            part = compute_targets(regression.space, samples, target)
+            part = compute_targets(fit.space, samples, target)
             overlaps = [target.operator(sample, "overlap") for sample in samples] if shift_blind else None
             self.parts.append(part)
             self.overlaps.append(None if overlaps is None else part.concatenated.values(overlaps))
-        self.closed_form = [
-            (regression.values(p.concatenated.oriented, p.charges), regression.scales(p.concatenated.oriented))
-            for p in self.parts
-        ]
+        self.offsets = [fit.offsets(part) for part in self.parts]
+        self.scales = [fit.normalizer.scales(part.concatenated.oriented) for part in self.parts]
 
-    def mae(self, predict: Callable[[GraphBatch], Coefficients]) -> float:
-        """Mean over samples of `errors`, in eV."""
+    def mae(self, predict: Predict) -> float:
+        """Return the mean over samples of `errors`, in eV."""
         return float(self.errors(predict).mean())
 
-    def errors(self, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
-        """mean |H_predicted - H_DFT| of each sample in eV (n,); `predict` gives normalised coefficients."""
+    def errors(self, predict: Predict) -> np.ndarray:
+        """Return the mean |H_predicted - H_DFT| of each sample (n,) in eV, over all elements of its matrix."""
         return np.concatenate([self._errors(k, predict) for k in range(len(self.parts))])
 
-    def _errors(self, k: int, predict: Callable[[GraphBatch], Coefficients]) -> np.ndarray:
-        part, (values, scales) = self.parts[k], self.closed_form[k]
-        space, concatenated = self.regression.space, part.concatenated
-        restored = denormalize(predict(part.batch), values, scales)
-        predicted = to_matrix(space, restored, concatenated.graph, concatenated.oriented)
-        difference, s = predicted.values - part.target.values, self.overlaps[k]
+    def matrix(self, k: int, outputs: Coefficients | None) -> BlockMatrix:
+        """Return the predicted matrix of part k in eV, from normalized coefficients."""
+        return assemble(self.fit.space, self.parts[k].concatenated, outputs, self.offsets[k], self.scales[k])
+
+    def _errors(self, k: int, predict: Predict) -> np.ndarray:
+        part, s = self.parts[k], self.overlaps[k]
+        whole, predicted = part.concatenated, self.matrix(k, predict(part.batch))
+        difference = predicted.values - part.target.values
         if s is not None:
-            difference = (
-                difference - concatenated.of_values(best_shift(concatenated, predicted, difference, s), predicted) * s
-            )
+            difference = difference - whole.of_values(best_shift(whole, predicted, difference, s), predicted) * s
         error = absolute(difference).sum(0)
-        return element_sums(concatenated, predicted, error) / n_elements(concatenated, predicted)
+        return element_sums(whole, predicted, error) / n_elements(whole, predicted)

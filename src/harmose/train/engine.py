@@ -1,13 +1,10 @@
 """The training loop: `train(config, console)` goes through the phases of the schedule and leaves a model in `out`."""
 
 import copy
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -17,140 +14,128 @@ from rich.console import Console
 
 from harmose.data.store import Store
 from harmose.errors import ModelError
-from harmose.inference.checkpoint import Card, Model, save
+from harmose.inference.checkpoint import save
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
-from harmose.representation.concatenation import TargetSettings, block_irreps
-from harmose.train.calibrate import MOST_TRAINING, calibrated
-from harmose.train.checks import check, label_settings, training_names
+from harmose.train.checks import check, training_names
 from harmose.train.config import TrainConfig
-from harmose.train.dataset import TrainingBatch, ValidationSet, load_dataset
-from harmose.train.folder import open_folder
-from harmose.train.levels import LevelTable
+from harmose.train.dataset import Predict, TrainingBatch
+from harmose.train.finish import finished_model
 from harmose.train.log import Log
-from harmose.train.regression_cache import fit_or_load_regression
-from harmose.train.schedule import Phase, PhaseName, steps_per_epoch
+from harmose.train.prepare import TrainingData, prepare
+from harmose.train.schedule import Phase, PhaseName, StopRequest, steps_per_epoch
 from harmose.train.state import (
-    REGRESSION,
     Checkpoint,
     TrainerState,
+    open_folder,
     read_networks,
-    read_regression,
-    read_rest,
+    read_optimizer,
     remove_state,
     write_state,
 )
 from harmose.train.step import PhaseLoss, PhaseOptimizer
-from harmose.train.stop import StopRequest
 
 CALIBRATION_SAMPLES = 100
-BATCH_CALIBRATED = 20
-"""Training samples at once, when the bounds of errors are fitted."""
+"""Number of samples that the scales of features are taken from."""
 BAD_STEPS = 5
-"""So many steps in a row without a finite gradient end a training."""
-VALIDATING = 0.05
-"""At most this share of a phase's time goes into validation."""
+"""Number of steps in a row without a finite gradient that ends a training."""
+VALIDATION_SHARE = 0.05
+"""Largest share of a phase's time that goes into validation."""
 LOG_ROWS = 100
 """Rows of the log in each phase."""
 
+Clock = Callable[[], float]
+"""Returns a time in seconds."""
+CLOCKS: dict[str, Clock] = {"wall": time.monotonic, "cpu": time.process_time}
 
-def train(config: TrainConfig, console: Console | None = None, begin: float | None = None) -> Path:
-    """Train as configured and return the folder with the model; goes on with an unfinished training found there.
 
-    Ends within `time_limit`, all work since `begin` (of `time.monotonic`; default: now) included; with `clock: cpu` that is
-    processor time of this process, with `closed_form` it begins when that part is there. SIGINT and SIGTERM end
-    it after the step in flight, to be resumed, with `KeyboardInterrupt`. Raises `ConfigError` when `out` holds something
-    else, or the training of another configuration; `ModelError` when the loss stays NaN; errors of the data, which name
-    the sample.
+def train(
+    config: TrainConfig, console: Console | None = None, begin: float | None = None, clock: Clock | None = None
+) -> Path:
+    """Train as configured and return the folder of the model; an unfinished training found there is resumed.
+
+    The training ends within `time_limit`, all work since `begin` included (a time of `clock`; default: now). `clock` is by
+    default that of the configuration: wall time, or processor time of this process. With a cached regression the limit begins
+    after its fit. Without active phases the model is the regression alone. SIGINT and SIGTERM end the training after the step
+    in flight, to be resumed, with `KeyboardInterrupt`.
+
+    Raises `ConfigError` when `out` holds something else, or the training of another configuration; `ModelError` when the loss
+    stays NaN; errors of the data, which name the sample.
     """
     console = console or Console(quiet=True)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if clock is None:
+        clock, begin = CLOCKS[config.clock], 0.0 if begin is not None and config.clock == "cpu" else begin
     with Store.open(config.data) as store:
         check(store, config)
-        position = open_folder(config)
-        if position is None:
+        state = open_folder(config)
+        if state is None:
             console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
             return config.out
         crystals = bool(store[training_names(store, config)[0]].structure.pbc.any())
-        with Log(config.out, console, position.step, config.tensorboard, "meV" if crystals else "uEh") as log:
-            training = Training(config, store, log, position, begin)
-            with StopRequest() as training.stop:
-                training.run()
+        with Log(config.out, console, state.step, config.tensorboard, "meV" if crystals else "uEh") as log:
+            started = clock() if begin is None else begin
+            data = prepare(config, store, log, resumed=state.step > 0)
+            if not config.phases.active:
+                save(finished_model(config, store, data, None, log), config.out)
+                remove_state(config.out)
+                return config.out
+            trainer = Trainer(config, store, data, log, state, clock, started)
+            with StopRequest() as trainer.stop:
+                trainer.run()
     return config.out
 
 
-class Training:
-    """Everything that a run holds. `run` goes from `position` to the end."""
+class Trainer:
+    """The loop over phases and steps, from `state` to the end."""
 
-    def __init__(self, config: TrainConfig, store: Store, log: Log, position: TrainerState, begin: float | None):
-        self.config, self.store, self.log, self.position = config, store, log, position
-        self.schedule, self.stop = config.phases, StopRequest()
-        self.now = time.process_time if config.clock == "cpu" else time.monotonic
-        self.begin = self.now() if begin is None else 0.0 if config.clock == "cpu" else begin
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: Store,
+        data: TrainingData,
+        log: Log,
+        state: TrainerState,
+        clock: Clock,
+        begin: float,
+    ):
+        self.config, self.store, self.data, self.log, self.state = config, store, data, log, state
+        self.schedule, self.stop, self.now, self.begin = config.phases, StopRequest(), clock, begin
+        self.dataset, self.validation = data.dataset, data.validation
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
-        self._prepare_data()
         torch.manual_seed(config.seed)
-        self.network = TwoStage(self.dataset.regression.space, config.network, config.inputs)
-        if not position.step:
+        self.network = TwoStage(data.fit.space, config.network, config.inputs)
+        if not state.step:
             self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
             self.network.zero_outputs()
         self.network.to(self.fabric.device)
         self.average, self.best = copy.deepcopy(self.network), copy.deepcopy(self.network)
-        if position.step:
+        if state.step:
             read_networks(config.out, self.network, self.average, self.best)
         for module in (self.average, self.best):
             module.eval().requires_grad_(False)
         self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
-        levels = self._levels() if config.loss.on_levels else None
-        self.loss = PhaseLoss(self.network, self.fabric.device, self.schedule.stage1_weight, config.loss, levels)
-        # A resumed run's clock goes on where it stood: what it spends on preparation is not training.
-        if position.step:
-            self.begin = self.now() - position.seconds
+        weight, orbitals = self.schedule.stage1_weight, data.orbitals
+        self.loss = PhaseLoss(self.network, self.fabric.device, weight, config.loss, orbitals)
+        # The clock of a resumed run goes on where it stood: what it spends on preparation is not training.
+        if state.step:
+            self.begin = self.now() - state.seconds
         elif config.regression_cache is not None:
             self.begin = self.now()
-        self.saved_at = time.monotonic()
+        self.saved_at = self.now()
         self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
         self.final_cost = (8 if config.calibrate else 3) * self.validation_cost
-
-    def _prepare_data(self) -> None:
-        config, names = self.config, training_names(self.store, self.config)
-        target = TargetSettings(prior=config.prior == "H0", fermi=config.energy_zero == "fermi_of_labels")
-        inputs = config.inputs.operators
-        blind, sample_targets = config.loss.shift_blind, None
-        reads = replace(target, operators=tuple(dict.fromkeys((*inputs, *(["overlap"] if blind else [])))))
-        if not self.position.step:
-            how, where = ((config.regression == "kernel"), config.sparse_points), (config.out, config.regression_cache)
-            text, sample_targets = fit_or_load_regression(self.store, names, reads, *how, *where, self.log.show)
-            self.log.say(text)
-        # Read back in any case: a resumed run must see the same numbers, to the order in memory.
-        regression, unseen = read_regression(config.out / REGRESSION, block_irreps(self.store.basis, self.store.spin))
-        self.left_out = left_out = unseen if (config.regression == "kernel") else None
-        self.dataset = load_dataset(self.store, names, regression, reads, int(config.memory), left_out, sample_targets)
-        chosen = self.store.splits[config.val_split][: config.validation_samples]
-        self.validation = ValidationSet(self.store, chosen, regression, reads, blind)
-        self.seen = ValidationSet(self.store, names[: min(30, config.validation_samples)], regression, reads, blind)
-
-    def _levels(self) -> LevelTable:
-        """Of all training samples."""
-        names, done = self.dataset.names, 0
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            self.log.show("orbitals", done / len(names), f"{done} of {len(names)} samples")
-
-        return LevelTable(self.store, names, self.dataset.regression.space, self.dataset.target, advance)
 
     def run(self) -> None:
         """All phases, the final validation, the model."""
         active = self.schedule.active
         self._say_sizes()
-        while self.position.phase < len(active):
-            self._run_phase(active[self.position.phase])
-            p = self.position
-            self.position = TrainerState(phase=p.phase + 1, step=p.step, epoch=p.epoch + 1)
+        while self.state.phase < len(active):
+            self._run_phase(active[self.state.phase])
+            p = self.state
+            self.state = TrainerState(phase=p.phase + 1, step=p.step, epoch=p.epoch + 1)
         self._finish()
 
     def _run_phase(self, name: PhaseName) -> None:
@@ -160,12 +145,12 @@ class Training:
         stepper = PhaseOptimizer(self.fabric, self.loss, self.average, self.generator, name, phase, *how)
         parts = Checkpoint(self.network, self.average, self.best, stepper.adam, self.generator)
         self._set_time(name)
-        p, bad = self.position, 0
+        p, bad = self.state, 0
         if p.phase_step:
-            read_rest(self.config.out, parts)
+            read_optimizer(self.config.out, parts)
         else:
             if name != "stage1" and self.network.stage2.is_untrained:
-                self._expect()
+                self._fit_stage2_scale()
             self._validate(name, phase)  # what the phase must better
         for batch in self._batches(phase):
             fraction = self._fraction(n_steps)
@@ -179,9 +164,9 @@ class Training:
                 p.losses.append(loss)
             p.step, p.phase_step, p.epoch_step = p.step + 1, p.phase_step + 1, p.epoch_step + 1
             self._report(name, phase, self._fraction(n_steps))
-            if self.stop.requested or time.monotonic() - self.saved_at > self.config.save_every:
+            if self.stop.requested or self.now() - self.saved_at > self.config.save_every:
                 write_state(self.config.out, parts, replace(p, seconds=self.seconds))
-                self.saved_at = time.monotonic()
+                self.saved_at = self.now()
             if self.stop.requested:
                 self.log.say(f"stopped after step {p.step}; the same command goes on from there")
                 raise KeyboardInterrupt
@@ -191,16 +176,15 @@ class Training:
         stepper.finish()
         self._show(name, phase, 1.0)
 
-    def _expect(self) -> None:
-        """Stage 2 begins: what stage 1 leaves says in which units."""
+    def _fit_stage2_scale(self) -> None:
         batch = self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).to(self.fabric.device)
         self.network.fit_stage2_scale(batch.graph, batch.targets)
         for module in (self.average, self.best):
-            module.stage2.sizes.load_state_dict(self.network.stage2.sizes.state_dict())
+            module.get_submodule("stage2.sizes").load_state_dict(self.network.stage2.sizes.state_dict())
 
     def _set_time(self, name: PhaseName) -> None:
         """How long a phase that begins may take: its share of what the final validation and a reserve leave."""
-        p, limit = self.position, self.config.time_limit
+        p, limit = self.state, self.config.time_limit
         if p.phase_seconds is None and limit is not None:
             remaining = limit - self.seconds - self.final_cost - min(max(0.01 * limit, 1.0), 10.0)
             p.phase_start = self.seconds
@@ -208,7 +192,7 @@ class Training:
 
     def _batches(self, phase: Phase) -> Iterator[TrainingBatch]:
         """Full batches of one epoch's permutation after the other, from the position on."""
-        n, p = len(self.dataset), self.position
+        n, p = len(self.dataset), self.state
         size = min(phase.batch_size, n)
         while True:
             order = self._order(p.epoch)
@@ -226,12 +210,12 @@ class Training:
 
     def _fraction(self, n_steps: int | None) -> float:
         """How much of the phase is over: by steps, by time, or by whichever is further."""
-        p = self.position
+        p = self.state
         by_steps = p.phase_step / n_steps if n_steps else 0.0
         by_time = (self.seconds - p.phase_start) / p.phase_seconds if p.phase_seconds is not None else 0.0
         return max(by_steps, by_time)
 
-    def _predict(self, stage: str) -> Callable[[GraphBatch], Coefficients]:
+    def _predict(self, stage: str) -> Predict:
         def predict(batch: GraphBatch) -> Coefficients:
             with torch.no_grad():
                 return self.average(batch.to(self.fabric.device), stage)
@@ -240,7 +224,7 @@ class Training:
 
     def _report(self, name: PhaseName, phase: Phase, fraction: float) -> None:
         """Live line, rows of the log and validation when they are due."""
-        p = self.position
+        p = self.state
         if self.log.console.is_terminal and p.phase_step % 5 == 0:
             self._show(name, phase, fraction)
         due = fraction * self.config.validations >= p.validations + 1 and self._can_afford_validation()
@@ -261,14 +245,14 @@ class Training:
         p.losses = []
 
     def _can_afford_validation(self) -> bool:
-        """Where the time rules, validations wait until they take no more than `VALIDATING` of it."""
-        p = self.position
-        return p.phase_seconds is None or p.validating + self.validation_cost <= VALIDATING * (
+        """Where the time rules, validations wait until they take no more than `VALIDATION_SHARE` of it."""
+        p = self.state
+        return p.phase_seconds is None or p.validating + self.validation_cost <= VALIDATION_SHARE * (
             self.seconds - p.phase_start
         )
 
     def _log_every(self, name: PhaseName) -> int:
-        p = self.position
+        p = self.state
         spent = max(self.seconds - p.phase_start, 1e-9)
         n_steps = self.schedule.phase(name).n_steps(len(self.dataset))
         expected = n_steps if n_steps else p.phase_step * (p.phase_seconds or spent) / spent
@@ -280,10 +264,10 @@ class Training:
         A few samples choose badly: weights count as better than those that the phase began with where the mean of the
         samples' differences exceeds its standard error.
         """
-        p, begin = self.position, self.seconds
+        p, begin = self.state, self.seconds
         predict = self._predict("stage1" if name == "stage1" else "full")
         errors = self.validation.errors(predict)
-        found = {"mae_train": self.seen.mae(predict), "mae_val": float(errors.mean())}
+        found = {"mae_train": self.data.training_errors.mae(predict), "mae_val": float(errors.mean())}
         better = found["mae_val"] < p.best and (not p.before or clearly_positive(np.array(p.before) - errors))
         p.before = p.before or errors.tolist()
         p.validated = p.step
@@ -296,7 +280,7 @@ class Training:
         return found
 
     def _show(self, name: PhaseName, phase: Phase, fraction: float) -> None:
-        p = self.position
+        p = self.state
         spent = self.seconds - p.phase_start
         speed = p.phase_step * min(phase.batch_size, len(self.dataset)) / max(spent, 1e-9)
         left = spent * (1 - fraction) / max(fraction, 1e-9)
@@ -318,64 +302,17 @@ class Training:
         )
 
     def _finish(self) -> None:
-        metrics = {stage: self.validation.mae(self._predict(stage)) for stage in ("stage1", "full")}
-        save(self._calibrated(Model(self.average, self.dataset.regression, self._card(metrics))), self.config.out)
+        """Calibrate and save the model, and say how large its errors are."""
+        save(finished_model(self.config, self.store, self.data, self.average, self.log), self.config.out)
         remove_state(self.config.out)
-        if not self.position.step:
-            self.log.say(
-                "no time was left for the networks: this is the closed-form part alone; a longer time_limit helps"
-            )
-        one, two = (f"{self.log.error(metrics[s])} {self.log.unit}" for s in ("stage1", "full"))
-        self.log.say(
-            f"validation, {len(self.validation.names)} samples: H MAE {one} in stage 1, {two} in full "
-            f"({100 * (1 - metrics['full'] / metrics['stage1']):+.1f} % reduction); {self.position.step} steps, {self.seconds:.0f} s"
-        )
-
-    def _calibrated(self, model: Model) -> Model:
-        """With bounds of its errors, from the validation samples, unless they are not wanted."""
-        if not self.config.calibrate:
-            return model
-        self.log.show("calibrating", 0.0, f"{len(self.validation.names)} samples")
-        n = min(len(self.dataset), MOST_TRAINING)
-        parts = np.array_split(np.arange(n), -(-n // BATCH_CALIBRATED))
-        batches = (self.dataset.batch(part).graph for part in parts)
-        known = self.dataset.names, batches, self.left_out, self.dataset.target
-        return calibrated(model, self.store, self.validation, *known)
-
-    def _card(self, metrics: dict[str, float]) -> Card:
-        digests = sorted(hashlib.blake2b(self.store.record(n), digest_size=32).digest() for n in self.dataset.names)
-        space = self.dataset.regression.space
-        return Card(
-            basis=space.basis,
-            spin=self.store.spin,
-            network=self.config.network,
-            l_max=space.l_max,
-            needs_prior=self.dataset.target.prior,
-            inputs=self.config.inputs,
-            energy_zero=self.config.energy_zero,
-            overlap_filter=self.config.overlap_filter,
-            periodic=bool(self.store[self.dataset.names[0]].structure.pbc.any()),
-            settings=label_settings(self.store, self.dataset.names),
-            training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
-            n_train=len(self.dataset),
-            n_parameters=sum(p.numel() for p in self.average.parameters()),
-            seed=self.config.seed,
-            date=datetime.now(UTC).strftime("%Y-%m-%d"),
-            harmose=_version(),
-            metrics={f"mae_val_{stage}": value for stage, value in metrics.items()},
-        )
+        if not self.state.step:
+            self.log.say("no time was left for the networks: this is the regression alone; a longer time_limit helps")
+        self.log.say(f"{self.state.step} steps, {self.seconds:.0f} s")
 
 
 def clearly_positive(x: np.ndarray) -> bool:
     """Whether the mean exceeds its standard error, which one number does not tell."""
     return bool(x.mean() > (x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else 0.0))
-
-
-def _version() -> str:
-    try:
-        return metadata.version("harmose")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _not_finite(step: int, bad: int, phase: str, names: Sequence[str]) -> str:

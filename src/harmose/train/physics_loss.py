@@ -19,19 +19,23 @@ the reference, and smooth where they meet, since reference levels within `levels
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from harmose.train.levels import Levels
+from harmose.train.reference_orbitals import ReferenceOrbitals
 from harmose.units import MICRO_HARTREE, RYDBERG
 
 EPSILON = 1e-12
 """eV^2 under each root."""
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class LossSettings:
     """What the loss has besides the norms of blocks (`loss.block_loss`): weights of the losses of this module.
 
@@ -39,12 +43,12 @@ class LossSettings:
     """
 
     shift_blind: bool = False
-    overlap_metric: float = 0.0
-    occupied: float = 0.0
-    eigenvalues: float = 0.0
+    overlap_metric: Weight = 0.0
+    occupied: Weight = 0.0
+    eigenvalues: Weight = 0.0
 
     @property
-    def on_levels(self) -> bool:
+    def needs_orbitals(self) -> bool:
         """Whether reference levels are needed."""
         return bool(self.overlap_metric or self.occupied or self.eigenvalues)
 
@@ -55,32 +59,34 @@ class LossSettings:
         return {name: weight for name, weight in weights.items() if weight}
 
 
-def between_orbitals(error: Tensor, levels: Levels) -> Tensor:
+def between_orbitals(error: Tensor, orbitals: ReferenceOrbitals) -> Tensor:
     """M = C^dagger dH C (B, O, m, m) of dense errors (B, O, s n, s n) in eV."""
-    c = levels.coefficients
+    c = orbitals.coefficients
     return c.mH @ error.to(c.dtype) @ c
 
 
-def overlap_metric(m: Tensor, levels: Levels) -> Tensor:
+def overlap_metric(m: Tensor, orbitals: ReferenceOrbitals) -> Tensor:
     """Root mean square of M, in micro-Hartree."""
-    return _root_mean_square(m, levels.exists[..., :, None] * levels.exists[..., None, :])
+    return _root_mean_square(m, orbitals.exists[..., :, None] * orbitals.exists[..., None, :])
 
 
-def occupied(m: Tensor, levels: Levels) -> Tensor:
+def occupied(m: Tensor, orbitals: ReferenceOrbitals) -> Tensor:
     """Root mean square of the occupied rows of M, weighted as in the module's equation, in micro-Hartree."""
-    e = levels.energies
+    e = orbitals.energies
     weight = (1 + (e[..., :, None] - e[..., None, :]).abs() / RYDBERG) ** -2
-    return _root_mean_square(m, weight.to(levels.exists) * levels.occupied[..., :, None] * levels.exists[..., None, :])
+    return _root_mean_square(
+        m, weight.to(orbitals.exists) * orbitals.occupied[..., :, None] * orbitals.exists[..., None, :]
+    )
 
 
-def eigenvalues(m: Tensor, levels: Levels) -> Tensor:
+def eigenvalues(m: Tensor, orbitals: ReferenceOrbitals) -> Tensor:
     """Mean absolute error of the counted energies, in micro-Hartree. NaN where M is not finite."""
     if not m.isfinite().all():
         return m.real.sum() * torch.nan
     # in float64: rounding levels of -500 eV to float32 would cost 1e-5 eV
-    predicted = torch.linalg.eigvalsh(torch.diag_embed(levels.energies.double()) + m.to(_double(m)))
-    errors = ((predicted - levels.energies).square() + EPSILON).sqrt()
-    share = levels.counted / levels.counted.sum((1, 2), keepdim=True)
+    predicted = torch.linalg.eigvalsh(torch.diag_embed(orbitals.energies.double()) + m.to(_double(m)))
+    errors = ((predicted - orbitals.energies).square() + EPSILON).sqrt()
+    share = orbitals.counted / orbitals.counted.sum((1, 2), keepdim=True)
     return (errors.to(share.dtype) * share).sum((1, 2)).mean() / MICRO_HARTREE
 
 

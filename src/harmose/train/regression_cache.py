@@ -1,96 +1,99 @@
-"""The closed-form part of stage 1 in a training: fitted once, and kept for other trainings on the same samples.
+"""Cache of the closed-form fits of trainings: fitted once, and shared by trainings on the same samples.
 
-A fit depends on nothing but the training samples, what is learned of them and the code that fits, so that a folder of fits
-(`closed_form: FOLDER`) needs no list: each lies there under the digest of these. Networks, seeds and schedules do not enter.
+A fit depends only on the training samples, on what is learned of them and on the code that fits. A cache folder
+(`regression_cache: FOLDER`) holds each fit under the digest of these; networks, seeds and schedules do not enter.
 """
 
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from harmose.data.store import Store
 from harmose.errors import ConfigError
+from harmose.inference.card import RegressionKind
 from harmose.representation.concatenation import SampleTargets, TargetSettings, block_irreps
-from harmose.train.dataset import fit, load_targets
-from harmose.train.state import REGRESSION, read_regression, write_regression
+from harmose.train.fit import FILE, fit_to_samples, load_targets, read_fit, write_fit
 
-Show = Callable[[str, float, str], None]
-"""The live line: what is being done, how much of it is over, more about it."""
+Progress = Callable[[str, float, str], None]
+"""Called with the name of the work, the fraction that is done, and a text."""
 
-SOURCES = ("core", "kernel_regression", "physics/charges.py", "representation", "so3")
-"""What decides the numbers of a fit to given samples."""
+SOURCES = ("core", "kernel_regression", "physics/charges.py", "representation", "so3", "train/fit.py")
+"""Files and folders of the package that decide the numbers of a fit to given samples."""
 
 
-def fit_or_load_regression(
+@dataclass(frozen=True)
+class FitSettings:
+    """Settings of a fit: kind of regression, and largest number of sparse points for each pair type."""
+
+    kind: RegressionKind = "kernel"
+    sparse_points: int | None = None
+
+
+def fit_or_load(
     store: Store,
     names: Sequence[str],
     target: TargetSettings,
-    many_body: bool,
-    references: int | None,
+    settings: FitSettings,
     out: Path,
-    kept: Path | None,
-    show: Show,
+    cache: Path | None,
+    progress: Progress,
 ) -> tuple[str, SampleTargets | None]:
-    """Leave the fit to the samples `names` in the folder of a training; where it came from and how long it took, as text.
+    """Write the fit to the samples `names` into the folder `out`; return a line about it, and the targets if it was made.
 
-    With it the samples as they were measured for the fit, if there was one. It is taken from the folder `kept` where that
-    has it, else fitted and put there. Raises `ConfigError` when `kept` is no folder and cannot become one.
+    The fit is taken from the folder `cache` where it is there, else made and put there. Raises `ConfigError` when `cache`
+    cannot be a folder.
     """
-    begin = time.monotonic()
-    file = (
-        None if kept is None else _folder(kept) / f"{digest(store, names, target, many_body, references)}.safetensors"
-    )
+    title = {"kernel": "kernel regression", "pairs": "regression of pairs", "none": "normalizer"}[settings.kind]
+    file = None if cache is None else _folder(cache) / f"{digest(store, names, target, settings)}.safetensors"
     if file is not None and file.exists():
-        read_regression(file, block_irreps(store.basis, store.spin))  # a damaged one is named before it is copied
-        shutil.copyfile(file, out / REGRESSION)
-        return f"closed-form part taken from {file}", None
-    sample_targets = _measured(store, names, target, show)
-    space = block_irreps(store.basis, store.spin)
-    fitted = fit(space, sample_targets, many_body, lambda fraction: show("closed form", fraction, ""), references)
-    write_regression(out / REGRESSION, *fitted)
-    text = f"closed-form part fitted to {len(names)} samples in {time.monotonic() - begin:.1f} s"
+        read_fit(file, block_irreps(store.basis, store.spin))  # so that a damaged file is named before it is copied
+        shutil.copyfile(file, out / FILE)
+        return f"{title} taken from {file}", None
+    targets = _load_targets(store, names, target, progress)
+    fit = fit_to_samples(targets, settings.kind, settings.sparse_points, lambda done: progress(title, done, ""))
+    write_fit(out / FILE, fit)
+    text = f"{title} fitted to {len(names)} samples"
     if file is None:
-        return text, sample_targets
-    write_regression(file, *fitted)
-    return f"{text}, kept in {file}", sample_targets
+        return text, targets
+    write_fit(file, fit)
+    return f"{text}, kept in {file}", targets
 
 
-def digest(store: Store, names: Sequence[str], target: TargetSettings, many_body: bool, references: int | None) -> str:
-    """Of the samples' records in their order, the basis set, what is learned, and the sources of the fit."""
-    # Of what is read besides only the electrons of H0 enter a fit.
-    learned = asdict(replace(target, operators=())) | {"electrons": target.reads_charges}
-    about = [store.basis.fingerprint, store.spin.value, learned, many_body, references, len(names)]
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+def digest(store: Store, names: Sequence[str], target: TargetSettings, settings: FitSettings) -> str:
+    """Return a digest of the samples' records in order, the basis set, the target, the settings and the fit's sources."""
+    # Of the operators that are read, only the charges of H0 enter a fit.
+    learned = asdict(replace(target, operators=())) | {"charges": target.reads_charges}
+    about = [store.basis.fingerprint, store.spin.value, learned, asdict(settings), len(names)]
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in names:
-        found.update(hashlib.sha256(store.record(name)).digest())
+        total.update(hashlib.sha256(store.record(name)).digest())
     package = Path(str(resources.files("harmose")))
     for source in SOURCES:
-        for path in sorted((package / source).glob("*.py")) if (package / source).is_dir() else [package / source]:
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()[:32]
+        for path in sorted((package / source).rglob("*.py")) if (package / source).is_dir() else [package / source]:
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:32]
 
 
-def _folder(kept: Path) -> Path:
+def _folder(cache: Path) -> Path:
     try:
-        kept.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"regression_cache: expected a folder for fits, {kept} cannot be one ({error.strerror})"
+            f"regression_cache: expected a folder for fits, {cache} cannot be one ({error.strerror})"
         ) from None
-    return kept
+    return cache
 
 
-def _measured(store: Store, names: Sequence[str], target: TargetSettings, show: Show) -> SampleTargets:
+def _load_targets(store: Store, names: Sequence[str], target: TargetSettings, progress: Progress) -> SampleTargets:
     done = 0
 
-    def read(n: int) -> None:
+    def advance(n: int) -> None:
         nonlocal done
         done += n
-        show("preparing", done / len(names), f"{done} of {len(names)} samples")
+        progress("preparing", done / len(names), f"{done} of {len(names)} samples")
 
-    return load_targets(store, names, target, read)
+    return load_targets(store, names, target, advance)

@@ -1,4 +1,4 @@
-"""What must be kept to go on with a training as if it had never stopped: numbers in one safetensors file, no pickle."""
+"""The folder of a training: the state to resume from as if it had never stopped, and the check of what lies there."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -10,50 +10,67 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harmose.errors import FormatError
-from harmose.inference.checkpoint import write_tensors
-from harmose.kernel_regression.model import KernelRegression
-from harmose.kernel_regression.state import from_state, to_state
-from harmose.representation.block_irreps import BlockIrreps, Coefficients
+from harmose.errors import ConfigError, FormatError
+from harmose.inference.checkpoint import CARD, write_tensors
+from harmose.train.config import TrainConfig
+from harmose.train.fit import FILE as FIT
 
-STATE, REGRESSION = "state.safetensors", "regression.safetensors"
+STATE, SETTINGS = "state.safetensors", "config.json"
+
+FREE_KEYS = {
+    "out",
+    "time_limit",
+    "threads",
+    "overwrite",
+    "tensorboard",
+    "save_every",
+    "memory",
+    "accelerator",
+    "compile",
+    "regression_cache",
+}
+"""Keys that a resumed run may change."""
 
 
 @dataclass
 class TrainerState:
-    """Where a training is: everything that counts. `seconds` are of all its runs, without the preparation of a resumed one."""
+    """Progress of a training.
+
+    Attributes:
+        phase: number among the schedule's active phases.
+        step: steps of all phases; `phase_step`: of this one.
+        epoch, epoch_step: position in the random order of the samples.
+        seconds: time of all runs, without the preparation of a resumed one.
+        phase_start: `seconds` at which the phase began; `phase_seconds`: how long it may take.
+        validations: number in this phase; `validated`: step of the last one; `validating`: seconds that they took.
+        before: errors in eV of each validation sample when the phase began.
+        best: lowest MAE of this phase in eV, of weights that are better than those it began with.
+        since_best: validations since then; `ended`: True when patience is over.
+        losses: losses of the steps since the last row of the log.
+    """
 
     phase: int = 0
-    """Number among the schedule's active phases."""
     step: int = 0
     phase_step: int = 0
     epoch: int = 0
     epoch_step: int = 0
     seconds: float = 0.0
     phase_start: float = 0.0
-    """`seconds` at which the phase began."""
     phase_seconds: float | None = None
-    """How long the phase may take."""
     validations: int = 0
-    """In this phase."""
     validated: int = -1
-    """The step after which the last one was."""
     validating: float = 0.0
-    """Seconds that they took."""
     before: list[float] = field(default_factory=list)
-    """Errors in eV of each validation sample when the phase began."""
     best: float = float("inf")
-    """Lowest MAE of this phase in eV, of weights that are better than those it began with."""
     since_best: int = 0
     ended: bool = False
     losses: list[float] = field(default_factory=list)
-    """Of the steps since the last row of the log."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The things whose numbers change while training. `optimizer` holds the parameters of the phase, in order; `best` are
-    the averaged weights that validated best in it."""
+    """Objects whose numbers change during training. `average`: moving average of the weights; `best`: the averages that
+    validated best in the phase."""
 
     network: nn.Module
     average: nn.Module
@@ -62,8 +79,35 @@ class Checkpoint:
     generator: torch.Generator
 
 
-def write_state(path: Path, parts: Checkpoint, position: TrainerState) -> None:
-    """All of it in one file, whole or not at all."""
+def fixed_settings(config: TrainConfig) -> str:
+    """Return the settings that a resumed run must share with its beginning, as JSON."""
+    return config.model_dump_json(exclude=FREE_KEYS)
+
+
+def open_folder(config: TrainConfig) -> TrainerState | None:
+    """Make the folder `out` ready and return the state to start from; None when a finished training is there."""
+    out = config.out
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: expected a folder, {out} is a file")
+    here = {p.name for p in out.iterdir()} if out.exists() else set()
+    if (here and SETTINGS not in here) or (CARD in here and SETTINGS not in here):
+        raise ConfigError(f"out: expected a new or empty folder or a training's, {out} holds something else")
+    if config.overwrite:
+        for name in (STATE, CARD):
+            (out / name).unlink(missing_ok=True)
+    elif CARD in here or STATE in here:
+        _check_same(config, (out / SETTINGS).read_text(encoding="utf-8"))
+        return read_trainer_state(out) if CARD not in here else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SETTINGS).write_text(fixed_settings(config), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"out: {out} cannot be written ({error.strerror})") from None
+    return TrainerState()
+
+
+def write_state(path: Path, parts: Checkpoint, state: TrainerState) -> None:
+    """Write everything into one file, whole or not at all."""
     tensors = {f"network.{k}": v for k, v in parts.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in parts.average.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in parts.best.state_dict().items()}
@@ -71,63 +115,41 @@ def write_state(path: Path, parts: Checkpoint, position: TrainerState) -> None:
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         for name, value in parts.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{k}.{name}"] = value
-    write_tensors(path / STATE, tensors, {"position": json.dumps(asdict(position))})
+    write_tensors(path / STATE, tensors, {"state": json.dumps(asdict(state))})
 
 
-def read_position(path: Path) -> TrainerState:
-    """Where an unfinished training stopped; `FormatError` for a damaged file."""
+def read_trainer_state(path: Path) -> TrainerState:
+    """Read where an unfinished training stopped; `FormatError` for a damaged file."""
     try:
         with safe_open(path / STATE, "pt") as file:
-            content = json.loads((file.metadata() or {})["position"])
+            content = json.loads((file.metadata() or {})["state"])
         return TrainerState(**{f.name: content[f.name] for f in fields(TrainerState)})
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path / STATE}: expected the state of a training, got a damaged file ({error})") from None
 
 
-def write_regression(file: Path, regression: KernelRegression, unseen: Coefficients) -> None:
-    """The baseline, which does not change while the network trains, and its predictions of samples it has not seen."""
-    tensors = {f"regression.{k}": v for k, v in to_state(regression).items()}
-    tensors |= {f"pairs.{a}_{b}": x for (a, b), x in unseen.pairs.items()}
-    tensors |= {f"onsite.{s}": x for s, x in unseen.onsite.items()}
-    write_tensors(file, tensors)
-
-
-def read_regression(file: Path, space: BlockIrreps) -> tuple[KernelRegression, Coefficients]:
-    """What `write_regression` wrote."""
-    tensors = _tensors(file)
-    try:
-        unseen = Coefficients(
-            {(a, b): tensors[f"pairs.{a}_{b}"] for a, b in space.groups},
-            {s: tensors[f"onsite.{s}"] for s in range(len(space.shell_types))},
-        )
-    except KeyError as error:
-        raise FormatError(f"{file}: expected the state of a training, got none of {error}") from None
-    prefix = "regression."
-    return from_state(space, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}), unseen
-
-
 def remove_state(path: Path) -> None:
-    """What is of no use once the model is there."""
-    for name in (STATE, REGRESSION):
+    """Remove what is of no use once the model is there."""
+    for name in (STATE, FIT):
         (path / name).unlink(missing_ok=True)
 
 
 def read_networks(path: Path, network: nn.Module, average: nn.Module, best: nn.Module) -> None:
-    """Weights and statistics of the network, of its average, and of the best of them."""
+    """Fill the network, its average and the best average from the state."""
     tensors = _tensors(path / STATE)
     for module, prefix in ((network, "network."), (average, "average."), (best, "best.")):
         _fill(path, module, tensors, prefix)
 
 
-def read_rest(path: Path, parts: Checkpoint) -> None:
-    """Moments of the optimizer, and the generator's state."""
+def read_optimizer(path: Path, parts: Checkpoint) -> None:
+    """Fill the moments of the optimizer and the state of the random generator."""
     tensors = _tensors(path / STATE)
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         prefix = f"optimizer.{k}."
-        found = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-        if found:
+        moments = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        if moments:
             # clone: AdamW works on memory of its own, aligned as that of a run that never stopped
-            parts.optimizer.state[parameter] = {n: v.clone().to(parameter.device) for n, v in found.items()}
+            parts.optimizer.state[parameter] = {n: v.clone().to(parameter.device) for n, v in moments.items()}
     if "generator" not in tensors:
         raise FormatError(f"{path / STATE}: the state lacks that of the random numbers")
     parts.generator.set_state(tensors["generator"])
@@ -149,3 +171,20 @@ def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor], prefix: str
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _check_same(config: TrainConfig, before: str) -> None:
+    old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ConfigError(
+                f"out: {config.out} holds a training with {key} = {old.get(key)}, this one has {new.get(key)}: "
+                "choose another folder, or overwrite=true"
+            )
+
+
+def _flat(content: dict, prefix: str = "") -> dict:
+    out = {}
+    for key, value in content.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out

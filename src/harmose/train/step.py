@@ -16,9 +16,9 @@ from harmose.representation.block_irreps import Coefficients
 from harmose.train.assembly import Assembly
 from harmose.train.compiled import Compiled, reason
 from harmose.train.dataset import TrainingBatch
-from harmose.train.levels import LevelTable
 from harmose.train.loss import degree_weights, norms_of_blocks, physical_errors, shift_free
 from harmose.train.physics_loss import LOSSES, LossSettings, between_orbitals
+from harmose.train.reference_orbitals import ReferenceOrbitalTable
 from harmose.train.schedule import Phase, PhaseName
 
 BETAS = (0.9, 0.98)
@@ -35,7 +35,7 @@ class PhaseBatch:
 class PhaseLoss(nn.Module):
     """The loss of a batch in a phase; `stage2` sees stage 1 as given, `joint` adds `stage1_weight` times stage 1's loss.
 
-    Norms of blocks, and what `settings` adds; `levels` are those of all training samples where it needs them.
+    Norms of blocks, and what `settings` adds; `orbitals` are those of all training samples where it needs them.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class PhaseLoss(nn.Module):
         device: torch.device,
         stage1_weight: float,
         settings: LossSettings | None = None,
-        levels: LevelTable | None = None,
+        orbitals: ReferenceOrbitalTable | None = None,
     ):
         super().__init__()
         self.network, self.stage1_weight = network, stage1_weight
-        self.settings, self.levels = settings or LossSettings(), levels
+        self.settings, self.orbitals = settings or LossSettings(), orbitals
         self.weights = degree_weights(network.space, device)
-        self.assembly = Assembly(network.space).to(device) if self.settings.on_levels else None
+        self.assembly = Assembly(network.space).to(device) if self.settings.needs_orbitals else None
 
     def forward(self, handed: PhaseBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
         if handed.compiled is None:
@@ -73,11 +73,11 @@ class PhaseLoss(nn.Module):
         if self.settings.shift_blind:
             errors = shift_free(errors, batch.graph)
         loss = norms_of_blocks(self.weights, errors, batch.n_elements)
-        if self.assembly is None or self.levels is None:
+        if self.assembly is None or self.orbitals is None:
             return loss
-        levels = self.levels(batch.names).to(batch.graph.distance.device)
-        m = between_orbitals(self.assembly(errors, batch.graph, levels.kpoints), levels)
-        return loss + sum(weight * LOSSES[name](m, levels) for name, weight in self.settings.weights.items())
+        orbitals = self.orbitals(batch.names).to(batch.graph.distance.device)
+        m = between_orbitals(self.assembly(errors, batch.graph, orbitals.kpoints), orbitals)
+        return loss + sum(weight * LOSSES[name](m, orbitals) for name, weight in self.settings.weights.items())
 
 
 class PhaseOptimizer:

@@ -12,7 +12,7 @@ from ase.build import graphene, molecule
 
 import harmose
 from harmose.errors import ConfigError, ModelError, OutsideDomain
-from harmose.inference.partition.predict import LARGE, Prediction, predict
+from harmose.inference.partition.predict import MOST_PAIRS_AS_A_WHOLE, PartitionedPrediction
 
 TOLERANCE = 2e-6
 """eV: sums of float32 numbers in another order."""
@@ -42,19 +42,19 @@ def whole(model, sheet):
 @pytest.mark.parametrize("stage", ["stage1", "full"])
 @pytest.mark.parametrize("size", [1000, 97])
 def test_same_numbers_as_the_whole(model, sheet, whole, stage, size):
-    found = predict(model, sheet, size, stage=stage)
+    found = model.predict(sheet, partition=size, stage=stage)
     assert np.array_equal(found.pairs, whole[stage].pairs)
     assert np.abs(found.values - whole[stage].values).max() < TOLERANCE
     assert np.abs(whole["full"].values - whole["stage1"].values).max() > 100 * TOLERANCE
 
 
 def test_same_numbers_from_files(model, sheet, whole, tmp_path):
-    plan = Prediction(model, sheet, pairs_per_part=97).plan
+    plan = PartitionedPrediction(model, sheet, pairs_per_part=97).plan
     small = replace(plan, keeps_frames=False, maps_features=True, maps_blocks=True)
-    asked = Prediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
+    asked = PartitionedPrediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
     assert asked.plan.maps_features
     assert asked.plan.maps_blocks
-    found = asked.run(folder=tmp_path)
+    found, _ = asked.run(folder=tmp_path)
     assert isinstance(found.values, np.memmap)
     assert not list(tmp_path.iterdir()), "files that stay behind"
     assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
@@ -64,7 +64,7 @@ def test_atoms_of_several_elements():
     """Groups of pairs and signatures of atoms that a part may lack."""
     model = harmose.load("water-pbe-def2svp")
     water = molecule("H2O")
-    found = predict(model, water, 1)
+    found = model.predict(water, partition=1)
     assert np.abs(found.values - model.predict(water).values).max() < TOLERANCE
 
 
@@ -73,46 +73,47 @@ def test_unlike_the_training_set_is_said(model):
     upper = bilayer.copy()
     upper.positions[:, 2] += 3.35
     with pytest.warns(OutsideDomain, match="of 16 atoms"):
-        predict(model, bilayer + upper, 500, stage="stage1")
+        model.predict(bilayer + upper, partition=500, stage="stage1")
 
 
-def test_the_level_of_large_structures_is_not_looked_for(sheet, whole, monkeypatch):
-    solved, told = harmose.load("graphene-pbe-dzvp"), []
-    monkeypatch.setattr("harmose.inference.partition.predict.LARGEST_LEVEL", 18 * 13 - 1)
-    found = predict(solved, sheet, 300, told=told.append)
-    assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
-    assert "not from the Fermi level" in told[1]
-    monkeypatch.setattr("harmose.inference.partition.predict.LARGEST_LEVEL", 18 * 13)
-    assert np.abs(predict(solved, sheet, 300).values - solved.predict(sheet).values).max() < TOLERANCE
+def test_the_same_energy_zero_at_every_size(sheet, whole):
+    """In parts as a whole: relative to the prediction's own Fermi level, unless the labels' energy zero is asked for."""
+    model, log = harmose.load("graphene-pbe-dzvp"), []
+    expected = model.predict(sheet)
+    assert np.abs(model.predict(sheet, partition=300, log=log.append).values - expected.values).max() < TOLERANCE
+    assert "18 atoms" in log[0]
+    labels = model.predict(sheet, partition=300, energy_zero="labels")
+    assert np.abs(labels.values - whole["full"].values).max() < TOLERANCE
+    assert np.abs(labels.values - expected.values).max() > 0.1
 
 
 def test_small_structures_are_predicted_as_a_whole(model, sheet, whole, monkeypatch):
-    monkeypatch.setattr(Prediction, "run", None)
-    assert len(whole["full"].pairs) < LARGE
-    assert np.array_equal(predict(model, sheet).values, whole["full"].values)
-    assert np.array_equal(predict(model, sheet, "off").values, whole["full"].values)
+    monkeypatch.setattr(PartitionedPrediction, "run", None)
+    assert len(whole["full"].pairs) < MOST_PAIRS_AS_A_WHOLE
+    assert np.array_equal(model.predict(sheet).values, whole["full"].values)
+    assert np.array_equal(model.predict(sheet, partition="off").values, whole["full"].values)
 
 
 def test_an_atom_alone_has_no_pairs(model):
     with pytest.warns(OutsideDomain):
-        assert len(predict(model, Atoms("C"), 10).values[0]) == 169
+        assert len(model.predict(Atoms("C"), partition=10).values[0]) == 169
 
 
 def test_memory_that_cannot_do(model, sheet):
     with pytest.raises(ConfigError, match=r"memory: 18 atoms need at least .* GB, got 0\.01 GB"):
-        predict(model, sheet, 100, memory=1e7)
+        model.predict(sheet, partition=100, memory=1e7)
 
 
 @pytest.mark.parametrize("partition", [0, -3, "some"])
 def test_partitions_without_meaning(model, sheet, partition):
     with pytest.raises(ConfigError, match="expected auto, off or a number of pairs"):
-        predict(model, sheet, partition)
+        model.predict(sheet, partition=partition)
 
 
 def test_a_model_that_reads_h0_is_refused():
     model = harmose.load("organics-b3lyp-def2svp")
     with pytest.raises(ModelError, match="a model of the structure alone"):
-        predict(model, molecule("H2O"), 2)
+        model.predict(molecule("H2O"), partition=2)
 
 
 def test_stated_memory_is_kept():
@@ -121,13 +122,13 @@ def test_stated_memory_is_kept():
         from dataclasses import replace
         import torch, harmose
         from ase.build import graphene
-        from harmose.inference.partition.predict import Prediction
+        from harmose.inference.partition.predict import PartitionedPrediction
         torch.set_num_threads(1)
         model = harmose.load("graphene-pbe-dzvp")
         model = replace(model, card=replace(model.card, energy_zero="labels"))
         atoms = graphene(a=2.46, size=(6, 6, 1), vacuum=6.0)
         atoms.pbc = (True, True, False)
-        asked = Prediction(model, atoms, stage="stage1")
+        asked = PartitionedPrediction(model, atoms, stage="stage1")
         stated = asked.plan.memory
         asked.run()
         peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -142,11 +143,11 @@ def test_workers_of_a_scheduler_give_the_same(model, sheet, whole):
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
-        found = predict(model, sheet, 200, scheduler=str(cluster.scheduler_address))  # type: ignore[attr-defined]
+        found = model.predict(sheet, partition=200, scheduler=str(cluster.scheduler_address))  # type: ignore[attr-defined]
     assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
 
 
 def test_no_scheduler(model, sheet, monkeypatch):
     monkeypatch.setattr("harmose.inference.partition.runners.PATIENCE", "1s")
     with pytest.raises(ConfigError, match="cannot work with the Dask scheduler tcp"):
-        predict(model, sheet, 200, scheduler="tcp://127.0.0.1:1")
+        model.predict(sheet, partition=200, scheduler="tcp://127.0.0.1:1")

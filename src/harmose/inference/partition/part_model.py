@@ -109,7 +109,9 @@ class PartModel:
                 std[oriented.pair_order] = self.last_layer.of_pairs(edges.scalars, directed.pair_type)
             blocks = self._blocks(part, oriented, stage1.heads.pair_coefficients(edges, batch)) if last else None
             return PartResult(None if last else edges, _back(sums, order), blocks, std)
-        edges, own = edges.split(self.network.settings.stage1.edges)  # stage 1's channels come first, then those of stage 2
+        edges, own = edges.split(
+            self.network.settings.stage1.edges
+        )  # stage 1's channels come first, then those of stage 2
         baseline = stage1.heads.pair_coefficients(edges, batch)
         inputs = stage2.edge_inputs(edges, baseline) if k < first + 2 else own
         refined, sums = self.layers[k].update_edges(directed, atoms, inputs)
@@ -152,7 +154,7 @@ class PartModel:
     def _blocks(self, part: Part, oriented: OrientedPairs, outputs: dict[tuple[int, int], Tensor]) -> np.ndarray:
         """Return the blocks (components, size) in eV of a part's pairs."""
         scales = self.pipeline.normalizer.scales(oriented)
-        offsets = {g: self._pair_offsets(g, part.start + members) for g, members in oriented.members.items()}
+        offsets = {g: self._pair_offsets(g, part.start + members) for g, members in oriented.pairs.items()}
         c = denormalize(Coefficients(outputs, {}), Coefficients(offsets, {}), Coefficients(scales.pairs, {}))
         matrix = to_matrix(self.space, c, part.graph, oriented)
         return matrix.values[:, matrix.offsets[len(part.atoms)] :]

@@ -37,7 +37,7 @@ FAR = 1e6
 
 
 @dataclass(frozen=True)
-class Levels:
+class ReferenceOrbitals:
     """Levels of B samples, each at O operators (k-points times collinear spins); n orbitals, m levels of the largest.
 
     coefficients (B, O, s n, m), s = 2 for spinors, zero where a sample is smaller; energies (B, O, m) in eV, ascending,
@@ -52,33 +52,33 @@ class Levels:
     exists: Tensor
     kpoints: Tensor | None
 
-    def to(self, device: torch.device | str) -> "Levels":
+    def to(self, device: torch.device | str) -> "ReferenceOrbitals":
         tensors = (x.to(device) for x in (self.coefficients, self.energies, self.occupied, self.counted, self.exists))
-        return Levels(*tensors, kpoints=None if self.kpoints is None else self.kpoints.to(device))
+        return ReferenceOrbitals(*tensors, kpoints=None if self.kpoints is None else self.kpoints.to(device))
 
 
 Advance = Callable[[int], None]
 
 
-class LevelTable:
+class ReferenceOrbitalTable:
     """The levels of samples by name: `table(names)`, padded to the largest of them."""
 
     def __init__(
         self, store: Store, names: Sequence[str], space: BlockIrreps, target: TargetSettings, advance: Advance
     ):
         """`MatrixError` or `FormatError`, with its name, for a sample without S or without a number of electrons."""
-        self.spin, self.levels = space.spin, {}
+        self.spin, self.orbitals = space.spin, {}
         for name in names:
-            self.levels[name] = sample_levels(store[name], space, target)
+            self.orbitals[name] = sample_orbitals(store[name], space, target)
             advance(1)
 
-    def __call__(self, names: Sequence[str]) -> Levels:
-        return stacked([self.levels[name] for name in names], self.spin)
+    def __call__(self, names: Sequence[str]) -> ReferenceOrbitals:
+        return stacked([self.orbitals[name] for name in names], self.spin)
 
 
-def sample_levels(
+def sample_orbitals(
     sample: Sample, space: BlockIrreps, target: TargetSettings, dtype: torch.dtype = torch.float32
-) -> Levels:
+) -> ReferenceOrbitals:
     """Of one sample (B = 1), rounded to `dtype` or the complex type that belongs to it."""
     s = target.operator(sample, "overlap")
     moved = target.sample(sample)
@@ -95,7 +95,9 @@ def sample_levels(
     dtype_c = dtype.to_complex() if np.iscomplexobj(c) else dtype
     masks = (torch.as_tensor(x, dtype=dtype)[None] for x in (occupied, counted, np.ones_like(energies)))
     points = None if cartesian is None else torch.as_tensor(cartesian)[None]
-    return Levels(torch.as_tensor(c).to(dtype_c)[None], torch.as_tensor(energies)[None], *masks, kpoints=points)
+    return ReferenceOrbitals(
+        torch.as_tensor(c).to(dtype_c)[None], torch.as_tensor(energies)[None], *masks, kpoints=points
+    )
 
 
 def kpoints(pbc: np.ndarray) -> np.ndarray:
@@ -148,7 +150,7 @@ def _between_atoms(
     return (c * phases[:, None, :, None]).reshape(len(c), halves * h.n_orbitals, -1), cartesian
 
 
-def stacked(parts: Sequence[Levels], spin: Spin = Spin.NONE) -> Levels:
+def stacked(parts: Sequence[ReferenceOrbitals], spin: Spin = Spin.NONE) -> ReferenceOrbitals:
     """Levels of several samples, smaller ones filled up."""
     halves = 2 if spin is Spin.SPINOR else 1
     n = max(p.coefficients.shape[2] for p in parts) // halves
@@ -164,4 +166,4 @@ def stacked(parts: Sequence[Levels], spin: Spin = Spin.NONE) -> Levels:
         for mask, values in zip(masks, (p.occupied, p.counted, p.exists), strict=True):
             mask[k, :, : own.shape[4]] = values[0]
     points = [p.kpoints for p in parts if p.kpoints is not None]
-    return Levels(c.flatten(2, 3), energies, *masks, kpoints=torch.cat(points) if points else None)
+    return ReferenceOrbitals(c.flatten(2, 3), energies, *masks, kpoints=torch.cat(points) if points else None)

@@ -11,16 +11,17 @@ from scipy.linalg import eigh
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.errors import FormatError, MatrixError
-from harmose.io.pyscf.pyscf import layout, overlap, to_blocks
+from harmose.io.assembly import zeros
 from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
+from harmose.io.pyscf.pyscf import overlap, to_blocks
 from harmose.physics.bloch import bloch_sum
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import Coefficients, to_coefficients
 from harmose.representation.concatenation import TargetSettings, block_irreps, concatenate, sample_graph
 from harmose.spin import Spin
 from harmose.train.assembly import Assembly
-from harmose.train.levels import FAR, kpoints, merged, sample_levels, stacked
 from harmose.train.physics_loss import between_orbitals
+from harmose.train.reference_orbitals import FAR, kpoints, merged, sample_orbitals, stacked
 
 
 def real_channels(h: BlockMatrix) -> BlockMatrix:
@@ -39,24 +40,24 @@ def between(samples: list[Sample]):
     )
     h = concatenated.matrix(space, concatenated.values([s.hamiltonian for s in samples]))
     coefficients = to_coefficients(space, h, concatenated.oriented)
-    levels = stacked([sample_levels(s, space, TargetSettings(), torch.float64) for s in samples], space.spin)
-    matrices = Assembly(space, torch.float64)(coefficients, batch, levels.kpoints)
-    return levels, between_orbitals(matrices, levels)
+    orbitals = stacked([sample_orbitals(s, space, TargetSettings(), torch.float64) for s in samples], space.spin)
+    matrices = Assembly(space, torch.float64)(coefficients, batch, orbitals.kpoints)
+    return orbitals, between_orbitals(matrices, orbitals)
 
 
 @pytest.mark.parametrize("spin", list(Spin))
 def test_h_between_its_own_orbitals_is_its_energies_at_every_k(random_crystal, spin):
     sample = random_crystal(spin)
     sample = replace(sample, hamiltonian=real_channels(sample.hamiltonian), fermi_level=0.0)
-    levels, m = between([sample])
+    orbitals, m = between([sample])
     k = kpoints(sample.structure.pbc)
     h, s = bloch_sum(sample.hamiltonian, k), bloch_sum(sample.overlap, k)
     h = np.moveaxis(h, 0, 1).reshape(-1, *h.shape[-2:]) if spin is Spin.COLLINEAR else h
     s = np.kron(np.eye(2), s) if spin is Spin.SPINOR else np.repeat(s, len(h) // len(s), axis=0)
     expected = np.stack([eigh(a, b, eigvals_only=True) for a, b in zip(h, s, strict=True)])
-    np.testing.assert_allclose(levels.energies[0], expected, atol=1e-3)
+    np.testing.assert_allclose(orbitals.energies[0], expected, atol=1e-3)
     np.testing.assert_allclose(m[0], np.stack([np.diag(e) for e in expected]), atol=1e-4)
-    assert levels.occupied.bool().numpy()[0].tolist() == (expected <= 0).tolist()
+    assert orbitals.occupied.bool().numpy()[0].tolist() == (expected <= 0).tolist()
 
 
 @pytest.fixture
@@ -65,22 +66,22 @@ def molecules(water_basis, water_atoms) -> list[Sample]:
     samples = []
     for name, atoms in (("H2", molecule("H2")), ("H2O2", molecule("H2O2")), ("H2O", water_atoms(1)[[1, 0, 2]])):
         mol = pyscf_molecule(atoms, "sto-3g")
-        h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), layout(atoms, water_basis))
+        h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, water_basis))
         n = float(atoms.numbers.sum())
         samples.append(Sample(name, atoms, water_basis, h, overlap(atoms, "sto-3g", water_basis), n_electrons=n))
     return samples
 
 
 def test_a_batch_of_molecules_is_filled_up(molecules):
-    levels, m = between(molecules)
+    orbitals, m = between(molecules)
     for k, sample in enumerate(molecules):
         n = sample.hamiltonian.n_orbitals
         e = eigh(sample.hamiltonian.dense(), sample.overlap.dense(), eigvals_only=True)
         np.testing.assert_allclose(m[k, 0].numpy()[:n, :n], np.diag(e), atol=1e-6)
         assert not m[k, 0, n:].any()
-        assert (levels.energies[k, 0, n:] == FAR).all()
-        assert levels.occupied[k].sum() == sample.n_occupied
-        assert levels.exists[k].sum() == n
+        assert (orbitals.energies[k, 0, n:] == FAR).all()
+        assert orbitals.occupied[k].sum() == sample.n_occupied
+        assert orbitals.exists[k].sum() == n
     assert not m.is_complex()
 
 
@@ -92,12 +93,12 @@ def test_degenerate_levels_stand_at_their_mean():
 def test_what_is_missing_is_named(molecules, random_crystal):
     space = block_irreps(molecules[0].basis)
     with pytest.raises(FormatError, match="sample H2: expected an overlap S"):
-        sample_levels(replace(molecules[0], overlap=None), space, TargetSettings())
+        sample_orbitals(replace(molecules[0], overlap=None), space, TargetSettings())
     with pytest.raises(MatrixError, match="sample H2: expected a number of electrons"):
-        sample_levels(replace(molecules[0], n_electrons=None), space, TargetSettings())
+        sample_orbitals(replace(molecules[0], n_electrons=None), space, TargetSettings())
     crystal = replace(random_crystal(Spin.NONE), fermi_level=None)
     with pytest.raises(MatrixError, match="expected a Fermi level"):
-        sample_levels(crystal, block_irreps(crystal.basis), TargetSettings())
+        sample_orbitals(crystal, block_irreps(crystal.basis), TargetSettings())
 
 
 def test_points_stay_in_the_periodic_directions():

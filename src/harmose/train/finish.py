@@ -1,0 +1,87 @@
+"""The end of a training: the model with its card, its errors on the validation samples, and its calibration."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from harmose.data.store import Store
+from harmose.inference.card import Card
+from harmose.inference.model import Model
+from harmose.nn.two_stage import TwoStage
+from harmose.representation.batch import GraphBatch
+from harmose.representation.block_irreps import Coefficients
+from harmose.train.calibrate import MOST_TRAINING, calibrated
+from harmose.train.checks import label_settings
+from harmose.train.config import TrainConfig
+from harmose.train.log import Log
+from harmose.train.prepare import TrainingData
+
+SAMPLES_AT_ONCE = 20
+"""Number of training samples that are read together for the calibration."""
+TITLES = {"regression": "regression alone", "stage1": "with stage 1", "full": "with stage 2"}
+
+
+def finished_model(config: TrainConfig, store: Store, data: TrainingData, network: TwoStage | None, log: Log) -> Model:
+    """Return the model with its card, calibrated unless the configuration says no; print its validation errors."""
+    model = Model(
+        _card(config, store, data, network), data.fit.normalizer, data.fit.regression, network, data.fit.domain
+    )
+    stages = model.stages if network is not None else ("regression",)
+    errors = {stage: data.validation.mae(_predict(model, stage)) for stage in stages}
+    metrics = {f"mae_val_{stage}": value for stage, value in errors.items()}
+    if network is None:  # the regression is all that there is
+        metrics |= {f"mae_val_{stage}": errors["regression"] for stage in ("stage1", "full")}
+    model = replace(model, card=replace(model.card, metrics=metrics))
+    shown = ", ".join(f"{log.error(value)} {log.unit} {TITLES[stage]}" for stage, value in errors.items())
+    log.say(f"validation, {len(data.validation.names)} samples: H MAE {shown}")
+    return _calibrated(config, store, data, model, log) if config.calibrate else model
+
+
+def _predict(model: Model, stage: str) -> Callable[[GraphBatch], Coefficients | None]:
+    return lambda batch: model.outputs(batch.to(model.device), (stage,)).stages[stage]
+
+
+def _calibrated(config: TrainConfig, store: Store, data: TrainingData, model: Model, log: Log) -> Model:
+    """Fit bounds of the model's errors to the validation samples."""
+    log.show("calibrating", 0.0, f"{len(data.validation.names)} samples")
+    dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
+    parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
+    batches = (dataset.batch(part).graph for part in parts)
+    leave_one_out = data.fit.leave_one_out
+    return calibrated(model, store, data.validation, dataset.names, batches, leave_one_out, dataset.target)
+
+
+def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.nn.Module | None) -> Card:
+    names, space = data.dataset.names, data.fit.space
+    digests = sorted(hashlib.blake2b(store.record(n), digest_size=32).digest() for n in names)
+    return Card(
+        basis=space.basis,
+        spin=store.spin,
+        network=None if network is None else config.network,
+        l_max=space.l_max,
+        regression=config.regression,
+        needs_prior=data.dataset.target.prior,
+        inputs=config.inputs,
+        energy_zero=config.energy_zero,
+        overlap_filter=config.overlap_filter,
+        periodic=bool(store[names[0]].structure.pbc.any()),
+        settings=label_settings(store, names),
+        training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
+        n_train=len(names),
+        n_parameters=0 if network is None else sum(p.numel() for p in network.parameters()),
+        seed=config.seed,
+        date=datetime.now(UTC).strftime("%Y-%m-%d"),
+        harmose=_version(),
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("harmose")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,71 @@
+"""The data of a training: the closed-form fit, normalized samples, and the sets that errors are measured on."""
+
+from dataclasses import dataclass, replace
+
+from harmose.data.store import Store
+from harmose.representation.concatenation import TargetSettings, block_irreps
+from harmose.train.checks import training_names
+from harmose.train.config import TrainConfig
+from harmose.train.dataset import Dataset, ValidationSet, load_dataset
+from harmose.train.fit import FILE, Fit, read_fit
+from harmose.train.log import Log
+from harmose.train.reference_orbitals import ReferenceOrbitalTable
+from harmose.train.regression_cache import FitSettings, fit_or_load
+
+TRAINING_ERRORS = 30
+"""Largest number of training samples whose errors are measured."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training reads.
+
+    Attributes:
+        fit: regression, normalizer and training domain.
+        dataset: normalized training samples.
+        validation: samples that choose the weights.
+        training_errors: a few training samples, whose errors are logged beside.
+        orbitals: reference orbitals of the training samples, for losses that need them.
+    """
+
+    fit: Fit
+    dataset: Dataset
+    validation: ValidationSet
+    training_errors: ValidationSet
+    orbitals: ReferenceOrbitalTable | None
+
+
+def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool) -> TrainingData:
+    """Fit the regression, unless an earlier run did (`resumed`), and normalize the samples."""
+    names, targets = training_names(store, config), None
+    target = TargetSettings(prior=config.prior == "H0", fermi=config.energy_zero == "fermi_of_labels")
+    blind = config.loss.shift_blind
+    operators = (*config.inputs.operators, *(["overlap"] if blind else []))
+    target = replace(target, operators=tuple(dict.fromkeys(operators)))
+    if not resumed:
+        settings = FitSettings(config.regression, config.sparse_points)
+        text, targets = fit_or_load(store, names, target, settings, config.out, config.regression_cache, log.show)
+        log.say(text)
+    # Read back in any case: a resumed run must see the same numbers, to their order in memory.
+    fit = read_fit(config.out / FILE, block_irreps(store.basis, store.spin))
+    dataset = load_dataset(store, names, fit, target, int(config.memory), targets)
+    chosen = store.splits[config.val_split][: config.validation_samples]
+    few = names[: min(TRAINING_ERRORS, config.validation_samples)]
+    return TrainingData(
+        fit,
+        dataset,
+        ValidationSet(store, chosen, fit, target, blind),
+        ValidationSet(store, few, fit, target, blind),
+        _reference_orbitals(store, dataset, log) if config.loss.needs_orbitals else None,
+    )
+
+
+def _reference_orbitals(store: Store, dataset: Dataset, log: Log) -> ReferenceOrbitalTable:
+    names, done = dataset.names, 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        log.show("orbitals", done / len(names), f"{done} of {len(names)} samples")
+
+    return ReferenceOrbitalTable(store, names, dataset.fit.space, dataset.target, advance)

@@ -1,0 +1,57 @@
+"""Cards and weights of older versions: those that were shipped, and names that are gone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from harmose.inference.card import VERSION, Card
+from harmose.inference.upgrades import card_from_1, present_weights
+
+CARDS = sorted(Path(__file__).with_name("cards").glob("*.json"))
+OLD_WORDS = ("gauge", "shrinkage", "refiner", "encoder", "doublets", "unnatural", "highest_level", "closed-form")
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_shipped_cards_of_version_2(path):
+    old = json.loads(path.read_text(encoding="utf-8"))
+    assert old["version"] == 2
+    card = Card.from_json(path.read_text(encoding="utf-8"))
+    zeros = {"none": "labels", "fermi": "fermi_of_labels", "solved": "fermi_of_prediction"}
+    assert card.energy_zero == zeros[old["gauge"]]
+    assert card.overlap_filter == old["shrinkage"]
+    assert card.network.stage1.so2_channels == old["model"]["encoder"]["doublets"]
+    assert card.network.stage1.layers == old["model"]["encoder"]["blocks"]
+    assert card.network.stage2.mlp_layers == old["model"]["refiner"]["layers"]
+    assert card.network.stage2.attention_rounds == 1
+    assert card.metrics == old["metrics"]
+    assert card.calibration["highest_confidence"] == old["calibration"]["highest_level"]
+    again = json.loads(card.to_json())
+    assert again["version"] == VERSION
+    text = json.dumps({k: v for k, v in again.items() if k != "conventions"})
+    assert not [word for word in OLD_WORDS if word in text]
+
+
+def test_version_1_had_learned_symmetry():
+    card = {"model": {"encoder": {}, "refiner": {"heads": 2}}}
+    assert card_from_1(card)["model"]["refiner"]["symmetry"] == "learned"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("network.encoder.embed.weight", "network.stage1.encoder.embed.weight"),
+        ("network.refiner.attention.weights.0.weight", "network.stage2.attention.weights.0.weight"),
+        ("network.heads.pairs.0.doublets", "network.stage1.heads.pairs.0.so2"),
+        ("baseline.pair.0.scale", "normalizer.pair_scale.0"),
+        ("baseline.onsite.1.scale", "normalizer.onsite_scale.1"),
+        ("baseline.onsite.1.domain.whiten", "domain.1.whiten"),
+        ("baseline.onsite.1.linear.0_1", "regression.onsite.1.linear.0_1"),
+        ("calibration.levels", "calibration.confidences"),
+    ],
+)
+def test_names_of_weights(old, new):
+    value = torch.ones(1)
+    assert present_weights({old: value}, 2) == {new: value}
+    assert present_weights({old: value}, VERSION) == {old: value}
