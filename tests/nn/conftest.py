@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from scipy.linalg import block_diag
 
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
@@ -65,20 +66,27 @@ def predict(space):
 
 
 @pytest.fixture(scope="session")
-def e3nn_rotation():
-    """`e3nn_rotation(atoms, Q)`: D(Q) of all orbitals from e3nn's Wigner matrices, in our order: p is (y, z, x)."""
+def e3nn_wigner():
+    """`e3nn_wigner(l, Q)`: D_l(Q) from e3nn in float64, in our order of components: p is (y, z, x)."""
 
-    def block_diagonal(atoms, rotation: np.ndarray) -> np.ndarray:
+    def wigner(l: int, rotation: np.ndarray) -> torch.Tensor:
         order = [1, 2, 0]
-        turned = torch.as_tensor(rotation[np.ix_(order, order)])
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)  # e3nn makes its own constants in the default dtype
         try:
-            d = {l: o3.Irrep(l, 1).D_from_matrix(turned).numpy() for l in range(3)}
+            return o3.Irrep(l, 1).D_from_matrix(torch.as_tensor(rotation[np.ix_(order, order)]))
         finally:
             torch.set_default_dtype(default)
-        from scipy.linalg import block_diag
 
+    return wigner
+
+
+@pytest.fixture(scope="session")
+def e3nn_rotation(e3nn_wigner):
+    """`e3nn_rotation(atoms, Q)`: D(Q) of all orbitals from e3nn's Wigner matrices."""
+
+    def rotation_of_orbitals(atoms, rotation: np.ndarray) -> np.ndarray:
+        d = {l: e3nn_wigner(l, rotation).numpy() for l in range(3)}
         return block_diag(*(d[l] for z in atoms.numbers for l in BASIS.degrees(z)))
 
-    return block_diagonal
+    return rotation_of_orbitals

@@ -29,7 +29,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def frames_of(vectors: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> PairFrames:
-    rotation = pair_frames([edge_wigner(l, vectors) for l in range(L + 1)])
+    rotation = pair_frames([torch.from_numpy(edge_wigner(l, vectors)) for l in range(L + 1)])
     weight = torch.linspace(0.2, 1, len(vectors), dtype=torch.float64)[:, None, None]
     return prepared(rotation, torch.as_tensor(reversal_signs(L))[:, None], weight, first, second, ATOMS)
 

@@ -25,7 +25,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def known() -> frames.PairFrames:
-    rotation = pair_frames([edge_wigner(l, random(PAIRS, 3).detach()) for l in range(L + 1)])
+    rotation = pair_frames([torch.from_numpy(edge_wigner(l, random(PAIRS, 3).detach())) for l in range(L + 1)])
     weight = torch.linspace(0.2, 1, PAIRS, dtype=torch.float64)[:, None, None]
     reversal = torch.as_tensor(reversal_signs(L))[:, None]
     return frames.pair_frames(rotation, reversal, weight, FIRST, SECOND, ATOMS)

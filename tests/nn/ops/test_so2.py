@@ -28,7 +28,7 @@ SIGNS = ReversalSigns(so2_signs(L).double(), m0_signs(L).double())
 
 def between(vectors: torch.Tensor) -> PairFrames:
     """Frames of pairs along the vectors, pair k from atom k to atom k + n."""
-    rotation, n = pair_frames([edge_wigner(l, vectors) for l in range(L + 1)]), len(vectors)
+    rotation, n = pair_frames([torch.from_numpy(edge_wigner(l, vectors)) for l in range(L + 1)]), len(vectors)
     weight = torch.ones(n, 1, 1, dtype=torch.float64)
     reversal = torch.as_tensor(reversal_signs(L))[:, None]
     return prepared(rotation, reversal, weight, torch.arange(n), torch.arange(n) + n, 2 * n)
