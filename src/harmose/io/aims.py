@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read as read_structure
 
 from harmose.core.basis import LETTERS, BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
@@ -95,11 +94,13 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
 
 
 def _structure(path: Path) -> Atoms:
+    from ase.io import read  # 0.5 s
+
     _check_there(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ASE will move its reader to another package
-            atoms = read_structure(path, format="aims")
+            atoms = read(path, format="aims")
     except Exception as error:  # ASE's parsers raise many types
         raise FormatError(
             f"{path}: expected a geometry of FHI-aims, got something else ({_first_line(error)})"

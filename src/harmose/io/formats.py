@@ -1,6 +1,5 @@
 """The table of formats: one `Format` for each kind of file or folder that harmose reads or writes.
 
-The functions that read and write import their modules when they are called, so that `import harmose.io.files` is quick.
 To add a format of your own, see `register`.
 """
 
@@ -9,19 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harmose.core.basis import BasisSet
 from harmose.core.sample import Sample
 from harmose.data.database import open_database
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
+from harmose.io.abacus.abacus import HAMILTONIANS, read_abacus
+from harmose.io.aims import read_aims
+from harmose.io.cp2k.cp2k import is_cp2k, read_cp2k
+from harmose.io.deeph.deeph import read_deeph, write_deeph
+from harmose.io.deeph.legacy import read_deeph_legacy, write_deeph_legacy
 from harmose.io.npz import read_npz, write_npz
+from harmose.io.petsc import write_petsc
+from harmose.io.siesta.siesta import read_siesta
 from harmose.io.sources import ReadRun, SingleSample, Source
 from harmose.io.sqlite import columns
-
-
-def never(path: Path) -> bool:
-    """False: the format is used only if it is named."""
-    return False
+from harmose.io.wannier90 import write_wannier90
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Format:
     Attributes:
         name: value of `format=` and of the option `--format`.
         description: a few words for messages.
-        recognises: True if a path holds this format.
+        recognises: function of the path that is True for this format. Default: the format must be named.
         read: function `read(path, basis)` that returns the sample of one calculation. `basis` is the basis set to read it
             in, or None for its own. A folder that holds such calculations, at any depth, is then a source of samples too.
         open: function of the path that returns a `Source`, for files that hold many samples.
@@ -40,7 +41,7 @@ class Format:
 
     name: str
     description: str
-    recognises: Callable[[Path], bool] = never
+    recognises: Callable[[Path], bool] = lambda path: False
     read: ReadRun | None = None
     open: Callable[[Path], Source] | None = None
     write: Callable[[Path, Sample], None] | None = None
@@ -72,17 +73,19 @@ def format_named(name: str) -> Format:
     raise FormatError(f"format: expected one of {', '.join(format.name for format in _FORMATS)}, got {name!r}")
 
 
-def _has_all(path: Path, *patterns: str) -> bool:
-    """True if `path` is a folder that holds a file of each pattern."""
-    return path.is_dir() and all(any(path.glob(pattern)) for pattern in patterns)
+def _has(*patterns: str) -> Callable[[Path], bool]:
+    """Recognise folders that hold a file of each pattern."""
+    return lambda path: path.is_dir() and all(any(path.glob(pattern)) for pattern in patterns)
 
 
-def _has_any(path: Path, *patterns: str) -> bool:
-    """True if `path` is a folder that holds a file of at least one pattern."""
-    return path.is_dir() and any(any(path.glob(pattern)) for pattern in patterns)
+def _has_one_of(*patterns: str) -> Callable[[Path], bool]:
+    """Recognise folders that hold a file of at least one pattern."""
+    return lambda path: path.is_dir() and any(any(path.glob(pattern)) for pattern in patterns)
 
 
-# harmose ------------------------------------------------------------------------------------------------------------
+def _has_table(table: str, *names: str) -> Callable[[Path], bool]:
+    """Recognise SQLite databases by the columns of a table."""
+    return lambda path: set(columns(path, table)) >= set(names)
 
 
 def is_store(path: Path) -> bool:
@@ -103,107 +106,8 @@ def open_npz(path: Path) -> Source:
     return SingleSample(read_npz(path))
 
 
-# DFT codes and formats of other packages ----------------------------------------------------------------------------
-
-
-def is_deeph(path: Path) -> bool:
-    return _has_all(path, "info.json", "POSCAR", "hamiltonian.h5")
-
-
-def read_deeph(path: Path, basis: BasisSet | None) -> Sample:
-    from harmose.io.deeph.deeph import read_deeph
-
-    return read_deeph(path, basis)
-
-
-def write_deeph(path: Path, sample: Sample) -> None:
-    from harmose.io.deeph.deeph import write_deeph
-
-    write_deeph(path, sample)
-
-
-def is_deeph_legacy(path: Path) -> bool:
-    return _has_all(path, "info.json", "orbital_types.dat", "site_positions.dat")
-
-
-def read_deeph_legacy(path: Path, basis: BasisSet | None) -> Sample:
-    from harmose.io.deeph.legacy import read_deeph_legacy
-
-    return read_deeph_legacy(path, basis)
-
-
-def write_deeph_legacy(path: Path, sample: Sample) -> None:
-    from harmose.io.deeph.legacy import write_deeph_legacy
-
-    write_deeph_legacy(path, sample)
-
-
-def is_aims(path: Path) -> bool:
-    return _has_all(path, "geometry.in", "basis-indices.out", "rs_indices.out")
-
-
-def read_aims(path: Path, basis: BasisSet | None) -> Sample:
-    from harmose.io.aims import read_aims
-
-    return read_aims(path, basis)
-
-
-def is_cp2k(path: Path) -> bool:
-    from harmose.io.cp2k.cp2k import is_cp2k
-
-    return is_cp2k(path)
-
-
-def read_cp2k(path: Path, basis: BasisSet | None) -> Sample:
-    from harmose.io.cp2k.cp2k import read_cp2k
-
-    return read_cp2k(path, basis)
-
-
 def is_siesta(path: Path) -> bool:
-    return _has_any(path, "*.HSX", "*.TSHS") or (path.suffix in (".HSX", ".TSHS", ".fdf") and path.is_file())
-
-
-def read_siesta(path: Path, basis: BasisSet | None) -> Sample:
-    from harmose.io.siesta.siesta import read_siesta
-
-    return read_siesta(path, basis)
-
-
-def is_abacus(path: Path) -> bool:
-    names = ("hrs1_nao.csr", "data-HR-sparse_SPIN0.csr")
-    return _has_any(path, *names, *(f"OUT.*/{name}" for name in names))
-
-
-def read_abacus(path: Path, basis: BasisSet | None) -> Sample:
-    from harmose.io.abacus.abacus import read_abacus
-
-    return read_abacus(path, basis)
-
-
-def write_wannier90(path: Path, sample: Sample) -> None:
-    from harmose.io.wannier90 import write_wannier90
-
-    write_wannier90(path, sample)
-
-
-def write_petsc(path: Path, sample: Sample) -> None:
-    from harmose.io.petsc import write_petsc
-
-    write_petsc(path, sample)
-
-
-# Published data sets ------------------------------------------------------------------------------------------------
-
-
-def is_qh9(path: Path) -> bool:
-    return {"id", "N", "Z", "pos", "Ham"} <= set(columns(path, "data"))
-
-
-def open_qh9(path: Path) -> Source:
-    from harmose.io.qh9 import QH9Database
-
-    return QH9Database(path)
+    return _has_one_of("*.HSX", "*.TSHS")(path) or (path.suffix in (".HSX", ".TSHS", ".fdf") and path.is_file())
 
 
 def is_qh9_lmdb(path: Path) -> bool:
@@ -218,22 +122,6 @@ def is_qh9_lmdb(path: Path) -> bool:
         return False
 
 
-def open_qh9_lmdb(path: Path) -> Source:
-    from harmose.io.qh9 import QH9Records
-
-    return QH9Records(path)
-
-
-def is_md17(path: Path) -> bool:
-    return {"id", "numbers", "positions", "data"} <= set(columns(path, "systems"))
-
-
-def open_md17(path: Path) -> Source:
-    from harmose.io.md17 import MD17Database
-
-    return MD17Database(path)
-
-
 def is_md17_npz(path: Path) -> bool:
     """True for a `.npz` with a Hamiltonian that harmose did not write."""
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
@@ -244,6 +132,27 @@ def is_md17_npz(path: Path) -> bool:
     except (zipfile.BadZipFile, OSError):
         return False
     return "format" not in names and bool(names & {"hamiltonian", "H", "Ham", "fock"})
+
+
+# The modules of the data sets import PySCF, which is slow, so that they are imported when such a file is opened.
+
+
+def open_qh9(path: Path) -> Source:
+    from harmose.io.qh9 import QH9Database
+
+    return QH9Database(path)
+
+
+def open_qh9_lmdb(path: Path) -> Source:
+    from harmose.io.qh9 import QH9Records
+
+    return QH9Records(path)
+
+
+def open_md17(path: Path) -> Source:
+    from harmose.io.md17 import MD17Database
+
+    return MD17Database(path)
 
 
 def open_md17_npz(path: Path) -> Source:
@@ -258,20 +167,41 @@ _FORMATS = [
     Format("md17-npz", "MD17 Hamiltonians as arrays", is_md17_npz, open=open_md17_npz),
     Format("store", "sample store of harmose", is_store, open=Store.open, write=write_store),
     Format("npz", "one sample of harmose", is_npz, open=open_npz, write=write_npz),
-    Format("deeph", "DeepH folder", is_deeph, read_deeph, write=write_deeph),
+    Format(
+        "deeph",
+        "DeepH folder",
+        _has("info.json", "POSCAR", "hamiltonian.h5"),
+        read_deeph,
+        write=write_deeph,
+    ),
     Format(
         "deeph-legacy",
         "DeepH folder with orbital_types.dat",
-        is_deeph_legacy,
+        _has("info.json", "orbital_types.dat", "site_positions.dat"),
         read_deeph_legacy,
         write=write_deeph_legacy,
     ),
-    Format("aims", "FHI-aims run with output_rs_matrices", is_aims, read_aims),
+    Format(
+        "aims",
+        "FHI-aims run with output_rs_matrices",
+        _has("geometry.in", "basis-indices.out", "rs_indices.out"),
+        read_aims,
+    ),
     Format("cp2k", "CP2K run with KS_CSR_WRITE and S_CSR_WRITE", is_cp2k, read_cp2k),
     Format("siesta", "SIESTA run, or its .fdf, .HSX or .TSHS file", is_siesta, read_siesta),
-    Format("abacus", "ABACUS run with out_mat_hs2", is_abacus, read_abacus),
-    Format("qh9", "QH9 database", is_qh9, open=open_qh9),
-    Format("md17", "MD17 Hamiltonians as ASE database", is_md17, open=open_md17),
+    Format(
+        "abacus",
+        "ABACUS run with out_mat_hs2",
+        _has_one_of(*(folder + files[0] for folder in ("", "OUT.*/") for files in HAMILTONIANS)),
+        read_abacus,
+    ),
+    Format("qh9", "QH9 database", _has_table("data", "id", "N", "Z", "pos", "Ham"), open=open_qh9),
+    Format(
+        "md17",
+        "MD17 Hamiltonians as ASE database",
+        _has_table("systems", "id", "numbers", "positions", "data"),
+        open=open_md17,
+    ),
     Format("wannier90", "Wannier90's _hr.dat", write=write_wannier90),
     Format("petsc", "PETSc's binary matrices", write=write_petsc),
 ]

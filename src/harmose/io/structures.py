@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
@@ -39,6 +38,8 @@ def _split_frames(path: str | Path) -> tuple[Path, str]:
 
 
 def _read_file(file: Path, frames: str) -> list[Atoms]:
+    from ase.io import read  # 0.5 s
+
     try:
         content = read(file, index=frames)
     except Exception as error:  # ASE's parsers raise many types

@@ -18,7 +18,6 @@ import h5py
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from ase.io import read as read_structure
 
 from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.files import atomic_path
@@ -69,10 +68,12 @@ def read_deeph(folder: str | Path, basis: BasisSet | None = None) -> Sample:
 
 def read_poscar(path: Path) -> Atoms:
     """Read a periodic structure; `FormatError` if ASE cannot read it."""
+    from ase.io import read  # 0.5 s
+
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     try:
-        atoms = read_structure(path, format="vasp")
+        atoms = read(path, format="vasp")
     except Exception as error:  # ASE's parsers raise many types
         raise FormatError(f"{path}: expected a POSCAR, got something else ({error})") from None
     assert isinstance(atoms, Atoms)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 from ase import Atoms
 
 from harmose.core.basis import BasisSet, n_orbitals
@@ -189,7 +188,7 @@ def _frame_wigner(degrees: Sequence[int], q: np.ndarray) -> np.ndarray:
     start = 0
     for l in degrees:
         shell = slice(start, start + 2 * l + 1)
-        inside[:, shell, shell] = wigner_d(l, torch.as_tensor(q)).numpy()
+        inside[:, shell, shell] = wigner_d(l, q)
         start += 2 * l + 1
     index, _ = OPENMX.indices(degrees)
     out = np.empty_like(inside)
