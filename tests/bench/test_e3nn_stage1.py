@@ -8,7 +8,7 @@ import harmose
 from harmose.bench.e3nn_stage1 import E3nnStage1, step
 from harmose.bench.systems import system
 from harmose.inference.model import ModelInput
-from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.so3.wigner import random_rotation, wigner_d
 
 SMALL = Stage1Settings(channels=4, pseudo_channels=2, radial=8)
@@ -35,7 +35,7 @@ def test_blocks_turn_with_the_molecule_and_are_mirrored(model, network):
         (pairs, onsite), (pairs_turned, onsite_turned) = (
             network(ModelInput(model, [a]).batch) for a in (atoms, turned)
         )
-    turns = [_turn(space.signatures[s], rotation) for s in range(len(space.signatures))]
+    turns = [_turn(space.shell_types[s], rotation) for s in range(len(space.shell_types))]
     size = float(torch.cat([x.flatten() for x in (*pairs, *onsite)]).abs().max())
     assert size > 1e-2
     for (a, b), h, found in zip(space.groups, pairs, pairs_turned, strict=True):
@@ -47,7 +47,7 @@ def test_blocks_turn_with_the_molecule_and_are_mirrored(model, network):
 
 def _turn(degrees, rotation):
     """D of an improper rotation: that of its proper part, times the parity of each shell."""
-    parts = [(-1) ** l * wigner_d(l, torch.as_tensor(-rotation)).float() for l in degrees]
+    parts = [(-1) ** l * torch.as_tensor(wigner_d(l, -rotation)).float() for l in degrees]
     return torch.block_diag(*parts)
 
 

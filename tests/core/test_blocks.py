@@ -5,10 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from scipy.linalg import expm
+from scipy.linalg import block_diag, expm
 from scipy.spatial.transform import Rotation
 
 from harmose.core.basis import BasisSet, Shell
@@ -176,8 +175,8 @@ def rotation_by_loops(matrix, rotation):
     """D(Q) of each atom from single shells."""
     d = {}
     for z in set(matrix.numbers.tolist()):
-        parts = [wigner_d(l, torch.as_tensor(rotation)) for l in BASIS.degrees(z)]
-        d[z] = torch.block_diag(*parts).numpy()
+        parts = [wigner_d(l, rotation) for l in BASIS.degrees(z)]
+        d[z] = block_diag(*parts)
     return {
         key: d[matrix.numbers[key[0]]] @ block @ d[matrix.numbers[key[1]]].T for key, block in loops(matrix).items()
     }
@@ -218,10 +217,8 @@ def test_rotation_of_spin():
     sigma = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
     u = expm(-0.5j * angle * np.tensordot(axis, sigma, 1))
     space = Rotation.from_rotvec(angle * axis).as_matrix()
-    d = torch.block_diag(
-        *(wigner_d(l, torch.as_tensor(space)) for z in matrix.numbers for l in BASIS.degrees(int(z)))
-    ).numpy()
-    whole = np.kron(u, d)
+    d = [wigner_d(l, space) for z in matrix.numbers for l in BASIS.degrees(int(z))]
+    whole = np.kron(u, block_diag(*d))
     np.testing.assert_allclose(turned.dense(), whole @ matrix.dense() @ whole.conj().T, atol=1e-12)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
@@ -21,14 +20,14 @@ def unequal_m() -> Callable[[Atoms, BlockMatrix], float]:
         vectors = pair_vectors(structure, overlap.pairs)
         for (z1, z2), index, where in overlap.groups():
             pairs = index >= len(structure)
-            frame = torch.as_tensor(vectors[index[pairs] - len(structure)])
+            frame = vectors[index[pairs] - len(structure)]
             blocks = overlap.values[0, where[pairs]]
             row = 0
             for l1 in overlap.basis.degrees(z1):
                 col = 0
                 for l2 in overlap.basis.degrees(z2):
                     block = blocks[:, row : row + 2 * l1 + 1, col : col + 2 * l2 + 1]
-                    turned = edge_wigner(l1, frame).numpy() @ block @ edge_wigner(l2, frame).numpy().transpose(0, 2, 1)
+                    turned = edge_wigner(l1, frame) @ block @ edge_wigner(l2, frame).transpose(0, 2, 1)
                     m1, m2 = np.arange(-l1, l1 + 1), np.arange(-l2, l2 + 1)
                     worst = max(worst, np.abs(np.where(m1[:, None] == m2, 0.0, turned)).max(initial=0.0))
                     col += 2 * l2 + 1

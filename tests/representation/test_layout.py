@@ -20,7 +20,7 @@ HALF_TURN = np.diag([1.0, -1.0, -1.0])
 
 
 def frames(vectors: torch.Tensor, l_max: int) -> torch.Tensor:
-    return pair_frames([edge_wigner(l, vectors) for l in range(l_max + 1)])
+    return pair_frames([torch.from_numpy(edge_wigner(l, vectors)) for l in range(l_max + 1)])
 
 
 def size(shells) -> int:
@@ -136,7 +136,7 @@ def test_frames_are_orthogonal_and_reverse_by_signs():
 
 def test_shells_frames_is_the_rotation_to_the_axis():
     vectors = torch.as_tensor(np.random.default_rng(3).normal(size=(4, 3)))
-    rotations = shells_frames((1,), [edge_wigner(l, vectors) for l in range(2)])
+    rotations = shells_frames((1,), [torch.from_numpy(edge_wigner(l, vectors)) for l in range(2)])
     turned = torch.einsum("eab,eb->ea", rotations, vectors[:, [1, 2, 0]])
     expected = torch.zeros(4, 3, dtype=torch.float64)
     expected[:, 1] = vectors.norm(dim=1)

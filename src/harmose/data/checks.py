@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
@@ -125,8 +124,8 @@ def _wrong_order(atoms: Atoms, overlap: BlockMatrix) -> list[str]:
         off = (pairs >= 0) & (np.linalg.norm(vectors[np.maximum(pairs, 0)], axis=1) > 1e-6)
         if not off.any():
             continue
-        frame = torch.as_tensor(vectors[pairs[off]])
-        d = {l: edge_wigner(l, frame).numpy() for l in {*overlap.basis.degrees(z1), *overlap.basis.degrees(z2)}}
+        frame = vectors[pairs[off]]
+        d = {l: edge_wigner(l, frame) for l in {*overlap.basis.degrees(z1), *overlap.basis.degrees(z2)}}
         blocks = overlap.values[0][positions[off]].real
         size = np.abs(_between_different_m(blocks, overlap.basis.degrees(z1), overlap.basis.degrees(z2), d))
         if size.max(initial=0.0) > worst:

@@ -1,11 +1,10 @@
-"""What the closed-form fit sees of the edges and atoms of a graph."""
+"""Directed pairs, triangles and rotations of a graph, and the sums over the edges of atoms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-import torch
 
 from harmose.kernel_regression.descriptors import (
     RADIUS,
@@ -16,37 +15,37 @@ from harmose.kernel_regression.descriptors import (
     leaving,
     three_centre,
 )
-from harmose.kernel_regression.kernel import EdgeDescriptor, KernelParameters, environments
+from harmose.kernel_regression.kernel import EdgeDescriptor, KernelParameters, edge_descriptors
+from harmose.kernel_regression.settings import DEFAULT, RegressionSettings
 from harmose.representation.block_irreps import BlockIrreps, OrientedPairs
 from harmose.representation.charge_features import ChargeFeatures
 from harmose.representation.layout import slot_order
-from harmose.so3.harmonics import real_harmonics
+from harmose.so3.harmonics import degree_of_slot, real_harmonics
 from harmose.so3.wigner import edge_wigner, half_turn
 
 SPACING = 0.4
-"""Angstrom between the Gaussians in the distance, and their width. Narrower ones fit noise."""
-
+"""Angstrom. Distance between the Gaussians of `radial_gaussians`, and their width; narrower ones fit noise."""
 N_GAUSSIANS = 30
-
-SHARE_RANGE = 2.0
-"""Angstrom: an atom's many-body terms come mostly from its edges not much longer than the shortest."""
-LEAST_SHARE = 1e-3
-
-DEGREES = 4
-"""Of the harmonics that tell whether surroundings are familiar (`ood_score`), at least."""
-
-KEPT = 20_000
-"""Pairs of a graph whose rotations are kept; of a larger one they are computed for those edges that are worked on."""
-
-
-EDGES_AT_ONCE = 5_000
-"""Largest number of edges leaving the atoms that are processed together."""
+WEIGHT_DECAY = 2.0
+"""Angstrom. Kernel terms of an atom come mostly from its edges that are not much longer than the shortest."""
+WEIGHT_FLOOR = 1e-3
+"""Subtracted from all weights of edges; edges with a negative weight are dropped."""
+OOD_DEGREES = 4
+"""Number of degrees l = 0, 1, ... of the harmonics in the out-of-domain score."""
+DESCRIPTOR_NUMBERS = 1000
+"""About the numbers in the descriptor of an edge, for each species."""
 
 
 class Neighbourhoods:
-    """Directed pairs, triangles and rotations of one graph, or of many laid end to end.
+    """Directed pairs, triangles and rotations of a graph, or of a concatenated graph.
 
-    What its electrons do, if known, is compared with `mean_density` of each species (`electronic.mean_density`).
+    Attributes:
+        charges: charge features of the atoms, or None.
+        mean_density: by species, `electronic_terms.mean_density` of the training set.
+        n_pairs: number P of pairs; directed pairs are numbered 0 ... 2P - 1, the reversed ones from P on.
+        same_from_both_ends: True if an edge and its reverse have the same third atoms: all pairs of atoms nearer than
+            `RADIUS` are in the graph.
+        reach: largest length of each directed pair (2P,), angstrom.
     """
 
     def __init__(
@@ -55,122 +54,162 @@ class Neighbourhoods:
         oriented: OrientedPairs,
         charges: ChargeFeatures | None = None,
         mean_density: Mapping[int, np.ndarray] | None = None,
+        settings: RegressionSettings = DEFAULT,
     ) -> None:
-        self.space, self.oriented, self.charges = space, oriented, charges
+        self.space, self.oriented, self.charges, self.settings = space, oriented, charges, settings
         self.mean_density = mean_density or {}
         self.pairs: DirectedPairs = directed_pairs(oriented)
         self.n_pairs = len(oriented.first)
         self.n_species = len(space.elements)
         radii = np.array([space.basis.radii[z] for z in space.elements])
         self.same_from_both_ends = bool(2 * radii.min(initial=np.inf) >= RADIUS)
-        """Whether all third atoms of an edge are there from either end: no pair that is near enough was too long to be one."""
-        self._wigner: dict[int, np.ndarray] = {}
-        self.l_max = max(space.l_max, DEGREES - 1)
+        self._rotations: dict[int, np.ndarray] = {}
+        self.l_max = max(space.l_max, OOD_DEGREES - 1)
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """The second atom of every directed pair (2P,)."""
+        """Second atom of each directed pair (2P,)."""
         return np.concatenate([self.oriented.second, self.oriented.first])
 
     @cached_property
-    def pair_places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of every pair: the number of its group among the members of `OrientedPairs`, and its row there (P,), (P,)."""
-        group, place = np.empty(self.n_pairs, dtype=int), np.empty(self.n_pairs, dtype=int)
-        for k, members in enumerate(self.oriented.members.values()):
-            group[members], place[members] = k, np.arange(len(members))
-        return group, place
+    def pair_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Number of each pair's group, and the pair's row in it (P,), (P,)."""
+        group, row = np.empty(self.n_pairs, dtype=int), np.empty(self.n_pairs, dtype=int)
+        for k, pairs in enumerate(self.oriented.pairs.values()):
+            group[pairs], row[pairs] = k, np.arange(len(pairs))
+        return group, row
 
     @cached_property
-    def atom_places(self) -> np.ndarray:
-        """Of every atom its row among those of its signature (N,)."""
-        place = np.empty(len(self.oriented.species), dtype=int)
+    def atom_rows(self) -> np.ndarray:
+        """Row of each atom among those of its shell type (N,)."""
+        row = np.empty(len(self.oriented.species), dtype=int)
         for atoms in self.oriented.atoms.values():
-            place[atoms] = np.arange(len(atoms))
-        return place
+            row[atoms] = np.arange(len(atoms))
+        return row
 
     def triangles(self, edges: np.ndarray) -> Triangles:
-        """Those on directed pairs (E,), numbered in this order."""
+        """Return the triangles on directed pairs (E,), numbered in this order."""
         return find_triangles(self.pairs, edges, self.wigner(1, edges))
 
-    def wigner(self, degree: int, edges: np.ndarray) -> np.ndarray:
-        """D(degree) into the frames of directed pairs (E,): (E, 2l+1, 2l+1)."""
-        if self.n_pairs > KEPT:
-            pairs, back = edges % self.n_pairs, edges >= self.n_pairs
-            ahead = edge_wigner(degree, torch.as_tensor(self.oriented.vectors[pairs])).numpy()
-            return np.where(back[:, None, None], ahead * half_turn(degree)[:, None], ahead)
-        return self._kept(degree)[edges]
+    def edge_descriptors(
+        self, edges: np.ndarray, parameters: KernelParameters, triangles: Triangles
+    ) -> EdgeDescriptor:
+        """Return the descriptors of directed pairs (E,) with these triangles."""
+        return edge_descriptors(triangles, self.pairs.distance[edges], self.n_species, parameters)
 
-    def _kept(self, degree: int) -> np.ndarray:
-        """`wigner` of all directed pairs."""
-        if degree not in self._wigner:
-            ahead = self.oriented.wigner(degree).numpy()
-            self._wigner[degree] = np.concatenate([ahead, ahead * half_turn(degree)[:, None]])
-        return self._wigner[degree]
+    def edge_chunks(self, edges: np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
+        """Yield parts of `edges` (E,) whose descriptors fit into memory, and their rows."""
+        step = max(self.settings.feature_numbers // max(DESCRIPTOR_NUMBERS * self.n_species, 1), 1)
+        return ((edges[start : start + step], slice(start, start + step)) for start in range(0, len(edges), step))
+
+    def atom_chunks(self, rows: np.ndarray, atoms: np.ndarray) -> list[np.ndarray]:
+        """Split `rows` of `atoms` into parts whose atoms have few enough edges to be processed together."""
+        _, start = self.pairs.leaving
+        count = np.cumsum(start[atoms[rows] + 1] - start[atoms[rows]])
+        return np.split(rows, np.flatnonzero(np.diff(count // self.settings.edges_of_atoms)) + 1)
+
+    def wigner(self, degree: int, edges: np.ndarray) -> np.ndarray:
+        """Return D(degree) into the frames of directed pairs (E,): (E, 2l+1, 2l+1)."""
+        if self.n_pairs > self.settings.stored_pairs:
+            pairs, is_reversed = edges % self.n_pairs, edges >= self.n_pairs
+            forward = edge_wigner(degree, self.oriented.vectors[pairs])
+            return np.where(is_reversed[:, None, None], forward * half_turn(degree)[:, None], forward)
+        return self._stored_rotations(degree)[edges]
+
+    def _stored_rotations(self, degree: int) -> np.ndarray:
+        """D(degree) of all directed pairs (2P, 2l+1, 2l+1)."""
+        if degree not in self._rotations:
+            forward = self.oriented.wigner(degree).numpy()
+            self._rotations[degree] = np.concatenate([forward, forward * half_turn(degree)[:, None]])
+        return self._rotations[degree]
 
     def axes(self, edges: np.ndarray) -> np.ndarray:
-        """Harmonics l = 0 ... `l_max` of the directions of directed pairs (E,), but for sqrt(4 pi / (2 l + 1)): (E, (l_max + 1)^2).
+        """Return sqrt(4 pi / (2l+1)) Y_lm of the directions of directed pairs (E,), l = 0 ... `l_max`: (E, (l_max+1)^2).
 
-        What the first slot of an edge's frame is in the global frame, for natural parity.
+        For proper irreps it is the component m = 0 of the edge's frame, in the global frame.
         """
-        if self.n_pairs <= KEPT:
+        if self.n_pairs <= self.settings.stored_pairs:
             return self._axes[edges]
         directions = self.pairs.vectors[edges] / self.pairs.distance[edges, None]
-        degree = np.repeat(np.arange(self.l_max + 1), 2 * np.arange(self.l_max + 1) + 1)
-        scale = np.sqrt(4 * np.pi / (2 * degree + 1))
+        scale = np.sqrt(4 * np.pi / (2 * degree_of_slot(self.l_max) + 1))
         return np.ascontiguousarray((real_harmonics(self.l_max, directions) * scale[:, None]).T)
 
     @cached_property
     def _axes(self) -> np.ndarray:
-        """The middle rows of the rotations that are kept anyway."""
-        return np.concatenate([self._kept(degree)[:, degree] for degree in range(self.l_max + 1)], 1)
+        """`axes` of all directed pairs: the middle rows of the stored rotations."""
+        return np.concatenate([self._stored_rotations(degree)[:, degree] for degree in range(self.l_max + 1)], 1)
 
-    def environments(self, edges: np.ndarray, likeness: KernelParameters, triangles: Triangles) -> EdgeDescriptor:
-        """What is around `edges`, which have these triangles."""
-        return environments(triangles, self.pairs.distance[edges], self.n_species, likeness)
+    def to_global(self, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
+        """Return the rows of D(degree) that turn each slot of an edge's frame into the global frame: (slots, E, 2l+1)."""
+        rows, signs = _slots(degree, parity)
+        return (self.wigner(degree, edges)[:, rows] * signs[:, None]).swapaxes(0, 1)
+
+    def axis_to_global(self, edges: np.ndarray, degree: int) -> np.ndarray:
+        """Return the first of these rows, for proper irreps: (E, 2l+1)."""
+        return self.axes(edges)[:, degree**2 : (degree + 1) ** 2]
+
+    def atom_edges(self, atoms: np.ndarray) -> "AtomEdges":
+        """Return all directed pairs that leave `atoms` (N,), distinct, with weights of one."""
+        rows, edges = leaving(self.pairs.leaving, atoms)
+        return AtomEdges(self, edges, rows, np.ones(len(edges)), len(atoms))
 
 
-def radial_gaussians(distance: np.ndarray) -> np.ndarray:
-    """Gaussians in the distance (E,) -> (E, N_GAUSSIANS)."""
-    return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
-
-
-def pair_features(
-    graph: Neighbourhoods, edges: np.ndarray, orders: int, triangles: Triangles | None
-) -> list[np.ndarray]:
-    """For each order M the linear features of directed edges: (E, F) at M = 0, else (2E, F), even halves first.
-
-    Without `triangles` functions of the distance alone.
-    """
-    distance = graph.pairs.distance[edges]
-    radial = radial_gaussians(distance)
-    if triangles is None:
-        return [radial, *[np.zeros((2 * len(edges), 0))] * orders]
-    seen = three_centre(triangles, distance, graph.n_species, orders)
-    around = seen[1:].reshape(orders, 2 * len(edges), seen.shape[2])
-    return [np.concatenate([seen[0], radial], 1), *around]
+@lru_cache(maxsize=64)
+def _slots(degree: int, parity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of D(degree) and signs of all slots."""
+    orders, signs = zip(*(slot_order(degree, parity, slot) for slot in range(2 * degree + 1)))
+    return degree + np.array(orders), np.array(signs, dtype=float)
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
-    """Edges (E,) that leave some atoms, rows (E,) which of the atoms each leaves, shares (E,) smooth weights or ones."""
+class AtomEdges:
+    """Directed pairs that leave some atoms, sorted by atom.
 
+    Attributes:
+        graph: the graph.
+        edges: numbers of the directed pairs (E,).
+        rows: row of the first atom of each (E,).
+        weights: weight of each edge in sums over the edges of an atom (E,).
+        n_atoms: number of atoms.
+    """
+
+    graph: Neighbourhoods
     edges: np.ndarray
     rows: np.ndarray
-    shares: np.ndarray
+    weights: np.ndarray
     n_atoms: int
 
-    def __getitem__(self, chosen: np.ndarray) -> "Neighbourhood":
-        return Neighbourhood(self.edges[chosen], self.rows[chosen], self.shares[chosen], self.n_atoms)
+    def __getitem__(self, chosen: np.ndarray) -> "AtomEdges":
+        return AtomEdges(self.graph, self.edges[chosen], self.rows[chosen], self.weights[chosen], self.n_atoms)
 
-    def by_species(self, graph: "Neighbourhoods") -> "Neighbourhood":
-        """The same sorted by atom and then by the neighbour's species, with a row for each two of them."""
-        rows = self.rows * graph.n_species + graph.pairs.neighbour_species[self.edges]
+    @property
+    def distance(self) -> np.ndarray:
+        """Length of each edge (E,) in angstrom."""
+        return self.graph.pairs.distance[self.edges]
+
+    @property
+    def neighbour_species(self) -> np.ndarray:
+        """Species of the second atom of each edge (E,)."""
+        return self.graph.pairs.neighbour_species[self.edges]
+
+    def by_species(self) -> "AtomEdges":
+        """Return the same edges with one row for each atom and species of neighbours, row = atom * n_species + species."""
+        n_species = self.graph.n_species
+        rows = self.rows * n_species + self.neighbour_species
         order = np.argsort(rows, kind="stable")
-        return Neighbourhood(self.edges[order], rows[order], self.shares[order], self.n_atoms * graph.n_species)
+        return AtomEdges(self.graph, self.edges[order], rows[order], self.weights[order], self.n_atoms * n_species)
 
-    def gather(self, values: np.ndarray) -> np.ndarray:
-        """Sums over each atom's edges: (E, ...) -> (n_atoms, ...)."""
+    def weighted(self) -> "AtomEdges":
+        """Return the edges with weights that fall with the length of the edge beyond the atom's shortest, and sum to about 1."""
+        distance, shortest = self.distance, np.full(self.n_atoms, np.inf)
+        np.minimum.at(shortest, self.rows, distance)
+        weight = np.exp(-(distance - shortest[self.rows]) / WEIGHT_DECAY)
+        weight = weight / np.bincount(self.rows, weight, self.n_atoms)[self.rows] - WEIGHT_FLOOR
+        return AtomEdges(self.graph, self.edges, self.rows, weight, self.n_atoms)[np.flatnonzero(weight > 0)]
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum values of edges (E, ...) over the edges of each atom: (n_atoms, ...)."""
         out = np.zeros((self.n_atoms, *values.shape[1:]))
         if len(self.rows):
             out[self.rows[self._first]] = np.add.reduceat(values, self._first)
@@ -181,42 +220,21 @@ class Neighbourhood:
         return np.flatnonzero(np.diff(self.rows, prepend=-1))
 
 
-def neighbourhood(graph: Neighbourhoods, atoms: np.ndarray) -> Neighbourhood:
-    """All edges that leave `atoms` (distinct), sorted by atom, with shares of one."""
-    rows, edges = leaving(graph.pairs.leaving, atoms)
-    return Neighbourhood(edges, rows, np.ones(len(edges)), len(atoms))
+def radial_gaussians(distance: np.ndarray) -> np.ndarray:
+    """Return Gaussians in the distance: (E,) -> (E, N_GAUSSIANS)."""
+    return np.exp(-(((distance[:, None] / SPACING) - 1 - np.arange(N_GAUSSIANS)) ** 2) / 2)
 
 
-def shared(graph: Neighbourhoods, around: Neighbourhood) -> Neighbourhood:
-    """The same with shares that fall with the length of the edge against the atom's shortest, and sum to about one."""
-    distance = graph.pairs.distance[around.edges]
-    shortest = np.full(around.n_atoms, np.inf)
-    np.minimum.at(shortest, around.rows, distance)
-    weight = np.exp(-(distance - shortest[around.rows]) / SHARE_RANGE)
-    share = weight / np.bincount(around.rows, weight, around.n_atoms)[around.rows] - LEAST_SHARE
-    return Neighbourhood(around.edges, around.rows, share, around.n_atoms)[np.flatnonzero(share > 0)]
+def pair_features(
+    graph: Neighbourhoods, edges: np.ndarray, orders: int, triangles: Triangles | None
+) -> list[np.ndarray]:
+    """Return the linear features of directed pairs of orders M = 0 ... `orders`: (E, F) at M = 0, else (2E, F), even halves first.
 
-
-def turned_back(graph: Neighbourhoods, edges: np.ndarray, degree: int, parity: int) -> np.ndarray:
-    """Rows of D(degree) that bring each slot of an edge's frame into the global frame: (slots, E, 2l+1)."""
-    rows, signs = _slots(degree, parity)
-    return (graph.wigner(degree, edges)[:, rows] * signs[:, None]).swapaxes(0, 1)
-
-
-def axis_turned_back(graph: Neighbourhoods, edges: np.ndarray, degree: int) -> np.ndarray:
-    """The first of them for natural parity, (E, 2l+1)."""
-    return graph.axes(edges)[:, degree**2 : (degree + 1) ** 2]
-
-
-@lru_cache(maxsize=64)
-def _slots(degree: int, parity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of D(degree) and signs, for each slot."""
-    orders, signs = zip(*(slot_order(degree, parity, slot) for slot in range(2 * degree + 1)))
-    return degree + np.array(orders), np.array(signs, dtype=float)
-
-
-def atoms_in_turn(graph: Neighbourhoods, rows: np.ndarray, atoms: np.ndarray) -> list[np.ndarray]:
-    """Parts of `rows` whose `atoms` have few enough edges to be in memory together."""
-    _, start = graph.pairs.leaving
-    count = np.cumsum(start[atoms[rows] + 1] - start[atoms[rows]])
-    return np.split(rows, np.flatnonzero(np.diff(count // EDGES_AT_ONCE)) + 1)
+    Without `triangles` these are functions of the distance alone.
+    """
+    distance = graph.pairs.distance[edges]
+    radial = radial_gaussians(distance)
+    if triangles is None:
+        return [radial, *[np.zeros((2 * len(edges), 0))] * orders]
+    terms = three_centre(triangles, distance, graph.n_species, orders)
+    return [np.concatenate([terms[0], radial], 1), *terms[1:].reshape(orders, 2 * len(edges), terms.shape[2])]

@@ -68,6 +68,19 @@ class BlockIrreps:
         n = len(self.shell_types)
         return tuple((a, b) for a in range(n) for b in range(a, n))
 
+    def group(self, low: int, high: int) -> tuple[int, int]:
+        """Group of the pairs of two species, low <= high."""
+        return int(self.shell_type[low]), int(self.shell_type[high])
+
+    def is_symmetric(self, pair_type: int) -> bool:
+        """True if a pair type is that of two like atoms."""
+        low, high = divmod(pair_type, len(self.elements))
+        return low == high
+
+    def pair_name(self, pair_type: int) -> str:
+        """Atomic numbers of a pair type, such as "1-8"."""
+        return "-".join(str(self.elements[s]) for s in divmod(pair_type, len(self.elements)))
+
     def pair_layout(self, group: tuple[int, int]) -> PairLayout:
         return pair_layout(self.shell_types[group[0]], self.shell_types[group[1]], self.l_max, self.spin)
 
@@ -101,13 +114,13 @@ class OrientedPairs:
     vectors: np.ndarray
     flipped: np.ndarray
     pair_type: np.ndarray
-    members: Mapping[tuple[int, int], np.ndarray]
+    pairs: Mapping[tuple[int, int], np.ndarray]
     atoms: Mapping[int, np.ndarray]
 
     def wigner(self, degree: int) -> Tensor:
         """D(degree) that takes every pair's vector to +z, float64 (P, 2l+1, 2l+1); made once."""
         if degree not in self._wigner:
-            self._wigner[degree] = edge_wigner(degree, torch.as_tensor(self.vectors))
+            self._wigner[degree] = torch.from_numpy(edge_wigner(degree, self.vectors))
         return self._wigner[degree]
 
     @cached_property
@@ -121,7 +134,7 @@ class OrientedPairs:
     @property
     def pair_order(self) -> np.ndarray:
         """All pairs, group after group."""
-        return np.concatenate(list(self.members.values()))
+        return np.concatenate(list(self.pairs.values()))
 
     @property
     def atom_order(self) -> np.ndarray:
@@ -150,7 +163,7 @@ def map_coefficients(function: Callable[..., Tensor], *c: Coefficients) -> Coeff
 
 def _into_frames(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int]) -> list[Tensor]:
     """Rotations of the shells of both atoms into the frames of the group's pairs."""
-    members = torch.as_tensor(oriented.members[group])
+    members = torch.as_tensor(oriented.pairs[group])
     wigner = [oriented.wigner(l)[members] for l in range(space.basis.l_max + 1)]
     frames = {s: shells_frames(space.shell_types[s], wigner) for s in set(group)}
     return [frames[s] for s in group]
@@ -161,7 +174,7 @@ def _turn_spin(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, in
     degrees = tuple(channel.degree for channel in space.spin.channels)
     if not any(degrees):
         return None
-    members = torch.as_tensor(oriented.members[group])
+    members = torch.as_tensor(oriented.pairs[group])
     return shells_frames(degrees, [oriented.wigner(l)[members] for l in range(max(degrees) + 1)])
 
 
@@ -170,13 +183,13 @@ def _flip(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int], b
     signs = [channel.adjoint for channel in space.spin.channels for _ in range(2 * channel.degree + 1)]
     if min(signs) > 0:
         return blocks
-    flipped = torch.as_tensor(oriented.flipped[oriented.members[group]])[:, None]
+    flipped = torch.as_tensor(oriented.flipped[oriented.pairs[group]])[:, None]
     return blocks * torch.where(flipped, torch.tensor(signs), 1)[:, :, None, None]
 
 
 def _locate(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> np.ndarray:
     """Positions in `matrix.values` of the group's blocks, oriented: (P_group, n_a, n_b)."""
-    members = oriented.members[group]
+    members = oriented.pairs[group]
     n_a, n_b = (sum(2 * l + 1 for l in space.shell_types[s]) for s in group)
     start = matrix.offsets[len(oriented.species) + members][:, None, None]
     straight = start + np.arange(n_a * n_b).reshape(n_a, n_b)

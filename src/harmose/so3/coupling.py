@@ -17,9 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy import sparse
-from torch import Tensor
 
 from harmose.so3.clebsch_gordan import clebsch_gordan
 from harmose.spin import Channel, Spin
@@ -65,15 +63,6 @@ class Coupling:
     def multiplicity(self, degree: int, parity: int) -> int:
         """Number of irreps of this degree and parity."""
         return int(np.sum((self.degree == degree) & (self.parity == parity)) // (2 * degree + 1))
-
-    def to_irreps(self, blocks: Tensor) -> Tensor:
-        """Coefficients (..., n_coefficients) of blocks (..., n1, n2) of spin none."""
-        return blocks.flatten(-2) @ torch.as_tensor(self.matrix.T, dtype=blocks.dtype, device=blocks.device)
-
-    def to_blocks(self, coefficients: Tensor, n1: int, n2: int) -> Tensor:
-        """Blocks (..., n1, n2) of spin none from coefficients (..., n_coefficients)."""
-        matrix = torch.as_tensor(self.matrix, dtype=coefficients.dtype, device=coefficients.device)
-        return (coefficients @ matrix).unflatten(-1, (n1, n2))
 
 
 class _Irrep(NamedTuple):

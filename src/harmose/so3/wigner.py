@@ -8,9 +8,7 @@ The harmonics are those of `so3.harmonics`; p is (y, z, x). e3nn has the same or
 from functools import lru_cache
 
 import numpy as np
-import torch
 from scipy.linalg import expm
-from torch import Tensor
 
 from harmose.errors import StructureError
 from harmose.so3.harmonics import complex_to_real
@@ -41,32 +39,31 @@ def _then_about_y(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
     return (turned.reshape(-1, len(k)) @ k.T).reshape(turned.shape)  # one product instead of one for each angle
 
 
-def wigner_d(l: int, rotation: Tensor) -> Tensor:
-    """D(l)(Q), shape (..., 2l+1, 2l+1), for proper rotations Q, shape (..., 3, 3)."""
+def wigner_d(l: int, rotation: np.ndarray) -> np.ndarray:
+    """D(l)(Q), shape (..., 2l+1, 2l+1), for proper rotations Q, shape (..., 3, 3), in their number type."""
+    q = np.asarray(rotation)
     if l == 0:
-        return torch.ones(*rotation.shape[:-2], 1, 1, dtype=rotation.dtype)
+        return np.ones((*q.shape[:-2], 1, 1), q.dtype)
     # Exact and cheap for l = 1: the rotation itself, in the order (y, z, x).
     if l == 1:
-        order = torch.tensor([1, 2, 0])
-        return rotation[..., order, :][..., order]
-    q = rotation.numpy()
+        return q[..., [[1], [2], [0]], [1, 2, 0]]
     # sin b e^{ia} = (Q_xz, Q_yz) and cos b = Q_zz; Ry(-b) Rz(-a) Q is the rotation by c about z.
     a = np.arctan2(q[..., 1, 2], q[..., 0, 2])
     b = np.arctan2(np.hypot(q[..., 0, 2], q[..., 1, 2]), q[..., 2, 2])
     # Second row of Rz(-a) Q is (sin c, cos c, 0).
     row = np.cos(a)[..., None] * q[..., 1, :] - np.sin(a)[..., None] * q[..., 0, :]
     about_z = _then_about_z(np.eye(2 * l + 1, dtype=q.dtype), a)
-    return torch.from_numpy(_then_about_z(_then_about_y(about_z, b), np.arctan2(row[..., 0], row[..., 1])))
+    return _then_about_z(_then_about_y(about_z, b), np.arctan2(row[..., 0], row[..., 1]))
 
 
-def edge_wigner(l: int, vectors: Tensor) -> Tensor:
+def edge_wigner(l: int, vectors: np.ndarray) -> np.ndarray:
     """D(l) (E, 2l+1, 2l+1) of the rotation `Ry(-beta) Rz(-alpha)` that takes each vector (E, 3) to the +z axis.
 
     alpha and beta are the azimuth and polar angle of the vector; for vectors along z the azimuth is atan2(0, 0) = 0.
     """
-    x, y, z = vectors.numpy().T
+    x, y, z = np.asarray(vectors).T
     alpha, beta = np.arctan2(y, x), np.arctan2(np.hypot(x, y), z)
-    return torch.from_numpy(_then_about_z(_then_about_y(np.eye(2 * l + 1, dtype=x.dtype), -beta), -alpha))
+    return _then_about_z(_then_about_y(np.eye(2 * l + 1, dtype=x.dtype), -beta), -alpha)
 
 
 @lru_cache(maxsize=32)
@@ -86,12 +83,12 @@ def check_rotation(rotation: np.ndarray) -> np.ndarray:
 
 def shells_wigner(degrees: tuple[int, ...], rotation: np.ndarray) -> np.ndarray:
     """Block-diagonal D of shells with these l, shape (n_orbitals, n_orbitals), float64."""
-    q = torch.as_tensor(check_rotation(rotation))
+    q = check_rotation(rotation)
     sizes = [2 * l + 1 for l in degrees]
     out = np.zeros((sum(sizes), sum(sizes)))
     start = 0
     for l, size in zip(degrees, sizes, strict=True):
-        out[start : start + size, start : start + size] = wigner_d(l, q).numpy()
+        out[start : start + size, start : start + size] = wigner_d(l, q)
         start += size
     return out
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
@@ -68,8 +67,8 @@ def test_what_the_log_says(mos2):
 
 def two_centre_defects(sample, operator: BlockMatrix, undone: bool = False) -> float:
     """How far the blocks of pairs are, in the frames of their edges, from diagonal in m and alike for m and -m."""
-    vectors = torch.as_tensor(pair_vectors(sample.structure, operator.pairs))
-    rotations = {l: edge_wigner(l, vectors).numpy() for l in range(sample.basis.l_max + 1)}
+    vectors = pair_vectors(sample.structure, operator.pairs)
+    rotations = {l: edge_wigner(l, vectors) for l in range(sample.basis.l_max + 1)}
     n_atoms, worst = len(operator.numbers), 0.0
     for (z1, z2), index, where in operator.groups():
         pair = index >= n_atoms

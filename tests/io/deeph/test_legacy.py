@@ -5,7 +5,6 @@ import json
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from harmose.errors import HarmoseError
 from harmose.io.deeph.deeph import read_deeph, write_deeph
@@ -113,7 +112,7 @@ def local_frames(folder, sample, skip=()):
 
 
 def openmx_wigner(degrees, q):
-    shells = [wigner_d(l, torch.as_tensor(q)).numpy() for l in degrees]
+    shells = [wigner_d(l, q) for l in degrees]
     inside = np.zeros((sum(map(len, shells)),) * 2)
     start = 0
     for shell in shells:
