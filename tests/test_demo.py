@@ -1,4 +1,4 @@
-"""The demo in miniature: few geometries in STO-3G, few steps; then again, with nothing left to calculate."""
+"""The demo with few geometries in STO-3G and few steps, twice in the same folder."""
 
 import io
 from dataclasses import replace
@@ -33,22 +33,23 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=120, highlight=False)
 
 
-def test_goes_the_whole_way_and_starts_again_with_what_is_there(tmp_path, monkeypatch):
+def test_demo_twice(tmp_path, monkeypatch):
     out, first = tmp_path / "demo", console()
     results = run(out, first, SMALL)
-    told = first.file.getvalue()
-    assert all(f"{k}/{demo.N_STEPS} " in told for k in range(1, demo.N_STEPS + 1))
-    assert all((out / name).exists() and str(out / name) in told for name in demo.MADE)
+    printed = first.file.getvalue()
+    assert all(f"{k}/{demo.N_STEPS} " in printed for k in range(1, demo.N_STEPS + 1))
+    assert all((out / name).exists() and str(out / name) in printed for name in demo.OUTPUTS)
+    assert "regression" in printed
     assert results.evaluation.n_samples == 3
     assert (out / "report.html").read_text().startswith("<!doctype html>")
 
-    # The files say what was printed, and DFT is PySCF's own.
+    # The files hold the printed energies, and DFT is that of PySCF.
     predicted, reference = harmose.read(out / "unseen.npz"), harmose.read(out / "unseen")
     energies = harmose.eigenvalues(predicted.hamiltonian, predicted.overlap)[0]
     np.testing.assert_allclose(energies, results.predicted.energies, atol=1e-9)
     np.testing.assert_allclose(reference.orbital_energies, results.dft.energies, atol=1e-6)
     assert results.scf.energy_difference < 1e-8
-    assert predicted.structure.get_distance(0, 1) == pytest.approx(SMALL.unseen[0])
+    assert predicted.structure.get_distance(0, 1) == pytest.approx(SMALL.new_geometry[0])
 
     with harmose.Store.open(out / "water") as store:
         assert {name: len(names) for name, names in store.splits.items()} == {"test": 3, "val": 2, "train": 10}
@@ -62,10 +63,10 @@ def test_goes_the_whole_way_and_starts_again_with_what_is_there(tmp_path, monkey
     assert "already trained" in again.file.getvalue()
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_leaves_alone_what_is_not_a_demo(tmp_path, what):
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_other_folder(tmp_path, kind):
     out = tmp_path / "demo"
-    if what == "file":
+    if kind == "file":
         out.write_text("mine")
     else:
         out.mkdir()
@@ -73,27 +74,29 @@ def test_leaves_alone_what_is_not_a_demo(tmp_path, what):
     with pytest.raises(ConfigError, match="expected a"):
         run(out, console(), SMALL)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [
-        out.name if what == "file" else "report.html"
+        out.name if kind == "file" else "report.html"
     ]
 
 
-def test_geometries_are_within_their_ranges_and_the_unseen_one_is_not_among_them():
+def test_geometries():
     settings = DemoSettings()
     structures = geometries(settings)
     assert len(structures) == settings.n_train + settings.n_val + settings.n_test
-    found = np.array([[a.get_distance(0, 1), a.get_distance(0, 2), a.get_angle(1, 0, 2)] for a in structures])
+    internal = np.array([[a.get_distance(0, 1), a.get_distance(0, 2), a.get_angle(1, 0, 2)] for a in structures])
     ranges = np.array([settings.distances, settings.distances, settings.angles])
-    assert (found > ranges[:, 0]).all()
-    assert (found < ranges[:, 1]).all()
-    assert np.ptp(found, axis=0) / np.ptp(ranges, axis=1) == pytest.approx(1, abs=0.1)
-    unseen = water(*settings.unseen)
-    assert unseen.get_angle(1, 0, 2) == pytest.approx(settings.unseen[2])
-    nearest = np.abs(found - settings.unseen)[:, :2].sum(1) + np.abs(found[:, 2] - settings.unseen[2]) / 90
+    assert (internal > ranges[:, 0]).all()
+    assert (internal < ranges[:, 1]).all()
+    assert np.ptp(internal, axis=0) / np.ptp(ranges, axis=1) == pytest.approx(1, abs=0.1)
+    new = water(*settings.new_geometry)
+    assert new.get_angle(1, 0, 2) == pytest.approx(settings.new_geometry[2])
+    nearest = (
+        np.abs(internal - settings.new_geometry)[:, :2].sum(1) + np.abs(internal[:, 2] - settings.new_geometry[2]) / 90
+    )
     assert nearest.min() > 1e-3
     assert all(np.array_equal(a.positions, b.positions) for a, b in zip(structures, geometries(settings)))
 
 
-def test_configuration_is_packaged_and_copied(tmp_path):
+def test_configuration(tmp_path):
     config = training(tmp_path, replace(SMALL, overrides=()))
     assert config.time_limit is not None
     assert config.time_limit <= 180  # the whole demo: at most eight minutes on two cores

@@ -1,10 +1,10 @@
-"""`harmose demo`: the whole way, small. Real DFT, both stages, the paper's table, a prediction, DFT in fewer cycles.
+"""`harmose demo`: a small example of everything: DFT, training, the table of errors, a prediction, DFT in fewer cycles.
 
-Everything is left in one folder. Run again, it goes on where it was stopped: labels are reused, the training resumed.
+All results are in one folder. A second run in the same folder reuses labels and resumes the training.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -21,7 +21,8 @@ from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import ConfigError, LabellingError
 from harmose.evaluate.evaluation import Evaluation
-from harmose.evaluate.metrics import Prediction, evaluate, mean_absolute, rotation_error
+from harmose.evaluate.metrics import evaluate, mean_absolute
+from harmose.evaluate.predictions import evaluate_rotations, predict_samples
 from harmose.evaluate.report import terminal_table, write_report
 from harmose.inference.checkpoint import Model, load
 from harmose.io.files import write
@@ -34,12 +35,13 @@ from harmose.train.engine import train
 from harmose.units import MICRO_HARTREE
 
 N_STEPS = 6
-ROTATED_SAMPLES = 4
+ROTATED_SAMPLES, ROTATIONS = 4, 2
+"""Number of test samples, and of random rotations of each, for the rotation error."""
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """How much of everything. Water: O-H distances (angstrom) and the angle (degrees) are drawn from these ranges.
+    """Sizes of the demo. O-H distances (angstrom) and the angle (degrees) of water are drawn from the given ranges.
 
     `overrides` change the packaged configuration (`demo.yaml`), as on the command line of `harmose train`.
     """
@@ -50,7 +52,7 @@ class DemoSettings:
     n_test: int = 24
     distances: tuple[float, float] = (0.86, 1.14)
     angles: tuple[float, float] = (84.0, 126.0)
-    unseen: tuple[float, float, float] = (1.11, 0.89, 88.0)
+    new_geometry: tuple[float, float, float] = (1.11, 0.89, 88.0)
     """Distances and angle of the geometry that is predicted at the end."""
     workers: int = min(CPU_COUNT, 4)
     overrides: tuple[str, ...] = ()
@@ -58,7 +60,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Results:
-    """What the demo has found."""
+    """Results of the demo; `predicted` and `dft` are orbitals of the new geometry."""
 
     evaluation: Evaluation
     predicted: MolecularOrbitals
@@ -67,9 +69,9 @@ class Results:
 
 
 def run(out: Path, console: Console, settings: DemoSettings | None = None) -> Results:
-    """Go the whole way in the folder `out`, and tell `console` about it; on two cores it takes about four minutes.
+    """Run the demo in the folder `out` and print its progress; about four minutes on two cores.
 
-    Raises `ConfigError` when `out` holds something else than an earlier demo.
+    Raises `ConfigError` if `out` is not empty and not the folder of an earlier demo.
     """
     settings = settings or DemoSettings()
     begin = time.monotonic()
@@ -79,9 +81,9 @@ def run(out: Path, console: Console, settings: DemoSettings | None = None) -> Re
     _train(out, settings, console)
     model = load(out / "model")
     evaluation = _evaluate(out, model, console)
-    unseen = _label_unseen(out, settings, console)
-    predicted, dft = _predict(out, model, unseen, console)
-    comparison = _converge(model, unseen.structure, console)
+    new = _label_new(out, settings, console)
+    predicted, dft = _predict(out, model, new, console)
+    comparison = _converge(model, new.structure, console)
     _close(out, time.monotonic() - begin, console)
     return Results(evaluation, predicted, dft, comparison)
 
@@ -90,14 +92,11 @@ def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: expected a folder for the demo, got a file")
     if out.exists() and any(out.iterdir()) and not (out / "water" / "data.mdb").is_file():
-        raise ConfigError(f"{out}: expected a new or empty folder, or an earlier demo's; it holds something else")
-
-
-# The steps -----------------------------------------------------------------------------------------------------------
+        raise ConfigError(f"{out}: expected a new or empty folder, or that of an earlier demo; it holds something else")
 
 
 def _label(out: Path, settings: DemoSettings, console: Console) -> None:
-    """Geometries, their labels, and which are for what."""
+    """Label geometries, and split them into test, validation and training samples."""
     structures = geometries(settings)
     with _step(1, "Labels from real DFT", console):
         made_by = f"PySCF, {settings.labels.functional}/{settings.labels.basis}, {settings.workers} processes"
@@ -112,60 +111,59 @@ def _label(out: Path, settings: DemoSettings, console: Console) -> None:
 
 
 def _train(out: Path, settings: DemoSettings, console: Console) -> None:
-    with _step(2, "Training of both stages", console):
-        console.print("stage 1: an equivariant network on top of a closed-form regression")
-        console.print("stage 2: a transformer with free maps, for what stage 1 leaves; then both together")
+    with _step(2, "Training: regression, stage 1, stage 2", console):
+        console.print("first a kernel regression in closed form; then, on what it leaves,")
+        console.print("stage 1: an equivariant network; stage 2: a graph Transformer; then both together")
         train(training(out, settings), console)
 
 
 def _evaluate(out: Path, model: Model, console: Console) -> Evaluation:
-    with _step(3, "Evaluation on geometries kept apart", console):
+    with _step(3, "Evaluation on held-out geometries", console):
         with Store.open(out / "water") as store:
             samples = [store[name] for name in store.splits["test"]]
-        predictions = _predictions(model, samples)
-        turned = [sample.structure for sample in samples[:ROTATED_SAMPLES]]
-        rotation = {stage: rotation_error(model, turned, 2, stage=stage) for stage in ("stage1", "full")}
-        evaluation = evaluate(predictions, rotation)
+        predictions = predict_samples(model, samples)
+        rotations = evaluate_rotations(model, predictions[:ROTATED_SAMPLES], ROTATIONS)
+        evaluation = evaluate(predictions, rotations)
         console.print(terminal_table(evaluation))
-        console.print("[dim]Both stages turn with the molecule by construction, to rounding.[/]")
+        console.print("[dim]The rotation error is rounding error: all parts of the model are equivariant.[/]")
         history = out / "model" / "metrics.csv"
         write_report(out / "report.html", evaluation, predictions, history, model.card, title="harmose demo: water")
     return evaluation
 
 
-def _label_unseen(out: Path, settings: DemoSettings, console: Console) -> Sample:
-    """DFT of a geometry that is in no split, as the reference for its prediction."""
-    with _step(4, "A geometry never seen", console):
-        atoms = water(*settings.unseen)
+def _label_new(out: Path, settings: DemoSettings, console: Console) -> Sample:
+    """DFT of a geometry that is in no split, to compare its prediction with."""
+    with _step(4, "A new geometry", console):
+        atoms = water(*settings.new_geometry)
         write_structures(out / "unseen.xyz", atoms)
         summary = label([atoms], out / "unseen", settings.labels, workers=1)
         if summary.failed:
             raise LabellingError(f"{out / 'unseen.xyz'}: {next(iter(summary.failed.values()))}")
-        first, second, angle = settings.unseen
+        first, second, angle = settings.new_geometry
         console.print(f"O-H {first:.2f} and {second:.2f} angstrom, {angle:.0f} degrees; DFT for comparison: done")
     with Store.open(out / "unseen") as store:
         return store[sample_name(atoms, settings.labels)]
 
 
-def _predict(out: Path, model: Model, unseen: Sample, console: Console) -> tuple[MolecularOrbitals, MolecularOrbitals]:
-    """The predicted matrix on disk; its orbitals and those of DFT."""
+def _predict(out: Path, model: Model, new: Sample, console: Console) -> tuple[MolecularOrbitals, MolecularOrbitals]:
+    """Write the prediction; return its orbitals and those of DFT."""
     with _step(5, "Prediction: Hamiltonian, orbital energies, gap", console):
         started = time.perf_counter()
-        h = model.predict(unseen.structure)
+        h = model.predict(new.structure)
         seconds = time.perf_counter() - started
         (out / "unseen.npz").unlink(missing_ok=True)
         provenance = {"kind": "prediction", "model": str(out / "model")}
         predicted_sample = replace(
-            unseen, name="unseen", hamiltonian=h, prior=None, energy=None, orbital_energies=None, provenance=provenance
+            new, name="unseen", hamiltonian=h, prior=None, energy=None, orbital_energies=None, provenance=provenance
         )
         write(out / "unseen.npz", predicted_sample)
-        error = mean_absolute(h - unseen.hamiltonian) / MICRO_HARTREE
+        error = mean_absolute(h - new.hamiltonian) / MICRO_HARTREE
         size = f"{h.n_orbitals} x {h.n_orbitals}"
-        dft_seconds = unseen.provenance["seconds"]
+        dft_seconds = new.provenance["seconds"]
         console.print(f"H ({size}) in {1e3 * seconds:.0f} ms; DFT took {dft_seconds:.1f} s")
         console.print(f"mean absolute error of H: {error:.1f} µEh")
-        n_electrons = 2.0 * unseen.n_occupied
-        predicted, dft = (molecular_orbitals(m, unseen.overlap, n_electrons) for m in (h, unseen.hamiltonian))
+        n_electrons = 2.0 * new.n_occupied
+        predicted, dft = (molecular_orbitals(m, new.overlap, n_electrons) for m in (h, new.hamiltonian))
         console.print(_orbital_table(predicted, dft))
     return predicted, dft
 
@@ -182,8 +180,8 @@ def _converge(model: Model, atoms: Atoms, console: Console) -> ScfComparison:
 
 def _close(out: Path, seconds: float, console: Console) -> None:
     console.rule(f"[bold]Done in {seconds / 60:.1f} minutes", align="left", style="dim")
-    width = max(len(str(out / name)) for name in MADE)
-    for name, text in MADE.items():
+    width = max(len(str(out / name)) for name in OUTPUTS)
+    for name, text in OUTPUTS.items():
         console.print(f"{out / name!s:{width}}  {text}", markup=False, soft_wrap=True)
     model, structure = out / "model", out / "unseen.xyz"
     console.print("\nTry next:")
@@ -196,23 +194,20 @@ def _close(out: Path, seconds: float, console: Console) -> None:
         console.print(f"  {command}", markup=False, soft_wrap=True)
 
 
-MADE = {
-    "report.html": "tables and pictures: open it in a browser",
+OUTPUTS = {
+    "report.html": "tables and figures, for a browser",
     "water": "store of the labels (harmose data ls)",
-    "model": "the model: harmose.load, every command",
-    "train.yaml": "how it was trained, every key explained",
-    "unseen.xyz": "the geometry never seen",
+    "model": "the model, for harmose.load and all commands",
+    "train.yaml": "configuration of the training, with an explanation of every key",
+    "unseen.xyz": "the new geometry",
     "unseen.npz": "its predicted H, with S",
-    "unseen": "its DFT, a store",
+    "unseen": "its DFT result, a store",
 }
-"""What the demo leaves behind."""
-
-
-# What they use -------------------------------------------------------------------------------------------------------
+"""Files and folders that the demo writes."""
 
 
 def geometries(settings: DemoSettings) -> list[Atoms]:
-    """Water with distances and angle drawn evenly from their ranges, turned at random; always the same ones."""
+    """Water molecules with distances and angle drawn uniformly from their ranges, rotated at random; always the same."""
     generator = np.random.default_rng(0)
     n = settings.n_train + settings.n_val + settings.n_test
     drawn = (generator.uniform(*settings.distances, n), generator.uniform(*settings.distances, n))
@@ -223,27 +218,20 @@ def geometries(settings: DemoSettings) -> list[Atoms]:
 
 
 def water(first: float, second: float, angle: float) -> Atoms:
-    """A water molecule of these O-H distances (angstrom) and this angle (degrees)."""
-    turn = np.radians(angle)
-    return Atoms("OHH", [(0, 0, 0), (first, 0, 0), (second * np.cos(turn), second * np.sin(turn), 0)])
+    """A water molecule with these O-H distances (angstrom) and this angle (degrees)."""
+    radians = np.radians(angle)
+    return Atoms("OHH", [(0, 0, 0), (first, 0, 0), (second * np.cos(radians), second * np.sin(radians), 0)])
 
 
 def training(out: Path, settings: DemoSettings) -> TrainConfig:
-    """The packaged configuration for the demo's folder, where a copy of it is left."""
+    """The packaged configuration with the folders of this demo; a copy of it is written to train.yaml."""
     copy = out / "train.yaml"
     copy.write_text(resources.files("harmose").joinpath("demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     return load_config(copy, [f"data={out / 'water'}", f"out={out / 'model'}", *settings.overrides])
 
 
-def _predictions(model: Model, samples: Sequence[Sample]) -> list[Prediction]:
-    structures = [sample.structure for sample in samples]
-    stages, overlaps = model.predict_stages(structures), [sample.overlap for sample in samples]
-    bounds = model.bounds_many(structures, None, overlaps, stages["full"])
-    return list(map(Prediction, samples, stages["stage1"], stages["full"], bounds))
-
-
 def _orbital_table(predicted: MolecularOrbitals, dft: MolecularOrbitals) -> Table:
-    """Occupied levels, LUMO and gap, in eV."""
+    """Occupied orbital energies, LUMO and gap, in eV."""
     table = Table("orbital", "predicted (eV)", "DFT (eV)", "difference (meV)")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -258,7 +246,7 @@ def _orbital_table(predicted: MolecularOrbitals, dft: MolecularOrbitals) -> Tabl
 
 @contextmanager
 def _step(number: int, title: str, console: Console) -> Iterator[None]:
-    """A heading before, the time after."""
+    """Print a heading before the block, and its time after it."""
     console.rule(f"[bold]{number}/{N_STEPS}  {title}", align="left", style="dim")
     started = time.monotonic()
     yield

@@ -13,7 +13,7 @@ from harmose.evaluate.report import coverage_line, terminal_table, write_report
 from harmose.uncertainty.calibration import CONFIDENCES, Calibration
 from harmose.uncertainty.features import ErrorFeatures
 from harmose.uncertainty.llpr import LastLayer
-from harmose.uncertainty.orbitals import KINDS, orbital_energies
+from harmose.uncertainty.orbitals import ORBITAL_KINDS, orbital_energies
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
 
@@ -26,14 +26,14 @@ def stated(predictions):
         size = np.where(np.arange(len(error)) < missed, error / 2, 3 * error)
         n, one = len(error), np.ones(len(error))
         features = ErrorFeatures(np.zeros(n, dtype=int), size, one, one, 0 * one, np.full(3, 2.5 if missed else 0.5))
-        factors, orbitals = np.ones((2, len(CONFIDENCES))), np.full((len(KINDS), len(CONFIDENCES)), 100.0)
-        shape = {"powers": np.zeros(3), "least": np.ones(2), "most": np.full(2, 10.0), "kinds": np.zeros(1)}
+        factors, orbitals = np.ones((2, len(CONFIDENCES))), np.full((len(ORBITAL_KINDS), len(CONFIDENCES)), 100.0)
+        shape = {"powers": np.zeros(3), "feature_floors": np.ones(2), "feature_limits": np.full(2, 10.0)}
         of_orbitals = {
-            "orbitals": orbitals,
-            "orbital_powers": np.zeros(len(KINDS)),
-            "orbital_most": np.full(len(KINDS), 1e3),
+            "orbital_factors": orbitals,
+            "orbital_powers": np.zeros(len(ORBITAL_KINDS)),
+            "orbital_limits": np.full(len(ORBITAL_KINDS), 1e3),
         }
-        typical = {"factors": factors, "typical": np.ones(2), "n_groups": 100}
+        typical = {"block_types": np.zeros(1), "block_factors": factors, "mean_scores": np.ones(2), "n_groups": 100}
         calibration = Calibration(LastLayer({}, {}), **shape, **of_orbitals, **typical)
         found = orbital_energies(prediction.full, prediction.sample.overlap, size, 10)
         return Uncertainty(prediction.full, 0.9, features, calibration, found)

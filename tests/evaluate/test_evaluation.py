@@ -14,7 +14,7 @@ from harmose.evaluate.metrics import RotationError, evaluate
 @pytest.fixture
 def evaluation(predictions) -> Evaluation:
     rotation = {"stage1": RotationError(1e-9, 1e-10, 2, 2), "full": RotationError(1e-4, 1e-5, 2, 2)}
-    return evaluate(predictions(3), rotation_error=rotation)
+    return evaluate(predictions(3), rotations=rotation)
 
 
 def with_stages(prediction, *names: str):

@@ -13,7 +13,7 @@ from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.sample import Sample
 from harmose.errors import MatrixError
 from harmose.evaluate.evaluation import Prediction
-from harmose.evaluate.metrics import evaluate, rotation_error, wavefunction_similarity
+from harmose.evaluate.metrics import evaluate, rotation_error, rotation_errors, wavefunction_similarity
 from harmose.io.pyscf import pyscf as io
 from harmose.physics.eigen import MolecularOrbitals, molecular_orbitals
 from harmose.so3.wigner import random_rotation, shells_wigner
@@ -235,6 +235,10 @@ class Physical:
         t = t if prior is None else t + prior
         return t.with_values(t.values + (self.bias if stage == "full" else 0.0))
 
+    def predict_stages(self, structures, priors=None, stages=("full",)):
+        priors = priors or [None] * len(structures)
+        return {stage: [self.predict(*each, stage=stage) for each in zip(structures, priors)] for stage in stages}
+
 
 def test_rotation_error_of_an_equivariant_model(water_atoms):
     error = rotation_error(Physical(), [water_atoms(0), water_atoms(1)], n_rotations=3, seed=1)
@@ -270,9 +274,11 @@ def test_rotation_error_needs_structures():
         rotation_error(Physical(), [])
 
 
-def test_rotation_errors_in_an_evaluation(predictions, water_atoms):
-    errors = {stage: rotation_error(Physical(0.1), [water_atoms(0)], 1, stage=stage) for stage in ("stage1", "full")}
-    evaluation = evaluate(predictions(1), rotation_error=errors)
+def test_rotation_errors_of_several_stages(predictions, water_atoms):
+    errors = rotation_errors(Physical(0.1), [water_atoms(0)], 1, stages=("stage1", "full"))
+    for stage, error in errors.items():
+        assert error == rotation_error(Physical(0.1), [water_atoms(0)], 1, stage=stage)
+    evaluation = evaluate(predictions(1), errors)
     assert evaluation.full.rotation_error == errors["full"].absolute
     assert evaluation.stages["stage1"].rotation_error_relative == errors["stage1"].relative
 
@@ -295,7 +301,7 @@ def _superposed_atoms(path):
     for k in data["val"]:
         atom, tri = slice(*data["atom_ptr"][k : k + 2]), slice(*data["tri_ptr"][k : k + 2])
         atoms = Atoms(data["z"][atom], data["pos"][atom])
-        blocks, upper = io.layout(atoms, basis), np.triu_indices(data["nao"][k])
+        blocks, upper = io.zeros(atoms, basis), np.triu_indices(data["nao"][k])
         matrices = {}
         for key in ("F", "S", "F0"):
             dense = np.zeros((data["nao"][k],) * 2)

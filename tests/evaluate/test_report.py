@@ -50,7 +50,7 @@ def made(predictions):
 @pytest.fixture(scope="module")
 def evaluation(made):
     rotation = {"stage1": RotationError(1e-9, 1e-10, 2, 2), "full": RotationError(1e-4, 1e-5, 2, 2)}
-    return evaluate(made, rotation_error=rotation)
+    return evaluate(made, rotations=rotation)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
-"""The alternative that pip installs: stage 1 with e3nn's tensor products, of the same widths, for the same blocks.
+"""Stage 1 written with e3nn's tensor products, with the same widths and for the same blocks, to compare speed.
 
-What an e3nn user would write (the interaction of NequIP: Batzner et al., Nat. Commun. 13, 2453 (2022); heads as in QHNet, Yu et
-al., ICML 2023): features of both parities up to l_max on atoms; messages `x_j (x) Y(r_ij)` by a depthwise tensor product
-("uvu") whose weights, one for each path and channel, come from the distance by a perceptron; linear maps, a gate; and for each
-pair of atoms once more such a product of both atoms' features with the harmonics of their edge. A linear map gives the irreps
-of a block, Clebsch-Gordan coefficients the block, in the global frame. Two rounds of messages, as in harmose's encoder.
+It is what an e3nn user would write (interaction of NequIP: Batzner et al., Nat. Commun. 13, 2453 (2022); heads as in QHNet, Yu et
+al., ICML 2023). Atoms have features of both parities up to l_max. Messages are depthwise tensor products `x_j (x) Y(r_ij)` ("uvu")
+whose weights, one for each path and channel, come from the distance by a perceptron; linear maps and a gate follow. Each
+pair of atoms has one more such product, of both atoms' features with the harmonics of their edge. A linear map gives the irreps of
+a block, Clebsch-Gordan coefficients the block, in the global frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,16 +16,16 @@ from e3nn.nn import FullyConnectedNet, Gate
 from torch import Tensor, nn
 
 from harmose.nn.ops.layers import RadialFeatures, cutoff_envelope
-from harmose.nn.stage1.encoder import Stage1Settings
+from harmose.nn.stage1.settings import Stage1Settings
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps
 
 HIDDEN = 64
-"""Of the perceptrons that make the products' weights."""
+"""Hidden width of the perceptrons that make the weights of the products."""
 
 
 def irreps_of(l_max: int, proper: int, pseudo: int) -> o3.Irreps:
-    """`proper` channels of each degree with parity (-1)^l, `pseudo` of the other; scalars first, as e3nn's gate has them."""
+    """Irreps with `proper` channels of parity (-1)^l and `pseudo` of the other for each degree; scalars first, as in e3nn's gate."""
     widths = [(proper, 1), (pseudo, -1)]
     degrees = [[0], [*range(1, l_max + 1)]]
     both = [(n, (l, sign * (-1) ** l)) for part in degrees for n, sign in widths for l in part]
@@ -33,7 +33,7 @@ def irreps_of(l_max: int, proper: int, pseudo: int) -> o3.Irreps:
 
 
 class Edges(NamedTuple):
-    """centre, neighbour (E,); harmonics (E, (l_max + 1)^2); radial (E, n), enveloped."""
+    """Directed edges: centre, neighbour (E,); harmonics (E, (l_max + 1)^2); radial (E, n), times the cutoff envelope."""
 
     centre: Tensor
     neighbour: Tensor
@@ -42,7 +42,7 @@ class Edges(NamedTuple):
 
 
 class Depthwise(nn.Module):
-    """`x (x) Y` channel by channel, weights from the distance, and a linear map to `out`."""
+    """`x (x) Y` channel by channel, with weights from the distance. The linear map to `out` is applied by the caller."""
 
     def __init__(self, irreps: o3.Irreps, harmonics: o3.Irreps, out: o3.Irreps, n_radial: int) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class Depthwise(nn.Module):
         self.out = o3.Linear(mid.simplify(), out)
 
     def forward(self, x: Tensor, harmonics: Tensor, radial: Tensor) -> Tensor:
-        """Not yet through `out`: the sum over neighbours comes first, where there is one."""
+        """The product without the linear map `out`, so that the caller can first sum over neighbours."""
         return self.product(x, harmonics, self.weights(radial))
 
 
 class Interaction(nn.Module):
-    """A round of messages."""
+    """A message passing layer."""
 
     def __init__(
         self, irreps: o3.Irreps, harmonics: o3.Irreps, hidden: o3.Irreps, n_species: int, n_radial: int
@@ -91,7 +91,7 @@ class Interaction(nn.Module):
 
 
 class BlockHead(nn.Module):
-    """Features -> blocks (N, n_a, n_b) between two tuples of shells."""
+    """Turns features into blocks (N, n_a, n_b) between two tuples of shells."""
 
     change: Tensor
 
@@ -119,7 +119,7 @@ class BlockHead(nn.Module):
 
 
 class E3nnStage1(nn.Module):
-    """Graph -> blocks of each group of pairs, each from the pair's first atom to its second, and of each signature of atoms."""
+    """Turns a graph into blocks: of the pairs of each group, from first to second atom, and of the atoms of each shell type."""
 
     def __init__(self, space: BlockIrreps, settings: Stage1Settings | None = None) -> None:
         super().__init__()
@@ -130,13 +130,13 @@ class E3nnStage1(nn.Module):
         self.radial = RadialFeatures(s.radial)
         self.species = nn.Embedding(self.n_species, s.channels)
         first = o3.Irreps([(s.channels, (0, 1))])
-        self.rounds = nn.ModuleList(
+        self.layers = nn.ModuleList(
             Interaction(hidden if k else first, self.harmonics, hidden, self.n_species, s.radial)
             for k in range(s.layers)
         )
         self.of_first, self.of_second = o3.Linear(hidden, hidden), o3.Linear(hidden, hidden)
         self.pair = Depthwise(hidden, self.harmonics, hidden, s.radial)
-        shells = space.signatures
+        shells = space.shell_types
         self.pairs = nn.ModuleList(BlockHead(hidden, shells[a], shells[b]) for a, b in space.groups)
         self.onsite = nn.ModuleList(BlockHead(hidden, shell, shell) for shell in shells)
 
@@ -144,7 +144,7 @@ class E3nnStage1(nn.Module):
         edges, n = self.edges(batch), batch.n_pairs
         species = nn.functional.one_hot(batch.species, self.n_species).to(batch.distance.dtype)
         x = self.species(batch.species)
-        for interaction in self.rounds:
+        for interaction in self.layers:
             x = interaction(x, species, edges)
         both = self.of_first(x).index_select(0, batch.first) + self.of_second(x).index_select(0, batch.second)
         pairs = self.pair.out(self.pair(both, edges.harmonics[:n], edges.radial[:n]))
@@ -155,7 +155,7 @@ class E3nnStage1(nn.Module):
         )
 
     def edges(self, batch: GraphBatch) -> Edges:
-        """Both directions of every pair; e3nn's polar axis is its second."""
+        """Edges in both directions of every pair, with axes in e3nn's order (y is its polar axis)."""
         vectors = torch.cat([batch.vectors, -batch.vectors])[:, [1, 2, 0]]
         harmonics = o3.spherical_harmonics(self.harmonics, vectors, normalize=True, normalization="component")
         radial = self.radial(batch.distance) * cutoff_envelope(batch.distance, batch.reach)[:, None]
@@ -163,24 +163,23 @@ class E3nnStage1(nn.Module):
         return Edges(centre, neighbour, harmonics, radial.repeat(2, 1))
 
 
-def step(network: E3nnStage1, batch: GraphBatch):
-    """A training step: mean absolute error of all blocks against random ones, gradient, AdamW."""
+def make_e3nn_step(network: E3nnStage1, batch: GraphBatch) -> Callable[[], float]:
+    """A function that makes one training step: mean absolute error against random blocks, gradient, AdamW."""
     network.train()
     with torch.no_grad():
         targets = [[torch.randn_like(x) for x in part] for part in network(batch)]
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
 
-    def run() -> float:
+    def step() -> float:
         optimizer.zero_grad()
-        found = network(batch)
         losses = [
-            (x - t).abs().sum()
-            for part, wanted in zip(found, targets, strict=True)
-            for x, t in zip(part, wanted, strict=True)
+            (x - target).abs().sum()
+            for blocks, block_targets in zip(network(batch), targets, strict=True)
+            for x, target in zip(blocks, block_targets, strict=True)
         ]
         loss = torch.stack(losses).sum()
         loss.backward()
         optimizer.step()
         return loss.item()
 
-    return run
+    return step

@@ -1,11 +1,11 @@
-"""How long a fresh process takes: to import harmose, to print the help, to predict for the first time."""
+"""Time that a new process takes to import harmose, to print the help, and to predict for the first time."""
 
 import resource
 import subprocess
 import sys
 import time
 
-from harmose.bench.timing import Timing
+from harmose.bench.timing import Clock, Timing
 
 STARTS = {
     "import harmose": [sys.executable, "-c", "import harmose"],
@@ -18,17 +18,19 @@ STARTS = {
 }
 
 
-def start_times(repeats: int) -> dict[str, Timing]:
-    """Of each of `STARTS`; the first run, which may read files from the disk, is not counted."""
-    return {name: Timing.of([_lap(command) for _ in range(repeats + 1)][1:]) for name, command in STARTS.items()}
-
-
-def _lap(command: list[str]) -> tuple[float, float]:
-    start, before = time.perf_counter(), _children()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start, _children() - before
-
-
-def _children() -> float:
+def now() -> tuple[float, float]:
+    """Wall time, and processor time of all child processes that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return time.perf_counter(), used.ru_utime + used.ru_stime
+
+
+def start_times(repeats: int, clock: Clock = now) -> dict[str, Timing]:
+    """Times of each of `STARTS`. The first run, which may read files from the disk, does not count."""
+    return {name: Timing.of([_lap(command, clock) for _ in range(repeats + 1)][1:]) for name, command in STARTS.items()}
+
+
+def _lap(command: list[str], clock: Clock) -> tuple[float, float]:
+    before = clock()
+    subprocess.run(command, check=True, capture_output=True)
+    after = clock()
+    return after[0] - before[0], after[1] - before[1]

@@ -1,4 +1,4 @@
-"""What the machine can do: products of matrices and the memory's bandwidth, measured; and the versions that matter."""
+"""The machine: speed of matrix products, bandwidth of the memory, and versions of packages."""
 
 import os
 import platform
@@ -12,15 +12,15 @@ from torch.utils.benchmark import Timer, timer
 
 from harmose.bench.timing import threads
 
-GEMM = 1024
+GEMM_ROWS = 1024
 """Rows of the square matrices that are multiplied."""
-SIZES = {"cache": 3 * 2**17, "memory": 3 * 2**25}
-"""Bytes of the triad's three arrays: within a core's own cache, and beyond all that cores share."""
-PACKAGES = ("torch", "e3nn", "numpy", "scipy", "pyscf", "vesin")
+TRIAD_BYTES = {"cache": 3 * 2**17, "memory": 3 * 2**25}
+"""Bytes of the three arrays of the triad: less than the cache of one core, and more than all caches."""
+PACKAGES = ("torch", "numpy", "scipy", "pyscf", "vesin")
 
 
 def machine(n_threads: int, device: str) -> dict:
-    """As JSON values: names, versions, Gflop/s and GB/s on one thread, on `n_threads` and on all cores."""
+    """JSON values: names, versions, and Gflop/s and GB/s on one thread, on `n_threads` and on all cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     speeds = {}
     for n in sorted({1, n_threads, cores}):
@@ -45,12 +45,12 @@ def _speeds(n_threads: int, device: str) -> dict[str, float]:
     return {
         "gemm_float32": gemm(torch.float32, n_threads, device),
         "gemm_float64": gemm(torch.float64, n_threads, device),
-        **{f"triad_{name}": triad(size, n_threads, device) for name, size in SIZES.items()},
+        **{f"triad_{name}": triad(size, n_threads, device) for name, size in TRIAD_BYTES.items()},
     }
 
 
 def processor() -> str:
-    """Its name."""
+    """Name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -59,9 +59,9 @@ def processor() -> str:
 
 
 def best_time(work: Callable[[], object], n_threads: int = 1, seconds: float = 0.1) -> float:
-    """Seconds of the fastest of some runs: what the machine does when nothing disturbs it.
+    """Seconds of the fastest of several runs.
 
-    Of one thread on a processor, its processor time: others may share the machine.
+    For one thread on a CPU these are processor time, which other programs disturb less.
     """
     clock = time.process_time if n_threads == 1 and not torch.cuda.is_available() else timer
     timed = Timer("work()", timer=clock, globals={"work": work}, num_threads=n_threads)
@@ -69,14 +69,14 @@ def best_time(work: Callable[[], object], n_threads: int = 1, seconds: float = 0
 
 
 def gemm(dtype: torch.dtype, n_threads: int = 1, device: str = "cpu") -> float:
-    """Gflop/s of a product of square matrices."""
-    n = GEMM if device == "cpu" else 8 * GEMM
+    """Speed of a product of square matrices in Gflop/s."""
+    n = GEMM_ROWS if device == "cpu" else 8 * GEMM_ROWS
     a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in range(2))
     out = torch.empty_like(a)
     return 2 * n**3 / best_time(lambda: torch.mm(a, b, out=out), n_threads) / 1e9
 
 
 def triad(n_bytes: int, n_threads: int = 1, device: str = "cpu") -> float:
-    """GB/s of a = b + s c (STREAM counts two reads and one write), with three arrays of together `n_bytes`."""
+    """Bandwidth in GB/s of a = b + s c (two reads and one write, as in STREAM); the three arrays have `n_bytes` in total."""
     a, b, c = (torch.full((max(n_bytes // 12, 1),), float(k), device=device) for k in range(3))
     return 12 * len(a) / best_time(lambda: torch.add(b, c, alpha=3.0, out=a), n_threads) / 1e9

@@ -1,4 +1,7 @@
-"""Peak memory of a fresh process that predicts, or trains, one system: `python -m harmose.bench.memory SYSTEM WORK DEVICE MODEL`."""
+"""Peak memory of a new process that predicts one system or trains on it.
+
+The process runs `python -m harmose.bench.memory SYSTEM WORK DEVICE MODEL`.
+"""
 
 import json
 import resource
@@ -10,17 +13,17 @@ from pathlib import Path
 from harmose.bench.systems import System, system
 from harmose.errors import ModelError
 
-TRAINED = 200
-"""Atoms of the largest structure that is trained on."""
+MOST_ATOMS_TRAINED = 200
+"""Atoms of the largest system that is trained on."""
 
 
 def works(system: System) -> tuple[str, ...]:
-    """What a system's memory is measured of: `predict`, and `train` unless it is large."""
-    return ("predict", "train") if system.n_atoms <= TRAINED else ("predict",)
+    """The work whose memory is measured: "predict", and "train" unless the system is large."""
+    return ("predict", "train") if system.n_atoms <= MOST_ATOMS_TRAINED else ("predict",)
 
 
 def peak_memory(name: str, work: str, device: str = "cpu", model: str = "") -> dict[str, float]:
-    """MB: `before` (imports and the loaded model), `peak`; `device`, on the GPU, where there is one."""
+    """Memory in MB: `before` (imports and the loaded model), `peak`, and on a GPU `device`."""
     command = [sys.executable, "-m", "harmose.bench.memory", name, work, device, model]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -29,9 +32,9 @@ def peak_memory(name: str, work: str, device: str = "cpu", model: str = "") -> d
 
 
 def peak() -> float:
-    """Of this process so far, in MB.
+    """Peak memory of this process so far in MB.
 
-    Linux's `getrusage` counts what the process that started this one held, too; macOS has it in bytes.
+    On Linux, `getrusage` would include the memory of the process that started this one. On macOS it returns bytes.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -40,36 +43,36 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def _work(name: str, work: str, device: str, model_name: str) -> dict[str, float]:
+def _run(name: str, work: str, device: str, model_name: str) -> dict[str, float]:
     import torch
 
-    from harmose.bench.prediction import predicted
-    from harmose.bench.timing import Stopwatch
-    from harmose.bench.training import batch_of, known_priors, labelled, stepper
+    from harmose.bench.prediction import predict
+    from harmose.bench.training import compute_priors, labelled, make_batch, make_step
     from harmose.inference.checkpoint import load
-    from harmose.inference.partition.predict import predict
 
     torch.set_num_threads(1)
     chosen = system(name, model_name or None)
     model = load(chosen.model)
-    priors = known_priors(model, chosen)
-    found = {"before": peak()}
+    priors = compute_priors(model, chosen)
+    memory = {"before": peak()}
     if work == "train":
         samples = labelled(model, chosen, priors)
-        step = stepper(model, batch_of(model, samples), "joint", device)
-        found["prepared"] = peak()
+        step = make_step(model, make_batch(model, samples), "joint", device)
+        memory["prepared"] = peak()
         for _ in range(3):
             step()
-    elif chosen.n_atoms > TRAINED and len(chosen.structures) == 1:  # what is large enough is predicted in parts
-        predict(model, chosen.structures[0])
+    elif chosen.n_atoms > MOST_ATOMS_TRAINED and len(chosen.structures) == 1:
+        zero = "labels" if model.card.energy_zero == "fermi_of_prediction" else None
+        model.predict(chosen.structures[0], energy_zero=zero)
     else:
-        model.network.to(device)
-        predicted(model, chosen.structures, priors, Stopwatch(), level=False)
+        if model.network is not None:
+            model.network.to(device)
+        predict(model, chosen.structures, priors, fermi_level=False)
     if device == "cuda":
-        found["device"] = torch.cuda.max_memory_allocated() / 1e6
-    return {**found, "peak": peak()}
+        memory["device"] = torch.cuda.max_memory_allocated() / 1e6
+    return {**memory, "peak": peak()}
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # what is predicted is of no interest here
-    print(json.dumps(_work(*sys.argv[1:])))
+    warnings.simplefilter("ignore")  # the systems may lie outside the models' training domains
+    print(json.dumps(_run(*sys.argv[1:])))

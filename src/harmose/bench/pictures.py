@@ -1,4 +1,4 @@
-"""Pictures of a bench: time, edges per second and memory against atoms."""
+"""Figures of a benchmark: time, edges per second and memory over the number of atoms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,28 +7,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, dress, legend, log_ticks, new_figure
+from harmose.evaluate.style import DFT, FAINT, FULL, REGRESSION, STAGE1, dress, legend, log_ticks, new_figure
 
 Content = Mapping[str, Any]
 
-CRYSTALS = ("graphene", "bilayer")
-"""Their points are joined, and have a slope; molecules are points."""
-BLOCKS = ("graph", "frames", "stage1", "stage2", "closed form", "blocks")
-"""Parts of a prediction that every system has."""
+CRYSTAL_NAMES = ("graphene", "bilayer")
+"""Systems whose points are joined by a line, with a slope."""
+BLOCK_STEPS = ("graph", "frames", "stage1", "stage2", "regression", "blocks")
+"""Steps of a prediction without the Fermi level."""
 MARKERS = {"water": "s", "ethanol": "D", "butane": "D"}
-KINDS = {"s": "water, one and batches", "D": "organic molecules", "o": "graphene, twisted bilayers"}
-"""What a marker means."""
+MARKER_TITLES = {"s": "water, one and batches", "D": "organic molecules", "o": "graphene, twisted bilayers"}
 
 
 def times(content: Content) -> Figure | None:
-    """Of a prediction, a training step, and of the others' training step."""
+    """Time of a prediction, of training steps, and of the training steps of other libraries."""
     series = [
         ("prediction, H", FULL, _points(content, _blocks_seconds)),
         ("training step, stage 1", STAGE1, _points(content, _seconds("step stage1"))),
         ("training step, both stages", DFT, _points(content, _seconds("step joint"))),
         *(
             (f"training step, {by}", color, _points(content, _seconds("step stage1", by)))
-            for by, color in (("e3nn", FAINT), ("DeePTB", "#b8c0cc"))
+            for by, color in (("e3nn", FAINT), ("DeePTB", REGRESSION))
         ),
     ]
     return _drawn(series, "time, ms", "Time against size", 1e3)
@@ -46,13 +45,13 @@ def speeds(content: Content) -> Figure | None:
 
 
 def memory(content: Content) -> Figure | None:
-    """Peak of a process, with all that PyTorch and the model take: some 400 MB."""
+    """Peak memory of a process, including about 400 MB of PyTorch and the model."""
     if not content["memory"]:
         return None
     series = []
     for work, title, color in (("predict", "prediction", FULL), ("train", "training, both stages", STAGE1)):
-        found = {m["system"]: (m["atoms"], m["peak"]) for m in content["memory"] if m["work"] == work}
-        series.append((title, color, found))
+        peaks = {m["system"]: (m["atoms"], m["peak"]) for m in content["memory"] if m["work"] == work}
+        series.append((title, color, peaks))
     return _drawn(series, "peak of a process, MB", "Memory against size", 1.0, slopes=False)
 
 
@@ -61,40 +60,40 @@ PICTURES: dict[str, tuple[str, Callable[[Content], Figure | None]]] = {
     "speed": ("Edges per second against atoms", speeds),
     "memory": ("Memory against atoms", memory),
 }
-"""File, alternative text, how it is drawn."""
+"""By file name: alternative text, and the function that draws the figure."""
 
 Points = dict[str, tuple[int, float]]
-"""Of systems: atoms and a value."""
+"""Number of atoms and a value, by system."""
 
 
 def _rows(content: Content, system: str, by: str) -> dict[str, float]:
-    found = [r for r in content["rows"] if r["system"] == system and r["by"] == by]
-    out = {r["what"]: r["timing"]["cpu"]["median"] for r in found}
-    if found:
-        out["edges"] = found[0]["edges"]
+    rows = [r for r in content["rows"] if r["system"] == system and r["by"] == by]
+    out = {r["work"]: r["timing"]["cpu"]["median"] for r in rows}
+    if rows:
+        out["edges"] = rows[0]["edges"]
     return out
 
 
-def _seconds(what: str, by: str = "harmose") -> Callable[[Content, str], float | None]:
-    return lambda content, system: _rows(content, system, by).get(what)
+def _seconds(work: str, by: str = "harmose") -> Callable[[Content, str], float | None]:
+    return lambda content, system: _rows(content, system, by).get(work)
 
 
 def _blocks_seconds(content: Content, system: str) -> float | None:
-    """All parts of a prediction but the Fermi level, which only some crystals have."""
+    """Time of all steps of a prediction except the Fermi level, which only some crystals have."""
     rows = _rows(content, system, "harmose")
-    parts = [rows[p] for p in (*BLOCKS, "in parts") if p in rows]
+    parts = [rows[p] for p in (*BLOCK_STEPS, "in parts") if p in rows]
     return sum(parts) if parts else None
 
 
-def _speed(what: str, by: str = "harmose") -> Callable[[Content, str], float | None]:
+def _speed(work: str, by: str = "harmose") -> Callable[[Content, str], float | None]:
     def value(content: Content, system: str) -> float | None:
         rows = _rows(content, system, by)
-        if what == "blocks":
+        if work == "blocks":
             seconds = _blocks_seconds(content, system)
-        elif what == "network":
+        elif work == "network":
             seconds = rows.get("stage1", 0.0) + rows.get("stage2", 0.0)
         else:
-            seconds = rows.get(what)
+            seconds = rows.get(work)
         return rows["edges"] / seconds if seconds else None
 
     return value
@@ -103,9 +102,9 @@ def _speed(what: str, by: str = "harmose") -> Callable[[Content, str], float | N
 def _points(content: Content, value: Callable[[Content, str], float | None]) -> Points:
     out = {}
     for row in content["rows"]:
-        found = value(content, row["system"])
-        if found is not None:
-            out[row["system"]] = (row["atoms"], found)
+        y = value(content, row["system"])
+        if y is not None:
+            out[row["system"]] = (row["atoms"], y)
     return out
 
 
@@ -126,16 +125,16 @@ def _drawn(
         low, high = limits
         (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(low / 1.15, high * 1.15)
         log_ticks(axis)
-    kinds = {MARKERS.get(name.split("-")[0], "o") for _, _, points in series for name in points}
-    for marker, kind in KINDS.items():
-        if marker in kinds:
-            axes.plot([], [], color=FAINT, marker=marker, markersize=4.5, linestyle="none", label=kind)
+    used = {MARKERS.get(name.split("-")[0], "o") for _, _, points in series for name in points}
+    for marker, label in MARKER_TITLES.items():
+        if marker in used:
+            axes.plot([], [], color=FAINT, marker=marker, markersize=4.5, linestyle="none", label=label)
     legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     return figure
 
 
 def _draw(axes: Axes, label: str, color: str, points: Points, unit: float, slopes: bool) -> None:
-    crystals = sorted(p for name, p in points.items() if name.startswith(CRYSTALS))
+    crystals = sorted(p for name, p in points.items() if name.startswith(CRYSTAL_NAMES))
     if len(crystals) > 1:
         atoms, values = np.array(crystals).T
         if slopes:
@@ -144,7 +143,7 @@ def _draw(axes: Axes, label: str, color: str, points: Points, unit: float, slope
         axes.plot(atoms, unit * values, color=color, linewidth=1.4, marker="o", markersize=4.5, label=label)
         label = "_"
     for name, (n, value) in points.items():
-        if len(crystals) < 2 or not name.startswith(CRYSTALS):
+        if len(crystals) < 2 or not name.startswith(CRYSTAL_NAMES):
             marker = MARKERS.get(name.split("-")[0], "o")
             axes.plot([n], [unit * value], color=color, marker=marker, markersize=4.5, linestyle="none", label=label)
             label = "_"

@@ -1,71 +1,57 @@
-"""A prediction taken apart: what `Model.predict` does, with a stopwatch between its steps."""
+"""Times of a prediction and of the steps of its pipeline (`harmose.inference.pipeline`)."""
 
 from collections.abc import Sequence
 
-import torch
 from ase import Atoms
 
-from harmose.bench.timing import Patience, Stopwatch, Timing, measure
+from harmose.bench.timing import BenchmarkLimits, Clock, Stopwatch, Timing, measure, now
 from harmose.core.blocks import BlockMatrix
-from harmose.inference.model import Model, ModelInput
-from harmose.nn.two_stage import add
-from harmose.representation.block_irreps import to_matrix
-from harmose.representation.concatenation import denormalize
+from harmose.inference.model import Model
+from harmose.inference.pipeline import Watch, no_watch
 
-PARTS = {
+STEPS = {
     "graph": "neighbour list, graph",
-    "frames": "frames of the edges",
+    "frames": "edge frames",
     "stage1": "network, stage 1",
     "stage2": "network, stage 2",
-    "closed form": "closed form",
+    "regression": "regression",
     "blocks": "blocks",
-    "level": "Fermi level or H0",
+    "complete": "H0, Fermi level",
 }
-"""In the order of work; titles for tables."""
+"""Steps of a prediction in their order, with titles for tables."""
 
 
-def predicted(
+def predict(
     model: Model,
     structures: Sequence[Atoms],
     priors: Sequence[BlockMatrix | None],
-    watch: Stopwatch,
-    level: bool = True,
+    watch: Watch = no_watch,
+    fermi_level: bool = True,
 ) -> list[BlockMatrix]:
-    """`model.predict_many(structures, priors)`, bit for bit; without `level` a model that finds the Fermi level leaves it out."""
-    with watch("graph"):
-        asked = ModelInput(model, structures, priors)
-        concatenated = asked.concatenated
-    with watch("frames"):
-        batch = asked.batch
-    with torch.inference_mode():
-        with watch("stage1"):
-            first = model.network.stage1(batch)
-        with watch("stage2"):
-            found = add(first.h1, model.network.stage2(batch, first))
-    with watch("closed form"):
-        values = model.regression.values(concatenated.oriented, asked.electrons)
-        scales = model.regression.scales(concatenated.oriented)
-    with watch("blocks"):
-        restored = denormalize(found, values, scales)
-        matrices = concatenated.split(
-            to_matrix(model.regression.space, restored, concatenated.graph, concatenated.oriented), asked.graphs
-        )
-    if model.card.energy_zero == "fermi_of_prediction" and not level:
-        return matrices
-    overlaps = asked.overlaps if model.card.overlap_filter else None
-    given = asked.priors if model.card.needs_prior else [None] * len(structures)
-    with watch("level"):
-        return model.completed(matrices, structures, given, overlaps)
+    """`model.predict_many` without its check of the training domain; without `fermi_level`, H has the labels' energy zero."""
+    zero = None if fermi_level or model.card.energy_zero != "fermi_of_prediction" else "labels"
+    inputs = model.inputs(structures, priors, zero, watch)
+    matrices = model.evaluate(inputs, model.outputs(inputs.batch, ("full",), watch), watch)["full"]
+    with watch("complete"):
+        return model.complete(matrices, inputs.structures, inputs.priors, inputs.overlaps, zero)
 
 
-def time_parts(
+def time_steps(
     model: Model,
     structures: Sequence[Atoms],
     priors: Sequence[BlockMatrix | None],
-    patience: Patience,
-    level: bool = True,
+    limits: BenchmarkLimits,
+    fermi_level: bool = True,
+    clock: Clock = now,
 ) -> tuple[dict[str, Timing], Timing]:
-    """Of each of `PARTS`, and of all of them together."""
-    watch = Stopwatch()
-    whole = measure(lambda: predicted(model, structures, priors, watch, level), patience)
-    return watch.timings(whole.repeats), whole
+    """Times of each of `STEPS`, and of all together."""
+    watches: list[Stopwatch] = []
+
+    def run() -> None:
+        watches.append(Stopwatch(clock))
+        predict(model, structures, priors, watches[-1], fermi_level)
+
+    whole = measure(run, limits, clock)
+    repeats = watches[-whole.repeats :]
+    steps = [step for step in STEPS if all(step in watch.seconds for watch in repeats)]
+    return {step: Timing.of([watch.seconds[step] for watch in repeats]) for step in steps}, whole

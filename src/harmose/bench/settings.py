@@ -1,33 +1,33 @@
-"""What a bench is asked for."""
+"""Settings of a benchmark."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harmose.bench.systems import DEFAULT, QUICK
-from harmose.bench.timing import Patience
+from harmose.bench.timing import BenchmarkLimits
 
-RIVALS = ("e3nn", "deeptb")
+COMPARED_LIBRARIES = ("e3nn",)
+"""Libraries that `harmose bench --against` compares with."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is timed, and how patiently."""
+    """What is timed, on how many threads, and for how long."""
 
     systems: tuple[str, ...] = DEFAULT
     threads: int = 1
     device: str = "cpu"
-    patience: Patience = field(default_factory=Patience)
-    against: tuple[str, ...] = ("e3nn",)
-    deeptb_python: Path | None = None
+    limits: BenchmarkLimits = field(default_factory=BenchmarkLimits)
+    against: tuple[str, ...] = ()
+    """Some of `COMPARED_LIBRARIES`."""
     model: str | None = None
-    kernels: bool = True
+    """Model for all systems; None: the shipped models."""
     memory: bool = True
     compile: bool = False
-    """Training steps compiled as well, which takes minutes for each system and phase."""
+    """Also time compiled training steps; compiling takes minutes for each system and phase."""
     starts: int = 3
-    """Fresh processes of each kind; 0 for none."""
+    """Number of new processes of each kind whose start is timed."""
 
     @staticmethod
     def quick() -> "BenchSettings":
-        """Whether it runs at all: one molecule, three repeats, no processes of their own."""
-        return BenchSettings(QUICK, patience=Patience(3, 0.5), kernels=False, memory=False, starts=0)
+        """One molecule and three repeats, without new processes."""
+        return BenchSettings(QUICK, limits=BenchmarkLimits(3, 0.5), memory=False, starts=0)

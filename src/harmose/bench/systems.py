@@ -1,7 +1,7 @@
-"""What is timed: structures by name, made here, each with the shipped model that knows its elements.
+"""Systems to time: structures by name, each with the shipped model for its elements.
 
-`water-N`, a batch of N molecules; `ethanol`, `butane`; `graphene-NxN`, 2 N^2 atoms of a displaced layer; `bilayer-M`, the
-commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms.
+`water-N` is a batch of N molecules; `ethanol` and `butane` are molecules; `graphene-NxN` is a layer of 2 N^2 atoms; `bilayer-M` is the
+commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms. All atoms are displaced at random.
 """
 
 import re
@@ -20,15 +20,15 @@ DEFAULT = (*MOLECULES, *CRYSTALS)
 QUICK = ("water-1",)
 NAMES = "water-N, ethanol, butane, graphene-NxN, bilayer-M"
 
-DISPLACED = 0.03
-"""Angstrom: no two edges are alike, as in the structures that one predicts."""
+DISPLACEMENT = 0.03
+"""Standard deviation in angstrom of the displacements, which make all edges different."""
 LATTICE, INTERLAYER, HEIGHT, BOTTOM = 2.46, 3.35, 15.0, 2.0
-"""Angstrom: graphene's lattice constant, the layers' distance, the cell's height and the lower layer's."""
+"""Lattice constant of graphene, distance of two layers, height of the cell and of the lower layer, in angstrom."""
 
 
 @dataclass(frozen=True)
 class System:
-    """`structures`: one, or those of a batch."""
+    """One structure, or a batch of several, and the name of a model."""
 
     name: str
     model: str
@@ -40,17 +40,17 @@ class System:
 
 
 def system(name: str, model: str | None = None) -> System:
-    """By its name; `ConfigError` for another than `NAMES`. `model`: in place of the shipped one."""
-    for pattern, shipped, make in _KINDS:
-        found = re.fullmatch(pattern, name)
-        if found:
-            structures = make(*(int(n) for n in found.groups()))
+    """The system with a name; `ConfigError` unless it is one of `NAMES`. `model` replaces the shipped one."""
+    for pattern, shipped, make in _SYSTEMS:
+        match = re.fullmatch(pattern, name)
+        if match:
+            structures = make(*(int(n) for n in match.groups()))
             return System(name, model or shipped, tuple(_displaced(a, seed) for seed, a in enumerate(structures)))
     raise ConfigError(f"--systems: expected some of {NAMES}, got {name!r}")
 
 
 def _displaced(atoms: Atoms, seed: int) -> Atoms:
-    atoms.positions += np.random.default_rng(seed).normal(scale=DISPLACED, size=atoms.positions.shape)
+    atoms.positions += np.random.default_rng(seed).normal(scale=DISPLACEMENT, size=atoms.positions.shape)
     return atoms
 
 
@@ -63,19 +63,19 @@ def _layers(n: int, m: int) -> list[Atoms]:
 
 
 def primitive(lattice: float = LATTICE) -> Atoms:
-    """Two atoms about the middle of a hexagon, which is the origin; the lattice vectors are 60 degrees apart."""
+    """The primitive cell of graphene. The origin is the middle of a hexagon; the lattice vectors enclose 60 degrees."""
     cell = [[lattice, 0, 0], [lattice / 2, lattice * np.sqrt(3) / 2, 0], [0, 0, HEIGHT]]
     height = BOTTOM / HEIGHT
     return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, height], [2 / 3, 2 / 3, height]], cell=cell, pbc=(1, 1, 0))
 
 
 def layer(a: tuple[int, int], b: tuple[int, int], lattice: float = LATTICE) -> Atoms:
-    """One layer in the cell of these two combinations of primitive vectors."""
+    """One layer in the cell that these two combinations of primitive vectors span."""
     return make_supercell(primitive(lattice), [[*a, 0], [*b, 0], [0, 0, 1]])
 
 
 def twisted(m: int, interlayer: float = INTERLAYER, lattice: float = LATTICE) -> Atoms:
-    """The smallest cell of two flat layers, turned about the middle of a hexagon until (m + 1, m) meets (m, m + 1)."""
+    """The smallest cell of two flat layers, rotated about the middle of a hexagon until (m + 1, m) meets (m, m + 1)."""
     n = m + 1
     lower, upper = layer((n, m), (-m, n + m), lattice), layer((m, n), (-n, n + m), lattice)
     azimuth = [np.degrees(np.arctan2(*x.cell.array[0, 1::-1])) for x in (lower, upper)]
@@ -85,7 +85,7 @@ def twisted(m: int, interlayer: float = INTERLAYER, lattice: float = LATTICE) ->
     return lower + upper
 
 
-_KINDS: tuple[tuple[str, str, Callable[..., list[Atoms]]], ...] = (
+_SYSTEMS: tuple[tuple[str, str, Callable[..., list[Atoms]]], ...] = (
     (r"water-([1-9]\d{0,3})", "water-pbe-def2svp", _waters),
     (r"ethanol", "organics-b3lyp-def2svp", lambda: [molecule("CH3CH2OH")]),
     (r"butane", "organics-b3lyp-def2svp", lambda: [molecule("trans-butane")]),

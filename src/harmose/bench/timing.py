@@ -1,16 +1,16 @@
-"""Wall and processor time of a piece of work: a warm-up, repeats, their median with the range."""
+"""Wall and processor time of a function: a warm-up run, repeats, their median with the range."""
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 from torch.utils.benchmark import timer
 
-T = TypeVar("T")
+Clock = Callable[[], tuple[float, float]]
+"""Returns wall and processor time in seconds."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Timing:
-    """Of `repeats` runs: `wall`, and the processor time of all threads of the process, `cpu`."""
+    """Times of `repeats` runs; `cpu` is the processor time of all threads of the process."""
 
     wall: Times
     cpu: Times
@@ -41,36 +41,34 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """At most so many repeats, and no new one after so many seconds. What takes longer than that is run once, cold."""
+class BenchmarkLimits:
+    """Most repeats of a measurement, and the seconds after which no repeat begins.
+
+    A function that takes longer than `seconds` in its first run is not run again.
+    """
 
     repeats: int = 20
     seconds: float = 2.0
 
 
 def now() -> tuple[float, float]:
-    """Wall and processor time; what a GPU was asked to do is waited for (`torch.utils.benchmark.timer`)."""
+    """Wall and processor time, after all work on a GPU has finished (`torch.utils.benchmark.timer`)."""
     return timer(), time.process_time()
 
 
-def since(start: tuple[float, float]) -> tuple[float, float]:
-    wall, cpu = now()
-    return wall - start[0], cpu - start[1]
-
-
-def measure(work: Callable[[], object], patience: Patience) -> Timing:
-    """The times of `work()`; its first run is not counted, unless it took all there is of patience."""
+def measure(work: Callable[[], object], limits: BenchmarkLimits, clock: Clock = now) -> Timing:
+    """Times of `work()`. The first run warms up and does not count, unless it takes longer than the limit."""
 
     def lap() -> tuple[float, float]:
-        start = now()
+        start = clock()
         work()
-        return since(start)
+        return _since(start, clock)
 
     first = lap()
-    if first[0] > patience.seconds:
+    if first[0] > limits.seconds:
         return Timing.of([first])
     laps, spent = [], 0.0
-    while len(laps) < patience.repeats and (spent < patience.seconds or not laps):
+    while len(laps) < limits.repeats and (spent < limits.seconds or not laps):
         laps.append(lap())
         spent += laps[-1][0]
     return Timing.of(laps)
@@ -78,24 +76,27 @@ def measure(work: Callable[[], object], patience: Patience) -> Timing:
 
 @dataclass
 class Stopwatch:
-    """Times of the parts of a work that is repeated: `with watch("graph"): ...`."""
+    """Seconds of each step of one run: `with watch("graph"): ...`. Steps with the same name add up."""
 
-    laps: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    clock: Clock = now
+    seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        start = now()
+    def __call__(self, step: str) -> Iterator[None]:
+        start = self.clock()
         yield
-        self.laps.setdefault(part, []).append(since(start))
+        before, spent = self.seconds.get(step, (0.0, 0.0)), _since(start, self.clock)
+        self.seconds[step] = before[0] + spent[0], before[1] + spent[1]
 
-    def timings(self, last: int) -> dict[str, Timing]:
-        """Of the last so many repeats."""
-        return {part: Timing.of(laps[-last:]) for part, laps in self.laps.items()}
+
+def _since(start: tuple[float, float], clock: Clock) -> tuple[float, float]:
+    wall, cpu = clock()
+    return wall - start[0], cpu - start[1]
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """torch on so many threads, for a while."""
+    """Run the block with this number of PyTorch threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

@@ -1,8 +1,8 @@
-"""`harmose convert`: outputs of DFT codes and published data sets into a store, and a store into other formats."""
+"""`harmose convert`: from DFT outputs and published data sets to a store, and from a store to other formats."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,32 +15,33 @@ if TYPE_CHECKING:
     from harmose.data.store import Store
     from harmose.io.sources import Source
 
-BATCH = 64
-"""Samples that are written in one transaction."""
+SAMPLES_PER_TRANSACTION = 64
+
+Target = Literal["store", "deeph", "deeph-legacy", "wannier90", "petsc", "npz"]
 
 
 def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A calculation's folder, a folder of them, a data set's database, a store."
+            metavar="SOURCE", help="The folder of a calculation, a folder of such folders, a data set, or a store."
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store, folder or file.")],
-    to: Annotated[
-        str,
-        typer.Option("--to", help="`store`, `deeph`, `deeph-legacy`, `wannier90`, `petsc` or `npz`.", metavar="FORMAT"),
-    ] = "store",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New store, folder or file.")],
+    to: Annotated[Target, typer.Option("--to", help="Format to write.")] = "store",
     format: Annotated[
-        str | None, typer.Option("--format", help="What SOURCE is, where it is not recognised.", metavar="FORMAT")
+        str | None, typer.Option("--format", help="Format of SOURCE.  [default: detected]", metavar="FORMAT")
     ] = None,
-    sample: Annotated[str | None, typer.Option(help="Only the sample of this name.", metavar="NAME")] = None,
+    sample: Annotated[str | None, typer.Option(help="Convert only the sample with this name.", metavar="NAME")] = None,
     basis_of: Annotated[
-        Path | None, typer.Option(help="Read in the basis set (radii) of this store.", metavar="STORE")
+        Path | None,
+        typer.Option(
+            help="Take the basis set, with its cutoff radii, from this store instead of the source.", metavar="STORE"
+        ),
     ] = None,
     loewdin: Annotated[
         tuple[int, int, int] | None,
-        typer.Option(help="wannier90: make H orthogonal on this mesh of k-points (odd numbers).", metavar="N1 N2 N3"),
+        typer.Option(help="wannier90: orthogonalize H on this mesh of k-points (odd numbers).", metavar="N1 N2 N3"),
     ] = None,
     kpoint: Annotated[
         tuple[float, float, float] | None,
@@ -49,17 +50,15 @@ def convert(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad sample.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Convert DFT outputs or published formats into a sample store, or into another format.
+    """Convert DFT outputs or published data sets to a sample store, or a store to another format.
 
-    OUT appears complete or not at all. Samples that cannot be read, or must not be trained on, are named and left out.
-    With other formats than a store, one sample becomes OUT, many become folders or files in OUT.
+    OUT appears complete or not at all. Samples that cannot be read or must not be trained on are listed and left out. In formats
+    other than a store, a single sample becomes OUT, several become folders or files in OUT.
     """
     from harmose.data.store import Store
     from harmose.errors import ConfigError, FormatError
-    from harmose.io.files import open_source, writable_formats
+    from harmose.io.files import open_source
 
-    if to not in writable_formats():
-        raise ConfigError(f"--to: expected one of {', '.join(writable_formats())}, got {to!r}")
     if loewdin is not None and to != "wannier90":
         raise ConfigError(f"--loewdin: expected --to wannier90, got --to {to}")
     if kpoint is not None and to != "petsc":
@@ -67,8 +66,8 @@ def convert(
     check_output(out, force)
     basis = None
     if basis_of is not None:
-        with Store.open(basis_of) as like:
-            basis = like.basis
+        with Store.open(basis_of) as other:
+            basis = other.basis
     console = terminal()
     opened = open_source(source, format, basis)
     names = opened.names() if sample is None else [sample]
@@ -80,11 +79,11 @@ def convert(
             pass
     bad: dict[str, str] = {}
     with new_output(out, force) as hidden:
-        good = _good(opened, names, bad, strict, console)
+        good = _good_samples(opened, names, bad, strict, console)
         if to == "store":
-            _into_store(hidden, opened, good, bad, strict)
+            _write_store(hidden, opened, good, bad, strict)
         else:
-            _into_folder(hidden, good, to, loewdin, kpoint, several=len(names) > 1)
+            _write_folder(hidden, good, to, loewdin, kpoint, several=len(names) > 1)
         if len(bad) == len(names):
             name, reason = next(iter(bad.items()))
             raise FormatError(f"{source}: none of its {len(names)} samples can be converted; {name}: {reason}")
@@ -95,10 +94,10 @@ def convert(
     console.print(f"{out}: {done} sample{'' if done == 1 else 's'}{left_out}", markup=False, soft_wrap=True)
 
 
-def _good(
+def _good_samples(
     source: "Source", names: list[str], bad: dict[str, str], strict: bool, console: "Console"
 ) -> Iterator["Sample"]:
-    """Samples that can be read and pass the checks; the others are noted in `bad`, or raised if `strict`."""
+    """Yield the samples that pass the checks. The reasons of the others are added to `bad`, or raised if `strict`."""
     from harmose.core.sample import check_sample
     from harmose.errors import HarmoseError
 
@@ -118,7 +117,7 @@ def _good(
 
 
 def _check_overlap(sample: "Sample") -> None:
-    """S of a crystal at Gamma, where truncated or wrong cells show; of a molecule `check_sample` has looked."""
+    """Check S of a crystal at Gamma, which truncated or wrong cells spoil; `check_sample` checks molecules."""
     import numpy as np
 
     from harmose.errors import MatrixError
@@ -131,15 +130,15 @@ def _check_overlap(sample: "Sample") -> None:
         raise MatrixError(f"sample {sample.name}: S at Gamma is not positive definite") from None
 
 
-def _into_store(path: Path, source: "Source", samples: Iterator["Sample"], bad: dict[str, str], strict: bool) -> None:
+def _write_store(path: Path, source: "Source", samples: Iterator["Sample"], bad: dict[str, str], strict: bool) -> None:
     from harmose.data.store import Store
     from harmose.errors import HarmoseError
 
     first = next(samples, None)
     if first is None:
         return
-    known = source.basis if isinstance(source, Store) else first.basis
-    with Store.create(path, known, first.spin, source.metadata) as store:
+    basis = source.basis if isinstance(source, Store) else first.basis
+    with Store.create(path, basis, first.spin, source.metadata) as store:
         batch = [first]
         for sample in samples:
             try:
@@ -150,7 +149,7 @@ def _into_store(path: Path, source: "Source", samples: Iterator["Sample"], bad: 
                 bad[sample.name] = str(error)
                 continue
             batch.append(sample)
-            if len(batch) == BATCH:
+            if len(batch) == SAMPLES_PER_TRANSACTION:
                 store.append_all(batch, check=False)
                 batch = []
         store.append_all(batch, check=False)
@@ -164,7 +163,7 @@ def _keep_splits(source: "Store", store: "Store") -> None:
     store.set_splits({split: [name for name in names if name in store] for split, names in source.splits.items()})
 
 
-def _into_folder(
+def _write_folder(
     path: Path,
     samples: Iterator["Sample"],
     to: str,
@@ -180,9 +179,7 @@ def _into_folder(
     for sample in samples:
         place = path / _file_name(sample.name, to) if several else path
         if place.exists():
-            raise FormatError(
-                f"{sample.name}: expected names that stay different as file names, got two of {place.name}"
-            )
+            raise FormatError(f"{sample.name}: expected different file names, got two samples with {place.name}")
         if loewdin is not None:
             from harmose.io.wannier90 import write_wannier90
 
@@ -196,7 +193,7 @@ def _into_folder(
 
 
 def _file_name(name: str, to: str) -> str:
-    """A name without anything that could lead out of the folder."""
+    """Turn a sample's name into a file name, which cannot lead out of the folder."""
     import re
 
     plain = re.sub(r"[^\w.+=,-]+", "_", name).lstrip(".") or "sample"

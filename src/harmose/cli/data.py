@@ -1,4 +1,4 @@
-"""`harmose data`: look into a store, find bad samples, split and merge."""
+"""`harmose data`: list, check, split and merge sample stores."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +7,15 @@ import typer
 
 from harmose.cli.options import ForceOption, StoreArgument, check_output, examples, new_output, progress, terminal
 
-app = typer.Typer(help="Look into a sample store, find bad samples, split and merge.", no_args_is_help=True)
+app = typer.Typer(help="List, check, split and merge sample stores.", no_args_is_help=True)
 
 
 @app.command("ls", epilog=examples("harmose data ls water", "harmose data ls water --samples"))
 def ls(
     store: StoreArgument,
-    samples: Annotated[bool, typer.Option("--samples", help="One line for each sample.")] = False,
+    samples: Annotated[bool, typer.Option("--samples", help="Also list the samples.")] = False,
 ) -> None:
-    """Say what a store holds: elements, basis, settings, splits, failures."""
+    """Print the contents of a store: elements, basis set, settings, splits, failures."""
     from harmose.data.store import Store
 
     console = terminal()
@@ -71,19 +71,19 @@ def _listing(store):
 
 @app.command("check", epilog=examples("harmose data check water"))
 def check(store: StoreArgument) -> None:
-    """Find samples that must not be trained on; exit code 1 when there are any.
+    """Find samples that must not be trained on. The exit code is 1 if there are any.
 
-    Looked for: damaged records, matrices that are not Hermitian or not finite, S that is not positive definite,
-    H equal to H0, calculations that did not converge, the same structure twice, orbital energies that do not
-    belong to H and S, orbitals in a wrong order, or other orbitals of an element than in earlier samples.
+    These are damaged records, matrices that are not Hermitian or not finite, S that is not positive definite, H equal to H0,
+    calculations that did not converge, structures that occur twice, orbital energies that do not belong to H and S,
+    orbitals in a wrong order, and other orbitals of an element than in earlier samples.
     """
     from harmose.data.checks import check_each
     from harmose.data.store import Store
 
     console = terminal()
     with Store.open(store) as opened:
-        found = progress(check_each(opened), "checking", len(opened), console)
-        problems = [problem for each in found for problem in each]
+        checked = progress(check_each(opened), "checking", len(opened), console)
+        problems = [problem for each in checked for problem in each]
         for problem in problems:
             console.print(f"{problem.sample}: {problem.text}", style="red", markup=False, soft_wrap=True)
         for name, reason in opened.failures.items():
@@ -107,12 +107,12 @@ def split(
     test: Annotated[float, typer.Option(help="Share of the test samples.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
     by: Annotated[
-        str | None, typer.Option(help="Keep samples together that share this entry (`group`; else their formula).")
+        str | None, typer.Option(help="Keep samples together that have the same value of this entry, e.g. `group`.")
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Split a store at random into train, val and test, and note it in the store."""
-    from harmose.data.curation import split as chosen_by
+    """Split a store at random into train, val and test, and record the split in the store."""
+    from harmose.data.curation import split as random_split
     from harmose.data.store import Store
     from harmose.errors import FormatError
 
@@ -120,7 +120,7 @@ def split(
         if opened.splits and not force:
             raise FormatError(f"{store}: has the splits {', '.join(opened.splits)} already; --force replaces them")
         shares = {"train": train, "val": val, "test": test}
-        splits = chosen_by(opened, {name: share for name, share in shares.items() if share}, seed, by)
+        splits = random_split(opened, {name: share for name, share in shares.items() if share}, seed, by)
         opened.set_splits(splits)
     terminal().print(", ".join(f"{name} {len(names)}" for name, names in splits.items()))
 
@@ -128,10 +128,10 @@ def split(
 @app.command("merge", epilog=examples("harmose data merge all water ethanol"))
 def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store.")],
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores of the same settings.")],
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores with the same settings.")],
     force: ForceOption = False,
 ) -> None:
-    """Merge stores of the same settings into a new one, with their splits."""
+    """Merge stores with the same settings into a new one, with their splits."""
     from harmose.data.curation import merge as merged
     from harmose.data.store import Store
 

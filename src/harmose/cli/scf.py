@@ -1,11 +1,11 @@
-"""The command scf: PySCF from its own guesses and from a prediction."""
+"""`harmose scf`: PySCF started from its own guesses and from a prediction."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harmose.cli.options import ModelArgument, StructureArgument, about, one_structure, terminal
+from harmose.cli.options import ModelArgument, StructureArgument, error_prefix, one_structure, table, terminal
 from harmose.errors import ConfigError, LabellingError
 
 if TYPE_CHECKING:
@@ -18,23 +18,27 @@ def scf(
     model: ModelArgument,
     structure: StructureArgument,
     guesses: Annotated[
-        str, typer.Option(help="PySCF's guesses to compare with, by commas; `all` of minao, atom, huckel, ..., 1e.")
+        str,
+        typer.Option(
+            help="Guesses of PySCF to compare with, separated by commas (minao, atom, huckel, ..., 1e), or all."
+        ),
     ] = "minao",
-    no_diis: Annotated[bool, typer.Option("--no-diis", help="Damped iteration instead of PySCF's DIIS.")] = False,
+    no_diis: Annotated[bool, typer.Option("--no-diis", help="Use damped iteration instead of DIIS.")] = False,
     damping: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Of --no-diis: weight of the last F; 0 diverges for most molecules.")
+        float,
+        typer.Option(min=0, max=0.99, help="With --no-diis: weight of the previous F. 0 diverges for most molecules."),
     ] = 0.5,
-    convergence: Annotated[float, typer.Option(help="Change of the energy in Hartree.")] = 1e-9,
-    max_cycle: Annotated[int, typer.Option(min=1, help="Cycles before a start counts as not converged.")] = 100,
+    convergence: Annotated[float, typer.Option(help="Largest change of the energy in Hartree.")] = 1e-9,
+    max_cycle: Annotated[int, typer.Option(min=1, help="Maximum number of SCF cycles.")] = 100,
 ) -> None:
-    """Converge PySCF from its own guesses and from the prediction; say how many cycles are saved."""
+    """Converge PySCF from its own guesses and from the prediction, and print how many cycles the prediction saves."""
     from harmose.inference.checkpoint import load
     from harmose.scf.initial_guess import compare_guesses, model_settings
 
     names = _names(guesses)
     atoms = one_structure(structure)
     loaded = load(model)
-    with about(atoms.info["source"]):
+    with error_prefix(atoms.info["source"]):
         settings = replace(model_settings(loaded), convergence=convergence, max_cycle=max_cycle)
         runs = compare_guesses(loaded, atoms, names, settings, damping if no_diis else None)
         if not any(run.converged for run in runs):
@@ -55,16 +59,13 @@ def _names(guesses: str) -> list[str]:
 
 
 def _table(runs: "Sequence[ScfRun]"):
-    from rich.table import Table
-
     prediction, *others = runs
-    table = Table("guess", "SCF cycles", "energy (Ha)")
-    table.columns[1].justify = "right"
+    made = table("guess", "SCF cycles", "energy (Ha)")
     for run in (*others, prediction):
         cycles = str(run.cycles) if run.converged else f"not in {run.cycles}"
         name = f"{run.guess} (refused: minao)" if run.refused else run.guess
-        table.add_row(name, cycles, f"{run.energy:.10f}" if run.converged else "")
-    return table
+        made.add_row(name, cycles, f"{run.energy:.10f}" if run.converged else "")
+    return made
 
 
 def _summary(runs: "Sequence[ScfRun]") -> str:

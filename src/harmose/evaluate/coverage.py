@@ -13,7 +13,7 @@ import numpy as np
 from harmose.evaluate.evaluation import Coverage, Prediction
 from harmose.physics.eigen import eigenvalues
 from harmose.uncertainty import conformal
-from harmose.uncertainty.orbitals import compared
+from harmose.uncertainty.orbitals import orbital_errors
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
 TITLES = {
@@ -69,7 +69,7 @@ def _ratios(prediction: Prediction, u: Uncertainty, confidences: Sequence[float]
     if u.orbitals is None or sample.overlap is None:
         return ratios
     reference = np.sort(eigenvalues(sample.hamiltonian, sample.overlap), axis=None)
-    for kind, (energy_error, spread) in compared(u.orbitals, reference).items():
+    for kind, (energy_error, spread) in orbital_errors(u.orbitals, reference).items():
         bounds = np.array([u.calibration.orbital_bounds(kind, spread, confidence) for confidence in confidences])
         if np.isfinite(bounds).all():
             ratios[kind] = energy_error / bounds

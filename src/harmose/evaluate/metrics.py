@@ -53,14 +53,19 @@ class RotationError:
 
 
 class Predictor(Protocol):
-    """The method of a model that `rotation_error` calls."""
+    """The method of a model that `rotation_errors` calls."""
 
-    def predict(self, atoms: Atoms, prior: BlockMatrix | None = None, stage: str = "full") -> BlockMatrix: ...
+    def predict_stages(
+        self,
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None] | None = None,
+        stages: Sequence[str] | None = None,
+    ) -> dict[str, list[BlockMatrix]]: ...
 
 
 def evaluate(
     predictions: Iterable[Prediction],
-    rotation_error: Mapping[str, RotationError] | None = None,
+    rotations: Mapping[str, RotationError] | None = None,
     reference: Evaluation | None = None,
 ) -> Evaluation:
     """Compute all metrics of a test set. Goes through `predictions` once and keeps none of them.
@@ -70,7 +75,7 @@ def evaluate(
 
     Args:
         predictions: predictions of the same stages for each sample.
-        rotation_error: by stage; copied into the result.
+        rotations: rotation errors by stage (`rotation_errors`), copied into the result.
         reference: an evaluation of the same samples, whose worst samples and block are the challenging ones. Default: stage 1.
 
     Raises:
@@ -92,13 +97,13 @@ def evaluate(
     sample_ranking, block_ranking = _rankings(samples, blocks, reference)
     worst = np.argsort(sample_ranking)[::-1][: -(-len(samples) // 20)]  # 5 per cent, rounded up
     worst_block = blocks[int(np.argmax(block_ranking))]
-    rotation = rotation_error or {}
+    rotations = rotations or {}
     return Evaluation(
         n_samples=len(samples),
         n_elements=sum(counts),
         stages={
             stage: _stage_metrics(
-                [s.errors[stage] for s in samples], counts, worst, worst_block.mae[stage], rotation.get(stage)
+                [s.errors[stage] for s in samples], counts, worst, worst_block.mae[stage], rotations.get(stage)
             )
             for stage in stages
         },
@@ -110,6 +115,39 @@ def evaluate(
     )
 
 
+def rotation_errors(
+    model: Predictor,
+    structures: Sequence[Atoms],
+    n_rotations: int = 4,
+    seed: int = 0,
+    stages: Sequence[str] = ("full",),
+    priors: Sequence[BlockMatrix | None] | None = None,
+) -> dict[str, RotationError]:
+    """Mean |H(Qx) - D(Q) H(x) D(Q)^T| over elements, structures and random rotations Q, by stage.
+
+    `priors` (one per structure, or None) are rotated with the structure. Without them a model that needs a prior computes it
+    for both orientations, each with the noise of its own integration grid.
+    """
+    generator = np.random.default_rng(seed)
+    errors: dict[str, list[float]] = {stage: [] for stage in stages}
+    sizes: dict[str, list[float]] = {stage: [] for stage in stages}
+    for k, atoms in enumerate(structures):
+        prior = priors[k] if priors is not None else None
+        at_rest = model.predict_stages([atoms], [prior], stages)
+        for stage in stages:
+            sizes[stage].append(mean_absolute(at_rest[stage][0]))
+        for _ in range(n_rotations):
+            q = random_rotation(generator)
+            rotated = model.predict_stages([_rotated(atoms, q)], [prior.rotate(q) if prior else None], stages)
+            for stage in stages:
+                errors[stage].append(mean_absolute(rotated[stage][0] - at_rest[stage][0].rotate(q)))
+    if not (structures and n_rotations):
+        raise MatrixError(f"rotation error: expected structures and rotations, got {len(structures)} and {n_rotations}")
+    counts = len(structures), n_rotations
+    means = {stage: (float(np.mean(errors[stage])), float(np.mean(sizes[stage]))) for stage in stages}
+    return {stage: RotationError(e, e / size if size else 0.0, *counts) for stage, (e, size) in means.items()}
+
+
 def rotation_error(
     model: Predictor,
     structures: Sequence[Atoms],
@@ -118,25 +156,8 @@ def rotation_error(
     stage: str = "full",
     priors: Sequence[BlockMatrix | None] | None = None,
 ) -> RotationError:
-    """Mean |H(Qx) - D(Q) H(x) D(Q)^T| over elements, structures and random rotations Q.
-
-    `priors` (one per structure, or None) are rotated with the structure. Without them a model that needs a prior computes it
-    for both orientations, each with the noise of its own integration grid.
-    """
-    generator = np.random.default_rng(seed)
-    errors, sizes = [], []
-    for k, atoms in enumerate(structures):
-        prior = priors[k] if priors is not None else None
-        at_rest = model.predict(atoms, prior=prior, stage=stage)
-        sizes.append(mean_absolute(at_rest))
-        for _ in range(n_rotations):
-            q = random_rotation(generator)
-            turned = model.predict(_rotated(atoms, q), prior=prior.rotate(q) if prior else None, stage=stage)
-            errors.append(mean_absolute(turned - at_rest.rotate(q)))
-    if not errors:
-        raise MatrixError(f"rotation error: expected structures and rotations, got {len(structures)} and {n_rotations}")
-    absolute, size = float(np.mean(errors)), float(np.mean(sizes))
-    return RotationError(absolute, absolute / size if size else 0.0, len(structures), n_rotations)
+    """`rotation_errors` of one stage."""
+    return rotation_errors(model, structures, n_rotations, seed, (stage,), priors)[stage]
 
 
 def _rotated(atoms: Atoms, rotation: np.ndarray) -> Atoms:

@@ -1,0 +1,17 @@
+"""`harmose demo`: a small example of everything."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harmose.cli.options import terminal
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the data, the model and the report.")] = Path("harmose-demo"),
+) -> None:
+    """Run DFT, train both stages, print tables, predict, and write a report: minutes on two cores."""
+    from harmose.demo import run
+
+    run(out, terminal())

@@ -1,0 +1,166 @@
+"""`harmose dos`: density of states of a prediction or of a DFT sample, or of one over the other."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harmose.cli.figures import OutOption, WindowOption, energy_text, output_files, write_files
+from harmose.cli.options import (
+    ElectronsOption,
+    ForceOption,
+    ReferenceOption,
+    SourceArgument,
+    TargetArgument,
+    error_prefix,
+    table,
+    terminal,
+)
+from harmose.cli.predictions import read_or_predict
+from harmose.errors import ConfigError, MatrixError
+
+if TYPE_CHECKING:
+    from harmose.core.sample import Sample
+    from harmose.evaluate.comparison import Comparison
+    from harmose.physics.dos import DensityOfStates
+
+DENSE_ORBITALS = 6000
+"""Most orbitals for which all states are computed by default; this takes minutes and grows with the cube."""
+
+KPM = "Kernel polynomial method (--method kpm)"
+"""Heading of the options of one method."""
+
+
+def dos(
+    source: SourceArgument,
+    target: TargetArgument = None,
+    reference: ReferenceOption = None,
+    by: Annotated[
+        Literal["element", "atom", "shell", "l"] | None,
+        typer.Option(help="Also project the density of states on these."),
+    ] = None,
+    window: WindowOption = (-10.0, 5.0),
+    width: Annotated[float, typer.Option(help="Standard deviation in eV of the Gaussian of each state.")] = 0.2,
+    tetrahedra: Annotated[bool, typer.Option("--tetrahedra", help="Linear tetrahedra instead of Gaussians.")] = False,
+    mesh: Annotated[str | None, typer.Option(metavar="15x15x1", help="k-points.  [default: from the cell]")] = None,
+    points: Annotated[int | None, typer.Option(help="Number of energies.  [default: 1001, or from --width]")] = None,
+    electrons: ElectronsOption = None,
+    method: Annotated[
+        Literal["dense", "kpm"] | None,
+        typer.Option(
+            help="`dense`: all states. `kpm`: kernel polynomials at Gamma, in linear time.  "
+            f"[default: kpm above {DENSE_ORBITALS} orbitals]"
+        ),
+    ] = None,
+    moments: Annotated[
+        int | None, typer.Option(help="Number of polynomials.  [default: from --width]", rich_help_panel=KPM)
+    ] = None,
+    vectors: Annotated[int, typer.Option(help="Number of random vectors.", rich_help_panel=KPM)] = 16,
+    seed: Annotated[int, typer.Option(help="Random seed for the stochastic trace.", rich_help_panel=KPM)] = 0,
+    out: OutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Print and draw the density of states, in states per eV and cell.
+
+    Both spins are counted if the calculation is spin-polarized; otherwise each state holds two electrons.
+    """
+    from harmose.evaluate.band_plots import density_of_states
+    from harmose.evaluate.band_tables import dos_csv
+    from harmose.physics.dos import dos as compute_dos
+    from harmose.physics.states import parse_mesh
+
+    files = output_files(out, force)
+    size = None if mesh is None else parse_mesh(mesh)
+    console = terminal()
+    comparison = read_or_predict(source, target, reference, console)
+    n_orbitals = comparison.sample.hamiltonian.n_orbitals
+    polynomials = _uses_kpm(method, n_orbitals, {"--by": by, "--tetrahedra": tetrahedra or None, "--mesh": mesh})
+    if polynomials and method is None:
+        console.print(f"{n_orbitals} orbitals: kernel polynomials at Gamma (--method dense computes all states)")
+
+    def compute(sample: "Sample") -> "DensityOfStates":
+        if polynomials:
+            return _kpm(sample, comparison, electrons, window, width, points, moments, vectors, seed, console)
+        filling = comparison.filling(sample, size, electrons)
+        if filling.get("n_electrons", 0) is None:
+            raise MatrixError("neither the Fermi level nor the number of electrons is known; give --electrons")
+        options: dict[str, Any] = {"width": None if tetrahedra else width, "by": by, "points": points, **filling}
+        structure = comparison.sample.structure
+        return compute_dos(sample.hamiltonian, sample.overlap, structure, size, window=window, **options)
+
+    with error_prefix(comparison.sample.name), console.status(f"{n_orbitals} orbitals"):
+        series = {name: compute(sample) for name, sample in comparison.samples.items()}
+        if not any(density.total.any() for density in series.values()):
+            raise ConfigError(f"window: there are no states from {window[0]:g} to {window[1]:g} eV")
+    console.print(_table(series))
+    notes = [
+        f"density of states of {comparison.sample.name}",
+        "states per eV and cell; without spin each holds two electrons",
+    ]
+    write_files(files, force, lambda: density_of_states(series, comparison.title), dos_csv(series, notes))
+
+
+def _uses_kpm(method: str | None, n_orbitals: int, dense_only: Mapping[str, Any]) -> bool:
+    """True if kernel polynomials are to be used; `ConfigError` if an option excludes them."""
+    used = [name for name, value in dense_only.items() if value is not None]
+    if method == "kpm" and used:
+        raise ConfigError(f"{used[0]}: expected --method dense, got kpm")
+    return method == "kpm" or (method is None and not used and n_orbitals > DENSE_ORBITALS)
+
+
+def _kpm(
+    sample: "Sample",
+    comparison: "Comparison",
+    electrons: float | None,
+    window: tuple[float, float],
+    width: float,
+    points: int | None,
+    moments: int | None,
+    vectors: int,
+    seed: int,
+    console: Any,
+) -> "DensityOfStates":
+    """Density of states by kernel polynomials; prints its statistical error."""
+    from harmose.physics.sparse.kpm import kpm
+
+    polynomials = kpm(
+        sample.hamiltonian,
+        sample.overlap,
+        comparison.sample.structure,
+        window,
+        width,
+        n_moments=moments,
+        n_vectors=vectors,
+        seed=seed,
+        **comparison.filling(sample, None, electrons),  # type: ignore[arg-type]
+    )
+    density, error = polynomials.dos(window, points or 1001)
+    mean = float(density.total.mean())
+    relative = float(error.mean()) / mean if mean else 0.0
+    total, expected = sum(m.found[0] for m in polynomials.moments), sum(m.n_states for m in polynomials.moments)
+    uncertain = "" if polynomials.fermi_error is None else f"; Fermi level within {polynomials.fermi_error:.3f} eV"
+    console.print(
+        f"{polynomials.moments[0].values.shape[1]} moments, {vectors} vectors: standard error {100 * relative:.1f} % of the "
+        f"density; {total:.1f} states of {expected}{uncertain}",
+        soft_wrap=True,
+    )
+    return density
+
+
+def _table(series: "Mapping[str, DensityOfStates]"):
+    import numpy as np
+
+    rows: dict[str, list[str]] = {"Fermi level (eV)": [], "at the Fermi level (1/eV)": []}
+    for density in series.values():
+        rows["Fermi level (eV)"].append(energy_text(density.fermi_level))
+        total = np.atleast_2d(density.total).sum(axis=0)
+        inside = density.relative[0] <= 0 <= density.relative[-1]
+        at_fermi_level = float(np.interp(0.0, density.relative, total))
+        rows["at the Fermi level (1/eV)"].append(f"{at_fermi_level:.4f}" if inside else "")
+        for label, part in {"states in the window": density.total, **density.projections}.items():
+            n_states = float(np.trapezoid(np.atleast_2d(part).sum(axis=0), density.energies))
+            rows.setdefault(label, []).append(f"{n_states:.4f}")
+    made = table("", *series)
+    for label, cells in rows.items():
+        made.add_row(label, *cells)
+    return made

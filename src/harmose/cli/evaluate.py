@@ -1,0 +1,102 @@
+"""`harmose evaluate`: errors of a model on labelled samples."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harmose.cli.options import (
+    ForceOption,
+    ModelArgument,
+    StoreArgument,
+    check_labels,
+    check_output,
+    error_prefix,
+    new_output,
+    progress,
+    split_names,
+    terminal,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harmose.data.store import Store
+    from harmose.evaluate.evaluation import Prediction
+    from harmose.inference.model import Model
+
+ROTATED_SAMPLES = 4
+"""Number of samples whose structures are rotated for the rotation error."""
+
+
+def evaluate(
+    model: ModelArgument,
+    store: StoreArgument,
+    split: Annotated[
+        str | None, typer.Option(help="Split to evaluate on.  [default: test, else val, else all]")
+    ] = None,
+    network_alone: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A second model, trained with `regression: none`, for one more column."),
+    ] = None,
+    unit: Annotated[
+        Literal["uEh", "meV", "eV", "Ha"] | None,
+        typer.Option(help="Unit of energies.  [default: uEh (micro-Hartree); crystals: meV]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and report.html.")] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="Use at most this many samples of the split.")] = None,
+    rotations: Annotated[
+        int, typer.Option(min=0, help="Number of random rotations for the rotation error; 0: no rotation error.")
+    ] = 4,
+    force: ForceOption = False,
+) -> None:
+    """Print the errors of a model on a store: of the regression, with stage 1, and with stage 2 (docs/metrics.md)."""
+    from harmose.data.store import Store
+    from harmose.evaluate.metrics import evaluate as compute_metrics
+    from harmose.evaluate.predictions import check_network_alone, evaluate_rotations
+    from harmose.evaluate.report import terminal_table, write_report
+    from harmose.inference.checkpoint import load
+
+    files = [] if out is None else [out / "evaluation.json", out / "report.html"]
+    for file in files:
+        if file.exists():
+            check_output(file, force)
+    console = terminal()
+    with Store.open(store) as opened:
+        whole = load(model)
+        check_labels(whole.card, opened)
+        alone = None if network_alone is None else load(network_alone)
+        if alone is not None:
+            check_labels(alone.card, opened)
+            with error_prefix("--network-alone"):
+                check_network_alone(alone, whole)
+        names = split_names(opened, split)[:max_samples]
+        predictions = list(progress(_predict(whole, alone, opened, names), "predicting", len(names), console))
+    rotation_errors = evaluate_rotations(whole, predictions[:ROTATED_SAMPLES], rotations, alone)
+    result = compute_metrics(predictions, rotation_errors)
+    crystals = any(prediction.sample.structure.pbc.any() for prediction in predictions)
+    shown_unit = unit or ("meV" if crystals else "uEh")
+    console.print(terminal_table(result, shown_unit))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        log = Path(model) / "metrics.csv"
+        history = log if log.is_file() else None
+        with new_output(files[0], force) as hidden:
+            hidden.write_text(result.to_json())
+        with new_output(files[1], force) as hidden:
+            write_report(
+                hidden, result, predictions, history, whole.card, shown_unit, f"{Path(model).name} on {store.name}"
+            )
+        console.print(f"{files[1]}", markup=False, soft_wrap=True)
+
+
+def _predict(
+    model: "Model", network_alone: "Model | None", store: "Store", names: "Sequence[str]"
+) -> "Iterator[Prediction]":
+    from harmose.evaluate.predictions import predict_samples
+    from harmose.train.dataset import chunks
+
+    for samples in chunks(store, names):
+        with error_prefix(store.path):
+            predictions = predict_samples(model, samples, network_alone)
+        yield from predictions

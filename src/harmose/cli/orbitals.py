@@ -1,0 +1,100 @@
+"""`harmose orbitals`: orbital energies of a prediction or of a stored sample."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harmose.cli.options import ElectronsOption, ReferenceOption, SourceArgument, one_structure, table, terminal
+from harmose.cli.predictions import Predictor, is_model
+from harmose.errors import MatrixError
+
+if TYPE_CHECKING:
+    from harmose.core.sample import Sample
+    from harmose.physics.eigen import MolecularOrbitals
+
+SHOWN_ORBITALS = 8
+"""Number of orbitals on each side of the gap that are shown without --all."""
+
+
+def orbitals(
+    source: SourceArgument,
+    target: Annotated[
+        str,
+        typer.Argument(metavar="SAMPLE|STRUCTURE", help="Name of a sample in SOURCE, or a structure file for MODEL."),
+    ],
+    reference: ReferenceOption = None,
+    electrons: ElectronsOption = None,
+    all_orbitals: Annotated[
+        bool, typer.Option("--all", help="Show all orbitals instead of those near the gap.")
+    ] = False,
+) -> None:
+    """Print orbital energies, HOMO, LUMO and gap of a predicted or a stored molecule, compared with DFT if a reference is given."""
+    from harmose.evaluate.comparison import find_structure
+    from harmose.inference.checkpoint import load
+    from harmose.io.files import read
+
+    if is_model(source):
+        atoms, name = one_structure(Path(target)), Path(target).stem
+        model = load(source)
+        dft = None if reference is None else find_structure(reference, atoms, name)
+        sample = Predictor(model, source).sample(atoms, name, dft)
+    else:
+        sample = read(source, target)
+        dft = None if reference is None else find_structure(reference, sample.structure, sample.name)
+    if electrons is not None:
+        sample = replace(sample, n_electrons=electrons)
+        dft = None if dft is None else replace(dft, n_electrons=electrons)
+    elif sample.n_electrons is None and dft is not None:
+        sample = replace(sample, n_electrons=dft.n_electrons)
+    if dft is not None and dft.spin is not sample.spin:
+        raise MatrixError(f"{reference}: expected spin {sample.spin}, got {dft.spin}")
+    spins = _solve(sample)
+    references = [None] * len(spins) if dft is None else _solve(dft)
+    titles = ("spin up", "spin down") if len(spins) > 1 else (None,)
+    electrons_each = 2 if sample.spin.value == "none" else 1
+    for predicted, other, title in zip(spins, references, titles):
+        terminal().print(_orbital_table(predicted, other, all_orbitals, electrons_each, title))
+
+
+def _solve(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":
+    from harmose.physics.eigen import spin_orbitals
+
+    if sample.n_electrons is None:
+        raise MatrixError(f"sample {sample.name}: the number of electrons is not known; give --electrons")
+    if sample.overlap is None:
+        raise MatrixError(
+            f"sample {sample.name}: expected the overlap S (its basis set's name does not give it; a --reference does), got none"
+        )
+    return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
+
+
+def _orbital_table(
+    predicted: "MolecularOrbitals",
+    dft: "MolecularOrbitals | None",
+    all_orbitals: bool,
+    electrons_each: int,
+    title: str | None,
+):
+    """One row for each orbital; `electrons_each` is the number of electrons of an occupied orbital."""
+    made = table(
+        "orbital", "electrons", "energy (eV)", *([] if dft is None else ["DFT (eV)", "difference (meV)"]), title=title
+    )
+
+    def add_row(label: str, electrons: str, a: float | None, b: float | None) -> None:
+        cells = [label, electrons, "" if a is None else f"{a:.6f}"]
+        if dft is not None:
+            cells += ["" if b is None else f"{b:.6f}", "" if a is None or b is None else f"{1e3 * (a - b):.3f}"]
+        made.add_row(*cells)
+
+    n = predicted.n_occupied
+    near = range(n - SHOWN_ORBITALS, n + SHOWN_ORBITALS)
+    names = {n - 1: " (HOMO)", n: " (LUMO)"}
+    for k, energy in enumerate(predicted.energies.tolist()):
+        if all_orbitals or k in near:
+            other = None if dft is None or k >= len(dft.energies) else float(dft.energies[k])
+            add_row(f"{k + 1}{names.get(k, '')}", str(electrons_each) if k < n else "0", energy, other)
+    made.add_section()
+    add_row("gap", "", predicted.gap, None if dft is None else dft.gap)
+    return made

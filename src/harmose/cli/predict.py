@@ -1,0 +1,133 @@
+"""`harmose predict`: Hamiltonians of new structures."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harmose.cli.options import (
+    ForceOption,
+    ModelArgument,
+    StructureArgument,
+    check_output,
+    new_output,
+    progress,
+    terminal,
+)
+from harmose.cli.predictions import Predictor, parse_memory, parse_partition
+from harmose.errors import FormatError
+
+if TYPE_CHECKING:
+    from harmose.core.sample import Sample
+    from harmose.uncertainty.prediction import Uncertainty
+
+LARGE_STRUCTURES = "Large structures"
+"""Heading of the options of predictions in parts."""
+
+
+def predict(
+    model: ModelArgument,
+    structure: StructureArgument,
+    out: Annotated[Path, typer.Option(help="A new .npz file (one structure), or a new store under any other name.")],
+    overlap: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Take S from this store, .npz file or DFT folder, which must have the same structures.  "
+            "[default: computed for basis sets of PySCF and CP2K, else no S]",
+        ),
+    ] = None,
+    stage: Annotated[
+        Literal["regression", "stage1", "full"],
+        typer.Option(help="Part of the model to use: regression, + stage 1 (faster), or all."),
+    ] = "full",
+    energy_zero: Annotated[
+        Literal["labels", "fermi_of_prediction"] | None,
+        typer.Option(
+            help="Energy zero of H. `labels` skips the Fermi level, which is slow for large cells.  [default: the model's]"
+        ),
+    ] = None,
+    partition: Annotated[
+        Any,
+        typer.Option(
+            metavar="auto|off|N",
+            parser=parse_partition,
+            help="Predict N pairs of atoms at a time: the same H in less memory. auto: only for large structures.",
+            rich_help_panel=LARGE_STRUCTURES,
+        ),
+    ] = "auto",
+    memory: Annotated[
+        Any,
+        typer.Option(
+            metavar="12GB",
+            parser=parse_memory,
+            help="Upper bound on memory when predicting in parts.  [default: most of the free memory]",
+            rich_help_panel=LARGE_STRUCTURES,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler whose workers share the parts.", rich_help_panel=LARGE_STRUCTURES
+        ),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Predict the Hamiltonian of one structure, or of many into a store.
+
+    Adds S where it can be computed, and prints gap, HOMO and LUMO with bounds of their errors. A .npz file holds the bounds of all
+    blocks and orbital energies. Structures that are predicted in parts have no bounds.
+    """
+    from harmose.data.store import new_store
+    from harmose.evaluate.comparison import find_structure
+    from harmose.inference.checkpoint import load
+    from harmose.io.npz import write_npz
+    from harmose.io.structures import read_structures
+
+    check_output(out, force)
+    structures = read_structures(structure)
+    if out.suffix == ".npz" and len(structures) != 1:
+        raise FormatError(
+            f"{structure}: expected one structure for a .npz, got {len(structures)}; name a store instead"
+        )
+    console = terminal()
+    predictor = Predictor(load(model), model, partition, memory, scheduler, stage, energy_zero, out.parent, console)
+
+    def sample(k: int) -> "Sample":
+        atoms, name = structures[k], f"{structure.stem}-{k}"
+        return predictor.sample(atoms, name, None if overlap is None else find_structure(overlap, atoms, name))
+
+    with new_output(out, force) as hidden:
+        if out.suffix == ".npz":
+            predicted = sample(0)
+            bounds = predictor.bounds(predicted)
+            write_npz(hidden, predicted, {} if bounds is None else bounds.arrays())
+            if bounds is not None:
+                console.print(bounds_line(bounds), markup=False, soft_wrap=True)
+        else:
+            card = predictor.model.card
+            settings = {**card.settings, "kind": "prediction", "model": model}
+            with new_store(hidden, card.basis, card.spin, settings) as store:
+                for k in progress(range(len(structures)), "predicting", len(structures), console):
+                    predicted = sample(k)
+                    bounds = predictor.bounds(predicted)
+                    store.append(predicted if bounds is None else _with_bounds(predicted, bounds), check=False)
+                    if bounds is not None:
+                        console.print(f"{predicted.name}: {bounds_line(bounds)}", markup=False, soft_wrap=True)
+    console.print(f"{out}: {len(structures)} predicted", markup=False, soft_wrap=True)
+
+
+def _with_bounds(sample: "Sample", bounds: "Uncertainty") -> "Sample":
+    return replace(sample, provenance={**sample.provenance, "uncertainty": bounds.summary()})
+
+
+def bounds_line(u: "Uncertainty") -> str:
+    """Gap, HOMO and LUMO with their bounds, and the expected error of H, in one line."""
+    from harmose.units import MICRO_HARTREE
+
+    energies = {"gap": u.gap, "HOMO": u.homo, "LUMO": u.lumo}
+    parts = [f"{name} {energy} eV" for name, energy in energies.items() if energy is not None]
+    parts.append(f"expected H MAE {u.expected_error / MICRO_HARTREE:.3g} µEh")
+    stated = f" (± with {100 * u.confidence:g} % confidence)" if len(parts) > 1 else ""
+    return ", ".join(parts) + stated + ("; outside the training domain: expect larger errors" if u.outside else "")

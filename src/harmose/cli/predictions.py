@@ -1,0 +1,136 @@
+"""Predictions as samples, for the commands predict, orbitals, bands and dos."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from harmose.cli.options import error_prefix, one_structure
+from harmose.errors import ModelError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rich.console import Console
+
+    from harmose.core.sample import Sample
+    from harmose.evaluate.comparison import Comparison
+    from harmose.inference.model import Model
+    from harmose.uncertainty.prediction import Uncertainty
+
+
+def parse_partition(text: str) -> str | int:
+    """Value of --partition: auto, off, or a positive number of pairs."""
+    if text in ("auto", "off"):
+        return text
+    if not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"expected auto, off or a number of pairs, got {text!r}")
+    return int(text)
+
+
+def parse_memory(text: str) -> float:
+    """Value of --memory in bytes."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from harmose.train.config import Bytes
+
+    try:
+        return TypeAdapter(Bytes).validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter(f"expected a quantity like 500MB or 12GB, got {text!r}") from None
+
+
+@dataclass
+class Predictor:
+    """Predicts structures as samples, with the options of `Model.predict`."""
+
+    model: "Model"
+    name: str
+    """The model's name or folder."""
+    partition: Any = "auto"
+    memory: float | None = None
+    scheduler: str | None = None
+    stage: str = "full"
+    energy_zero: str | None = None
+    folder: Path | None = None
+    console: "Console | None" = None
+    in_parts: bool = False
+    """True if the last structure was predicted in parts."""
+
+    def sample(self, atoms: "Atoms", name: str, reference: "Sample | None" = None) -> "Sample":
+        """Predict H as a sample. S is that of `reference`, or computed where the basis set's radial functions are known."""
+        from harmose.core.sample import Sample
+        from harmose.io.basis_sets import is_known, overlap
+
+        with error_prefix(atoms.info["source"]):
+            self.in_parts = False
+            h = self.model.predict(
+                atoms,
+                stage=self.stage,
+                partition=self.partition,
+                memory=self.memory,
+                scheduler=self.scheduler,
+                folder=self.folder,
+                energy_zero=self.energy_zero,
+                log=self._log,
+            )
+            s = None if reference is None else reference.overlap
+            if s is None and is_known(h.basis):
+                s = overlap(atoms, h.basis)
+            return Sample(
+                name=name,
+                structure=atoms,
+                basis=h.basis,
+                hamiltonian=h,
+                overlap=s,
+                spin=h.spin,
+                n_electrons=self._n_electrons(atoms),
+                provenance={"kind": "prediction", "model": self.name},
+            )
+
+    def bounds(self, sample: "Sample") -> "Uncertainty | None":
+        """Error bounds of a predicted sample; None for a part of the model, for a prediction in parts, and without calibration."""
+        if self.stage != "full" or self.in_parts:
+            return None
+        return self.model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
+
+    def _n_electrons(self, atoms: "Atoms") -> float | None:
+        try:
+            return self.model.n_electrons(atoms)
+        except ModelError:  # the labels' settings do not say
+            return None
+
+    def _log(self, plan: str) -> None:
+        self.in_parts = True
+        if self.console is not None:
+            self.console.print(plan, markup=False, soft_wrap=True)
+
+
+def is_model(source: str) -> bool:
+    """True if `source` is the folder of a model, or no file or folder, so that it may be the name of a shipped model."""
+    return (Path(source) / "card.json").is_file() or not Path(source).exists()
+
+
+def read_or_predict(source: str, target: str | None, reference: Path | None, console: "Console") -> "Comparison":
+    """Read a sample from a source, or predict it if `source` is a model, and read the DFT sample to compare it with.
+
+    The sample takes the reference's overlap if it has none. For bands and densities of states, which find the Fermi level of
+    the prediction themselves, the model does not shift its energies to it.
+    """
+    from harmose.evaluate.comparison import Comparison, find_structure
+    from harmose.inference.checkpoint import load
+    from harmose.io.files import read
+
+    if target is not None and is_model(source):
+        path = Path(target)
+        atoms = one_structure(path)
+        dft = None if reference is None else find_structure(reference, atoms, str(path))
+        model = load(source)
+        energy_zero = "labels" if model.card.energy_zero == "fermi_of_prediction" else None
+        predictor = Predictor(model, source, energy_zero=energy_zero, console=console)
+        return Comparison(predictor.sample(atoms, path.stem, dft), dft)
+    sample = read(source, target)
+    dft = None if reference is None else find_structure(reference, sample.structure, sample.name)
+    if sample.overlap is None and dft is not None:
+        sample = replace(sample, overlap=dft.overlap)
+    return Comparison(sample, dft)

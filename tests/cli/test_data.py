@@ -1,0 +1,67 @@
+"""`harmose data`: ls, check, split, merge."""
+
+from harmose.cli import main
+from harmose.data.store import Store
+
+
+def test_ls(water_store, capsys):
+    with Store.open(water_store, writable=True) as store:
+        store.remember_failure("bad", "not converged in [3] cycles")
+        digest = store.digest[:16]
+    assert main(["data", "ls", str(water_store), "--samples"]) == 0
+    out = capsys.readouterr().out
+    lines = {line.split("  ")[0].strip(): line for line in out.splitlines()}
+    assert lines["samples"].split() == ["samples", "8"]
+    assert lines["elements"].split() == ["elements", "H", "O"]
+    assert lines["splits"].split(maxsplit=1)[1].strip() == "train 6, val 2"
+    assert "sto-3g" in lines["basis"]
+    assert digest in out
+    assert "failed: bad: not converged in [3] cycles" in out
+    rows = [line.split("│") for line in out.splitlines() if "water-" in line and "│" in line]
+    assert [[cell.strip() for cell in row[1:-1]] for row in rows][6] == [
+        "water-6", "H2O", "3", "7", "-2006.000000", "val", "group-3",
+    ]  # fmt: skip
+
+
+def test_check(water_store, water_sample, capsys):
+    assert main(["data", "check", str(water_store)]) == 0
+    assert capsys.readouterr().out.strip() == "8 samples checked, none of them bad"
+    with Store.open(water_store, writable=True) as store:
+        store.append(water_sample(0, name="copy"))
+    assert main(["data", "check", str(water_store)]) == 1
+    out = capsys.readouterr().out
+    assert "copy: the same structure as 'water-0'" in out
+    assert "9 samples checked, 1 of them bad" in out
+
+
+def test_split(water_store, capsys):
+    command = ["data", "split", str(water_store), "--train", "0.5", "--val", "0.25", "--test", "0.25", "--by", "group"]
+    assert main(command) == 2
+    assert "has the splits train, val already; --force replaces them" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+    assert capsys.readouterr().out.strip() == "train 4, val 2, test 2"
+    with Store.open(water_store) as store:
+        assert {name: len(samples) for name, samples in store.splits.items()} == {"train": 4, "val": 2, "test": 2}
+
+
+def test_merge(tmp_path, water_store, water_basis, water_sample, capsys):
+    with Store.create(tmp_path / "b", water_basis, metadata={"functional": "hf", "basis": "sto-3g"}) as store:
+        store.append(water_sample(8))
+    out = tmp_path / "all"
+    command = ["data", "merge", str(out), str(water_store), str(tmp_path / "b")]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() == f"{out}: 9 samples"
+    assert main(command) == 2
+    assert f"{out}: exists already; --force replaces it" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+    with Store.open(out) as store:
+        assert len(store) == 9
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["all", "b", "water"]
+
+
+def test_force_keeps_other_folders(tmp_path, water_store, capsys):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    assert main(["data", "merge", str(tmp_path / "thesis"), str(water_store), "--force"]) == 2
+    assert "expected a sample store or a file to replace, got another folder" in capsys.readouterr().err
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"

@@ -1,0 +1,47 @@
+"""`harmose orbitals`: of stored samples and of predictions, compared with DFT."""
+
+from dataclasses import replace
+
+import pytest
+from ase.io import write as write_structures
+
+from harmose.cli import main
+from harmose.data.store import Store
+from harmose.io.files import write
+
+
+def test_stored_sample(water_store, water_sample, table_rows, capsys):
+    assert main(["orbitals", str(water_store), "water-1", "--reference", str(water_store)]) == 0
+    rows = table_rows(capsys.readouterr().out)
+    e = water_sample(1).orbital_energies
+    assert rows["5 (HOMO)"] == ["2", f"{e[4]:.6f}", f"{e[4]:.6f}", "0.000"]
+    assert rows["6 (LUMO)"][:2] == ["0", f"{e[5]:.6f}"]
+    assert float(rows["gap"][1]) == pytest.approx(e[5] - e[4], abs=1e-6)
+
+
+def test_reference_without_the_structure(tmp_path, water_store, water_sample, capsys):
+    write(tmp_path / "other", water_sample(30))
+    assert main(["orbitals", str(tmp_path / "other"), "water-30", "--reference", str(water_store)]) == 2
+    assert "none of its 8 samples has the structure of 'water-30'" in capsys.readouterr().err
+
+
+def test_other_format(tmp_path, water_store, capsys):
+    with Store.open(water_store) as store:
+        sample = store["water-0"]
+    write(tmp_path / "run", replace(sample, n_electrons=None), format="deeph")
+    assert main(["orbitals", str(tmp_path / "run"), "run"]) == 2
+    assert "the number of electrons is not sample; give --electrons" in capsys.readouterr().err
+    assert main(["orbitals", str(tmp_path / "run"), "run", "--electrons", "10", "--reference", str(water_store)]) == 0
+    assert "5 (HOMO)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("water_model")
+def test_prediction(tmp_path, water_store, water_atoms, table_rows, capsys):
+    write_structures(tmp_path / "known.xyz", water_atoms(3))
+    assert main(["orbitals", "exact", str(tmp_path / "known.xyz"), "--reference", str(water_store)]) == 0
+    electrons, predicted, dft, difference = table_rows(capsys.readouterr().out)["5 (HOMO)"]
+    assert electrons == "2"
+    assert 1e3 * (float(predicted) - float(dft)) == pytest.approx(float(difference), abs=2e-3)
+    assert 0 < abs(float(difference)) < 1  # meV
+    assert main(["orbitals", "exact", str(tmp_path / "known.xyz"), "--all"]) == 0
+    assert [name for name in table_rows(capsys.readouterr().out) if name[:1].isdigit()][-1].startswith("7")

@@ -1,0 +1,96 @@
+"""`harmose predict`: one structure, many, S from a source; nothing is left of a failed prediction."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+from ase.io import write as write_structures
+
+from harmose.cli import main
+from harmose.data.store import Store
+from harmose.errors import ModelError
+from harmose.io.files import read
+
+
+def test_one_structure(tmp_path, water_model, water_atoms, capsys):
+    write_structures(tmp_path / "new.xyz", water_atoms(40))
+    out = tmp_path / "new.npz"
+    command = ["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(out)]
+    assert main(command) == 0
+    sample = read(out)
+    expected = water_model.predict(water_atoms(40))
+    assert np.abs(sample.hamiltonian.values - expected.values).max() < 1e-5  # eight decimals in the file of structures
+    assert sample.n_electrons == 10
+    assert sample.provenance == {"kind": "prediction", "model": "exact"}
+    assert main(command) == 2
+    assert "new.npz: exists already" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+
+
+def test_many_structures(tmp_path, water_model, water_atoms, capsys):
+    write_structures(tmp_path / "new.xyz", [water_atoms(40), water_atoms(41)])
+    assert main(["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new.npz")]) == 2
+    assert "expected one structure for a .npz, got 2; name a store instead" in capsys.readouterr().err
+    assert main(["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new")]) == 0
+    with Store.open(tmp_path / "new") as store:
+        assert store.names() == ["new-0", "new-1"]
+        assert store.metadata["kind"] == "prediction"
+    assert main(["data", "check", str(tmp_path / "new")]) == 0
+    assert main(["orbitals", str(tmp_path / "new"), "new-1"]) == 0
+
+
+def test_overlap_from_a_source(tmp_path, water_model, water_atoms, water_store, capsys):
+    with Store.open(water_store) as store:
+        known = store["water-0"]
+    scaled = known.overlap.with_values(known.overlap.values * 1.5)
+    with Store.create(tmp_path / "other", known.basis) as store:
+        store.append(replace(known, overlap=scaled), check=False)
+    write_structures(tmp_path / "known.extxyz", known.structure)
+    write_structures(tmp_path / "new.xyz", water_atoms(40))
+    taken = ["--overlap", str(tmp_path / "other")]
+    assert main(["predict", "exact", str(tmp_path / "known.extxyz"), "--out", str(tmp_path / "a.npz"), *taken]) == 0
+    np.testing.assert_array_equal(read(tmp_path / "a.npz").overlap.values, scaled.values)
+    assert main(["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "b.npz"), *taken]) == 2
+    assert "none of its 1 samples has the structure of 'new-0'" in capsys.readouterr().err
+
+
+def test_failed_prediction(tmp_path, water_model, water_atoms, monkeypatch, capsys):
+    write_structures(tmp_path / "new.xyz", [water_atoms(40), water_atoms(41)])
+    predict = type(water_model).predict
+
+    def fails(self, atoms, **options):
+        if np.allclose(atoms.positions, water_atoms(41).positions, atol=1e-6):
+            raise ModelError("expected elements among H, O, got U")
+        return predict(self, atoms, **options)
+
+    monkeypatch.setattr(type(water_model), "predict", fails)
+    for name in ("new", "new.npz"):
+        assert main(["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(tmp_path / name)]) == 2
+    assert "got U" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["new.xyz"]
+
+
+def test_real_model(tmp_path, untrained_model, water_store, water_atoms, capsys):
+    write_structures(tmp_path / "new.xyz", water_atoms(40))
+    model, new = str(untrained_model), str(tmp_path / "new.xyz")
+    assert main(["evaluate", model, str(water_store), "--out", str(tmp_path / "report")]) == 0
+    result = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    # rounding error of float32
+    assert result["stages"]["stage1"]["rotation_error_relative"] < 1e-5
+    assert main(["predict", model, new, "--out", str(tmp_path / "new.npz")]) == 0
+    assert main(["orbitals", model, new]) == 0
+    assert main(["scf", model, new]) == 0
+    assert "cycles saved" in capsys.readouterr().out
+
+
+def test_unknown_model(tmp_path, water_store, water_atoms, capsys):
+    write_structures(tmp_path / "new.xyz", water_atoms(40))
+    commands = [
+        ["evaluate", "unknown", str(water_store)],
+        ["predict", "unknown", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new.npz")],
+        ["orbitals", "unknown", str(tmp_path / "new.xyz")],
+        ["scf", "unknown", str(tmp_path / "new.xyz")],
+    ]
+    for command in commands:
+        assert main(command) == 2
+        assert "harmose: error: unknown: no such model" in capsys.readouterr().err
