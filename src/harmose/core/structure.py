@@ -3,7 +3,6 @@
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
-from vesin import NeighborList
 
 from harmose.errors import StructureError
 
@@ -89,6 +88,8 @@ def neighbour_pairs(
         _check_cell(atoms, where)
     if len(atoms) == 0 or cutoff <= 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0)
+    from vesin import NeighborList  # imports torch, which takes seconds
+
     if atoms.pbc.any() and not atoms.pbc.all():
         # vesin takes three periodic directions or none: give the others lattice vectors that no pair can cross.
         atoms = _made_periodic(atoms, cutoff)
