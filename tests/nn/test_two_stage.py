@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from harmose.core.graph import build_graph
+from harmose.nn.two_stage import add
 from harmose.representation.batch import collate, graph_batch
 from harmose.so3.wigner import random_rotation
 
@@ -98,15 +99,31 @@ def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, spac
     torch.testing.assert_close(together.onsite[0][-n:], alone.onsite[0], rtol=1e-9, atol=1e-9)
 
 
-def test_an_untrained_second_stage_corrects_nothing(space, network):
+def test_h_is_the_sum_of_both_stages(space, network):
     model = network(torch.float64)
-    for parameter in model.stage2.heads.parameters():
-        torch.nn.init.zeros_(parameter)
     graph = build_graph(WATER, space.basis)
     batch = graph_batch(space, graph, space.orient(graph), torch.float64)
     with torch.no_grad():
-        correction = model.stage2(batch, model.stage1(batch))
-    assert all(x.abs().max() == 0 for x in [*correction.pairs.values(), *correction.onsite.values()] if x.numel())
+        first = model.stage1(batch)
+        h, dh = model(batch), model.stage2(batch, first)
+    for g in h.pairs:
+        torch.testing.assert_close(h.pairs[g], first.h1.pairs[g] + dh.pairs[g])
+    for s in h.onsite:
+        torch.testing.assert_close(h.onsite[s], first.h1.onsite[s] + dh.onsite[s])
+
+
+def test_stage2_is_scaled_to_the_residual_of_stage1(space, network):
+    """Targets that are H1 and a little more: corrections become as small as what is left."""
+    model = network(torch.float64)
+    graph = build_graph(METHANOL, space.basis)
+    batch = graph_batch(space, graph, space.orient(graph), torch.float64)
+    with torch.no_grad():
+        first = model.stage1(batch)
+        before = model.stage2(batch, first)
+        model.fit_stage2_scale(batch, add(first.h1, before, 1e-3))
+        after = model.stage2(batch, first)
+    size = [torch.cat([x.flatten() for x in c.pairs.values()]).norm() for c in (before, after)]
+    assert size[1] < 1e-2 * size[0]
 
 
 def test_a_lone_atom_has_only_an_on_site_block(network, predict):

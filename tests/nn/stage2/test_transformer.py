@@ -1,4 +1,4 @@
-"""Stage 2 keeps the law of O(3) to rounding error whatever its weights, also where directions vanish, and has no jump."""
+"""Stage 2 is equivariant under O(3) to rounding error for random weights, also where directions vanish, and has no jump."""
 
 from dataclasses import replace
 
@@ -141,6 +141,42 @@ def test_no_jump_where_directions_vanish(atoms, moves):
     np.testing.assert_allclose(slopes[1:], slopes[0], rtol=0.1)
 
 
+def test_several_rounds_have_no_jump_either():
+    network, slopes = random_network(attention_rounds=3), []
+    at_rest = correction(network, ACETYLENE).values
+    for step in (1e-3, 1e-6):
+        moved = ACETYLENE.copy()
+        moved.positions[0, 0] += step
+        slopes.append(np.abs(correction(network, moved).values - at_rest).max() / step)
+    assert slopes[0] > 1e-2
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=0.1)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_new_network_corrects_nothing(rounds):
+    network = TwoStage(SPACE, NetworkSettings(stage2=replace(SETTINGS, attention_rounds=rounds)))
+    assert network.stage2.is_untrained
+    assert not random_network().stage2.is_untrained
+    with torch.no_grad():
+        batch = batch_of(ETHANOL, torch.float32)
+        dh = network.stage2(batch, network.stage1(batch))
+    assert all(x.abs().max() == 0 for x in [*dh.pairs.values(), *dh.onsite.values()] if x.numel())
+
+
+def test_each_round_changes_the_correction_and_is_trained():
+    network = random_network(attention_rounds=3).train()
+    batch = batch_of(ETHANOL)
+    dh = network.stage2(batch, network.stage1(batch))
+    torch.stack([x.square().sum() for x in dh.pairs.values()]).sum().backward()
+    assert len(network.stage2.rounds) == 3
+    for each in network.stage2.rounds[:2]:
+        gradients = {name: p.grad for name, p in each.named_parameters()}
+        assert all(g is not None and g.abs().max() > 0 for g in gradients.values()), gradients
+    last = network.stage2.rounds[2].map.write_even.weight.grad
+    assert last is not None
+    assert last.abs().max() > 0
+
+
 def test_the_correction_bends_with_the_molecule():
     """Analytic where a linear molecule is straight: to first order the on-site s-p elements grow with the angle."""
     network = random_network()
@@ -197,13 +233,15 @@ def test_without_baseline_h1_is_not_seen():
     torch.testing.assert_close(one.pairs, other.pairs, rtol=0, atol=0)
 
 
-def test_learned_is_equivariant_but_for_the_turn_about_the_edge():
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_learned_is_equivariant_but_for_the_turn_about_the_edge(rounds):
     """Averaged over more turns, the rotation error falls: the frames leave only the azimuth to learn."""
-    network, rotation, errors = random_network(symmetry="learned"), random_rotation(np.random.default_rng(2)), []
-    free = network.stage2.rounds[0].map
-    assert isinstance(free, FrameAveragedMap)
+    network, errors = random_network(symmetry="learned", attention_rounds=rounds), []
+    rotation = random_rotation(np.random.default_rng(2))
     for turns in (1, 4, 16):
-        free.turns = turns
+        for each in network.stage2.rounds:
+            assert isinstance(each.map, FrameAveragedMap)
+            each.map.turns = turns
         h = correction(network, ETHANOL)
         errors.append(relative_error(correction(network, turned(ETHANOL, rotation)).values, h.rotate(rotation).values))
     assert errors[0] > 10 * errors[2]

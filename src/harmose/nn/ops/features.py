@@ -26,6 +26,10 @@ class EdgeWidths(NamedTuple):
     pseudoscalars: int
     so2: int
 
+    def size(self, l_max: int) -> int:
+        """Return how many numbers the features of one edge are."""
+        return self.scalars + self.pseudoscalars + 2 * l_max * self.so2
+
 
 class EdgeFeatures(NamedTuple):
     """scalars (E, n0); pseudoscalars (E, p); so2 (M, E, 2, n), all orders of the same width, the even half first."""
