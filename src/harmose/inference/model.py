@@ -319,7 +319,7 @@ class Model(Pipeline):
         ood, std = self.domain.scores(inputs.neighbourhoods), np.zeros(len(whole.pair_sample))
         if outputs.stage1 is not None and self._last_layer is not None:
             first = outputs.stage1
-            std[whole.oriented.pair_order] = self._last_layer.of_pairs(first.edges.scalars, first.graph.pair_type)
+            std[whole.oriented.pair_order] = self._last_layer.pair_std(first.edges.scalars, first.graph.pair_type)
         return [
             Scores(ood[whole.atom_sample == k], std[whole.pair_sample == k], self._std_limit)
             for k in range(whole.n_samples)
@@ -346,7 +346,7 @@ class Model(Pipeline):
 
     def _error_features(self, inputs: ModelInput) -> list[ErrorFeatures]:
         whole = inputs.concatenated
-        std = self._calibration().last_layer.of(self.network, inputs.batch)
+        std = self._calibration().last_layer.std(self.network, inputs.batch)
         scales, ood = self.normalizer.scales(whole.oriented), self.domain.scores(inputs.neighbourhoods)
         return error_features(self.space, whole, scales, ood, std).split(whole)
 

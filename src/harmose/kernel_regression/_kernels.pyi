@@ -1,4 +1,4 @@
-"""Compiled from `_kernels.c`; see `harmose.closed_form.angles` and `harmose.closed_form.triangles`."""
+"""Compiled from `_kernels.c`; called by `angles` and `descriptors`."""
 
 import numpy as np
 
@@ -6,35 +6,35 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 def kernels(
     edges: int,
-    references: int,
+    sparse_points: int,
     angles: int,
     cosines: int,
     sines: int,
     squarings: int,
-    there: np.ndarray,
-    back: np.ndarray,
-    alike: np.ndarray,
+    to_angles: np.ndarray,
+    to_orders: np.ndarray,
+    envelope: np.ndarray,
     sides: int,
-    first: Arrays,
-    second: Arrays,
-    ahead: Arrays,
-    reverse: Arrays,
+    even_overlaps: Arrays,
+    odd_overlaps: Arrays,
+    kernels: Arrays,
+    reversed_kernels: Arrays,
     /,
 ) -> None: ...
 def moments(
     edges: int,
     triangles: int,
-    turns: int,
-    along: int,
+    phases: int,
+    p: int,
     b: int,
     c: int,
     n_species: int,
     third: int,
     start: np.ndarray,
-    turn: np.ndarray,
-    height: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
+    phase: np.ndarray,
+    factor_p: np.ndarray,
+    factor_b: np.ndarray,
+    factor_c: np.ndarray,
     out: np.ndarray,
     /,
 ) -> None: ...

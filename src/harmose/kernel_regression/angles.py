@@ -1,7 +1,7 @@
-"""From the overlaps of doublets to kernels: the sums over angles of `kernel`, for many pairs of edges at once.
+"""Kernels from the overlaps of descriptors: the sum over angles of `kernel`, for many pairs of edges.
 
-`_kernels.c` does the same as the numpy here, many times as fast since nothing is written to memory on the way. It is
-compiled with the package where there is a C compiler.
+`_kernels.c` computes the same sums as the numpy code here, many times faster, because it keeps intermediate results in
+registers. It is compiled with the package where there is a C compiler.
 """
 
 from collections.abc import Sequence
@@ -16,107 +16,119 @@ except ImportError:
     compiled = None
 
 ORDERS = 4
-"""Largest m of c_m, which `_kernels.c` knows too."""
+"""Largest order m of descriptors; the same number stands in `_kernels.c`."""
 LANES = 8
-"""References that `_kernels.c` works on together; it needs as many."""
+"""Number of sparse points that `_kernels.c` processes together; it needs at least as many."""
 
 
-class Overlaps(NamedTuple):
-    """`c_0 c'_0` (A, B), and of m = 1 ... ORDERS `c_m c'_m`, real and imaginary parts with real and imaginary parts,
-    (ORDERS, 2, A, 2, B)."""
+class DescriptorOverlaps(NamedTuple):
+    """Overlaps of the descriptors of A edges and B sparse points.
+
+    Attributes:
+        scalar: `c_0 c'_0` (A, B).
+        so2: `c_m c'_m` for m = 1 ... ORDERS, real and imaginary parts with real and imaginary parts (ORDERS, 2, A, 2, B).
+    """
 
     scalar: np.ndarray
-    around: np.ndarray
+    so2: np.ndarray
 
 
 class Kernels(NamedTuple):
-    """`K_0` between scalars and between pseudoscalars (2, A, B); the others from even and odd halves to even and odd halves
-    (orders, 2, A, 2, B)."""
+    """Kernels between A edges and B sparse points.
+
+    Attributes:
+        scalar: K_0 between scalars and between pseudoscalars (2, A, B).
+        so2: K_M for M > 0, from even and odd halves to even and odd halves (orders, 2, A, 2, B).
+    """
 
     scalar: np.ndarray
-    around: np.ndarray
+    so2: np.ndarray
 
-    def of(self, orders: Sequence[int]) -> list[np.ndarray]:
-        """By order."""
-        return [*([self.scalar] if 0 in orders else []), *self.around]
+    def by_order(self, orders: Sequence[int]) -> list[np.ndarray]:
+        """Return the kernel of each of the orders that were computed."""
+        return [*([self.scalar] if 0 in orders else []), *self.so2]
 
 
-def over_angles(parts: Sequence[Overlaps], alike: np.ndarray, power: int, orders: tuple[int, ...]) -> list[Kernels]:
-    """`K_M` of ascending orders, with what lengths make of it, `alike` (A, B).
+def kernels_from_overlaps(
+    parts: Sequence[DescriptorOverlaps], envelope: np.ndarray, exponent: int, orders: tuple[int, ...]
+) -> list[Kernels]:
+    """Return the kernels K_M of ascending orders, times the envelope (A, B) of the edge lengths.
 
-    Of one part, the whole; of two, even and odd under the exchange of an edge's ends, of the edges as they are and of the same
-    seen from their other ends.
+    `parts`: the overlaps of whole descriptors, for kernels of the edges; or the overlaps of their even and odd parts under
+    reversal, for kernels of the edges and of the reversed edges.
     """
-    if compiled is not None and alike.shape[1] >= LANES:
-        return _compiled(parts, alike, power, orders)
-    return _with_numpy(parts, alike, power, orders)
+    if compiled is not None and envelope.shape[1] >= LANES:
+        return kernels_compiled(parts, envelope, exponent, orders)
+    return kernels_numpy(parts, envelope, exponent, orders)
 
 
-def _compiled(parts: Sequence[Overlaps], alike: np.ndarray, power: int, orders: tuple[int, ...]) -> list[Kernels]:
-    there, back = _half_transforms(power, orders)
-    n_around = sum(m > 0 for m in orders)
-    out = [Kernels(np.empty((2, *alike.shape)), np.empty((n_around, 2, len(alike), 2, alike.shape[1]))) for _ in parts]
-    (n, references), squarings = alike.shape, power.bit_length() - 1
-    sizes = (n, references, len(there), len(orders), n_around, squarings)
-    compiled.kernels(*sizes, there, back, alike, len(parts), parts[0], parts[-1], out[0], out[-1])
+def kernels_compiled(
+    parts: Sequence[DescriptorOverlaps], envelope: np.ndarray, exponent: int, orders: tuple[int, ...]
+) -> list[Kernels]:
+    """Compute `kernels_from_overlaps` in C."""
+    assert compiled is not None
+    to_angles, to_orders = _half_transforms(exponent, orders)
+    n_so2, (a, b) = sum(m > 0 for m in orders), envelope.shape
+    out = [Kernels(np.empty((2, a, b)), np.empty((n_so2, 2, a, 2, b))) for _ in parts]
+    sizes = (a, b, len(to_angles), len(orders), n_so2, exponent.bit_length() - 1)
+    compiled.kernels(*sizes, to_angles, to_orders, envelope, len(parts), parts[0], parts[-1], out[0], out[-1])
     return out
 
 
-def _with_numpy(parts: Sequence[Overlaps], alike: np.ndarray, power: int, orders: tuple[int, ...]) -> list[Kernels]:
-    there, back = _transforms(power, orders)
-    found = [_coefficients(part) for part in parts]
-    if len(found) == 2:
-        even, odd = found
-        found = [even + odd, even - odd]
-    projected = [
-        (back @ _power(there @ x.reshape(2, x.shape[1], -1), power)).reshape(2, -1, *alike.shape) * alike for x in found
-    ]
-    # Seen from its other end an edge is mirrored.
-    return [_combined(x[k], x[1 - k], orders) for k, x in enumerate(projected)]
+def kernels_numpy(
+    parts: Sequence[DescriptorOverlaps], envelope: np.ndarray, exponent: int, orders: tuple[int, ...]
+) -> list[Kernels]:
+    """Compute `kernels_from_overlaps` in numpy."""
+    to_angles, to_orders = _transforms(exponent, orders)
+    coefficients = [_fourier_coefficients(part) for part in parts]
+    if len(coefficients) == 2:
+        even, odd = coefficients
+        coefficients = [even + odd, even - odd]
+    projections = []
+    for c in coefficients:
+        values = to_angles @ c.reshape(2, c.shape[1], -1)
+        for _ in range(exponent.bit_length() - 1):  # squaring is many times faster than `**`
+            values *= values
+        projections.append((to_orders @ values).reshape(2, -1, *envelope.shape) * envelope)
+    # The reversed edge is seen in a mirrored frame.
+    return [_combine(x[k], x[1 - k], orders) for k, x in enumerate(projections)]
 
 
-def _coefficients(overlaps: Overlaps) -> np.ndarray:
-    """The Fourier coefficients of k(a), cosines and then sines, straight, and mirrored with -a for a: (2, .., A, B)."""
-    (rr, ri), (ir, ii) = ((overlaps.around[:, k, :, 0], overlaps.around[:, k, :, 1]) for k in (0, 1))
+def _fourier_coefficients(overlaps: DescriptorOverlaps) -> np.ndarray:
+    """Fourier coefficients of k(a), cosines and then sines: as it is, and of the mirror image at -a: (2, ..., A, B)."""
+    (rr, ri), (ir, ii) = ((overlaps.so2[:, k, :, 0], overlaps.so2[:, k, :, 1]) for k in (0, 1))
     scalar = overlaps.scalar[None]
     return np.stack([np.concatenate([scalar, rr + ii, ri - ir]), np.concatenate([scalar, rr - ii, ri + ir])])
 
 
-def _combined(straight: np.ndarray, mirrored: np.ndarray, orders: tuple[int, ...]) -> Kernels:
-    """From projections (cosines and then sines, A, B) of the powers of k(a), and of the mirror image's with -a for a."""
+def _combine(direct: np.ndarray, mirrored: np.ndarray, orders: tuple[int, ...]) -> Kernels:
+    """Combine the projections (cosines and then sines, A, B) of k(a) and of its mirror image into kernels."""
     n, has_scalar = len(orders), int(0 in orders)
-    cos, sin, cos_mirrored, sin_mirrored = straight[has_scalar:n], straight[n:], mirrored[has_scalar:n], mirrored[n:]
+    cos, sin, cos_mirrored, sin_mirrored = direct[has_scalar:n], direct[n:], mirrored[has_scalar:n], mirrored[n:]
     even = np.stack([cos + cos_mirrored, sin + sin_mirrored], 2)
     odd = np.stack([sin_mirrored - sin, cos - cos_mirrored], 2)
-    return Kernels(np.stack([straight[0] + mirrored[0], straight[0] - mirrored[0]]), np.stack([even, odd], 1))
+    return Kernels(np.stack([direct[0] + mirrored[0], direct[0] - mirrored[0]]), np.stack([even, odd], 1))
 
 
 @lru_cache(maxsize=32)
-def _transforms(power: int, orders: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """From Fourier coefficients to angles, and from powers at these to projections on cosines and sines, halved."""
-    n_angles = power * ORDERS + max(orders) + 1
+def _transforms(exponent: int, orders: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices from Fourier coefficients to angles, and from angles to halved projections on cosines and sines."""
+    n_angles = exponent * ORDERS + max(orders) + 1
     angles = 2 * np.pi * np.arange(n_angles) / n_angles
     m = np.arange(ORDERS + 1)
-    there = np.concatenate([np.cos(angles[:, None] * m), np.sin(angles[:, None] * m[1:])], 1)
-    turns = np.array(orders)[:, None] * angles
-    back = np.concatenate([np.cos(turns), np.sin(turns[np.array(orders) > 0])]) / (2 * n_angles)
-    return there, back
+    to_angles = np.concatenate([np.cos(angles[:, None] * m), np.sin(angles[:, None] * m[1:])], 1)
+    phases = np.array(orders)[:, None] * angles
+    to_orders = np.concatenate([np.cos(phases), np.sin(phases[np.array(orders) > 0])]) / (2 * n_angles)
+    return to_angles, to_orders
 
 
 @lru_cache(maxsize=32)
-def _half_transforms(power: int, orders: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The same for sums of what is found at a and at -a, a from 0 to pi: (angles, 2 ORDERS) and (angles, ..)."""
-    there, back = _transforms(power, orders)
-    n = len(there) // 2 + 1
-    back = back.T[:n].copy()
-    back[0] /= 2
-    if len(there) % 2 == 0:
-        back[-1] /= 2
-    return np.ascontiguousarray(there[:n, 1:]), back
-
-
-def _power(k: np.ndarray, power: int) -> np.ndarray:
-    """k^power in place, by squaring: many times as fast as `**`."""
-    for _ in range(power.bit_length() - 1):
-        k *= k
-    return k
+def _half_transforms(exponent: int, orders: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The same for sums of the values at a and at -a, with a from 0 to pi: (angles, 2 ORDERS) and (angles, ...)."""
+    to_angles, to_orders = _transforms(exponent, orders)
+    n = len(to_angles) // 2 + 1
+    to_orders = to_orders.T[:n].copy()
+    to_orders[0] /= 2
+    if len(to_angles) % 2 == 0:
+        to_orders[-1] /= 2
+    return np.ascontiguousarray(to_angles[:n, 1:]), to_orders

@@ -1,4 +1,4 @@
-"""The fit to the atoms of one species (`fit`)."""
+"""The fit to the atoms of one species."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -7,22 +7,17 @@ import numpy as np
 from scipy import sparse
 
 from harmose.core.grouping import rows_by_key
-from harmose.kernel_regression import limits
-from harmose.kernel_regression.electronic_terms import AtomTerms, scaled
-from harmose.kernel_regression.expansion import KernelExpansion, References
-from harmose.kernel_regression.kernel import ATOM_KERNEL, DIVERSE_ATOMS, KernelParameters, edge_kernels
-from harmose.kernel_regression.linear_terms import AtomRegression, atom_columns, known_electrons
-from harmose.kernel_regression.neighbourhoods import (
-    N_GAUSSIANS,
-    Neighbourhood,
-    Neighbourhoods,
-    axis_turned_back,
-    neighbourhood,
-    radial_gaussians,
-    shared,
-    turned_back,
+from harmose.kernel_regression.electronic_terms import AtomTerms, scale_to_unit_rms
+from harmose.kernel_regression.expansion import KernelExpansion, SparsePoints
+from harmose.kernel_regression.kernel import (
+    ATOM_KERNEL,
+    MANY_MOLECULES_ATOM_KERNEL,
+    KernelParameters,
+    edge_kernels,
 )
-from harmose.kernel_regression.regression import regress
+from harmose.kernel_regression.linear_terms import AtomRegression, require_charges
+from harmose.kernel_regression.neighbourhoods import N_GAUSSIANS, AtomEdges, Neighbourhoods, radial_gaussians
+from harmose.kernel_regression.ridge import fit_kernel
 from harmose.kernel_regression.training import Training
 
 
@@ -32,155 +27,147 @@ class AtomFit:
     def __init__(
         self, graph: Neighbourhoods, training: Training, shell_type: int, atoms: np.ndarray, targets: np.ndarray
     ):
-        self.graph, self.atoms, self.targets = graph, atoms, targets
+        self.graph, self.atoms, self.targets, self.settings = graph, atoms, targets, training.settings
         self.layout = training.space.onsite_layout(shell_type)
-        self.sample, self.candidates = training.atom_sample[atoms], training.candidates
-        self.likeness = DIVERSE_ATOMS if training.diverse else ATOM_KERNEL
-        self.compares = training.references != 0
+        self.sample, self.grid = training.atom_sample[atoms], training.hyperparameters
+        self.parameters, self.n_components = ATOM_KERNEL, self.settings.sparse_components
+        if training.many_molecules:
+            self.parameters = MANY_MOLECULES_ATOM_KERNEL
+            self.n_components = self.settings.sparse_components_many_molecules
+        self.has_kernel = training.sparse_points != 0
 
-    def run(self, many_body: bool, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
+    def run(self, kind: str, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
+        """Return the regression, and leave-one-group-out predictions; the mean of the scalars is that of all samples."""
         n = self.layout.n_proper
         mean = self.targets[:, 0, :n].mean(0) * self.layout.mask[0, :n]
-        left_out = np.zeros_like(self.targets)
-        if not many_body:
-            left_out[:, 0, :n] = mean
-            return AtomRegression(mean, {}, {}), left_out
-        left_out[:, 0, :n], linear, electronic, variances = mean, {}, {}, self.candidates
-        terms = self._many_body_terms(generator)
-        columns = atom_columns(self.layout.mask, n)
-        width = sum(len(c) for _, _, c, _ in columns)
-        n_orders = max(degree for degree, *_ in columns) + 1
-        weights = {b: {m: np.zeros((term.size(m), width)) for m in range(n_orders)} for b, term in terms.items()}
-        for degree, parity, cols, place in columns:
+        leave_one_out = np.zeros_like(self.targets)
+        leave_one_out[:, 0, :n] = mean
+        if kind == "pairs":
+            return AtomRegression(mean, {}, {}), leave_one_out
+        linear, electronic, grid = {}, {}, self.grid
+        irreps, kernels = self.layout.irreps, self._kernels(generator)
+        width, n_orders = sum(len(x.columns) for x in irreps), max(x.degree for x in irreps) + 1
+        weights = {b: {m: np.zeros((k.n_rows(m), width)) for m in range(n_orders)} for b, k in kernels.items()}
+        for degree, parity, columns, place in irreps:
             rows = slice(degree**2, (degree + 1) ** 2)
-            x, neighbours = (
-                self._linear_features(degree) if parity > 0 else (np.zeros((len(self.atoms), 2 * degree + 1, 0)), [])
-            )
+            features, neighbours = self._linear_features(degree, parity)
             extra, scale, shift = self._electronic_features(degree, parity)
-            x = np.concatenate([x, extra], -1)
-            y = self.targets[:, rows][..., cols] - left_out[:, rows][..., cols]
+            x = np.concatenate([features, extra], -1)
+            y = self.targets[:, rows][..., columns] - leave_one_out[:, rows][..., columns]
             sample = np.repeat(self.sample, 2 * degree + 1)
-            blocks = self._blocks(terms, degree, parity)
+            blocks = self._blocks(kernels, degree, parity)
             if blocks is None and not x.shape[-1]:
                 continue
-            fit, w, v, best = regress(x.reshape(len(sample), -1), blocks, y.reshape(len(sample), -1), sample, variances)
-            variances = (best,)
-            left_out[:, rows, cols] += fit.left_out.reshape(y.shape)
+            x, flat = x.reshape(len(sample), -1), y.reshape(len(sample), -1)
+            fit = fit_kernel(x, blocks, flat, sample, grid, self.settings)
+            grid = (fit.best,)
+            leave_one_out[:, rows, columns] += fit.leave_one_out.reshape(y.shape)
             for k, neighbour in enumerate(neighbours):
                 full = linear.setdefault((degree, neighbour), np.zeros((N_GAUSSIANS, n)))
-                full[:, cols] = w[k * N_GAUSSIANS : (k + 1) * N_GAUSSIANS]
+                full[:, columns] = fit.linear[k * N_GAUSSIANS : (k + 1) * N_GAUSSIANS]
             if extra.shape[-1]:
                 electronic[degree] = np.zeros((len(scale), n))
-                electronic[degree][:, cols] = w[len(neighbours) * N_GAUSSIANS :] / scale[:, None]
+                electronic[degree][:, columns] = fit.linear[len(neighbours) * N_GAUSSIANS :] / scale[:, None]
                 if degree == 0:
                     mean = mean - shift @ electronic[degree]
-            for b, term in terms.items():
-                for m, part in term.edge_weights(degree, parity, v).items():
+            for b, kernel in kernels.items():
+                for m, part in kernel.edge_weights(degree, parity, fit.kernel).items():
                     weights[b][m][:, place] = part
-        n_proper = sum(len(c) for _, parity, c, _ in columns if parity > 0)
-        fields = {b: KernelExpansion(term.references, weights[b], n_proper) for b, term in terms.items()}
-        return AtomRegression(mean, linear, fields, electronic), left_out
+        n_proper = sum(len(x.columns) for x in irreps if x.parity > 0)
+        expansions = {b: KernelExpansion(kernel.sparse_points, weights[b], n_proper) for b, kernel in kernels.items()}
+        return AtomRegression(mean, linear, expansions, electronic), leave_one_out
 
     @cached_property
     def _terms(self) -> AtomTerms:
-        return AtomTerms(self.graph, known_electrons(self.graph), self.atoms)
+        return AtomTerms(self.graph, require_charges(self.graph), self.atoms)
 
     def _electronic_features(self, degree: int, parity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(N, 2l+1, F) of their usual sizes, their scales, and of scalars what is subtracted before (F,), their mean."""
+        """Return features (N, 2l+1, F), what they were divided by (F,), and what was subtracted before (F,): means of scalars."""
         if self.graph.charges is None or parity < 0:
             return np.zeros((len(self.atoms), 2 * degree + 1, 0)), np.zeros(0), np.zeros(0)
-        terms, sizes = self._terms.of(degree)
+        terms, sizes = self._terms.terms(degree)
         shift = terms.mean((0, 1)) if degree == 0 else np.zeros(terms.shape[-1])
-        features, scale = scaled(terms - shift)
+        features, scale = scale_to_unit_rms(terms - shift)
         return features * sizes, scale / sizes, shift
 
-    def _linear_features(self, degree: int) -> tuple[np.ndarray, list[int]]:
-        """Sums over neighbours of each species of Gaussians in the distance, turned back: (N, 2l+1, F)."""
-        around, parts, neighbours = neighbourhood(self.graph, self.atoms), [], []
-        for b in np.unique(self.graph.pairs.neighbour_species[around.edges]).tolist():
-            mine = around[np.flatnonzero(self.graph.pairs.neighbour_species[around.edges] == b)]
-            axial = axis_turned_back(self.graph, mine.edges, degree)
-            radial = radial_gaussians(self.graph.pairs.distance[mine.edges])
-            parts.append(mine.gather(axial[:, :, None] * radial[:, None]))
-            neighbours.append(b)
-        empty = np.zeros((len(self.atoms), 2 * degree + 1, 0))
-        return np.concatenate(parts, -1) if parts else empty, neighbours
+    def _linear_features(self, degree: int, parity: int) -> tuple[np.ndarray, list[int]]:
+        """Return sums of Gaussians in the distance over neighbours of each species (N, 2l+1, F), and these species."""
+        parts, neighbours = [np.zeros((len(self.atoms), 2 * degree + 1, 0))], []
+        edges = self.graph.atom_edges(self.atoms)
+        for neighbour, rows in rows_by_key(edges.neighbour_species) if parity > 0 else ():
+            some = edges[rows]
+            axes, radial = self.graph.axis_to_global(some.edges, degree), radial_gaussians(some.distance)
+            parts.append(some.sum(axes[:, :, None] * radial[:, None]))
+            neighbours.append(neighbour)
+        return np.concatenate(parts, -1), neighbours
 
-    def _blocks(self, terms: "Mapping[int, _AtomKernel]", degree: int, parity: int):
-        if not terms:
-            return None
-        gram = np.sum([term.gram(degree, parity) for term in terms.values()], axis=0)
-        return gram, gram[_rows_of(self.references, 2 * degree + 1)]
-
-    def _many_body_terms(self, generator: np.random.Generator) -> "dict[int, _AtomKernel]":
-        if not self.compares:
+    def _kernels(self, generator: np.random.Generator) -> "dict[int, _AtomKernel]":
+        """Return the kernel for each species of neighbours; none where they would have too few sparse points."""
+        edges = self.graph.atom_edges(self.atoms).weighted()
+        n = 3 * self.settings.kernel_elements * len(self.atoms) // max(len(edges.edges) ** 2, 1)
+        if not self.has_kernel or n < min(self.settings.sparse_atoms, len(self.atoms)):
             return {}
-        around = shared(self.graph, neighbourhood(self.graph, self.atoms))
-        n = 3 * limits.COMPARED * len(self.atoms) // max(len(around.edges) ** 2, 1)
-        if n < min(limits.FEWEST_ATOMS, len(self.atoms)):
-            return {}
-        orders = max(degree for degree, *_ in atom_columns(self.layout.mask, self.layout.n_proper))
-        most = limits.DIVERSE_COMPONENTS if self.likeness == DIVERSE_ATOMS else limits.REFERENCE_COMPONENTS
-        n = min(n, most // (2 * orders + 1))
-        self.references = np.sort(generator.permutation(len(self.atoms))[:n])
-        species = self.graph.pairs.neighbour_species[around.edges]
+        orders = max(x.degree for x in self.layout.irreps)
+        n = min(n, self.n_components // (2 * orders + 1))
+        self.sparse_atoms = np.sort(generator.permutation(len(self.atoms))[:n])
         return {
-            b: _AtomKernel(self.graph, around[rows], self.references, orders, self.likeness)
-            for b, rows in rows_by_key(species)
+            b: _AtomKernel(edges[rows], self.sparse_atoms, orders, self.parameters)
+            for b, rows in rows_by_key(edges.neighbour_species)
         }
+
+    def _blocks(
+        self, kernels: "Mapping[int, _AtomKernel]", degree: int, parity: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the kernels between all irreps and those of sparse atoms, and between the latter."""
+        if not kernels:
+            return None
+        total = np.sum([kernel.matrix(degree, parity) for kernel in kernels.values()], axis=0)
+        size = 2 * degree + 1
+        return total, total[(self.sparse_atoms[:, None] * size + np.arange(size)).ravel()]
 
 
 class _AtomKernel:
-    """Kernels between atoms through their edges to one species of neighbour.
+    """Kernels between atoms through their edges to one species of neighbours.
 
-    `K(A, A') = sum_{e of A, e' of A'} s_e D_e^T K_M(e, e') D_e' s_e'`, s the edges' shares.
+    `K(A, A') = sum_{e of A, e' of A'} s_e D_e^T K_M(e, e') D_e' s_e'` with the weights s of edges.
     """
 
-    def __init__(
-        self,
-        graph: Neighbourhoods,
-        around: Neighbourhood,
-        references: np.ndarray,
-        orders: int,
-        likeness: KernelParameters,
-    ):
-        self.graph, self.around = graph, around
-        place = np.full(around.n_atoms, -1)
-        place[references] = np.arange(len(references))
-        rows = np.flatnonzero(place[around.rows] >= 0)
-        chosen = around[rows]
-        self.chosen = Neighbourhood(chosen.edges, place[chosen.rows], chosen.shares, len(references))
+    def __init__(self, edges: AtomEdges, sparse_atoms: np.ndarray, orders: int, parameters: KernelParameters):
+        graph, self.edges = edges.graph, edges
+        place = np.full(edges.n_atoms, -1)
+        place[sparse_atoms] = np.arange(len(sparse_atoms))
+        chosen = edges[np.flatnonzero(place[edges.rows] >= 0)]
+        self.sparse = AtomEdges(graph, chosen.edges, place[chosen.rows], chosen.weights, len(sparse_atoms))
         triangles = graph.triangles(chosen.edges)
-        self.references = References.of(triangles, graph.pairs.distance[chosen.edges], graph.n_species, likeness)
-        seen = graph.environments(around.edges, likeness, graph.triangles(around.edges))
-        self.kernels = edge_kernels(seen, self.references.compared, range(orders + 1))
+        self.sparse_points = SparsePoints.from_triangles(triangles, chosen.distance, graph.n_species, parameters)
+        descriptors = graph.edge_descriptors(edges.edges, parameters, graph.triangles(edges.edges))
+        orders_in_use, block = range(orders + 1), graph.settings.kernel_block
+        self.kernels = edge_kernels(descriptors, self.sparse_points.references, orders_in_use, block)
 
-    def size(self, order: int) -> int:
-        return len(self.chosen.edges) * (1 if order == 0 else 2)
+    def n_rows(self, order: int) -> int:
+        """Return the number of weights of an order: one or two for each sparse edge."""
+        return len(self.sparse.edges) * (1 if order == 0 else 2)
 
-    def gram(self, degree: int, parity: int) -> np.ndarray:
-        """(N (2l+1), R (2l+1)) of irreps of all atoms with those of the references."""
+    def matrix(self, degree: int, parity: int) -> np.ndarray:
+        """Return the kernel between irreps of all atoms and those of sparse atoms (N (2l+1), R (2l+1))."""
         out = 0
         for m in range(degree + 1):
             kernel = self.kernels[0][0 if parity > 0 else 1] if m == 0 else self.kernels[m]
-            left, right = self._turn(self.around, degree, parity, m), self._turn(self.chosen, degree, parity, m)
+            left, right = _turn(self.edges, degree, parity, m), _turn(self.sparse, degree, parity, m)
             out = out + (right @ (left @ kernel).T).T
         return np.asarray(out)
 
     def edge_weights(self, degree: int, parity: int, weights: np.ndarray) -> dict[int, np.ndarray]:
-        """Weights of reference irreps (R (2l+1), K) -> of reference edges, for each order."""
-        return {m: self._turn(self.chosen, degree, parity, m).T @ weights for m in range(degree + 1)}
-
-    def _turn(self, around: Neighbourhood, degree: int, parity: int, order: int) -> sparse.csr_matrix:
-        """Doublets of edges -> irreps of atoms: (N (2l+1), E or 2E)."""
-        slots = [0] if order == 0 else [2 * order - 1, 2 * order]
-        values = turned_back(self.graph, around.edges, degree, parity)[slots] * around.shares[:, None]
-        size, n_edges = 2 * degree + 1, len(around.edges)
-        row = np.broadcast_to(around.rows[:, None] * size + np.arange(size), values.shape)
-        column = np.broadcast_to(np.arange(len(slots) * n_edges).reshape(len(slots), n_edges, 1), values.shape)
-        shape = (around.n_atoms * size, len(slots) * n_edges)
-        return sparse.csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=shape)
+        """Turn weights of irreps of sparse atoms (R (2l+1), K) into weights of their edges, by order."""
+        return {m: _turn(self.sparse, degree, parity, m).T @ weights for m in range(degree + 1)}
 
 
-def _rows_of(atoms: np.ndarray, size: int) -> np.ndarray:
-    return (atoms[:, None] * size + np.arange(size)).ravel()
+def _turn(edges: AtomEdges, degree: int, parity: int, order: int) -> sparse.csr_matrix:
+    """Return the matrix from SO(2) features of edges to irreps of atoms (N (2l+1), E or 2E)."""
+    slots = [0] if order == 0 else [2 * order - 1, 2 * order]
+    values = edges.graph.to_global(edges.edges, degree, parity)[slots] * edges.weights[:, None]
+    size, n_edges = 2 * degree + 1, len(edges.edges)
+    row = np.broadcast_to(edges.rows[:, None] * size + np.arange(size), values.shape)
+    column = np.broadcast_to(np.arange(len(slots) * n_edges).reshape(len(slots), n_edges, 1), values.shape)
+    shape = (edges.n_atoms * size, len(slots) * n_edges)
+    return sparse.csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=shape)

@@ -1,25 +1,38 @@
-"""Covariant functions of edges, expanded around reference edges of the training set (`kernel`)."""
+"""Covariant functions of edges as sums of kernels with sparse points of the training set.
 
-from collections.abc import Iterable, Mapping
+    f_M(e) = sum over sparse points e' of K_M(e, e') w_M(e')
+
+Sparse points, or inducing points: Quinonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005).
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from harmose.kernel_regression.descriptors import Triangles, from_positions
-from harmose.kernel_regression.kernel import Compared, EdgeDescriptor, KernelParameters, environments, weighted
+from harmose.kernel_regression.kernel import (
+    EdgeDescriptor,
+    KernelParameters,
+    SparseReferences,
+    edge_descriptors,
+    kernel_sums,
+)
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
-
-AT_ONCE = 5 * 10**5
-"""Numbers of features of edges in memory."""
-ENVIRONMENT = 1000
-"""Numbers for each species that a picture of an edge's surroundings takes, about."""
 
 
 @dataclass(frozen=True)
-class References:
-    """Edges of the training set that others are compared with: lengths (R,), and the atoms around: edge (T,), ascending,
-    third (T,) species, position (T, 3) in the edge's frame, angstrom.
+class SparsePoints:
+    """R edges of the training set, and the T third atoms around them.
+
+    Attributes:
+        distance: length of each edge (R,), angstrom.
+        edge: edge of each third atom (T,), ascending.
+        third: species of each third atom (T,).
+        position: position of each third atom in the frame of its edge (T, 3), angstrom.
+        n_species: number of species.
+        parameters: kernel parameters.
     """
 
     distance: np.ndarray
@@ -27,52 +40,58 @@ class References:
     third: np.ndarray
     position: np.ndarray
     n_species: int
-    likeness: KernelParameters
+    parameters: KernelParameters
 
     @staticmethod
-    def of(triangles: Triangles, distance: np.ndarray, n_species: int, likeness: KernelParameters) -> "References":
-        """Edges with these triangles."""
-        return References(distance, triangles.edge, triangles.third, triangles.position, n_species, likeness)
+    def from_triangles(
+        triangles: Triangles, distance: np.ndarray, n_species: int, parameters: KernelParameters
+    ) -> "SparsePoints":
+        """Return edges with these lengths (R,) and triangles."""
+        return SparsePoints(distance, triangles.edge, triangles.third, triangles.position, n_species, parameters)
 
     @cached_property
-    def compared(self) -> Compared:
+    def references(self) -> SparseReferences:
+        """Their descriptors, computed at first use."""
         triangles = from_positions(self.edge, self.third, self.position, self.distance)
-        return Compared(environments(triangles, self.distance, self.n_species, self.likeness))
+        return SparseReferences(edge_descriptors(triangles, self.distance, self.n_species, self.parameters))
 
 
 @dataclass(frozen=True)
 class KernelExpansion:
-    """A covariant function of edges, expanded around references: weights[M] (R, K) at M = 0, else (2R, K)."""
+    """K covariant functions of edges.
 
-    references: References
+    Attributes:
+        sparse_points: R edges of the training set.
+        weights: by order M, (R, K) at M = 0, else (2R, K).
+        n_proper: number of columns that are scalars at M = 0; the others are pseudoscalars.
+    """
+
+    sparse_points: SparsePoints
     weights: Mapping[int, np.ndarray]
     n_proper: int
-    """Columns of scalars at M = 0; the others are pseudoscalars."""
 
     def values(self, graph: Neighbourhoods, edges: np.ndarray) -> np.ndarray:
-        """Directed edges (E,) -> slots (E, 2 M + 1, K)."""
+        """Evaluate the functions at directed pairs (E,): (E, slots, K)."""
         out = np.zeros((len(edges), 2 * len(self.weights) - 1, self.weights[0].shape[1]))
-        for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
-            self.add([out[rows]], graph.environments(part, self.references.likeness, graph.triangles(part)))
+        for part, rows in graph.edge_chunks(edges):
+            self.add([out[rows]], graph.edge_descriptors(part, self.sparse_points.parameters, graph.triangles(part)))
         return out
 
-    def add(self, out: list[np.ndarray], seen: EdgeDescriptor) -> None:
-        """The same, added to `out[0]` (E, slots, K), of few edges whose surroundings these are; and to `out[1]`, if there is one,
-        that of the same edges reversed.
-        """
-        columns, weights = zip(*self._some)
-        sides = weighted(seen, self.references.compared, weights, self.n_proper, both=len(out) == 2)
-        for side, orders in zip(out, sides, strict=True):
-            for m, found in enumerate(orders):
-                add_order(side, m, columns[m], found)
+    def add(self, out: list[np.ndarray], edges: EdgeDescriptor) -> None:
+        """Add the values at some edges to `out[0]` (E, slots, K) and, if there is one, those at the reversed edges to `out[1]`."""
+        columns, weights = zip(*self._nonzero)
+        directions = kernel_sums(edges, self.sparse_points.references, weights, self.n_proper, both=len(out) == 2)
+        for one, orders in zip(out, directions, strict=True):
+            for m, values in enumerate(orders):
+                add_order(one, m, columns[m], values)
 
     @cached_property
-    def _some(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return some_columns(self.weights)
+    def _nonzero(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return nonzero_columns(self.weights)
 
 
-def some_columns(weights: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each order the columns that are not all zero, and what is in them; up to the last order that has any.
+def nonzero_columns(weights: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the columns of each order that are not all zero, and their weights, up to the last order that has any.
 
     Irreps of degree L have no component of an order above L. Order 0 keeps all its columns.
     """
@@ -82,19 +101,8 @@ def some_columns(weights: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np
 
 
 def add_order(out: np.ndarray, m: int, columns: np.ndarray, values: np.ndarray) -> None:
-    """Components of order M, (E, columns) at M = 0, else (2E, columns), into their slots of (E, slots, K)."""
+    """Add components of order M, (E, columns) at M = 0, else (2E, columns), to their slots in (E, slots, K)."""
     if m == 0:
         out[:, 0] += values
-        return
-    out[:, 2 * m - 1 : 2 * m + 1, columns] += values.reshape(2, len(out), -1).swapaxes(0, 1)
-
-
-def in_turn(edges: np.ndarray, width: int) -> Iterable[tuple[np.ndarray, slice]]:
-    """Parts of the edges whose rows of so many numbers fit into memory, and where they are."""
-    step = max(AT_ONCE // max(width, 1), 1)
-    return ((edges[start : start + step], slice(start, start + step)) for start in range(0, len(edges), step))
-
-
-def rows_by_key(keys: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
-    """Each value that occurs, and where."""
-    return ((k, np.flatnonzero(keys == k)) for k in np.flatnonzero(np.bincount(keys)).tolist())
+    else:
+        out[:, 2 * m - 1 : 2 * m + 1, columns] += values.reshape(2, len(out), -1).swapaxes(0, 1)

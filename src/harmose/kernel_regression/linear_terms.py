@@ -1,4 +1,4 @@
-"""What the closed form says of one kind of pair and of the atoms of one species (`regression`)."""
+"""The regression of one pair type, and of the atoms of one species: linear terms and kernel expansions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,207 +9,176 @@ import numpy as np
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
 from harmose.kernel_regression.descriptors import (
+    N_THREE_CENTRE,
     Triangles,
-    along_edge,
-    potentials,
-    potentials_from_the_other_end,
+    edge_gaussians,
+    reverse_potentials,
+    side_potentials,
     three_centre_weights,
 )
 from harmose.kernel_regression.electronic_terms import AtomTerms, pair_terms
-from harmose.kernel_regression.expansion import ENVIRONMENT, KernelExpansion, add_order, in_turn, some_columns
-from harmose.kernel_regression.neighbourhoods import (
-    N_GAUSSIANS,
-    Neighbourhood,
-    Neighbourhoods,
-    neighbourhood,
-    radial_gaussians,
-    shared,
-    turned_back,
-)
+from harmose.kernel_regression.expansion import KernelExpansion, add_order, nonzero_columns
+from harmose.kernel_regression.neighbourhoods import N_GAUSSIANS, AtomEdges, Neighbourhoods, radial_gaussians
 from harmose.representation.charge_features import ChargeFeatures
+from harmose.representation.layout import OnsiteLayout
+from harmose.so3.harmonics import degree_of_slot
 
 
 @dataclass(frozen=True)
 class PairRegression:
-    """Of one kind of pair: `linear[M]` (F, K), of three-centre terms and the distance or of the distance alone; `many_body` None
-    without references; `electronic[M]` (F', K) where H0 is read.
+    """Regression of the blocks of one pair type, K irreps.
+
+    Attributes:
+        linear: by order M, weights (F, K) of three-centre terms and functions of the distance, or of the latter alone.
+        kernel_expansion: kernel terms, or None.
+        electronic: by order M, weights (F', K) of terms in the density and charges of H0; empty where they are not read.
     """
 
     linear: Mapping[int, np.ndarray]
-    many_body: KernelExpansion | None = None
+    kernel_expansion: KernelExpansion | None = None
     electronic: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def values(self, graph: Neighbourhoods, edges: np.ndarray, n_slots: int) -> np.ndarray:
-        """Directed edges -> layout (E, S, K)."""
+        """Return the coefficients (E, slots, K) of directed pairs (E,) in eV."""
         return self._values(graph, [edges], n_slots)[0]
 
     def both_values(self, graph: Neighbourhoods, pairs: np.ndarray, n_slots: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same of pairs ahead, and of the pairs reversed."""
+        """Return the coefficients of pairs (P,) and of the reversed pairs."""
         if not graph.same_from_both_ends:
             return self.values(graph, pairs, n_slots), self.values(graph, pairs + graph.n_pairs, n_slots)
-        ahead, back = self._values(graph, [pairs, pairs + graph.n_pairs], n_slots)
-        return ahead, back
+        forward, backward = self._values(graph, [pairs, pairs + graph.n_pairs], n_slots)
+        return forward, backward
 
-    def _values(self, graph: Neighbourhoods, sides: list[np.ndarray], n_slots: int) -> list[np.ndarray]:
-        out = [np.zeros((len(sides[0]), n_slots, self.linear[0].shape[1])) for _ in sides]
-        for _, rows in in_turn(sides[0], ENVIRONMENT * graph.n_species):
-            self._add([x[rows] for x in out], graph, [edges[rows] for edges in sides])
+    def _values(self, graph: Neighbourhoods, directions: list[np.ndarray], n_slots: int) -> list[np.ndarray]:
+        out = [np.zeros((len(directions[0]), n_slots, self.linear[0].shape[1])) for _ in directions]
+        for _, rows in graph.edge_chunks(directions[0]):
+            self._add([x[rows] for x in out], graph, [edges[rows] for edges in directions])
         return out
 
-    def _add(self, out: list[np.ndarray], graph: Neighbourhoods, sides: list[np.ndarray]) -> None:
-        """To the values of some edges, and of the same reversed if there are two sides."""
-        distance = graph.pairs.distance[sides[0]]
+    def _add(self, out: list[np.ndarray], graph: Neighbourhoods, directions: list[np.ndarray]) -> None:
+        """Add the values at some edges and, if there are two directions, those at the same edges reversed."""
+        edges = directions[0]
+        distance = graph.pairs.distance[edges]
         radial = radial_gaussians(distance) @ self.linear[0][-N_GAUSSIANS:]
         for x in out:
             x[:, 0] += radial
-        # P and H0 say more of the potential than three-centre terms of the structure do.
-        three_centre = len(self.linear[0]) > N_GAUSSIANS and not self.electronic
-        if three_centre or self.many_body is not None:
-            triangles = graph.triangles(sides[0])
-            if three_centre:
-                self._add_three_centre(out, graph.n_species, distance, triangles)
-            if self.many_body is not None:
-                likeness = self.many_body.references.likeness
-                self.many_body.add(out, graph.environments(sides[0], likeness, triangles))
+        # The density and H0 describe the potential better than three-centre terms of the structure do.
+        has_three_centre = len(self.linear[0]) > N_GAUSSIANS and not self.electronic
+        if has_three_centre or self.kernel_expansion is not None:
+            triangles = graph.triangles(edges)
+            if has_three_centre:
+                self._add_three_centre(out, distance, triangles)
+            if self.kernel_expansion is not None:
+                parameters = self.kernel_expansion.sparse_points.parameters
+                self.kernel_expansion.add(out, graph.edge_descriptors(edges, parameters, triangles))
         if self.electronic:
-            terms = pair_terms(graph, known_electrons(graph), np.concatenate(sides), len(self.electronic) - 1)
+            terms = pair_terms(graph, require_charges(graph), np.concatenate(directions), len(self.electronic) - 1)
             for m, weights in self.electronic.items():
-                found = (terms[m] @ weights).reshape(-1, len(sides), *out[0][:, 0].shape)
+                values = (terms[m] @ weights).reshape(-1, len(directions), *out[0][:, 0].shape)
                 for k, x in enumerate(out):
-                    add_order(x, m, np.arange(x.shape[2]), found[:, k].reshape(-1, x.shape[2]))
+                    add_order(x, m, np.arange(x.shape[2]), values[:, k].reshape(-1, x.shape[2]))
 
-    def _add_three_centre(
-        self, out: list[np.ndarray], n_species: int, distance: np.ndarray, triangles: Triangles
-    ) -> None:
-        known = self._three_centre(n_species)
-        seen = potentials(triangles, len(distance), n_species, len(known) - 1)
-        along = along_edge(distance)
+    def _add_three_centre(self, out: list[np.ndarray], distance: np.ndarray, triangles: Triangles) -> None:
+        weights_by_order = self._three_centre_weights
+        potentials = side_potentials(triangles, len(distance), self._n_species, len(weights_by_order) - 1)
+        along = edge_gaussians(distance)
         for x in out:
-            for m, (columns, weights) in enumerate(known):
-                mine = seen[0] if m == 0 else seen[2 * m - 1 : 2 * m + 1]
-                found = (mine.reshape(-1, len(weights)) @ weights).reshape(-1, *along.shape, len(columns))
-                add_order(x, m, columns, np.einsum("seak,ea->sek", found, along).reshape(-1, len(columns)))
+            for m, (columns, weights) in enumerate(weights_by_order):
+                rows = potentials[0] if m == 0 else potentials[2 * m - 1 : 2 * m + 1]
+                values = (rows.reshape(-1, len(weights)) @ weights).reshape(-1, *along.shape, len(columns))
+                add_order(x, m, columns, np.einsum("seak,ea->sek", values, along).reshape(-1, len(columns)))
             if x is not out[-1]:
-                seen = potentials_from_the_other_end(seen, distance)
+                potentials = reverse_potentials(potentials, distance)
 
-    def _three_centre(self, n_species: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        if "three_centre" not in self._ready:
-            weights = {m: w[: len(w) - (N_GAUSSIANS if m == 0 else 0)] for m, w in self.linear.items()}
-            self._ready["three_centre"] = [
-                (columns, three_centre_weights(w, n_species)) for columns, w in some_columns(weights)
-            ]
-        return self._ready["three_centre"]
+    @property
+    def _n_species(self) -> int:
+        return (len(self.linear[0]) - N_GAUSSIANS) // N_THREE_CENTRE
 
     @cached_property
-    def _ready(self) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
-        return {}
+    def _three_centre_weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Columns of each order that are not all zero, and their weights as in `three_centre_weights`."""
+        weights = {m: w[: self._n_species * N_THREE_CENTRE] for m, w in self.linear.items()}
+        return [(columns, three_centre_weights(w, self._n_species)) for columns, w in nonzero_columns(weights)]
 
 
 @dataclass(frozen=True)
 class AtomRegression:
-    """Of one species: `mean` (K_natural,) of its scalars; `linear[degree, neighbour]` (N_GAUSSIANS, K_natural);
-    `many_body[neighbour]` with a column for every row and column of the layout that exists (`atom_columns`);
-    `electronic[degree]` (F', K_natural) where H0 is read.
+    """Regression of the on-site blocks of one species; `K_proper` columns of proper irreps.
+
+    Attributes:
+        mean: mean of the scalars (K_proper,).
+        linear: by degree and species of the neighbour, weights (N_GAUSSIANS, K_proper) of functions of the distance.
+        kernel_expansions: by species of the neighbour, with one column for each of `OnsiteLayout.irreps`.
+        electronic: by degree, weights (F', K_proper) of terms in the density and charges of H0; empty where they are not read.
     """
 
     mean: np.ndarray
     linear: Mapping[tuple[int, int], np.ndarray]
-    many_body: Mapping[int, KernelExpansion]
+    kernel_expansions: Mapping[int, KernelExpansion]
     electronic: Mapping[int, np.ndarray] = field(default_factory=dict)
 
-    def values(self, graph: Neighbourhoods, atoms: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Atoms -> layout (N, (l_max+1)^2, K)."""
-        out = np.zeros((len(atoms), *mask.shape))
+    def values(self, graph: Neighbourhoods, atoms: np.ndarray, layout: OnsiteLayout) -> np.ndarray:
+        """Return the coefficients (N, (l_max+1)^2, K) of atoms (N,) in eV."""
+        out = np.zeros((len(atoms), *layout.mask.shape))
         out[:, 0, : len(self.mean)] = self.mean
         if self.electronic:
-            terms = AtomTerms(graph, known_electrons(graph), atoms)
+            terms = AtomTerms(graph, require_charges(graph), atoms)
             for degree, weights in self.electronic.items():
-                out[:, degree**2 : (degree + 1) ** 2, : len(self.mean)] += terms.of(degree)[0] @ weights
-        if not self.linear and not self.many_body:
+                out[:, degree**2 : (degree + 1) ** 2, : len(self.mean)] += terms.terms(degree)[0] @ weights
+        if not self.linear and not self.kernel_expansions:
             return out
-        around = neighbourhood(graph, atoms)
+        edges = graph.atom_edges(atoms)
         if self.linear:
-            self._add_linear(out, graph, around)
-        if self.many_body:
-            self._add_many_body(out, graph, shared(graph, around), mask)
+            self._add_linear(out, edges)
+        if self.kernel_expansions:
+            self._add_kernel(out, edges.weighted(), layout)
         return out
 
-    def _add_linear(self, out: np.ndarray, graph: Neighbourhoods, around: Neighbourhood) -> None:
-        weights, degree = self._by_neighbour, self._degrees
-        radial = radial_gaussians(graph.pairs.distance[around.edges])
-        seen = np.zeros((len(around.edges), degree[-1] + 1, len(self.mean)))
-        for neighbour, rows in rows_by_key(graph.pairs.neighbour_species[around.edges]):
-            if neighbour in weights:
-                seen[rows] = (radial[rows] @ weights[neighbour]).reshape(-1, *seen.shape[1:])
-        axes = graph.axes(around.edges)[:, : len(degree)]
-        out[:, : len(degree), : len(self.mean)] += around.gather(axes[:, :, None] * seen[:, degree])
+    def _add_linear(self, out: np.ndarray, edges: AtomEdges) -> None:
+        degree = degree_of_slot(max(degree for degree, _ in self.linear))
+        radial = radial_gaussians(edges.distance)
+        values = np.zeros((len(edges.edges), degree[-1] + 1, len(self.mean)))
+        for neighbour, rows in rows_by_key(edges.neighbour_species):
+            if neighbour in self._linear_by_neighbour:
+                weights = self._linear_by_neighbour[neighbour]
+                values[rows] = (radial[rows] @ weights).reshape(-1, *values.shape[1:])
+        axes = edges.graph.axes(edges.edges)[:, : len(degree)]
+        out[:, : len(degree), : len(self.mean)] += edges.sum(axes[:, :, None] * values[:, degree])
 
     @cached_property
-    def _degrees(self) -> np.ndarray:
-        """Of each component l m up to the largest degree of `linear`."""
-        degrees = np.arange(max(degree for degree, _ in self.linear) + 1)
-        return np.repeat(degrees, 2 * degrees + 1)
-
-    @cached_property
-    def _by_neighbour(self) -> dict[int, np.ndarray]:
-        """`linear` of all degrees side by side, by the species of the neighbour: (N_GAUSSIANS, degrees K_natural)."""
+    def _linear_by_neighbour(self) -> dict[int, np.ndarray]:
+        """`linear` of all degrees side by side, by species of the neighbour: (N_GAUSSIANS, degrees K_proper)."""
+        shape = (N_GAUSSIANS, max(degree for degree, _ in self.linear) + 1, len(self.mean))
         out = {}
         for (degree, neighbour), weights in self.linear.items():
-            shape = (N_GAUSSIANS, self._degrees[-1] + 1, len(self.mean))
             out.setdefault(neighbour, np.zeros(shape))[:, degree] = weights
         return {neighbour: weights.reshape(N_GAUSSIANS, -1) for neighbour, weights in out.items()}
 
-    def _columns(self, mask: np.ndarray) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-        if "columns" not in self._ready:
-            self._ready["columns"] = atom_columns(mask, len(self.mean))
-        return self._ready["columns"]
+    def _add_kernel(self, out: np.ndarray, edges: AtomEdges, layout: OnsiteLayout) -> None:
+        values = self._kernel_values(edges)
+        for degree, parity, columns, place in layout.irreps:
+            to_global = edges.graph.to_global(edges.edges, degree, parity) * edges.weights[:, None]
+            slots = values[:, : 2 * degree + 1, place]
+            out[:, degree**2 : (degree + 1) ** 2, columns] += edges.sum(to_global.transpose(1, 2, 0) @ slots)
 
-    @cached_property
-    def _ready(self) -> dict[str, list[tuple[int, int, np.ndarray, np.ndarray]]]:
-        return {}
-
-    def _add_many_body(self, out, graph: Neighbourhoods, around: Neighbourhood, mask) -> None:
-        seen = self._fields(graph, around.edges)
-        for degree, parity, columns, place in self._columns(mask):
-            back = turned_back(graph, around.edges, degree, parity) * around.shares[:, None]
-            slots = seen[:, : 2 * degree + 1, place]
-            rows = slice(degree**2, (degree + 1) ** 2)
-            out[:, rows, columns] += around.gather(back.transpose(1, 2, 0) @ slots)
-
-    def _fields(self, graph: Neighbourhoods, edges: np.ndarray) -> np.ndarray:
-        """`many_body` of edges to any neighbours, whose surroundings are looked at in one way: slots (E, 2 M + 1, K)."""
-        one = next(iter(self.many_body.values()))
-        out = np.zeros((len(edges), 2 * len(one.weights) - 1, one.weights[0].shape[1]))
-        species = graph.pairs.neighbour_species[edges]
-        for part, rows in in_turn(edges, ENVIRONMENT * graph.n_species):
-            seen = graph.environments(part, one.references.likeness, graph.triangles(part))
+    def _kernel_values(self, edges: AtomEdges) -> np.ndarray:
+        """Values of `kernel_expansions` at edges to any neighbours (E, slots, K); all have the same kernel parameters."""
+        graph, one = edges.graph, next(iter(self.kernel_expansions.values()))
+        out = np.zeros((len(edges.edges), 2 * len(one.weights) - 1, one.weights[0].shape[1]))
+        species = edges.neighbour_species
+        for part, rows in graph.edge_chunks(edges.edges):
+            descriptors = graph.edge_descriptors(part, one.sparse_points.parameters, graph.triangles(part))
             for neighbour, chosen in rows_by_key(species[rows]):
-                if neighbour in self.many_body:
-                    mine = slice(None) if len(chosen) == len(part) else chosen  # without a copy where they are all
-                    found = out[rows][mine]
-                    self.many_body[neighbour].add([found], seen[mine])
-                    out[rows][mine] = found
+                if neighbour in self.kernel_expansions:
+                    some = slice(None) if len(chosen) == len(part) else chosen  # a slice copies nothing
+                    values = out[rows][some]
+                    self.kernel_expansions[neighbour].add([values], descriptors[some])
+                    out[rows][some] = values
         return out
 
 
-def known_electrons(graph: Neighbourhoods) -> ChargeFeatures:
-    """`ModelError` where they are not known."""
+def require_charges(graph: Neighbourhoods) -> ChargeFeatures:
+    """Return the charge features of a graph; `ModelError` if it has none."""
     if graph.charges is None:
-        raise ModelError("the closed-form part reads the electrons of H0: expected H0 and S, got none")
+        raise ModelError("the regression reads the density of H0: expected H0 and S, got none")
     return graph.charges
-
-
-def atom_columns(mask: np.ndarray, n_proper: int) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-    """`(degree, parity, columns of the layout, columns of an KernelExpansion)` of the irreps of an on-site layout.
-
-    The field's columns hold all natural irreps, by degree, and then all unnatural ones.
-    """
-    out, start = [], 0
-    for parity in (1, -1):
-        for degree in range(round(len(mask) ** 0.5)):
-            exists = np.flatnonzero(mask[degree**2])
-            columns = exists[exists < n_proper] if parity > 0 else exists[exists >= n_proper]
-            if len(columns):
-                out.append((degree, parity, columns, np.arange(start, start + len(columns))))
-                start += len(columns)
-    return out

@@ -1,12 +1,13 @@
 """Sparse-kernel ridge regression of every block of H, solved in closed form; ours, not part of the HarmoSE paper.
 
 Off-site, each component in the frame of its edge is a ridge regression on functions of the distance, on explicit three-centre
-terms (`descriptors.three_centre`), and on a kernel between the environment of the edge and those of sparse points (`kernel`).
-On-site, each irrep is one on functions of the distances to all neighbours and on kernels of the atom's edges, turned back into
-the global frame. `pairs` keeps the functions of the distance and the mean of the on-site scalars alone. All in float64.
+terms (`descriptors.three_centre`), and on a kernel between the edge and the sparse points (`kernel`). On-site, each irrep is one
+on functions of the distances to all neighbours and on kernels of the atom's edges, turned back into the global frame. The kind
+"pairs" keeps the functions of the distance and the mean of the on-site scalars alone. All numbers are in float64.
 
 N-centre descriptors of blocks: Nigam, Willatt and Ceriotti, J. Chem. Phys. 156, 014115 (2022). Sparse points: Quinonero-Candela
-and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005).
+and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005); in potentials GAP, Bartok, Payne, Kondor and Csanyi, Phys. Rev. Lett. 104,
+136403 (2010).
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from torch import Tensor
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
-from harmose.kernel_regression.neighbourhoods import Neighbourhoods, atoms_in_turn
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
+from harmose.kernel_regression.settings import DEFAULT, RegressionSettings
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 from harmose.representation.charge_features import ChargeFeatures
 
@@ -32,7 +34,7 @@ class KernelRegression:
         space: the irreps of the blocks.
         pairs: by pair type.
         onsite: by species.
-        mean_density: by species, mean density of the training set; only where the electrons of H0 are read.
+        mean_density: by species, mean density of the training set; only where the density of H0 is read.
     """
 
     space: BlockIrreps
@@ -40,74 +42,65 @@ class KernelRegression:
     onsite: Mapping[int, AtomRegression]
     mean_density: Mapping[int, np.ndarray] = field(default_factory=dict)
 
-    def neighbourhoods(self, oriented: OrientedPairs, charges: ChargeFeatures | None = None) -> Neighbourhoods:
-        """What is seen of a graph: made once, and read by any number of threads that each work on a part of it."""
-        return Neighbourhoods(self.space, oriented, charges, self.mean_density)
+    def neighbourhoods(
+        self,
+        oriented: OrientedPairs,
+        charges: ChargeFeatures | None = None,
+        settings: RegressionSettings = DEFAULT,
+    ) -> Neighbourhoods:
+        """Return the neighbourhoods of a graph; many threads may read them, each for a part of the graph."""
+        return Neighbourhoods(self.space, oriented, charges, self.mean_density, settings)
 
     @property
     def kind(self) -> str:
-        """Return "kernel" if environments are compared with sparse points or enter three-centre terms, else "pairs"."""
+        """Return "kernel" if there are three-centre or kernel terms, else "pairs"."""
         onsite = self.onsite.values()
-        return "kernel" if any(atom.linear or atom.many_body or atom.electronic for atom in onsite) else "pairs"
+        return "kernel" if any(atom.linear or atom.kernel_expansions or atom.electronic for atom in onsite) else "pairs"
 
     @property
     def reads_charges(self) -> bool:
-        """Whether `values` needs to know what the electrons of H0 do."""
-        return any(fit.electronic for fit in self.pairs.values())
+        """True if `values` needs charge features."""
+        return any(pair.electronic for pair in self.pairs.values())
 
     def values(self, oriented: OrientedPairs, charges: ChargeFeatures | None = None) -> Coefficients:
-        """The closed-form prediction for a graph, in eV."""
+        """Return the coefficients of a graph in eV."""
         return self.values_of(self.neighbourhoods(oriented, charges))
 
     def values_of(self, graph: Neighbourhoods) -> Coefficients:
-        """The same of a graph whose `neighbourhoods` are known."""
-        pairs, atoms = graph.oriented.members, graph.oriented.atoms
+        """Return the coefficients of a graph in eV, from its neighbourhoods."""
+        pairs, atoms = graph.oriented.pairs, graph.oriented.atoms
         return Coefficients(
-            {group: self.pair_values(graph, group, members) for group, members in pairs.items()},
-            {shell_type: self.onsite_values(graph, shell_type, members) for shell_type, members in atoms.items()},
+            {group: self.pair_values(graph, group, rows) for group, rows in pairs.items()},
+            {shell_type: self.onsite_values(graph, shell_type, rows) for shell_type, rows in atoms.items()},
         )
 
     def pair_values(self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
-        """The same of some pairs of a group, (P,) numbers of the graph's pairs: (P, S, K) in eV."""
+        """Return the coefficients (P, S, K) of some pairs (P,) of a group in eV."""
         layout, pair_types = self.space.pair_layout(group), graph.oriented.pair_type[pairs]
         out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
         for pair_type, rows in rows_by_key(pair_types):
-            out[rows] = self._pair(graph, pair_type, group, pairs[rows])
+            out[rows] = self._values_of_type(graph, pair_type, group, pairs[rows])
         return torch.as_tensor(out)
 
     def onsite_values(self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray) -> Tensor:
-        """The same of some atoms of a signature, (N,) numbers of the graph's atoms: (N, (l_max+1)^2, K) in eV."""
-        mask = self.space.onsite_layout(shell_type).mask
-        out = np.zeros((len(atoms), *mask.shape))
+        """Return the coefficients (N, (l_max+1)^2, K) of some atoms (N,) of a shell type in eV."""
+        layout = self.space.onsite_layout(shell_type)
+        out = np.zeros((len(atoms), *layout.mask.shape))
         for species, rows in rows_by_key(graph.oriented.species[atoms]):
-            fit = self._species(species)
-            for part in atoms_in_turn(graph, rows, atoms):
-                out[part] = fit.values(graph, atoms[part], mask)
+            if species not in self.onsite:
+                element = self.space.elements[species]
+                raise ModelError(f"the training set holds no element {element}: the model cannot predict it")
+            for part in graph.atom_chunks(rows, atoms):
+                out[part] = self.onsite[species].values(graph, atoms[part], layout)
         return torch.as_tensor(out)
 
-    def _pair(self, graph: Neighbourhoods, pair_type: int, group: tuple[int, int], pairs: np.ndarray) -> np.ndarray:
+    def _values_of_type(
+        self, graph: Neighbourhoods, pair_type: int, group: tuple[int, int], pairs: np.ndarray
+    ) -> np.ndarray:
         if pair_type not in self.pairs:
-            raise ModelError(
-                f"the training set holds no pair of elements {self._names(pair_type)}: the model cannot predict one"
-            )
-        fit, layout = self.pairs[pair_type], self.space.pair_layout(group)
-        if not is_symmetric(pair_type, len(self.space.elements)):
-            return fit.values(graph, pairs, layout.n_slots)
-        column, sign = layout.reversal
-        ahead, back = fit.both_values(graph, pairs, layout.n_slots)
-        return (ahead + sign * back[..., column]) / 2
-
-    def _species(self, species: int) -> AtomRegression:
-        if species not in self.onsite:
-            raise ModelError(
-                f"the training set holds no element {self.space.elements[species]}: the model cannot predict it"
-            )
-        return self.onsite[species]
-
-    def _names(self, pair_type: int) -> str:
-        return "-".join(str(self.space.elements[s]) for s in divmod(pair_type, len(self.space.elements)))
-
-
-def is_symmetric(pair_type: int, n_species: int) -> bool:
-    """Whether a kind of pair is of two like atoms."""
-    return pair_type // n_species == pair_type % n_species
+            name = self.space.pair_name(pair_type)
+            raise ModelError(f"the training set holds no pair of elements {name}: the model cannot predict one")
+        regression, layout = self.pairs[pair_type], self.space.pair_layout(group)
+        if not self.space.is_symmetric(pair_type):
+            return regression.values(graph, pairs, layout.n_slots)
+        return layout.hermitian_mean(*regression.both_values(graph, pairs, layout.n_slots))

@@ -92,9 +92,7 @@ class Neighbourhoods:
         """Return the triangles on directed pairs (E,), numbered in this order."""
         return find_triangles(self.pairs, edges, self.wigner(1, edges))
 
-    def edge_descriptors(
-        self, edges: np.ndarray, parameters: KernelParameters, triangles: Triangles
-    ) -> EdgeDescriptor:
+    def edge_descriptors(self, edges: np.ndarray, parameters: KernelParameters, triangles: Triangles) -> EdgeDescriptor:
         """Return the descriptors of directed pairs (E,) with these triangles."""
         return edge_descriptors(triangles, self.pairs.distance[edges], self.n_species, parameters)
 

@@ -1,99 +1,108 @@
-"""The fit to one kind of pair (`fit`)."""
+"""The fit to the pairs of one type."""
 
 import copy
 from collections.abc import Sequence
 
 import numpy as np
 
-from harmose.kernel_regression import limits
-from harmose.kernel_regression.electronic_terms import pair_terms, scaled
-from harmose.kernel_regression.expansion import ENVIRONMENT, KernelExpansion, References, in_turn
-from harmose.kernel_regression.kernel import DIVERSE_PAIRS, PAIR_KERNEL, KernelParameters, edge_kernels
+from harmose.kernel_regression.electronic_terms import pair_terms, scale_to_unit_rms
+from harmose.kernel_regression.expansion import KernelExpansion, SparsePoints
+from harmose.kernel_regression.kernel import (
+    MANY_MOLECULES_PAIR_KERNEL,
+    PAIR_KERNEL,
+    KernelParameters,
+    edge_kernels,
+)
 from harmose.kernel_regression.linear_terms import PairRegression
-from harmose.kernel_regression.model import is_symmetric
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods, pair_features
-from harmose.kernel_regression.regression import regress
+from harmose.kernel_regression.ridge import fit_kernel
 from harmose.kernel_regression.training import Training
 from harmose.representation.layout import PairLayout
 
 
 class PairFit:
-    """One kind of pair; pairs of like atoms enter in both directions."""
+    """One pair type; pairs of like atoms enter in both directions."""
 
     def __init__(
-        self, graph, training: Training, pair_type: int, layout: PairLayout, pairs: np.ndarray, targets: np.ndarray
+        self,
+        graph: Neighbourhoods,
+        training: Training,
+        pair_type: int,
+        layout: PairLayout,
+        pairs: np.ndarray,
+        targets: np.ndarray,
     ):
-        self.graph, self.layout, self.n_pairs = graph, layout, len(pairs)
+        self.graph, self.layout, self.settings, self.n_pairs = graph, layout, training.settings, len(pairs)
         self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
-        self.candidates, self.likeness = training.candidates, DIVERSE_PAIRS if training.diverse else PAIR_KERNEL
-        most = limits.DIVERSE_EDGES if training.diverse else limits.REFERENCE_EDGES
-        self.references = most if training.references is None else training.references
-        self.symmetric = is_symmetric(pair_type, len(training.space.elements))
+        self.grid = training.hyperparameters
+        self.parameters, self.n_sparse = PAIR_KERNEL, self.settings.sparse_edges
+        if training.many_molecules:
+            self.parameters = MANY_MOLECULES_PAIR_KERNEL
+            self.n_sparse = self.settings.sparse_edges_many_molecules
+        if training.sparse_points is not None:
+            self.n_sparse = training.sparse_points
+        self.symmetric = training.space.is_symmetric(pair_type)
         if self.symmetric:
             column, sign = layout.reversal
-            back = np.empty_like(targets)
-            back[..., column] = sign * targets
+            backward = np.empty_like(targets)
+            backward[..., column] = sign * targets
             self.edges = np.concatenate([pairs, pairs + graph.n_pairs])
-            self.targets, self.sample = np.concatenate([targets, back]), np.tile(self.sample, 2)
+            self.targets, self.sample = np.concatenate([targets, backward]), np.tile(self.sample, 2)
         self.orders = layout.degree.max()
 
-    def run(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
-        """The fit, and its predictions of each sample without having seen it; of pairs that were not drawn, with it."""
-        if self.n_pairs <= limits.MOST_PAIRS:
-            fit, left_out = self._fit(many_body, generator)
-            return fit, self._one_direction(left_out)
-        drawn = np.sort(generator.permutation(self.n_pairs)[: limits.MOST_PAIRS])
+    def run(self, kind: str, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
+        """Return the regression, and leave-one-group-out predictions; of pairs that were not drawn, the usual ones."""
+        if self.n_pairs <= self.settings.pairs:
+            regression, leave_one_out = self._fit(kind, generator)
+            return regression, self._one_direction(leave_one_out)
+        drawn = np.sort(generator.permutation(self.n_pairs)[: self.settings.pairs])
         rows = np.concatenate([drawn, drawn + self.n_pairs]) if self.symmetric else drawn
-        fit, left_out = self._only(rows)._fit(many_body, generator)
-        found = fit.values(self.graph, self.edges, self.layout.n_slots)
-        found[rows] = left_out
-        return fit, self._one_direction(found)
+        regression, leave_one_out = self._subset(rows)._fit(kind, generator)
+        values = regression.values(self.graph, self.edges, self.layout.n_slots)
+        values[rows] = leave_one_out
+        return regression, self._one_direction(values)
 
-    def _only(self, rows: np.ndarray) -> "PairFit":
-        """The same fit to some of its edges."""
+    def _subset(self, rows: np.ndarray) -> "PairFit":
+        """Return the same fit to some of its edges."""
         other = copy.copy(self)
         other.edges, other.targets, other.sample = self.edges[rows], self.targets[rows], self.sample[rows]
         return other
 
-    def _fit(self, many_body: bool, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
-        linear, electronic = self._linear_features(many_body), self._electronic_features()
-        left_out, weights, fields, terms = np.zeros_like(self.targets), {}, {}, {}
+    def _fit(self, kind: str, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
+        linear_features, electronic_features = self._linear_features(kind), self._electronic_features()
+        leave_one_out, linear, kernel_weights, electronic = np.zeros_like(self.targets), {}, {}, {}
         kernel = None
-        if many_body and self.references:
-            kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.likeness, self.references, generator)
-        n, variances = self.layout.n_proper, self.candidates
+        if kind == "kernel" and self.n_sparse:
+            n = min(self.n_sparse, max(self.settings.kernel_elements // len(self.edges), 1))
+            kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.parameters, n, generator)
+        n_proper, grid = self.layout.n_proper, self.grid
         for m in range(self.orders + 1):
-            targets = (
-                self.targets[:, 0] if m == 0 else np.concatenate([self.targets[:, 2 * m - 1], self.targets[:, 2 * m]])
-            )
-            parts = (slice(0, n), slice(n, None)) if m == 0 else (slice(None),)
-            weights[m] = np.zeros((linear[m].shape[1], targets.shape[1]))
-            extra, scale = scaled(electronic[m])
-            terms[m] = np.zeros((len(scale), targets.shape[1]))
-            found = np.zeros_like(targets)
+            slots = [0] if m == 0 else [2 * m - 1, 2 * m]
+            targets = np.concatenate([self.targets[:, slot] for slot in slots])
+            sample = np.tile(self.sample, len(slots))
+            extra, scale = scale_to_unit_rms(electronic_features[m])
+            linear[m] = np.zeros((linear_features[m].shape[1], targets.shape[1]))
+            electronic[m] = np.zeros((len(scale), targets.shape[1]))
             if kernel is not None:
-                fields[m] = np.zeros((len(kernel.chosen) * (1 if m == 0 else 2), targets.shape[1]))
-            for pseudo, columns in enumerate(parts):
+                kernel_weights[m] = np.zeros((len(kernel.chosen) * len(slots), targets.shape[1]))
+            predicted = np.zeros_like(targets)
+            for pseudo, columns in enumerate((slice(0, n_proper), slice(n_proper, None)) if m == 0 else (slice(None),)):
                 # A pseudoscalar is no linear function of distances and triangles.
-                x = np.concatenate([linear[m], extra], 1) if not pseudo else linear[m][:, :0]
-                blocks = kernel.blocks(m, pseudo) if kernel is not None else None
-                if not x.shape[1] and blocks is None:
+                x = linear_features[m][:, :0] if pseudo else np.concatenate([linear_features[m], extra], 1)
+                kernels = None if kernel is None else kernel.blocks(m, pseudo)
+                if not x.shape[1] and kernels is None:
                     continue
-                sample = np.tile(self.sample, 1 if m == 0 else 2)
-                fit, w, v, best = regress(x, blocks, targets[:, columns], sample, variances)
-                variances = (best,)
-                found[:, columns] = fit.left_out
+                fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings)
+                grid = (fit.best,)
+                predicted[:, columns] = fit.leave_one_out
                 if not pseudo:
-                    weights[m][:, columns] = w[: len(weights[m])]
-                    terms[m][:, columns] = w[len(weights[m]) :] / scale[:, None]
+                    linear[m][:, columns] = fit.linear[: len(linear[m])]
+                    electronic[m][:, columns] = fit.linear[len(linear[m]) :] / scale[:, None]
                 if kernel is not None:
-                    fields[m][:, columns] = v
-            if m == 0:
-                left_out[:, 0] = found
-            else:
-                left_out[:, 2 * m - 1], left_out[:, 2 * m] = np.split(found, 2)
-        field = KernelExpansion(kernel.references, fields, n) if kernel is not None else None
-        return PairRegression(weights, field, terms if self.graph.charges is not None else {}), left_out
+                    kernel_weights[m][:, columns] = fit.kernel
+            leave_one_out[:, slots] = np.stack(np.split(predicted, len(slots)), 1)
+        expansion = None if kernel is None else KernelExpansion(kernel.sparse_points, kernel_weights, n_proper)
+        return PairRegression(linear, expansion, {} if self.graph.charges is None else electronic), leave_one_out
 
     def _electronic_features(self) -> list[np.ndarray]:
         if self.graph.charges is not None:
@@ -101,61 +110,58 @@ class PairFit:
         n = len(self.edges)
         return [np.zeros((n, 0)), *[np.zeros((2 * n, 0))] * self.orders]
 
-    def _linear_features(self, many_body: bool) -> list[np.ndarray]:
-        if not many_body or self.graph.charges is not None:
+    def _linear_features(self, kind: str) -> list[np.ndarray]:
+        if kind == "pairs" or self.graph.charges is not None:
             return pair_features(self.graph, self.edges, self.orders, None)
         n, out = len(self.edges), []
-        for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
-            found = pair_features(self.graph, part, self.orders, self.graph.triangles(part))
-            out = out or [np.empty((1 if m == 0 else 2, n, x.shape[1])) for m, x in enumerate(found)]
-            for x, y in zip(out, found, strict=True):
-                x[:, rows] = y.reshape(len(x), len(part), -1)
+        for edges, rows in self.graph.edge_chunks(self.edges):
+            features = pair_features(self.graph, edges, self.orders, self.graph.triangles(edges))
+            out = out or [np.empty((1 if m == 0 else 2, n, x.shape[1])) for m, x in enumerate(features)]
+            for whole, part in zip(out, features, strict=True):
+                whole[:, rows] = part.reshape(len(whole), len(edges), -1)
         return [x.reshape(-1, x.shape[2]) for x in out]
 
-    def _one_direction(self, left_out: np.ndarray) -> np.ndarray:
-        if not self.symmetric:
-            return left_out
-        column, sign = self.layout.reversal
-        ahead, back = np.split(left_out, 2)
-        return (ahead + sign * back[..., column]) / 2
+    def _one_direction(self, values: np.ndarray) -> np.ndarray:
+        return self.layout.hermitian_mean(*np.split(values, 2)) if self.symmetric else values
 
 
 class _EdgeKernel:
-    """Kernels between all edges of a fit and the references among them."""
+    """Kernels between all edges of a fit and `n` sparse points drawn from them."""
 
     def __init__(
         self,
         graph: Neighbourhoods,
         edges: np.ndarray,
         orders: int,
-        likeness: KernelParameters,
-        most: int,
+        parameters: KernelParameters,
+        n: int,
         generator: np.random.Generator,
     ):
-        n = min(most, max(limits.COMPARED // len(edges), 1))
         chosen = np.sort(generator.permutation(len(edges))[:n])
-        self.graph, self.edges, self.chosen, self.likeness = graph, edges, chosen, likeness
-        triangles = graph.triangles(edges[chosen])
-        self.references = References.of(triangles, graph.pairs.distance[edges[chosen]], graph.n_species, likeness)
-        together = 4 * (orders + 1) * n * len(edges) <= limits.KEPT
-        self.together = [range(orders + 1)] if together else [range(m, m + 1) for m in range(orders + 1)]
-        self.kernels: dict[int, np.ndarray] = {}
+        self.graph, self.edges, self.chosen, self.parameters = graph, edges, chosen, parameters
+        self.sparse_points = SparsePoints.from_triangles(
+            graph.triangles(edges[chosen]), graph.pairs.distance[edges[chosen]], graph.n_species, parameters
+        )
+        all_fit = 4 * (orders + 1) * n * len(edges) <= graph.settings.kernel_numbers
+        self._together = [range(orders + 1)] if all_fit else [range(m, m + 1) for m in range(orders + 1)]
+        self._kernels: dict[int, np.ndarray] = {}
 
     def blocks(self, order: int, pseudo: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, references) and (references, references) of one order."""
-        if order not in self.kernels:
-            self.kernels = self._kernels(next(orders for orders in self.together if order in orders))
-        kernel = self.kernels[order]
+        """Return the kernels of one order between rows and sparse points, and between sparse points."""
+        if order not in self._kernels:
+            self._kernels.clear()  # before the next ones take their memory
+            self._kernels = self._compute(next(orders for orders in self._together if order in orders))
+        kernel = self._kernels[order]
         if order == 0:
             return kernel[pseudo], kernel[pseudo][self.chosen]
         return kernel, kernel[np.concatenate([self.chosen, self.chosen + len(self.edges)])]
 
-    def _kernels(self, orders: Sequence[int]) -> dict[int, np.ndarray]:
-        self.kernels.clear()  # before the next ones take their memory
+    def _compute(self, orders: Sequence[int]) -> dict[int, np.ndarray]:
         n, m = len(self.edges), len(self.chosen)
         out = {order: np.empty((2, n, (2 if order else 1) * m)) for order in orders}
-        for part, rows in in_turn(self.edges, ENVIRONMENT * self.graph.n_species):
-            seen = self.graph.environments(part, self.likeness, self.graph.triangles(part))
-            for order, kernel in zip(orders, edge_kernels(seen, self.references.compared, orders), strict=True):
-                out[order][:, rows] = kernel.reshape(2, len(part), -1)
+        references, block = self.sparse_points.references, self.graph.settings.kernel_block
+        for edges, rows in self.graph.edge_chunks(self.edges):
+            descriptors = self.graph.edge_descriptors(edges, self.parameters, self.graph.triangles(edges))
+            for order, kernel in zip(orders, edge_kernels(descriptors, references, orders, block), strict=True):
+                out[order][:, rows] = kernel.reshape(2, len(edges), -1)
         return {order: kernel.reshape(2 * n, -1) if order else kernel for order, kernel in out.items()}

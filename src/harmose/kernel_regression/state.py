@@ -1,4 +1,13 @@
-"""A baseline as flat tensors for a checkpoint, and back."""
+"""A regression as flat tensors for a checkpoint, and back.
+
+    pair.<type>.linear.<M>                      onsite.<species>.mean                  onsite.<species>.mean_density
+    pair.<type>.electronic.<M>                  onsite.<species>.linear.<degree>_<neighbour>
+    pair.<type>.expansion.<part>                onsite.<species>.electronic.<degree>
+                                                onsite.<species>.expansion_<neighbour>.<part>
+
+The parts of an expansion are those of its sparse points (distance, and count, third, position of the third atoms), n_proper,
+exponent, and weights_<M>.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,48 +18,67 @@ import torch
 from torch import Tensor
 
 from harmose.errors import ModelError
-from harmose.kernel_regression.descriptors import Triangles
-from harmose.kernel_regression.expansion import KernelExpansion, References
+from harmose.kernel_regression.descriptors import N_THREE_CENTRE, Triangles
+from harmose.kernel_regression.electronic_terms import n_atom_terms, n_pair_terms
+from harmose.kernel_regression.expansion import KernelExpansion, SparsePoints
 from harmose.kernel_regression.kernel import ATOM_KERNEL, PAIR_KERNEL, KernelParameters
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
 from harmose.kernel_regression.model import KernelRegression
+from harmose.kernel_regression.neighbourhoods import N_GAUSSIANS
 from harmose.representation.block_irreps import BlockIrreps
 
 COLUMNS = ".columns"
-"""Suffix of what says which columns of a matrix are not all zero, and how many it has; only these are written."""
+"""Suffix of the numbers of those columns of a matrix that are not all zero, and of all its columns; only these are written."""
+Parts = dict[str, np.ndarray]
 
 
 def to_state(regression: KernelRegression) -> dict[str, Tensor]:
-    """Tensors named by what they are, as small as they are exact; `from_state` is the inverse, to rounding."""
+    """Return tensors as small as they are exact; `from_state` is the inverse, up to rounding."""
     out: dict[str, Any] = {}
     for pair_type, pair in regression.pairs.items():
         for m, w in pair.linear.items():
-            out |= _matrix(f"pair.{pair_type}.linear.{m}", w)
+            out |= _without_zeros(f"pair.{pair_type}.linear.{m}", w)
         for m, w in pair.electronic.items():
-            out |= _matrix(f"pair.{pair_type}.electronic.{m}", w.astype(np.float32))
-        if pair.many_body is not None:
-            out |= _field_state(f"pair.{pair_type}.field", pair.many_body)
+            out |= _without_zeros(f"pair.{pair_type}.electronic.{m}", w.astype(np.float32))
+        if pair.kernel_expansion is not None:
+            out |= _expansion_state(f"pair.{pair_type}.expansion", pair.kernel_expansion)
     for species, atom in regression.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
         for (degree, n), w in atom.linear.items():
-            out |= _matrix(f"onsite.{species}.linear.{degree}_{n}", w)
+            out |= _without_zeros(f"onsite.{species}.linear.{degree}_{n}", w)
         for degree, w in atom.electronic.items():
-            out |= _matrix(f"onsite.{species}.electronic.{degree}", w.astype(np.float32))
-        for n, field in atom.many_body.items():
-            out |= _field_state(f"onsite.{species}.field_{n}", field)
+            out |= _without_zeros(f"onsite.{species}.electronic.{degree}", w.astype(np.float32))
+        for n, expansion in atom.kernel_expansions.items():
+            out |= _expansion_state(f"onsite.{species}.expansion_{n}", expansion)
     out |= {f"onsite.{k}.mean_density": v for k, v in regression.mean_density.items()}
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
 
-def _matrix(name: str, full: np.ndarray) -> dict[str, np.ndarray]:
-    columns = np.flatnonzero(full.any(0))
-    if len(columns) == full.shape[1]:
-        return {name: full}
-    return {name: full[:, columns], name + COLUMNS: np.append(columns, full.shape[1]).astype(np.int32)}
+def _expansion_state(name: str, expansion: KernelExpansion) -> dict[str, Any]:
+    points = expansion.sparse_points
+    if points.n_species > np.iinfo(np.uint8).max:
+        raise ModelError(f"expected at most 255 elements, got {points.n_species}")
+    out: dict[str, Any] = {
+        f"{name}.count": np.bincount(points.edge, minlength=len(points.distance)).astype(np.int32),
+        f"{name}.third": points.third.astype(np.uint8),
+        f"{name}.position": points.position,
+        f"{name}.distance": points.distance,
+        f"{name}.n_proper": np.array([expansion.n_proper]),
+        f"{name}.exponent": np.array([points.parameters.exponent]),
+    }
+    for m, w in expansion.weights.items():
+        out |= _without_zeros(f"{name}.weights_{m}", w)
+    return out
 
 
-def _full(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """All tensors, with the columns that were left out."""
+def _without_zeros(name: str, matrix: np.ndarray) -> dict[str, np.ndarray]:
+    columns = np.flatnonzero(matrix.any(0))
+    if len(columns) == matrix.shape[1]:
+        return {name: matrix}
+    return {name: matrix[:, columns], name + COLUMNS: np.append(columns, matrix.shape[1]).astype(np.int32)}
+
+
+def _with_zeros(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     out = {name: tensor.numpy() for name, tensor in state.items() if not name.endswith(COLUMNS)}
     for name in [name for name in state if name.endswith(COLUMNS)]:
         *columns, n = state[name].tolist()
@@ -61,82 +89,119 @@ def _full(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return out
 
 
-def _field_state(name: str, field: KernelExpansion) -> dict[str, Any]:
-    known = field.references
-    if known.n_species > np.iinfo(np.uint8).max:
-        raise ModelError(f"expected at most 255 elements, got {known.n_species}")
-    out: dict[str, Any] = {
-        f"{name}.count": np.bincount(known.edge, minlength=len(known.distance)).astype(np.int32),
-        f"{name}.third": known.third.astype(np.uint8),
-        f"{name}.position": known.position,
-        f"{name}.distance": known.distance,
-        f"{name}.n_proper": np.array([field.n_proper]),
-        f"{name}.power": np.array([known.likeness.power]),
-    }
-    for m, w in field.weights.items():
-        out |= _matrix(f"{name}.weights_{m}", w)
-    return out
-
-
 def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegression:
-    """`ModelError` for tensors that are not all of a baseline of this space, or do not fit together."""
-    table: dict[str, dict[int, dict[str, dict[str, np.ndarray]]]] = {"pair": {}, "onsite": {}}
+    """Read a regression; `ModelError` unless every tensor has the shape that the irreps and the descriptors demand."""
+    table: dict[str, dict[int, Parts]] = {"pair": {}, "onsite": {}}
     try:
-        for name, tensor in _full(state).items():
-            owner, key, part, *rest = name.split(".")
-            table[owner].setdefault(int(key), {}).setdefault(part, {})[rest[0] if rest else ""] = tensor
-        n = len(space.elements)
+        for name, tensor in _with_zeros(state).items():
+            owner, key, part = name.split(".", 2)
+            table[owner].setdefault(int(key), {})[part] = tensor
+        species = range(len(space.elements))
+        if not all(k in species for k in table["onsite"]):
+            raise ValueError(f"expected {len(species)} elements, got numbers {sorted(table['onsite'])}")
+        reads_charges = any(name.startswith("electronic.") for parts in table["pair"].values() for name in parts)
         return KernelRegression(
             space,
-            {k: _pair(n, parts) for k, parts in table["pair"].items()},
-            {k: _atom(n, parts) for k, parts in table["onsite"].items()},
-            {k: parts["mean_density"][""] for k, parts in table["onsite"].items() if "mean_density" in parts},
+            {k: _pair(space, k, parts, reads_charges) for k, parts in table["pair"].items()},
+            {k: _atom(space, k, parts, reads_charges) for k, parts in table["onsite"].items()},
+            {k: _mean_density(space, k, parts) for k, parts in table["onsite"].items()} if reads_charges else {},
         )
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ModelError(f"checkpoint: the baseline is not complete ({error})") from None
+    except KeyError as error:
+        raise ModelError(f"checkpoint: the regression does not belong to the card: no tensor {error}") from None
+    except (ValueError, IndexError, TypeError) as error:
+        raise ModelError(f"checkpoint: the regression does not belong to the card: {error}") from None
 
 
-def _pair(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> PairRegression:
-    field = _field(n_species, PAIR_KERNEL, parts["field"]) if "field" in parts else None
-    return PairRegression(_by_number(parts["linear"]), field, _by_number(parts.get("electronic", {})))
+def _pair(space: BlockIrreps, pair_type: int, parts: Parts, reads_charges: bool) -> PairRegression:
+    low, high = divmod(pair_type, len(space.elements))
+    if not 0 <= low <= high:
+        raise ValueError(f"a pair type {pair_type} that does not exist")
+    layout = space.pair_layout(space.group(low, high))
+    orders, k = range(layout.degree.max() + 1), layout.n_irreps
+    n_three_centre = len(parts["linear.0"]) - N_GAUSSIANS
+    _check(n_three_centre in (0, len(space.elements) * N_THREE_CENTRE), f"{n_three_centre} three-centre terms")
+    linear = {m: parts[f"linear.{m}"] for m in orders}
+    electronic = {m: parts[f"electronic.{m}"] for m in orders} if reads_charges else {}
+    for m in orders:
+        _check_shape(f"linear.{m}", linear[m], (n_three_centre + (0 if m else N_GAUSSIANS), k))
+        if reads_charges:
+            _check_shape(f"electronic.{m}", electronic[m], (n_pair_terms(space, low, high, m), k))
+    expansion = None
+    if "expansion.distance" in parts:
+        expansion = _expansion(space, PAIR_KERNEL, parts, "expansion.", len(orders), k, layout.n_proper)
+    return PairRegression(linear, expansion, electronic)
 
 
-def _atom(n_species: int, parts: dict[str, dict[str, np.ndarray]]) -> AtomRegression:
-    linear = {}
-    for name, weights in parts.get("linear", {}).items():
-        degree, neighbour = map(int, name.split("_"))
-        linear[degree, neighbour] = weights
-    fields = {
-        int(p.removeprefix("field_")): _field(n_species, ATOM_KERNEL, x)
-        for p, x in parts.items()
-        if p.startswith("field_")
-    }
-    return AtomRegression(parts["mean"][""], linear, fields, _by_number(parts.get("electronic", {})))
+def _atom(space: BlockIrreps, species: int, parts: Parts, reads_charges: bool) -> AtomRegression:
+    layout = space.onsite_layout(int(space.shell_type[species]))
+    _check_shape("mean", parts["mean"], (layout.n_proper,))
+    linear, electronic, expansions = {}, {}, {}
+    n_orders, n_columns = max(x.degree for x in layout.irreps) + 1, sum(len(x.columns) for x in layout.irreps)
+    n_proper = sum(len(x.columns) for x in layout.irreps if x.parity > 0)
+    for name, x in parts.items():
+        part, _, key = name.partition(".")
+        if part == "linear":
+            degree, neighbour = map(int, key.split("_"))
+            _check(degree < n_orders and neighbour < len(space.elements), f"a tensor {name}")
+            _check_shape(name, x, (N_GAUSSIANS, layout.n_proper))
+            linear[degree, neighbour] = x
+        elif part == "electronic":
+            _check(int(key) < n_orders and reads_charges, f"a tensor {name}")
+            _check_shape(name, x, (n_atom_terms(space, species, int(key)), layout.n_proper))
+            electronic[int(key)] = x
+        elif part.startswith("expansion_") and key == "distance":
+            neighbour = int(part.removeprefix("expansion_"))
+            _check(neighbour < len(space.elements), f"a tensor {name}")
+            expansions[neighbour] = _expansion(space, ATOM_KERNEL, parts, f"{part}.", n_orders, n_columns, n_proper)
+    _check(len({x.sparse_points.parameters for x in expansions.values()}) < 2, "kernels of several exponents")
+    return AtomRegression(parts["mean"], linear, expansions, electronic)
 
 
-def _by_number(parts: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
-    return {m: parts[str(m)] for m in sorted(map(int, parts))}
+def _mean_density(space: BlockIrreps, species: int, parts: Parts) -> np.ndarray:
+    layout = space.onsite_layout(int(space.shell_type[species]))
+    _check_shape("mean_density", parts["mean_density"], (layout.n_proper,))
+    return parts["mean_density"]
 
 
-def _field(n_species: int, likeness: KernelParameters, tensors: dict[str, np.ndarray]) -> KernelExpansion:
-    power = int(tensors["power"][0]) if "power" in tensors else likeness.power
-    if power not in (1, 2, 4, 8):
-        raise ValueError(f"the power {power} of a kernel")
-    references = _references(n_species, replace(likeness, power=power), tensors)
-    weights = {m: tensors[f"weights_{m}"] for m in range(sum(k.startswith("weights_") for k in tensors))}
-    return KernelExpansion(references, weights, int(tensors["n_proper"][0]))
+def _expansion(
+    space: BlockIrreps,
+    parameters: KernelParameters,
+    parts: Parts,
+    prefix: str,
+    n_orders: int,
+    n_columns: int,
+    n_proper: int,
+) -> KernelExpansion:
+    tensors = {name.removeprefix(prefix): x for name, x in parts.items() if name.startswith(prefix)}
+    exponent = int(tensors["exponent"][0]) if "exponent" in tensors else parameters.exponent
+    _check(exponent in (1, 2, 4, 8), f"a kernel of exponent {exponent}")
+    _check(tensors["n_proper"].tolist() == [n_proper], f"{tensors['n_proper']} proper irreps instead of {n_proper}")
+    points = _sparse_points(len(space.elements), replace(parameters, exponent=exponent), tensors)
+    weights = {m: tensors[f"weights_{m}"] for m in range(n_orders)}
+    for m, w in weights.items():
+        _check_shape(f"{prefix}weights_{m}", w, (len(points.distance) * (2 if m else 1), n_columns))
+    return KernelExpansion(points, weights, n_proper)
 
 
-def _references(n_species: int, likeness: KernelParameters, tensors: dict[str, np.ndarray]) -> References:
-    distance = tensors["distance"]
-    if "sides" in tensors:  # as written before positions were
-        edge, axis, sides = tensors["edge"], tensors["axis"], tensors["sides"]
-        if len(edge) and not (edge.min() >= 0 and edge.max() < len(distance)):
-            raise ValueError("a triangle of an edge that is not there")
-        triangles = Triangles(edge, tensors["third"], sides, axis[:, 0] + 1j * axis[:, 1])
-        return References.of(triangles, distance, n_species, likeness)
-    count, third, position = tensors["count"], tensors["third"], tensors["position"]
-    if len(count) != len(distance) or count.sum() != len(position) or len(third) != len(position):
-        raise ValueError("triangles of edges that are not there")
-    edge = np.repeat(np.arange(len(count)), count)
-    return References(distance, edge, third.astype(np.int64), position, n_species, likeness)
+def _sparse_points(n_species: int, parameters: KernelParameters, tensors: Parts) -> SparsePoints:
+    distance, third = tensors["distance"], tensors["third"].astype(np.int64)
+    if "sides" in tensors:  # models older than version 2
+        axis = tensors["axis"][:, 0] + 1j * tensors["axis"][:, 1]
+        edge, position = tensors["edge"], Triangles(tensors["edge"], third, tensors["sides"], axis).position
+    else:
+        edge, position = np.repeat(np.arange(len(tensors["count"])), tensors["count"]), tensors["position"]
+        _check_shape("count", tensors["count"], distance.shape)
+    _check(bool(np.isin(edge, np.arange(len(distance))).all()), "third atoms of edges that do not exist")
+    _check(third.max(initial=-1) < n_species, "third atoms of elements that do not exist")
+    _check_shape("third", third, (len(edge),))
+    _check_shape("position", position, (len(edge), 3))
+    return SparsePoints(distance, edge, third, position, n_species, parameters)
+
+
+def _check(valid: bool, text: str) -> None:
+    if not valid:
+        raise ValueError(text)
+
+
+def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    _check(array.shape == shape, f"expected {name} of shape {shape}, got {array.shape}")

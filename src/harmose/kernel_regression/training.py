@@ -1,29 +1,53 @@
-"""`Training`: the samples that a fit learns from, and which variances it may choose for its terms."""
+"""`Training`: the samples of a fit, and the hyperparameters it chooses from."""
 
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
+from harmose.kernel_regression.settings import DEFAULT, RegressionSettings
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 from harmose.representation.charge_features import ChargeFeatures
 
-Hyperparameters = tuple[float, float]
-"""Of what no regression explains, and of the linear terms together, where the kernel's terms have variance one."""
-CANDIDATES: tuple[Hyperparameters, ...] = tuple(product((1e-7, 1e-6, 1e-5), (1e3, 1e5, 1e7)))
-"""The best for scalars is taken for all orders."""
-ELECTRONIC_CANDIDATES: tuple[Hyperparameters, ...] = tuple(product((1e-6, 1e-5, 1e-4), (1e-1, 1e1, 1e3)))
-"""Where the linear terms are those in the electrons of H0."""
-DIVERSE_CANDIDATES: tuple[Hyperparameters, ...] = tuple(product((1e-4, 1e-3, 1e-2, 1e-1), (1e-1, 1e1, 1e3)))
-"""For many molecules, of which no two are alike."""
+
+class Hyperparameters(NamedTuple):
+    """Variances relative to the prior variance of the kernel terms: of the noise, and of the linear terms together."""
+
+    noise: float
+    prior_variance: float
+
+
+Grid = tuple[Hyperparameters, ...]
+
+
+def _grid(noise: tuple[float, ...], prior_variance: tuple[float, ...]) -> Grid:
+    return tuple(Hyperparameters(*pair) for pair in product(noise, prior_variance))
+
+
+GRID = _grid((1e-7, 1e-6, 1e-5), (1e3, 1e5, 1e7))
+"""Hyperparameters are chosen for scalars, and kept for all other orders."""
+CHARGES_GRID = _grid((1e-6, 1e-5, 1e-4), (1e-1, 1e1, 1e3))
+"""For linear terms in the density and the charges of H0."""
+MANY_MOLECULES_GRID = _grid((1e-4, 1e-3, 1e-2, 1e-1), (1e-1, 1e1, 1e3))
+"""For data sets of many molecules."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """All training samples as one graph: `pair_sample` (P,) and `atom_sample` (N,) say whose each pair and atom is.
+    """Training samples as one concatenated graph.
 
-    Samples that are left out together have one number. Of `diverse` ones, many molecules, less is to be had by likeness and
-    more is noise. `references`: at most so many reference edges of each kind of pair; 0: no likeness. `charges` where H0 is read.
+    Attributes:
+        space: the irreps of the blocks.
+        oriented: the pairs.
+        coefficients: targets in eV.
+        pair_sample: sample of each pair (P,); samples that are left out together have the same number.
+        atom_sample: sample of each atom (N,).
+        many_molecules: True for a set of many molecules, False for geometries of a few.
+        charges: charge features of H0, or None.
+        sparse_points: largest number of sparse points of a pair type; 0 for no kernel, None for the limits of `settings`.
+        settings: limits on time and memory.
+        grid: hyperparameters to choose from; None for the usual ones.
     """
 
     space: BlockIrreps
@@ -31,12 +55,17 @@ class Training:
     coefficients: Coefficients
     pair_sample: np.ndarray
     atom_sample: np.ndarray
-    diverse: bool = False
+    many_molecules: bool = False
     charges: ChargeFeatures | None = None
-    references: int | None = None
+    sparse_points: int | None = None
+    settings: RegressionSettings = DEFAULT
+    grid: Grid | None = None
 
     @property
-    def candidates(self) -> tuple[Hyperparameters, ...]:
-        if self.diverse:
-            return DIVERSE_CANDIDATES
-        return CANDIDATES if self.charges is None else ELECTRONIC_CANDIDATES
+    def hyperparameters(self) -> Grid:
+        """The hyperparameters to choose from."""
+        if self.grid is not None:
+            return self.grid
+        if self.many_molecules:
+            return MANY_MOLECULES_GRID
+        return GRID if self.charges is None else CHARGES_GRID

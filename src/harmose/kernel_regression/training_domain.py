@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
-from harmose.kernel_regression.neighbourhoods import DEGREES, Neighbourhoods, atoms_in_turn, neighbourhood
+from harmose.kernel_regression.neighbourhoods import OOD_DEGREES, Neighbourhoods
 
 OOD_LIMIT = 2.0
 """Score above which an atom is outside the training domain."""
@@ -65,24 +65,23 @@ class TrainingDomain:
         out = np.zeros(len(atoms))
         for species, rows in rows_by_key(graph.oriented.species[atoms]):
             if species in self.species:
-                for part in atoms_in_turn(graph, rows, atoms):
+                for part in graph.atom_chunks(rows, atoms):
                     out[part] = self.species[species].scores(descriptors(graph, atoms[part]))
         return out
 
 
 def descriptors(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
     """Return the x (N, F) of this module's equation for atoms (N,)."""
-    around = neighbourhood(graph, atoms).by_species(graph)
-    distance = graph.pairs.distance[around.edges]
-    centres = 0.5 + GAUSSIAN_SPACING * np.arange(20)
-    cut = (1 + np.cos(np.pi * distance / graph.reach[around.edges])) / 2 * np.exp(-distance / DECAY_LENGTH)
-    radial = np.exp(-(((distance[:, None] - centres) / GAUSSIAN_SPACING) ** 2) / 2) * cut[:, None]
-    angular = graph.axes(around.edges)[:, : DEGREES**2]
-    density = around.gather(angular[:, :, None] * radial[:, None])  # (atoms and species, l m, n)
-    first = np.arange(DEGREES) ** 2
+    edges = graph.atom_edges(atoms).by_species()
+    distance, centres = edges.distance, 0.5 + GAUSSIAN_SPACING * np.arange(20)
+    cutoff = (1 + np.cos(np.pi * distance / graph.reach[edges.edges])) / 2 * np.exp(-distance / DECAY_LENGTH)
+    radial = np.exp(-(((distance[:, None] - centres) / GAUSSIAN_SPACING) ** 2) / 2) * cutoff[:, None]
+    angular = graph.axes(edges.edges)[:, : OOD_DEGREES**2]
+    density = edges.sum(angular[:, :, None] * radial[:, None])  # (atoms and species, l m, n)
+    first = np.arange(OOD_DEGREES) ** 2
     norms = np.sqrt(np.add.reduceat(density**2, first, axis=1))
     norms[:, 0] = density[:, 0]
-    by_species = norms.reshape(len(atoms), graph.n_species, DEGREES, -1)
+    by_species = norms.reshape(len(atoms), graph.n_species, OOD_DEGREES, -1)
     return by_species.swapaxes(1, 2).reshape(len(atoms), -1)
 
 

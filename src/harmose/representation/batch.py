@@ -89,7 +89,7 @@ def graph_batch(
         reach=torch.as_tensor(radii[species[first]] + radii[species[second]], dtype=dtype),
         rotation=pair_frames([oriented.wigner(l)[rows] for l in range(space.l_max + 1)]).to(dtype),
         atom_counts=tuple(map(len, oriented.atoms.values())),
-        pair_counts=tuple(map(len, oriented.members.values())),
+        pair_counts=tuple(map(len, oriented.pairs.values())),
     )
 
 
@@ -117,7 +117,7 @@ def collate(batches: Sequence[GraphBatch]) -> GraphBatch:
         return torch.cat([getattr(batches[k], name)[part] for k, part in pair_parts])
 
     return GraphBatch(
-        **{n: pairs(n) for n in ("kind", "vectors", "distance", "reach", "rotation")},
+        **{n: pairs(n) for n in ("pair_type", "vectors", "distance", "reach", "rotation")},
         species=torch.cat([batches[k].species[part] for k, part in atom_parts]),
         sample=torch.cat([batches[k].sample[part] + samples[k] for k, part in atom_parts]),
         first=torch.cat([first[k][part] for k, part in pair_parts]),

@@ -47,7 +47,7 @@ class ConcatenatedGraph:
     @property
     def pair_counts(self) -> np.ndarray:
         """Pairs of each sample in each group (n_samples, n_groups)."""
-        return self._counts(self.pair_sample, self.oriented.members.values())
+        return self._counts(self.pair_sample, self.oriented.pairs.values())
 
     @property
     def atom_counts(self) -> np.ndarray:
@@ -202,6 +202,7 @@ class SampleTargets:
     `groups` (n,): samples of one molecule share a number; `charges` where the target reads them.
     """
 
+    space: BlockIrreps
     names: tuple[str, ...]
     concatenated: ConcatenatedGraph
     batch: GraphBatch
@@ -243,6 +244,7 @@ def compute_targets(space: BlockIrreps, samples: Sequence[Sample], target: Targe
     }
     groups = [str(sample.provenance.get("group", sample.name)) for sample in samples]
     return SampleTargets(
+        space,
         tuple(sample.name for sample in samples),
         concatenated,
         concatenated_batch(space, concatenated, operators, charges),

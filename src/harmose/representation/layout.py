@@ -12,6 +12,7 @@ Slots of one irrep, in this order: m = 0; m = 1 even, odd; m = 2 even, odd; ... 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -117,6 +118,11 @@ class PairLayout(Table):
         adjoint = np.array([channel.adjoint for channel in self.spin.channels])[self.channel]
         return np.array(column), sign * (adjoint * np.where((self.degree + self.orbital_degree) % 2, -1.0, 1.0))
 
+    def hermitian_mean(self, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+        """Return the mean of coefficients (P, S, K) of pairs of like atoms and the adjoints of those of the reversed pairs."""
+        column, sign = self.reversal
+        return (forward + sign * backward[..., column]) / 2
+
     def _names(self, turned: bool = False) -> list[tuple[int, ...]]:
         """What tells the irreps apart; with the shells exchanged if `turned`."""
         shells = self.shells[:, ::-1] if turned else self.shells
@@ -149,6 +155,22 @@ def _rows_at(
     return sparse.csr_array(chosen @ table)
 
 
+class OnsiteIrreps(NamedTuple):
+    """Irreps of one degree and parity on an atom.
+
+    Attributes:
+        degree: L.
+        parity: +1 proper, -1 pseudo.
+        columns: their columns of the layout.
+        place: their places among all irreps of the atom, counted without gaps.
+    """
+
+    degree: int
+    parity: int
+    columns: np.ndarray
+    place: np.ndarray
+
+
 @dataclass(frozen=True)
 class OnsiteLayout(Table):
     """Irreps of the on-site blocks of an atom in the global frame: rows (l, m), columns copies per parity.
@@ -167,6 +189,19 @@ class OnsiteLayout(Table):
     @property
     def n_columns(self) -> int:
         return self.mask.shape[1]
+
+    @cached_property
+    def irreps(self) -> list[OnsiteIrreps]:
+        """All irreps: the proper ones by degree, and then the pseudo ones."""
+        out, start = [], 0
+        for parity in (1, -1):
+            for degree in range(self.l_max + 1):
+                exists = np.flatnonzero(self.mask[degree**2])
+                columns = exists[exists < self.n_proper] if parity > 0 else exists[exists >= self.n_proper]
+                if len(columns):
+                    out.append(OnsiteIrreps(degree, parity, columns, np.arange(start, start + len(columns))))
+                    start += len(columns)
+        return out
 
 
 @lru_cache(maxsize=256)

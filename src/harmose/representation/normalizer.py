@@ -43,7 +43,7 @@ class Normalizer:
     def scales(self, oriented: OrientedPairs) -> Coefficients:
         """Return the scales of a graph: pairs (P_group, 1, K), on-site (N, (l_max+1)^2, K)."""
         return Coefficients(
-            {group: self.pair_scales(oriented, group, members) for group, members in oriented.members.items()},
+            {group: self.pair_scales(oriented, group, members) for group, members in oriented.pairs.items()},
             {
                 shell_type: self.onsite_scales(oriented, shell_type, atoms)
                 for shell_type, atoms in oriented.atoms.items()
@@ -81,7 +81,7 @@ class Normalizer:
     def shifts(self, oriented: OrientedPairs) -> Coefficients:
         """Return the shifts of a graph, in eV."""
         return Coefficients(
-            {group: self.pair_shifts(group, len(members)) for group, members in oriented.members.items()},
+            {group: self.pair_shifts(group, len(members)) for group, members in oriented.pairs.items()},
             {
                 shell_type: self.onsite_shifts(oriented, shell_type, atoms)
                 for shell_type, atoms in oriented.atoms.items()
@@ -129,7 +129,7 @@ def fit_normalizer(
     """
     distance = np.linalg.norm(oriented.vectors, axis=1)
     pair_scale, onsite_scale, onsite_shift = {}, {}, {}
-    for group, members in oriented.members.items():
+    for group, members in oriented.pairs.items():
         values = residual.pairs[group].numpy()
         for pair_type, rows in rows_by_key(oriented.pair_type[members]):
             pair_scale[pair_type] = _fit_pair_scale(distance[members[rows]], values[rows])

@@ -1,13 +1,17 @@
-"""Bounds of a model's errors, fitted to samples that it has not seen.
+"""Bounds of a model's errors, fitted to samples that were held out (equations in docs/uncertainty.md).
 
-The spread of a block and the bound of its mean |dH| at level a are
+The error of a block is estimated from its error features (`ErrorFeatures`) r, n, v, d, and its bound at a confidence is
 
-    sigma = size * max(novelty, u0)^p * max(rigidity, v0)^q * exp(t * distance)         bound = f(kind, a) * sigma
+    sigma = r max(n, n0)^p max(v, v0)^q exp(t d)               (1)
+    bound = f(block type, confidence) sigma                    (2)
 
-and beyond the largest novelty u1, rigidity v1 (and s_n) of the calibration, where nothing is known, with powers of one at least.
-p, q >= 0 and t by least squares of log(error / size) within kinds of block; f by `conformal`, kind by kind. The bound of
-an orbital's energy is f(kind, a) s_n^g, with s_n of `orbitals` in eV and g >= 0 found likewise for each kind: errors of
-the blocks of a structure add up more or less coherently.
+Above n1 and v1, the largest values of the calibration, the powers are at least one. p, q >= 0 and t are least squares of
+log(error / r) within block types; f are split-conformal (`conformal`). The bound of an orbital energy with spread s in eV
+(`orbitals`) is
+
+    bound = f(orbital kind, confidence) s^g                    (3)
+
+with g >= 0 fitted likewise for each kind, since the errors of the blocks of a structure add up more or less coherently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,199 +25,222 @@ from harmose.kernel_regression.training_domain import OOD_LIMIT
 from harmose.uncertainty import conformal
 from harmose.uncertainty.features import ErrorFeatures, concatenate
 from harmose.uncertainty.llpr import LastLayer
-from harmose.uncertainty.orbitals import KINDS
+from harmose.uncertainty.orbitals import ORBITAL_KINDS
 
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 DEFAULT_CONFIDENCE = 0.9
-STEEPEST = 2.0
-"""Bound of p, q and g: what is far outside has no data, and a large power of it no meaning."""
-LOWEST = 0.05
-"""Quantile of novelty and rigidity among the samples of the calibration below which they do not shrink a bound."""
-SMALLEST = 1e-9
-"""eV: errors below are rounding."""
+MAX_POWER = 2.0
+"""Bound of p, q, t and g: larger ones have no support in data far from the training domain."""
+FLOOR_QUANTILE = 0.05
+"""n0 and v0 are this quantile of n and v in the calibration; smaller values do not shrink a bound further."""
+ERROR_FLOOR = 1e-9
+"""eV. Smaller errors are rounding."""
+
+OrbitalErrors = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""By orbital kind, absolute errors and spreads in eV of the energies of a sample (`orbitals.orbital_errors`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """`powers` p, q, t; `least` u0, v0; `most` u1, v1; factors f at `confidences` (Q,): `factors` (C + 1, Q) of the kinds of block `kinds` (C,)
-    and, last, of any other; `orbitals` (len(KINDS), Q), inf where there was nothing to compare; `orbital_powers` g (len(KINDS),);
-    `typical` (C + 1,): mean error over sigma of each kind, and of all."""
+    """Factors and powers of this module's equations; C block types, K orbital kinds, Q confidences.
+
+    Attributes:
+        last_layer: gives the standard deviations v.
+        powers: p, q, t of equation 1 (3,).
+        feature_floors: n0, v0 of equation 1 (2,).
+        feature_limits: n1, v1, largest n and v of the calibration (2,).
+        block_types: block types of the calibration (C,), ascending, as in `ErrorFeatures`.
+        block_factors: f of equation 2 (C + 1, Q); the last row is for all other block types.
+        orbital_factors: f of equation 3 (K, Q); infinite where the calibration has no such energy.
+        orbital_powers: g of equation 3 (K,).
+        orbital_limits: largest spread of the calibration (K,), eV; above it the power is at least one.
+        mean_scores: mean of error / sigma by block type (C + 1,); the last one is for all other block types.
+        n_groups: number of independent samples; it limits the confidence that the factors support.
+        confidences: tabulated confidences (Q,), ascending.
+    """
 
     last_layer: LastLayer
     powers: np.ndarray
-    least: np.ndarray
-    most: np.ndarray
-    kinds: np.ndarray
-    factors: np.ndarray
-    orbitals: np.ndarray
+    feature_floors: np.ndarray
+    feature_limits: np.ndarray
+    block_types: np.ndarray
+    block_factors: np.ndarray
+    orbital_factors: np.ndarray
     orbital_powers: np.ndarray
-    orbital_most: np.ndarray
-    typical: np.ndarray
+    orbital_limits: np.ndarray
+    mean_scores: np.ndarray
     n_groups: int
-    """Samples that are independent of each other, by which levels the factors can state."""
     confidences: np.ndarray = field(default_factory=lambda: np.array(CONFIDENCES))
 
     def spreads(self, features: ErrorFeatures) -> np.ndarray:
-        """sigma of every block in eV (B,)."""
-        sigma = np.exp(_logarithms(features, self.least) @ self.powers) * features.size
-        for x, largest, power in zip((features.ood_score, features.last_layer_std), self.most, self.powers):
-            sigma = sigma * np.maximum(x / largest, 1.0) ** max(1.0 - power, 0.0)
+        """Return sigma of each block (B,) in eV (equation 1)."""
+        sigma = np.exp(_log_features(features, self.feature_floors) @ self.powers) * features.size
+        for x, limit, power in zip((features.ood_score, features.last_layer_std), self.feature_limits, self.powers):
+            sigma = sigma * np.maximum(x / limit, 1.0) ** max(1.0 - power, 0.0)
         return sigma
 
     @property
     def last_layer_limit(self) -> float:
-        """LastLayer from which a prediction is outside: an edge of the training set has one at most."""
-        return max(OOD_LIMIT * float(self.most[1]), 1.0)
+        """Largest v inside the training domain: at least 1, which no edge of the training set exceeds."""
+        return max(OOD_LIMIT * float(self.feature_limits[1]), 1.0)
 
     def outside(self, features: ErrorFeatures) -> bool:
-        """Whether an atom's surroundings, or what the network makes of an edge, are unlike those of the training set."""
+        """True if the out-of-domain score of an atom, or v of an edge, exceeds its limit."""
         ood_score, last_layer_std = features.atom_ood_score.max(initial=0.0), features.last_layer_std.max(initial=0.0)
         return bool(ood_score > OOD_LIMIT or last_layer_std > self.last_layer_limit)
 
     def block_bounds(self, features: ErrorFeatures, confidence: float) -> np.ndarray:
-        """Of the mean |dH| of every block in eV (B,)."""
-        return self.factors[self._row(features), self._column(confidence)] * self.spreads(features)
+        """Return bounds of the mean |dH| of each block (B,) in eV (equation 2)."""
+        return self.block_factors[self._row(features), self._column(confidence)] * self.spreads(features)
 
     def expected(self, features: ErrorFeatures) -> np.ndarray:
-        """Of the mean |dH| of every block in eV (B,): the mean, not a bound."""
-        return self.typical[self._row(features)] * self.spreads(features)
+        """Return the expected mean |dH| of each block (B,) in eV."""
+        return self.mean_scores[self._row(features)] * self.spreads(features)
 
     def _row(self, features: ErrorFeatures) -> np.ndarray:
-        """Where the factors of every block's kind are (B,)."""
-        place = np.searchsorted(self.kinds, features.kind).clip(max=len(self.kinds) - 1)
-        return np.where(self.kinds[place] == features.kind, place, len(self.kinds))
+        """Row of `block_factors` for each block (B,)."""
+        place = np.searchsorted(self.block_types, features.block_type).clip(max=len(self.block_types) - 1)
+        return np.where(self.block_types[place] == features.block_type, place, len(self.block_types))
 
     def orbital_bounds(self, kind: str, spreads: np.ndarray, confidence: float) -> np.ndarray:
-        """In eV, of energies of one of `orbitals.KINDS` with these spreads; inf where the calibration could not compare any."""
-        k = KINDS.index(kind)
-        power, spreads = self.orbital_powers[k], np.maximum(spreads, SMALLEST)
-        beyond = np.maximum(spreads / self.orbital_most[k], 1.0) ** max(1.0 - power, 0.0)
-        return self.orbitals[k, self._column(confidence)] * spreads**power * beyond
+        """Return bounds in eV of energies of one of `ORBITAL_KINDS` with these spreads in eV (equation 3)."""
+        k = ORBITAL_KINDS.index(kind)
+        power, spreads = self.orbital_powers[k], np.maximum(spreads, ERROR_FLOOR)
+        beyond = np.maximum(spreads / self.orbital_limits[k], 1.0) ** max(1.0 - power, 0.0)
+        return self.orbital_factors[k, self._column(confidence)] * spreads**power * beyond
 
     @property
     def supported(self) -> np.ndarray:
-        """The levels that the calibration supports, ascending."""
-        return self.confidences[np.isfinite(self.factors[-1])]
+        """Confidences that the number of independent samples supports, ascending."""
+        return self.confidences[np.isfinite(self.block_factors[-1])]
 
     @property
     def highest(self) -> float | None:
-        """The highest of them."""
+        """Highest supported confidence, or None."""
         return float(self.supported.max()) if len(self.supported) else None
 
-    def confidence(self, asked: float | None) -> float:
-        """`asked`, or 0.9 or the highest below that the calibration supports; `ModelError` for one that it does not."""
+    def confidence(self, requested: float | None) -> float:
+        """Return the requested confidence, by default 0.9 or the highest supported one below.
+
+        Raises:
+            ModelError: the calibration does not support the confidence.
+        """
         highest = self.highest
-        if highest is None or not 0 < (asked or highest) <= highest:
-            text = "none" if highest is None else f"levels up to {highest:g}"
+        if highest is None or not 0 < (requested or highest) <= highest:
+            supported = "none" if highest is None else f"confidences up to {highest:g}"
             raise ModelError(
-                f"uncertainty: the model was calibrated on {self.n_groups} independent samples, which support {text}; "
-                f"got {asked or DEFAULT_CONFIDENCE:g}"
+                f"uncertainty: the model was calibrated on {self.n_groups} independent samples, which support "
+                f"{supported}; got {requested or DEFAULT_CONFIDENCE:g}"
             )
-        return min(DEFAULT_CONFIDENCE, highest) if asked is None else asked
+        return min(DEFAULT_CONFIDENCE, highest) if requested is None else requested
 
     def _column(self, confidence: float) -> int:
-        """The smallest tabulated level that is not below."""
+        """Column of the lowest tabulated confidence that is not below."""
         return int(np.searchsorted(self.confidences, confidence - 1e-9).clip(max=len(self.confidences) - 1))
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """A sample that the model has not seen: its traits and the mean |dH| of its blocks in eV (B,); `group` names what it
-    depends on: another sample of the same group is no independent test."""
+class HeldOutSample:
+    """A sample that the model was not trained on.
+
+    Attributes:
+        group: samples of one group depend on each other and count as one test.
+        features: error features of its blocks.
+        error: mean |dH| of each block (B,) in eV.
+    """
 
     group: str
     features: ErrorFeatures
     error: np.ndarray
 
 
-def fit_blocks(held: Sequence[Held], last_layer: LastLayer) -> Calibration:
-    """p, q, t and the factors of blocks; those of orbitals are still infinite (`fit_orbitals`)."""
-    features = concatenate([x.features for x in held])
-    group, error = _repeated([(x.group, x.error) for x in held])
-    least = np.maximum(np.quantile([features.ood_score, features.last_layer_std], LOWEST, axis=1), 1e-6)
-    most = np.maximum([features.ood_score.max(), features.last_layer_std.max()], 1e-6)
-    powers = _powers(features, error, group, least)
-    sigma = np.exp(_logarithms(features, least) @ powers) * features.size
-    confidences, scores = np.array(CONFIDENCES), error / np.maximum(sigma, SMALLEST)
-    kinds, other = np.unique(features.kind), conformal.bounds(scores, group, confidences)
-    factors = [_factors(scores[mine], group[mine], confidences, other) for mine in (features.kind == k for k in kinds)]
-    none, ones = np.full((len(KINDS), len(confidences)), np.inf), np.ones(len(KINDS))
-    mean = _mean(scores, group)
-    typical = [_mean(scores[mine], group[mine], mean) for mine in (features.kind == k for k in kinds)]
-    arrays = np.array([*factors, other]), none, ones, ones, np.array([*typical, mean])
-    return Calibration(last_layer, powers, least, most, kinds, *arrays, len(np.unique(group)))
+def fit_blocks(samples: Sequence[HeldOutSample], last_layer: LastLayer) -> Calibration:
+    """Fit equations 1 and 2; factors of orbital energies stay infinite until `fit_orbitals`."""
+    features = concatenate([x.features for x in samples])
+    group, error = _with_groups([(x.group, x.error) for x in samples])
+    n_v = [features.ood_score, features.last_layer_std]
+    floors = np.maximum(np.quantile(n_v, FLOOR_QUANTILE, axis=1), 1e-6)
+    logs, type_number = _log_features(features, floors), np.unique(features.block_type, return_inverse=True)[1]
+    y = np.log(np.maximum(error, ERROR_FLOOR) / features.size)
+    powers = _fit_powers(y, logs, type_number, group, [0.0, 0.0, -MAX_POWER])
+    scores = error / np.maximum(np.exp(logs @ powers) * features.size, ERROR_FLOOR)
+    block_types, confidences = np.unique(features.block_type), np.array(CONFIDENCES)
+    factors, mean = conformal.bounds(scores, group, confidences), _mean_score(scores, group)
+    rows = [features.block_type == k for k in block_types]
+    none, ones = np.full((len(ORBITAL_KINDS), len(confidences)), np.inf), np.ones(len(ORBITAL_KINDS))
+    return Calibration(
+        last_layer,
+        powers,
+        feature_floors=floors,
+        feature_limits=np.maximum(np.max(n_v, axis=1), 1e-6),
+        block_types=block_types,
+        block_factors=np.array([*(_type_factors(scores[k], group[k], confidences, factors) for k in rows), factors]),
+        orbital_factors=none,
+        orbital_powers=ones,
+        orbital_limits=ones,
+        mean_scores=np.array([*(_mean_score(scores[k], group[k], mean) for k in rows), mean]),
+        n_groups=len(np.unique(group)),
+    )
 
 
-Compared = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""What `orbitals.compared` gives of one sample."""
-
-
-def fit_orbitals(calibration: Calibration, compared: Sequence[tuple[str, Compared]]) -> Calibration:
-    """With factors of orbital energies, from the groups and the errors and spreads of samples not seen."""
-    rows, powers, most = [], [], []
-    for kind in KINDS:
-        mine = [(group, *x[kind]) for group, x in compared if kind in x]
-        group, error = _repeated([(name, e) for name, e, _ in mine])
-        spread = np.maximum(_repeated([(name, s) for name, _, s in mine])[1], SMALLEST)
-        y, x = np.log(np.maximum(error, SMALLEST)), np.log(spread)[:, None]
-        (power,) = _slopes(y, x, np.zeros(len(y), dtype=int), group, [0.0], [STEEPEST])
-        rows.append(conformal.bounds(error / spread**power, group, calibration.confidences))
+def fit_orbitals(calibration: Calibration, samples: Sequence[tuple[str, OrbitalErrors]]) -> Calibration:
+    """Fit equation 3 to the group and the orbital errors of held-out samples; return the calibration with it."""
+    factors, powers, limits = [], [], []
+    for kind in ORBITAL_KINDS:
+        parts = [(group, *errors[kind]) for group, errors in samples if kind in errors]
+        group, error = _with_groups([(name, e) for name, e, _ in parts])
+        spread = np.maximum(_with_groups([(name, s) for name, _, s in parts])[1], ERROR_FLOOR)
+        y, x = np.log(np.maximum(error, ERROR_FLOOR)), np.log(spread)[:, None]
+        (power,) = _fit_powers(y, x, np.zeros(len(y), dtype=int), group, [0.0])
+        factors.append(conformal.bounds(error / spread**power, group, calibration.confidences))
         powers.append(power)
-        most.append(spread.max(initial=SMALLEST))
-    arrays = {"orbitals": rows, "orbital_powers": powers, "orbital_most": most}
+        limits.append(spread.max(initial=ERROR_FLOOR))
+    arrays = {"orbital_factors": factors, "orbital_powers": powers, "orbital_limits": limits}
     return replace(calibration, **{name: np.array(x) for name, x in arrays.items()})
 
 
-def _repeated(parts: Sequence[tuple[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the groups, and the values of all parts, (n,) each."""
+def _with_groups(parts: Sequence[tuple[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Concatenate the values of named groups; return the group numbers and the values, (n,) each."""
     number = {name: k for k, name in enumerate(dict.fromkeys(name for name, _ in parts))}
-    owner = np.repeat([number[name] for name, _ in parts], [len(x) for _, x in parts])
-    return owner, np.concatenate([np.zeros(0), *(x for _, x in parts)])
+    group = np.repeat([number[name] for name, _ in parts], [len(x) for _, x in parts])
+    return group, np.concatenate([np.zeros(0), *(x for _, x in parts)])
 
 
-def _factors(scores: np.ndarray, group: np.ndarray, confidences: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of one kind of block; of too few groups for the usual level, at least what holds for all kinds."""
+def _type_factors(scores: np.ndarray, group: np.ndarray, confidences: np.ndarray, all_types: np.ndarray) -> np.ndarray:
+    """Factors of one block type; with too few groups for the default confidence, at least those of all types."""
     own = conformal.bounds(scores, group, confidences)
     if conformal.supports(group, DEFAULT_CONFIDENCE):
-        return np.where(np.isfinite(own), own, np.maximum(other, scores.max()))
-    return np.maximum(other, np.where(np.isfinite(own), own, scores.max()))
+        return np.where(np.isfinite(own), own, np.maximum(all_types, scores.max()))
+    return np.maximum(all_types, np.where(np.isfinite(own), own, scores.max()))
 
 
-def _mean(scores: np.ndarray, group: np.ndarray, other: float | None = None) -> float:
-    """Each group counting alike, and `other` like one more."""
+def _mean_score(scores: np.ndarray, group: np.ndarray, prior: float | None = None) -> float:
+    """Mean with equal weights of all groups; `prior` counts as one more group."""
     _, inverse, count = np.unique(group, return_inverse=True, return_counts=True)
     total = float((scores / count[inverse]).sum())
-    return total / len(count) if other is None else (total + other) / (len(count) + 1)
+    return total / len(count) if prior is None else (total + prior) / (len(count) + 1)
 
 
-def _logarithms(features: ErrorFeatures, least: np.ndarray) -> np.ndarray:
-    """What p, q and t multiply: (B, 3)."""
-    ood_score, last_layer_std = (
-        np.log(np.maximum(x, m)) for x, m in zip((features.ood_score, features.last_layer_std), least)
-    )
-    return np.stack([ood_score, last_layer_std, features.distance], 1)
+def _log_features(features: ErrorFeatures, floors: np.ndarray) -> np.ndarray:
+    """Factors of p, q and t in log sigma (B, 3)."""
+    n_v = np.maximum(np.stack([features.ood_score, features.last_layer_std], 1), floors)
+    return np.column_stack([np.log(n_v), features.distance])
 
 
-def _powers(features: ErrorFeatures, error: np.ndarray, group: np.ndarray, least: np.ndarray) -> np.ndarray:
-    y = np.log(np.maximum(error, SMALLEST) / features.size)
-    bounds = [0.0, 0.0, -STEEPEST], [STEEPEST] * 3
-    return _slopes(y, _logarithms(features, least), np.unique(features.kind, return_inverse=True)[1], group, *bounds)
-
-
-def _slopes(
-    y: np.ndarray, x: np.ndarray, kind: np.ndarray, group: np.ndarray, lower: list[float], upper: list[float]
+def _fit_powers(
+    y: np.ndarray, x: np.ndarray, type_number: np.ndarray, group: np.ndarray, lower: list[float]
 ) -> np.ndarray:
-    """Least squares of y (n,) on x (n, F), with a constant for each kind, within bounds; each group counts alike.
+    """Fit slopes (F,) of y (n,) in x (n, F) between `lower` and MAX_POWER, with a constant for each type.
 
-    A penalty as of one group more keeps a slope at zero that hardly any data asks for.
+    All groups have equal weights. A penalty with the weight of one group keeps slopes small that few data support.
     """
     if not len(y):
         return np.zeros(x.shape[1])
     weight = 1 / np.bincount(group)[group]
-    total = np.maximum(np.bincount(kind, weight), 1e-300)
+    total = np.maximum(np.bincount(type_number, weight), 1e-300)
     columns = np.column_stack([y, x])
-    mean = np.stack([np.bincount(kind, weight * column) / total for column in columns.T], 1)
-    columns = (columns - mean[kind]) * np.sqrt(weight)[:, None]
-    of_one_group = np.sqrt((columns[:, 1:] ** 2).sum(0) / len(np.unique(group))) + 1e-12
-    rows = np.vstack([columns[:, 1:], np.diag(of_one_group)])
-    return lsq_linear(rows, np.append(columns[:, 0], np.zeros(x.shape[1])), (lower, upper)).x
+    mean = np.stack([np.bincount(type_number, weight * column) / total for column in columns.T], 1)
+    columns = (columns - mean[type_number]) * np.sqrt(weight)[:, None]
+    penalty = np.sqrt((columns[:, 1:] ** 2).sum(0) / len(np.unique(group))) + 1e-12
+    rows = np.vstack([columns[:, 1:], np.diag(penalty)])
+    return lsq_linear(rows, np.append(columns[:, 0], np.zeros(x.shape[1])), (lower, [MAX_POWER] * x.shape[1])).x

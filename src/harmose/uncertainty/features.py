@@ -1,4 +1,4 @@
-"""What tells, before any label, how wrong a block of a prediction may be."""
+"""Features of the error model: numbers that predict the error of a block without its label."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,22 +12,26 @@ from harmose.representation.concatenation import ConcatenatedGraph
 
 @dataclass(frozen=True, eq=False)
 class ErrorFeatures:
-    """Of every block, in the order of the matrices: (B,) each.
+    """Features of B blocks, in the order of the matrix.
 
-    kind: -1 - species on site, the kind of pair between atoms. size: rms in eV of an element of what the closed form left
-    of unseen training samples, at that distance. novelty: of its two atoms, the mean. rigidity: v. distance: angstrom.
+    Attributes:
+        block_type: the pair type of a block between two atoms, or -1 - species of a block on an atom (B,).
+        size: rms in eV of an element of leave-one-group-out residuals of the training set, at this distance (B,).
+        ood_score: mean out-of-domain score of the two atoms (B,).
+        last_layer_std: standard deviation v of the last layer (B,).
+        distance: distance of the two atoms in angstrom (B,).
+        atom_ood_score: out-of-domain score of each atom (N,).
     """
 
-    kind: np.ndarray
+    block_type: np.ndarray
     size: np.ndarray
     ood_score: np.ndarray
     last_layer_std: np.ndarray
     distance: np.ndarray
     atom_ood_score: np.ndarray
-    """Of every atom (N,)."""
 
     def split(self, concatenated: ConcatenatedGraph) -> list["ErrorFeatures"]:
-        """Of each sample."""
+        """Return the features of each sample."""
         n_atoms = len(concatenated.atom_sample)
         owner = np.concatenate([concatenated.atom_sample, concatenated.pair_sample])
         names = [f.name for f in fields(self) if f.name != "atom_ood_score"]
@@ -57,7 +61,7 @@ def error_features(
     std = np.empty(len(size))
     std[oriented.atom_order], std[n_atoms + oriented.pair_order] = last_layer_std
     return ErrorFeatures(
-        kind=np.concatenate([-1 - oriented.species, oriented.pair_type]),
+        block_type=np.concatenate([-1 - oriented.species, oriented.pair_type]),
         size=size,
         ood_score=np.concatenate([ood_scores, (ood_scores[oriented.first] + ood_scores[oriented.second]) / 2]),
         last_layer_std=std,
@@ -67,22 +71,22 @@ def error_features(
 
 
 def _sizes(space: BlockIrreps, concatenated: ConcatenatedGraph, scales: Coefficients) -> tuple[np.ndarray, np.ndarray]:
-    """rms of an element of the block of each atom (N,) and each pair (P,): scales are norms of irreps."""
+    """Return the rms of an element of the blocks of atoms (N,) and of pairs (P,), from the norms of irreps."""
     oriented = concatenated.oriented
-    counts, spin = space.basis.counts(concatenated.graph.numbers), space.spin.n_components
+    counts, n_components = space.basis.counts(concatenated.graph.numbers), space.spin.n_components
     atoms, pairs = np.empty(len(counts)), np.empty(len(oriented.first))
     for shell_type, members in oriented.atoms.items():
         mask = torch.as_tensor(space.onsite_layout(shell_type).mask, dtype=torch.float64)
-        first = [l * l for l in range(space.l_max + 1)]
+        first = [l * l for l in range(space.l_max + 1)]  # the scale of an irrep is that of all its components together
         atoms[members] = (scales.onsite[shell_type][:, first] ** 2 * mask[first]).sum((1, 2)).numpy()
-    for group, members in oriented.members.items():
+    for group, members in oriented.pairs.items():
         pairs[members] = (scales.pairs[group] ** 2).sum((1, 2)).numpy()
     n_elements = counts[oriented.first] * counts[oriented.second]
-    return np.sqrt(atoms / (counts**2 * spin)), np.sqrt(pairs / (n_elements * spin))
+    return np.sqrt(atoms / (counts**2 * n_components)), np.sqrt(pairs / (n_elements * n_components))
 
 
 def concatenate(parts: Sequence[ErrorFeatures]) -> ErrorFeatures:
-    """One after the other."""
+    """Concatenate the features of several structures."""
     return ErrorFeatures(
         **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ErrorFeatures)}
     )

@@ -1,12 +1,13 @@
-"""How freely the network's last, linear layer could have said something else: an ensemble of heads in closed form.
+"""Standard deviation of the network's last layer: an ensemble of output layers in closed form (LLPR).
 
-Heads are linear in the encoder's invariants x. Fitted again and again to random parts of the training set, their
-predictions for an edge scatter as
+The output layers are linear in the invariant features x of the encoder. If they were fitted again to random parts of the
+training set, their predictions would scatter with the variance
 
-    v^2 = x^T (X^T X + ridge)^-1 x
+    v^2 = x^T (X^T X + lambda)^-1 x
 
-with the rows of X all training edges of its kind (the prediction rigidity of Bigi, Chong, Ceriotti and Grasselli, Mach.
-Learn.: Sci. Technol. 5, 045018 (2024)). v is far below one where the training set held many such edges.
+with the features X (one row for each training edge of the same pair of elements). v^2 is the inverse of the prediction
+rigidity of Bigi, Chong, Ceriotti and Grasselli (Mach. Learn.: Sci. Technol. 5, 045018 (2024)): v is large where the model is
+unsure, and far below one where the training set has many such edges.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,64 +22,73 @@ from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 
 RIDGE = 1e-4
-"""Of the mean diagonal of X^T X."""
+"""lambda, relative to the mean of the diagonal of X^T X."""
 
 
 @dataclass(frozen=True, eq=False)
 class LastLayer:
-    """Whitening matrices (F + 1, F + 1), v = |x W|: `edges[kind]` by species of centre and neighbour, `atoms[species]`."""
+    """Whitening matrices W with v = |x W|; F features and a constant.
+
+    Attributes:
+        edges: by directed pair of elements (F + 1, F + 1).
+        atoms: by species (F' + 1, F' + 1).
+    """
 
     edges: Mapping[int, np.ndarray]
     atoms: Mapping[int, np.ndarray]
 
-    def of(self, network: TwoStage | None, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
-        """v of the atoms (N,) and of the pairs (P,) of a batch, in its order; of a pair the rms of both directions."""
+    def std(self, network: TwoStage | None, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Return v of the atoms (N,) and of the pairs (P,) of a batch; ones without a network."""
         if network is None:
             return np.ones(batch.n_atoms), np.ones(batch.n_pairs)
-        batch = batch.to(next(network.parameters()).device)
-        with torch.no_grad():
-            atoms, edges, graph = network.stage1.encode(batch)
-        y, species = _with_one(atoms.proper[:, 0]), batch.species.cpu().numpy()
-        return _lengths(self.atoms, y, species), self.of_pairs(edges.scalars, graph.pair_type)
+        atoms, species, edges, pair_type = _features(network, batch)
+        return _norms(self.atoms, atoms, species.cpu().numpy()), self.pair_std(edges, pair_type)
 
-    def of_pairs(self, scalars: torch.Tensor, kind: torch.Tensor) -> np.ndarray:
-        """v of the pairs (P,), from the scalars and kinds of both directions (2P, F), (2P,)."""
-        ahead, back = np.split(_lengths(self.edges, _with_one(scalars), kind.cpu().numpy()) ** 2, 2)
-        return np.sqrt((ahead + back) / 2)
+    def pair_std(self, scalars: torch.Tensor, pair_type: torch.Tensor) -> np.ndarray:
+        """Return v of P pairs, the rms of both directions, from features (2P, F) and types (2P,) of the directed pairs."""
+        squares = _norms(self.edges, scalars, pair_type.cpu().numpy()) ** 2
+        forward, backward = np.split(squares, 2)
+        return np.sqrt((forward + backward) / 2)
 
 
 def fit_last_layer(network: TwoStage | None, batches: Iterable[GraphBatch]) -> LastLayer:
-    """From the training set."""
+    """Fit the whitening matrices to the training set; none without a network. All batches are read in any case."""
     edges: dict[int, np.ndarray] = {}
     atoms: dict[int, np.ndarray] = {}
     for batch in batches:
         if network is None:
             continue
-        batch = batch.to(next(network.parameters()).device)
-        with torch.no_grad():
-            features, scalars, graph = network.stage1.encode(batch)
-        seen = (edges, scalars.scalars, graph.pair_type), (atoms, features.proper[:, 0], batch.species)
-        for table, rows, key in seen:
-            x = _with_one(rows)
-            for k, chosen in rows_by_key(key.cpu().numpy()):
-                table[k] = table.get(k, 0) + x[chosen].T @ x[chosen]
-    return LastLayer(*({k: _whitening(moment) for k, moment in table.items()} for table in (edges, atoms)))
+        atom_features, species, edge_features, pair_type = _features(network, batch)
+        for moments, features, keys in ((edges, edge_features, pair_type), (atoms, atom_features, species)):
+            x = _with_constant(features)
+            for key, rows in rows_by_key(keys.cpu().numpy()):
+                moments[key] = moments.get(key, 0) + x[rows].T @ x[rows]
+    return LastLayer(*({key: _whitening(moment) for key, moment in moments.items()} for moments in (edges, atoms)))
+
+
+def _features(network: TwoStage, batch: GraphBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features and species of the atoms, and features and types of the directed pairs."""
+    batch = batch.to(next(network.parameters()).device)
+    with torch.no_grad():
+        atoms, edges, graph = network.stage1.encode(batch)
+    return atoms.proper[:, 0], batch.species, edges.scalars, graph.pair_type
 
 
 def _whitening(moment: np.ndarray) -> np.ndarray:
+    """W with W W^T = (moment + lambda)^-1."""
     n = len(moment)
     factor = np.linalg.cholesky(moment + RIDGE * np.trace(moment) / n * np.eye(n))
     return solve_triangular(factor, np.eye(n), lower=True).T
 
 
-def _lengths(table: Mapping[int, np.ndarray], rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """|x W|; one, as for what was never seen, where a kind is not in the table."""
-    out = np.ones(len(rows))
-    for k, chosen in rows_by_key(keys):
-        if k in table:
-            out[chosen] = np.linalg.norm(rows[chosen] @ table[k], axis=1)
+def _norms(matrices: Mapping[int, np.ndarray], features: torch.Tensor, keys: np.ndarray) -> np.ndarray:
+    """|x W| for each row; one for types that the training set lacks."""
+    x, out = _with_constant(features), np.ones(len(features))
+    for key, rows in rows_by_key(keys):
+        if key in matrices:
+            out[rows] = np.linalg.norm(x[rows] @ matrices[key], axis=1)
     return out
 
 
-def _with_one(scalars: torch.Tensor) -> np.ndarray:
-    return np.concatenate([scalars.double().cpu().numpy(), np.ones((len(scalars), 1))], 1)
+def _with_constant(features: torch.Tensor) -> np.ndarray:
+    return np.concatenate([features.double().cpu().numpy(), np.ones((len(features), 1))], 1)

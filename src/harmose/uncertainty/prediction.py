@@ -10,12 +10,17 @@ from harmose.core.blocks import BlockMatrix
 from harmose.spin import absolute
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.features import ErrorFeatures
-from harmose.uncertainty.orbitals import KINDS, OrbitalEnergies
+from harmose.uncertainty.orbitals import ORBITAL_KINDS, OrbitalEnergies
 
 
 @dataclass(frozen=True)
-class Bounded:
-    """An energy in eV; its error is at most `bound` as often as the level says."""
+class BoundedEnergy:
+    """An energy and a bound of its error.
+
+    Attributes:
+        value: energy in eV.
+        bound: bound of the absolute error in eV.
+    """
 
     value: float
     bound: float
@@ -27,10 +32,26 @@ class Bounded:
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """H, and for each of its blocks and energies what the error stays below with probability `level`.
+    """A predicted Hamiltonian with bounds, which its errors stay below with the probability `confidence`.
 
-    The level holds for structures like those of the training set; `outside` says that this one is not, and its bounds are
-    extrapolated. Energies are in eV; `levels` is None without S, or where the number of electrons is not known.
+    `Model.uncertainty` returns it. The probability holds on average over structures like those of the training set; bounds of
+    a structure that is `outside` are extrapolated.
+
+    Attributes:
+        hamiltonian: predicted H in eV.
+        confidence: probability that an error stays below its bound.
+        features: error features of the blocks.
+        calibration: gives bounds from the features.
+        orbitals: orbital energies and their spreads in eV; None without S, or without the number of electrons.
+
+    Examples:
+        >>> from ase.build import molecule
+        >>> import harmose
+        >>> u = harmose.load("water-pbe-def2svp").uncertainty(molecule("H2O"))
+        >>> u.hamiltonian.dense().shape, u.confidence
+        ((24, 24), 0.9)
+        >>> 0 < u.gap.bound < 1
+        True
     """
 
     hamiltonian: BlockMatrix
@@ -40,83 +61,141 @@ class Uncertainty:
     orbitals: OrbitalEnergies | None = None
 
     def at(self, confidence: float) -> "Uncertainty":
-        """The same at another level; `ModelError` for one that the calibration does not support."""
+        """Return the same prediction with bounds for another confidence.
+
+        Args:
+            confidence: probability that an error stays below its bound.
+
+        Returns:
+            The prediction with other bounds.
+
+        Raises:
+            ModelError: the calibration has too few samples for this confidence.
+
+        Examples:
+            >>> from ase.build import molecule
+            >>> import harmose
+            >>> u = harmose.load("water-pbe-def2svp").uncertainty(molecule("H2O"))
+            >>> bool((u.at(0.5).blocks <= u.blocks).all())
+            True
+        """
         return replace(self, confidence=self.calibration.confidence(confidence))
 
     @cached_property
     def blocks(self) -> np.ndarray:
-        """Bounds of the mean absolute error of every block (B,) in eV, in the order of `hamiltonian.keys`."""
+        """Bound of the mean absolute error of each block (B,) in eV, in the order of `hamiltonian.keys`."""
         return self.calibration.block_bounds(self.features, self.confidence)
 
     @property
     def ood_scores(self) -> np.ndarray:
-        """Of every atom (N,): 1 is the most unusual that training held out, 2 and more is outside."""
+        """Out-of-domain score of each atom (N,): up to 1 is usual, above 2 the atom is outside the training domain."""
         return self.features.atom_ood_score
 
     @property
     def outside(self) -> bool:
-        """Whether the structure is unlike those of the training set: then bounds are extrapolated."""
+        """True if an atom or a pair of atoms is outside the training domain; bounds are extrapolated then."""
         return self.calibration.outside(self.features)
 
     @cached_property
     def expected_error(self) -> float:
-        """What the mean absolute error of all elements of H is expected to be, in eV."""
+        """Expected mean absolute error of all elements of H, in eV."""
         return expected_error(self.hamiltonian, self.calibration, self.features)
 
     @property
     def orbital_energies(self) -> np.ndarray | None:
-        """Ascending (n,): of a molecule, of both spins together; of a crystal at Gamma."""
+        """Orbital energies in eV, ascending (n,): of a molecule, both spins together; of a crystal, bands at Gamma.
+
+        None without S, or without the number of electrons.
+        """
         return None if self.orbitals is None else self.orbitals.energies
 
     @cached_property
     def orbital_bounds(self) -> np.ndarray | None:
-        """Of each of `orbital_energies` (n,)."""
+        """Bound of the error of each of `orbital_energies` (n,) in eV, or None."""
         if self.orbitals is None:
             return None
         spreads, kinds = self.orbitals.spreads, self.orbitals.kinds()
-        bounds = np.stack([self.calibration.orbital_bounds(kind, spreads, self.confidence) for kind in KINDS])
-        return bounds[kinds, np.arange(len(kinds))]
+        bounds = [self.calibration.orbital_bounds(kind, spreads, self.confidence) for kind in ORBITAL_KINDS]
+        return np.stack(bounds)[kinds, np.arange(len(kinds))]
 
     @property
-    def homo(self) -> Bounded | None:
+    def homo(self) -> BoundedEnergy | None:
+        """Energy of the highest occupied orbital with its bound, in eV; None for crystals, and where it is not known."""
         return self._frontier("homo")
 
     @property
-    def lumo(self) -> Bounded | None:
+    def lumo(self) -> BoundedEnergy | None:
+        """Energy of the lowest unoccupied orbital with its bound, in eV; None for crystals, and where it is not known."""
         return self._frontier("lumo")
 
     @property
-    def gap(self) -> Bounded | None:
+    def gap(self) -> BoundedEnergy | None:
+        """Difference of both with its bound, in eV; None for crystals, and where it is not known.
+
+        Examples:
+            >>> from ase.build import molecule
+            >>> import harmose
+            >>> gap = harmose.load("water-pbe-def2svp").uncertainty(molecule("H2O")).gap
+            >>> round(gap.value, 1), gap.bound < 0.01
+            (8.7, True)
+        """
         return self._frontier("gap")
 
-    def _frontier(self, kind: str) -> Bounded | None:
-        found = {} if self.orbitals is None else self.orbitals.frontier()
-        if kind not in found:
+    def _frontier(self, kind: str) -> BoundedEnergy | None:
+        energies = {} if self.orbitals is None else self.orbitals.frontier()
+        if kind not in energies:
             return None
-        value, spread = found[kind]
-        return Bounded(value, float(self.calibration.orbital_bounds(kind, np.array(spread), self.confidence)))
+        value, spread = energies[kind]
+        return BoundedEnergy(value, float(self.calibration.orbital_bounds(kind, np.array(spread), self.confidence)))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a .npz of the prediction holds besides: level, block_bounds, novelty and, where known, orbital_bounds."""
-        found = {"confidence": np.array(self.confidence), "block_bounds": self.blocks, "ood_scores": self.ood_scores}
+        """Return the bounds as arrays for a `.npz` file.
+
+        Returns:
+            confidence (), block_bounds (B,) in eV, ood_scores (N,) and, where they are known, orbital_energies (n,) and
+            orbital_bounds (n,) in eV.
+
+        Examples:
+            >>> from ase.build import molecule
+            >>> import harmose
+            >>> arrays = harmose.load("water-pbe-def2svp").uncertainty(molecule("H2O")).arrays()
+            >>> arrays["block_bounds"].shape, arrays["orbital_bounds"].shape
+            ((6,), (24,))
+        """
+        arrays = {"confidence": np.array(self.confidence), "block_bounds": self.blocks, "ood_scores": self.ood_scores}
         if self.orbital_energies is None or self.orbital_bounds is None:
-            return found
-        return found | {"orbital_energies": self.orbital_energies, "orbital_bounds": self.orbital_bounds}
+            return arrays
+        return arrays | {"orbital_energies": self.orbital_energies, "orbital_bounds": self.orbital_bounds}
 
     def summary(self) -> dict[str, Any]:
-        """As JSON values: level, outside, expected_error, and of homo, lumo and gap value and bound in eV."""
+        """Return the bounds of a molecule as JSON values.
+
+        Returns:
+            confidence, outside, expected_error in eV and, where they are known and bounded, homo, lumo and gap: each a list
+            of value and bound in eV.
+
+        Examples:
+            >>> from ase.build import molecule
+            >>> import harmose
+            >>> list(harmose.load("water-pbe-def2svp").uncertainty(molecule("H2O")).summary())
+            ['confidence', 'outside', 'expected_error', 'homo', 'lumo', 'gap']
+        """
         energies = {"homo": self.homo, "lumo": self.lumo, "gap": self.gap}
-        known = {k: [x.value, x.bound] for k, x in energies.items() if x is not None and np.isfinite(x.bound)}
-        return {"confidence": self.confidence, "outside": self.outside, "expected_error": self.expected_error, **known}
+        bounded = {k: [x.value, x.bound] for k, x in energies.items() if x is not None and np.isfinite(x.bound)}
+        return {
+            "confidence": self.confidence,
+            "outside": self.outside,
+            "expected_error": self.expected_error,
+            **bounded,
+        }
 
 
 def mean_errors(predicted: BlockMatrix, reference: BlockMatrix) -> np.ndarray:
-    """Mean |dH| of every block (B,) in eV: what `Uncertainty.blocks` bounds."""
+    """Return the mean |dH| of each block (B,) in eV, which `Uncertainty.blocks` bounds."""
     error = absolute(predicted.values - reference.values).mean(0)
     return np.add.reduceat(error, predicted.offsets[:-1]) / np.diff(predicted.offsets)
 
 
 def expected_error(h: BlockMatrix, calibration: Calibration, features: ErrorFeatures) -> float:
-    """What the mean absolute error of all elements of the matrix is expected to be, in eV."""
-    weight = np.diff(h.offsets) * np.where(np.arange(len(h.keys)) < len(h.numbers), 1, 2)
-    return float(np.average(calibration.expected(features), weights=weight))
+    """Return the expected mean absolute error of all elements of the matrix, in eV."""
+    return float(np.average(calibration.expected(features), weights=np.diff(h.offsets) * h.multiplicity))

@@ -9,67 +9,68 @@ from torch import Tensor
 from harmose.errors import ModelError
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.llpr import LastLayer
-from harmose.uncertainty.orbitals import KINDS
+from harmose.uncertainty.orbitals import ORBITAL_KINDS
 
 ARRAYS = (
     "powers",
-    "least",
-    "most",
-    "kinds",
-    "factors",
-    "orbitals",
+    "feature_floors",
+    "feature_limits",
+    "block_types",
+    "block_factors",
+    "orbital_factors",
     "orbital_powers",
-    "orbital_most",
-    "typical",
+    "orbital_limits",
+    "mean_scores",
     "confidences",
 )
+"""Attributes of `Calibration` that are written under their own names."""
 
 
 def to_state(calibration: Calibration) -> dict[str, Tensor]:
-    """Tensors named by what they are; whitening matrices in float32."""
+    """Return named tensors, whitening matrices in float32."""
     out = {name: torch.as_tensor(getattr(calibration, name)) for name in ARRAYS}
     out["n_groups"] = torch.tensor([calibration.n_groups])
     for name in ("edges", "atoms"):
-        table = getattr(calibration.last_layer, name)
-        out |= {f"{name}.{k}": torch.as_tensor(w, dtype=torch.float32) for k, w in table.items()}
+        matrices = getattr(calibration.last_layer, name)
+        out |= {f"{name}.{k}": torch.as_tensor(w, dtype=torch.float32) for k, w in matrices.items()}
     return out
 
 
 def from_state(state: Mapping[str, Tensor]) -> Calibration | None:
-    """The inverse; None of no tensors, `ModelError` of tensors that do not belong together."""
+    """Read a calibration; None for no tensors, `ModelError` for tensors that are missing or do not fit together."""
     if not state:
         return None
-    try:
-        last_layer = LastLayer(*(_table(state, name) for name in ("edges", "atoms")))
-        arrays = {name: state[name].numpy() for name in ARRAYS}
-        found = Calibration(last_layer, **arrays, n_groups=int(state["n_groups"][0]))
-        _check(found)
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ModelError(f"checkpoint: the calibration is not complete ({error})") from None
-    return found
+    if missing := {*ARRAYS, "n_groups"} - state.keys():
+        raise ModelError(f"checkpoint: the calibration is not complete: no tensor {min(missing)}")
+    arrays = {name: state[name].numpy() for name in ARRAYS}
+    _check(arrays)
+    if state["n_groups"].shape != (1,):
+        raise ModelError("checkpoint: the calibration is not complete: expected one number n_groups")
+    last_layer = LastLayer(_matrices(state, "edges."), _matrices(state, "atoms."))
+    return Calibration(last_layer, **arrays, n_groups=int(state["n_groups"][0]))
 
 
-def _table(state: Mapping[str, Tensor], name: str) -> dict[int, np.ndarray]:
-    return {
-        int(key.removeprefix(f"{name}.")): w.double().numpy() for key, w in state.items() if key.startswith(f"{name}.")
-    }
+def _matrices(state: Mapping[str, Tensor], prefix: str) -> dict[int, np.ndarray]:
+    return {int(name.removeprefix(prefix)): w.double().numpy() for name, w in state.items() if name.startswith(prefix)}
 
 
-def _check(c: Calibration) -> None:
-    n = len(c.confidences)
-    if not len(c.kinds):
-        raise ValueError("expected kinds of block, got none")
-    expected = {
+def _check(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise `ModelError` for arrays of wrong shapes, and for values that no calibration has."""
+    n_types, n_kinds, n = len(arrays["block_types"]), len(ORBITAL_KINDS), len(arrays["confidences"])
+    shapes = {
         "powers": (3,),
-        "least": (2,),
-        "most": (2,),
-        "factors": (len(c.kinds) + 1, n),
-        "orbitals": (len(KINDS), n),
+        "feature_floors": (2,),
+        "feature_limits": (2,),
+        "block_types": (max(n_types, 1),),
+        "block_factors": (n_types + 1, n),
+        "orbital_factors": (n_kinds, n),
+        "orbital_powers": (n_kinds,),
+        "orbital_limits": (n_kinds,),
+        "mean_scores": (n_types + 1,),
     }
-    expected |= {"orbital_powers": (len(KINDS),), "orbital_most": (len(KINDS),), "typical": (len(c.kinds) + 1,)}
-    for name, shape in expected.items():
-        found = getattr(c, name)
-        if found.shape != shape:
-            raise ValueError(f"expected {name} of shape {shape}, got {found.shape}")
-        if np.isnan(found).any() or found.min() < (-np.inf if name == "powers" else 0):
-            raise ValueError(f"{name} holds values that mean nothing")
+    for name, shape in shapes.items():
+        x = arrays[name]
+        if x.shape != shape:
+            raise ModelError(f"checkpoint: the calibration is not complete: expected {name} {shape}, got {x.shape}")
+        if np.isnan(x).any() or (name not in ("powers", "block_types") and x.min(initial=0) < 0):
+            raise ModelError(f"checkpoint: the calibration is not complete: {name} has negative or undefined values")

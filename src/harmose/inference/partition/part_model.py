@@ -106,7 +106,7 @@ class PartModel:
             std = None
             if k == first - 1 and self.last_layer is not None:
                 std = np.empty(part.n_pairs)
-                std[oriented.pair_order] = self.last_layer.of_pairs(edges.scalars, directed.pair_type)
+                std[oriented.pair_order] = self.last_layer.pair_std(edges.scalars, directed.pair_type)
             blocks = self._blocks(part, oriented, stage1.heads.pair_coefficients(edges, batch)) if last else None
             return PartResult(None if last else edges, _back(sums, order), blocks, std)
         edges, own = edges.split(

@@ -1,0 +1,45 @@
+"""Limits on the time and the memory of fits and predictions."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RegressionSettings:
+    """Sizes of fits and of the arrays that are in memory together.
+
+    The first seven change what is fitted. The others change speed and memory alone.
+
+    Attributes:
+        sparse_edges: largest number of sparse points of a pair type.
+        sparse_components: largest number of sparse points of a species, times 2l + 1 of its largest degree.
+        sparse_edges_many_molecules: the same for data sets of many molecules, where environments are less alike.
+        sparse_components_many_molecules: the same for data sets of many molecules.
+        kernel_elements: largest number of edges times sparse points; with more edges, there are fewer sparse points.
+        sparse_atoms: a species whose limits leave fewer sparse points than this has no kernel.
+        pairs: largest number of pairs of a type that are fitted, drawn at random.
+        kernel_numbers: numbers of kernels in memory; with more, each order is computed when it is needed.
+        solver_numbers: numbers in the matrices of samples that are left out together.
+        feature_numbers: numbers in the descriptors of edges that are processed together.
+        kernel_block: edges times sparse points that are processed together; they fit into a processor's cache.
+        triangles: triangles that are processed together where there is no C compiler.
+        stored_pairs: pairs of a graph whose rotations are kept; those of larger graphs are computed when needed.
+        edges_of_atoms: edges of the atoms that are processed together.
+    """
+
+    sparse_edges: int = 1200
+    sparse_components: int = 2700
+    sparse_edges_many_molecules: int = 100
+    sparse_components_many_molecules: int = 600
+    kernel_elements: int = 10**7
+    sparse_atoms: int = 30
+    pairs: int = 20_000
+    kernel_numbers: int = 5 * 10**7
+    solver_numbers: int = 10**7
+    feature_numbers: int = 5 * 10**5
+    kernel_block: int = 4_000
+    triangles: int = 2_000
+    stored_pairs: int = 20_000
+    edges_of_atoms: int = 5_000
+
+
+DEFAULT = RegressionSettings()
