@@ -1,4 +1,4 @@
-"""CP2K for the tests: its program, where it is installed, and inputs that also print bands."""
+"""Run CP2K, if it is installed, with inputs that also print bands; read the bands."""
 
 import shutil
 import subprocess
@@ -36,7 +36,7 @@ def hexagonal_bn(positions=((0.0, 1.44337567, 2.2), (1.25, 0.72168784, 2.3))) ->
 
 
 def text(atoms: Atoms, settings: CP2KSettings, changes: dict[str, str] | None = None) -> str:
-    """The input of `harmose label`, with bands, and pieces of it replaced by others."""
+    """Return the input of `harmose label` with a band structure; `changes` are replacements."""
     kinds = find_kinds(set(atoms.numbers.tolist()), settings.basis, str(settings.potential), data_folder())
     out = input_file(atoms, settings, kinds).replace("      &KS_CSR_WRITE", BANDS + "      &KS_CSR_WRITE")
     for old, new in (changes or {}).items():
@@ -53,8 +53,17 @@ def run(folder: Path, content: str) -> Path:
     return folder
 
 
+def replace_in(path: Path, *changes: tuple[str, str]) -> None:
+    """Replace pieces of a text file, each of which must occur."""
+    content = path.read_text()
+    for old, new in changes:
+        assert old in content, old
+        content = content.replace(old, new)
+    path.write_text(content)
+
+
 def bands(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What CP2K wrote: k-points (n_k, 3), energies (n_spins, n_k, n_bands) in eV."""
+    """Read k-points (n_k, 3) and energies (n_spins, n_k, n_bands) in eV."""
     spins, kpoints, energies = [], [], []
     for line in (folder / "bands.bs").read_text().splitlines():
         words = line.split()

@@ -24,9 +24,7 @@ def rotated(atoms: Atoms) -> Atoms:
 def core_hamiltonian(atoms: Atoms, basis: str):
     mol = io.molecule(atoms, basis)
     elements = set(atoms.numbers.tolist())
-    return io.to_blocks(
-        mol.intor("int1e_kin") + mol.intor("int1e_nuc"), io.zeros(atoms, io.basis_set(basis, elements))
-    )
+    return io.to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), io.zeros(atoms, io.basis_set(basis, elements)))
 
 
 @pytest.mark.parametrize(

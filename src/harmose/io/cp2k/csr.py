@@ -76,10 +76,11 @@ def read_csr(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.nd
         rows, cols, values = table["row"], table["col"], table["value"]
     else:
         rows, cols, values = _read_text(path, raw)
+    rows, cols = rows.astype(np.int64), cols.astype(np.int64)
     if len(rows) and not (min(rows.min(), cols.min()) >= 1 and max(rows.max(), cols.max()) <= n_orbitals):
         raise FormatError(f"{path}: expected rows and columns from 1 to {n_orbitals}, got {min(rows.min(), cols.min())} to "
                           f"{max(rows.max(), cols.max())}")  # fmt: skip
-    return rows.astype(np.int64) - 1, cols.astype(np.int64) - 1, values
+    return rows - 1, cols - 1, values
 
 
 def _read_text(path: Path, raw: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

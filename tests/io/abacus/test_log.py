@@ -1,0 +1,91 @@
+"""ABACUS's log: the cell with the digits of STRU.cif, reaches of orbitals, and damaged logs."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from ase import Atoms
+from tests.io.abacus.abacus_runs import crystal, log_text
+
+from harmose.core.basis import BasisSet, Shell
+from harmose.errors import BasisError, FormatError
+from harmose.io.abacus.abacus import read_abacus
+from harmose.io.abacus.log import orbital_reaches, read_log
+from harmose.units import BOHR
+
+CRYSTAL = crystal()
+
+
+def test_cell_from_the_cif(tmp_path):
+    cell = np.array([[0.1234567891, 1.9876543219, 1.7], [1.9, 0.0, 1.8], [1.75, 1.85, 0.0]]) * 3
+    dense = Atoms(CRYSTAL.symbols, CRYSTAL.positions, cell=cell[[0, 2, 1]], pbc=True)
+    out = tmp_path / "OUT.known"
+    out.mkdir()
+    (out / "running_scf.log").write_text(log_text(dense, 1))
+    assert np.abs(read_log(out).structure.cell.array - dense.cell.array).max() > 5e-7
+    names = ["length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"]
+    cif = "".join(f"_cell_{name}  {x:.8f}\n" for name, x in zip(names, dense.cell.cellpar()))
+    (out / "STRU.cif").write_text(cif)
+    refined = read_log(out).structure.cell
+    np.testing.assert_allclose(refined.cellpar(), dense.cell.cellpar(), atol=1e-8)
+    np.testing.assert_allclose(refined.array, dense.cell.array, atol=1e-5)
+    # the file of another run is ignored
+    (out / "STRU.cif").write_text(cif.replace("length_a  ", "length_a  1"))
+    np.testing.assert_allclose(read_log(out).structure.cell.array, dense.cell.array, atol=1e-4)
+
+
+def test_damaged_log(mos2, tmp_path):
+    out = tmp_path / "OUT.MoS2"
+    out.mkdir()
+    for name in ("data-HR-sparse_SPIN0.csr", "data-SR-sparse_SPIN0.csr"):
+        shutil.copy(mos2 / "OUT.ABACUS" / name, out)
+    with pytest.raises(
+        FormatError, match=r"running_scf.log: expected the log of a single-point run of ABACUS, got none"
+    ):
+        read_abacus(tmp_path)
+    log = (mos2 / "OUT.ABACUS" / "running_scf.log").read_text()
+    (out / "running_relax.log").write_text(log)
+    with pytest.raises(FormatError, match=r"single-point run of ABACUS, got running_relax.log"):
+        read_abacus(tmp_path)
+
+    def refused(text: str, match: str, error: type = FormatError) -> None:
+        (out / "running_scf.log").write_text(text)
+        with pytest.raises(error, match=match):
+            read_abacus(tmp_path)
+
+    refused("", "another file")
+    refused(log.replace("number of atom for this type = 2", "number of atom for this type = 999999999"), "got a log of")
+    refused(
+        log.replace("number of atom for this type = 2", "number of atom for this type = 3"),
+        "rows of three numbers|expected",
+    )
+    refused(re.sub("lattice vectors", "Vectors", log, flags=re.IGNORECASE), "without")
+    refused(log.replace("0.5773502700", "0.577x502700"), "rows of three numbers below 'CARTESIAN")
+    refused(log.replace("L=3, number of zeta = 1", "L=9, number of zeta = 1"), "expected shells up to l = 6")
+    refused(
+        log.replace("L=3, number of zeta = 1", "L=3, number of zeta = 2"), "expected matrices of 60 rows .*, got 53"
+    )
+    refused(log.replace("atom label = Mo", "atom label = 42"), "labels of atoms that begin with an element")
+    refused(log.replace("atom label = S", "atom label = Mo"), "same orbitals on all atoms of an element", BasisError)
+    (out / "running_scf.log").write_text(log)
+    other = BasisSet("abacus", {42: (Shell(1, 0),), 16: (Shell(1, 0),)}, {42: 5.8, 16: 5.8})
+    with pytest.raises(BasisError, match="with the shells of basis abacus"):
+        read_abacus(tmp_path, other)
+
+
+def test_reaches_of_orbitals_and_projectors(tmp_path):
+    out = tmp_path / "OUT.x"
+    out.mkdir()
+    (out / "running_scf.log").write_text(log_text(CRYSTAL, 2))
+    log = read_log(out)
+    assert (log.n_spin, log.n_electrons, log.fermi_level, log.energy) == (2, 14, 0.5, -17.5)
+    assert log.orbital_reach == pytest.approx(3 * BOHR)
+    assert log.projector_reach == pytest.approx(BOHR)
+    assert [(kind.label, kind.number, kind.n_orbitals, kind.count) for kind in log.species] == [
+        ("C1", 6, 4, 2),
+        ("O1", 8, 9, 1),
+    ]
+    assert orbital_reaches(out, log.species) == {}
+    (tmp_path / "STRU").write_text("NUMERICAL_ORBITAL\nC_gga_7au_60Ry_1s1p.orb\nO_gga_9.5au_60Ry.orb\n")
+    assert orbital_reaches(out, log.species) == {"C1": 7 * BOHR, "O1": 9.5 * BOHR}
