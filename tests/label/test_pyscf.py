@@ -1,4 +1,4 @@
-"""PySCF's labels with spin: spin-orbit coupling against known splittings and turned molecules, open shells."""
+"""Labels of molecules with spin from PySCF: spin-orbit splittings, rotated molecules, open shells."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a DFT code is to the engine that labels with it."""
+"""The interface of a DFT code that labels structures."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,31 +11,37 @@ from harmose.core.sample import Sample
 
 
 class Settings(Protocol):
-    """All that decides a calculation, as a frozen dataclass."""
+    """Settings of a calculation, a frozen dataclass."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; "code" is the code's name."""
+        """The settings as JSON values; "code" is the name of the code."""
         ...
 
 
 @dataclass(frozen=True)
 class Code:
-    """A DFT code: functions of its settings. All raise `HarmoseError`s of one line.
+    """A DFT code, as functions that raise `HarmoseError` with one line.
 
-    ready(): is it installed? check(atoms, settings): can it take this structure? basis(elements, settings): its basis set
-    for these atomic numbers. calculate(atoms, settings, basis, name): the sample, on one thread. remark(settings): a line
-    to print beforehand, or nothing. `patience` names the settings that decide only when to give up.
+    Attributes:
+        name: name in `harmose label --code`.
+        settings: type of its settings.
+        check_installed: raises unless the code is installed.
+        check: raises for a structure (first argument) that the code cannot calculate with these settings.
+        basis: basis set of these atomic numbers.
+        calculate: sample of one structure, in this basis set and with this name, on one thread.
+        remark: a line to print before the calculations, or None.
+        limits: names of the settings that decide only when a calculation is given up.
     """
 
     name: str
     settings: type
-    ready: Callable[[], None]
+    check_installed: Callable[[], None]
     check: Callable[[Atoms, Any], None]
     basis: Callable[[Iterable[int], Any], BasisSet]
     calculate: Callable[[Atoms, Any, BasisSet, str], Sample]
     remark: Callable[[Any], str | None]
-    patience: frozenset[str]
+    limits: frozenset[str]
 
     def identity(self, settings: Settings) -> dict[str, Any]:
-        """The settings that decide a converged result: all but the patience."""
-        return {key: value for key, value in settings.to_dict().items() if key not in self.patience}
+        """All settings that a converged result depends on, as JSON values."""
+        return {key: value for key, value in settings.to_dict().items() if key not in self.limits}

@@ -1,4 +1,4 @@
-"""CP2K labels crystals: its program runs in a scratch folder for each structure, and `io.cp2k` reads what it leaves."""
+"""Labels of crystals from CP2K: it runs in a scratch folder for each structure, and `io.cp2k` reads its output."""
 
 import os
 import re
@@ -31,10 +31,10 @@ from harmose.physics.bloch import bloch_sum
 PROGRAMS = ("cp2k.psmp", "cp2k.ssmp", "cp2k.popt", "cp2k.sopt", "cp2k")
 
 SCRATCH = "harmose-cp2k-"
-"""The beginning of the names of scratch folders, in the folder for temporary files (TMPDIR)."""
+"""Prefix of the names of scratch folders, which are in the folder for temporary files (TMPDIR)."""
 
 ABANDONED = 60.0
-"""A scratch folder is left over when it is so old (seconds) and no process holds its lock."""
+"""Age in seconds from which a scratch folder is removed if no process holds its lock."""
 
 WATCHED = """
 exec 3<&0
@@ -47,14 +47,14 @@ code=$?
 kill $watch 2>/dev/null
 exit $code
 """
-"""Runs a command that is killed when the pipe on standard input closes, which it does when its maker dies, even by kill -9."""
+"""Shell script that runs a command and kills it when standard input closes: when the parent process is killed."""
 
 
 def calculate(atoms: Atoms, settings: CP2KSettings, basis: BasisSet, name: str) -> Sample:
-    """Converge one crystal, on one thread, and return its sample: H, S, energies, Fermi level, electrons, provenance.
+    """Converge one crystal on one thread and return its sample: H, S, energies, Fermi level, electrons, provenance.
 
-    Raises `LabellingError` when CP2K stops or does not converge, and when S of the sample is not positive definite;
-    `MatrixError` when the pair cutoff drops more than `settings.max_dropped`, or the result is not fit to keep.
+    Raises `LabellingError` if CP2K stops or does not converge, or if S is not positive definite, `MatrixError` if the
+    pair cutoff drops elements above `settings.max_dropped` or if `check_sample` fails.
     """
     started = time.perf_counter()
     formula = atoms.get_chemical_formula()
@@ -68,13 +68,13 @@ def calculate(atoms: Atoms, settings: CP2KSettings, basis: BasisSet, name: str) 
             more = f" in {settings.max_cycle} cycles" if "not converged" in reason else ""
             raise LabellingError(f"{formula}: {reason}{more}")
         try:
-            # input_file has every direction periodic, vacuum or not
+            # The input file has three periodic directions, also for layers and wires.
             sample = sample_of(read_output(out), atoms, basis, settings.max_dropped, repeated=(True, True, True))
-        except HarmoseError as error:  # the folder will be gone
+        except HarmoseError as error:  # without the scratch folder, which is removed
             raise type(error)(f"{formula}: {str(error).replace(f'{folder}/', '')}") from None
-    told = {**settings.to_dict(), "k_mesh_used": list(mesh_of(atoms, settings)), **_origin(atoms)}
+    used = {**settings.to_dict(), "k_mesh_used": list(mesh_of(atoms, settings)), **_origin(atoms)}
     seconds = time.perf_counter() - started
-    sample = replace(sample, name=name, provenance={**sample.provenance, **told, "seconds": seconds})
+    sample = replace(sample, name=name, provenance={**sample.provenance, **used, "seconds": seconds})
     check_sample(sample)
     _check_overlap(sample)
     return sample
@@ -86,24 +86,26 @@ def _origin(atoms: Atoms) -> dict[str, Any]:
 
 
 def _check_overlap(sample: Sample) -> None:
-    """`LabellingError` unless S(k) is positive definite at Gamma and at the corners and edges of the zone."""
+    """Raise `LabellingError` unless S(k) is positive definite at Gamma and at the corners and edges of the zone."""
     assert sample.overlap is not None
     corners = np.array(list(product((0.0, 0.5), repeat=3))) * sample.structure.pbc
     lowest = float(np.linalg.eigvalsh(bloch_sum(sample.overlap, np.unique(corners, axis=0))).min())
     if lowest <= 0:
-        raise LabellingError(f"{sample.structure.get_chemical_formula()}: S is not positive definite (smallest eigenvalue "
-                             f"{lowest:.1e}): a larger pair cutoff, or a basis set that is less diffuse")  # fmt: skip
+        raise LabellingError(
+            f"{sample.structure.get_chemical_formula()}: S is not positive definite (smallest eigenvalue {lowest:.1e}): "
+            "use a larger pair cutoff or a less diffuse basis set"
+        )
 
 
 # The program ---------------------------------------------------------------------------------------------------------
 
 
 def find_program() -> Path:
-    """CP2K on the PATH; `LabellingError` that says how to get it."""
+    """CP2K on the PATH. The `LabellingError` of a missing CP2K says how to install it."""
     for name in PROGRAMS:
-        found = shutil.which(name)
-        if found is not None:
-            return Path(found)
+        path = shutil.which(name)
+        if path is not None:
+            return Path(path)
     raise LabellingError(
         f"expected CP2K on the PATH ({', '.join(PROGRAMS)}), found none: `apt install cp2k cp2k-data` on Debian and "
         f"Ubuntu, `conda install -c conda-forge cp2k` elsewhere"
@@ -111,9 +113,9 @@ def find_program() -> Path:
 
 
 def data_folder() -> Path:
-    """CP2K's basis sets and potentials: `CP2K_DATA_DIR`, or where the program says that they are."""
-    given = os.environ.get("CP2K_DATA_DIR")
-    folder = Path(given) if given else _built_in_folder(find_program())
+    """Folder of CP2K's basis sets and potentials: `CP2K_DATA_DIR`, else the one of the program."""
+    variable = os.environ.get("CP2K_DATA_DIR")
+    folder = Path(variable) if variable else _built_in_folder(find_program())
     if not folder.is_dir():
         raise LabellingError(f"{folder}: expected the folder of CP2K's data files, found none; set CP2K_DATA_DIR")
     return folder
@@ -121,16 +123,17 @@ def data_folder() -> Path:
 
 @lru_cache(maxsize=4)
 def _built_in_folder(program: Path) -> Path:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False).stdout
-    # the list of compiler options is broken into lines anywhere
-    found = re.search(r'__DATA_DIR="([^"]+)"', re.sub(r"\n +", "", told))
+    """The data folder that the program was compiled with, else one beside the program."""
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False).stdout
+    # CP2K breaks its list of compiler options into lines at any place.
+    match = re.search(r'__DATA_DIR="([^"]+)"', re.sub(r"\n +", "", text))
     beside = (program.resolve().parent.parent / "share" / "cp2k" / name for name in ("data", ""))
-    places = [*([Path(found[1])] if found else []), *beside]
+    places = [*([Path(match[1])] if match else []), *beside]
     return next((place for place in places if place.is_dir()), places[0])
 
 
 def _run(folder: Path, formula: str) -> None:
-    """`LabellingError` when CP2K ends badly without having written why."""
+    """Run CP2K in the folder. Raises `LabellingError` if it ends without an output."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "TMPDIR": str(folder)}
     command = ["sh", "-c", WATCHED, "sh", str(find_program()), "-i", "harmose.inp", "-o", "harmose.out"]
@@ -140,17 +143,19 @@ def _run(folder: Path, formula: str) -> None:
         ) as process:
             code = process.wait()
         errors.seek(0)
-        words = errors.read().decode(errors="replace").strip().splitlines()
+        messages = errors.read().decode(errors="replace").strip().splitlines()
     if not (folder / "harmose.out").is_file():
-        raise LabellingError(f"{formula}: CP2K ended with exit code {code}: {words[-1] if words else 'no message'}")
+        raise LabellingError(
+            f"{formula}: CP2K ended with exit code {code}: {messages[-1] if messages else 'no message'}"
+        )
 
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder that is removed at the end, or, when its process was killed, by a later one on the same machine."""
-    import fcntl  # not on every system; neither is CP2K
+    """A scratch folder that is removed at the end; one of a killed process is removed by a later process."""
+    import fcntl  # not on every system, and neither is CP2K
 
-    _remove_abandoned()
+    _remove_abandoned(time.time())
     folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
     try:
         with open(folder / "lock", "w") as lock:
@@ -160,30 +165,35 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_abandoned() -> None:
+def _remove_abandoned(now: float) -> None:
+    """Remove scratch folders older than `ABANDONED` at the time `now` (seconds) that no process uses."""
     import fcntl
 
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
         try:
-            if time.time() - folder.stat().st_mtime < ABANDONED:
+            if now - folder.stat().st_mtime < ABANDONED:
                 continue
             with open(folder / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            continue  # in use, of somebody else, or gone
+            continue  # in use, removed by another process, or without permission
 
 
-# What it can take ----------------------------------------------------------------------------------------------------
+# Structures ----------------------------------------------------------------------------------------------------------
 
 
-def _ready() -> None:
+def _check_installed() -> None:
     find_program()
     data_folder()
 
 
 def _check(atoms: Atoms, settings: CP2KSettings) -> None:
-    """`LabellingError` for a molecule, a charge, or too little vacuum; `StructureError` and `BasisError` for the others."""
+    """Raise for a structure that CP2K cannot calculate.
+
+    `LabellingError` for a molecule, a charge or too little vacuum, `StructureError` if `check_structure` fails,
+    `BasisError` for an element without basis set or potential.
+    """
     formula = atoms.get_chemical_formula()
     check_structure(atoms, formula)
     if not atoms.pbc.any():
@@ -195,7 +205,10 @@ def _check(atoms: Atoms, settings: CP2KSettings) -> None:
 
 
 def _check_vacuum(atoms: Atoms, pair_cutoff: float, formula: str) -> None:
-    """CP2K repeats all directions; along those that are not periodic no pair may reach into the next cell."""
+    """Raise `LabellingError` unless atoms and their images along directions without periodicity are out of reach.
+
+    CP2K repeats the cell in all directions.
+    """
     if atoms.pbc.all():
         return
     for axis in np.flatnonzero(~atoms.pbc):
@@ -209,13 +222,11 @@ def _check_vacuum(atoms: Atoms, pair_cutoff: float, formula: str) -> None:
                              f"periodic, got {distance[across].min():.3f}")  # fmt: skip
 
 
+_find_kinds = lru_cache(maxsize=64)(find_kinds)
+
+
 def _kinds(elements: Iterable[int], settings: CP2KSettings) -> Mapping[int, Kind]:
-    return _found(tuple(sorted(elements)), settings.basis, str(settings.potential), data_folder())
-
-
-@lru_cache(maxsize=64)
-def _found(elements: tuple[int, ...], basis: str, potential: str, folder: Path) -> Mapping[int, Kind]:
-    return find_kinds(elements, basis, potential, folder)
+    return _find_kinds(tuple(sorted(elements)), settings.basis, str(settings.potential), data_folder())
 
 
 def _basis(elements: Iterable[int], settings: CP2KSettings) -> BasisSet:
@@ -225,10 +236,10 @@ def _basis(elements: Iterable[int], settings: CP2KSettings) -> BasisSet:
 CP2K = Code(
     name="cp2k",
     settings=CP2KSettings,
-    ready=_ready,
+    check_installed=_check_installed,
     check=_check,
     basis=_basis,
     calculate=calculate,
     remark=lambda settings: None,
-    patience=frozenset({"max_cycle", "max_dropped"}),
+    limits=frozenset({"max_cycle", "max_dropped"}),
 )

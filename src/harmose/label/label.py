@@ -1,8 +1,8 @@
-"""Labels from real DFT: a code (`harmose.label`) on many structures, in several processes, resumable after any interruption.
+"""Labels of many structures from a DFT code, in several processes; an interrupted run can be continued.
 
-Each structure has a name made of its formula and a hash of itself and the settings. Finished samples are appended to
-the store one by one, each all or not at all, so that an interrupted run loses at most the structures in flight; the
-next run finds the names of the finished ones and calculates the others.
+The name of a sample is the structure's formula and a hash of the structure and the settings. Finished samples are added
+to the store one by one, so an interrupted run loses at most the structures that are being calculated. The next run
+skips the names in the store.
 """
 
 import hashlib
@@ -48,23 +48,28 @@ __all__ = [
 
 
 LISTED = 20
-"""So many failures are listed at the end; the store knows them all."""
-
+"""Largest number of failures that are listed at the end; the store has them all."""
 
 WORKER_PROCESSES = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
     "distributed.worker.profile.enabled": False,
 }
-"""Dask would have workers give memory back at once and be sampled every 10 ms, which makes PySCF half as slow again."""
+"""By default Dask's workers return memory at once and are profiled every 10 ms, which makes PySCF 1.5 times slower."""
 
-PATIENCE = "10s"
-"""How long a Dask scheduler may take to answer."""
+SCHEDULER_TIMEOUT = "10s"
+"""Longest time that a Dask scheduler may take to answer."""
 
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What became of the structures: newly labelled, already in the store or given twice, and why the rest is not."""
+    """Outcome of a run.
+
+    Attributes:
+        finished: number of new samples.
+        reused: number of structures that were in the store, or twice in the list.
+        failed: reasons of failure, by name.
+    """
 
     finished: int
     reused: int
@@ -81,21 +86,27 @@ def label(
     retry_failed: bool = False,
     skip_bad: bool = False,
 ) -> LabelSummary:
-    """Run the code of `settings` on the structures and append the samples to the store, which is made if missing.
+    """Run a DFT code on structures and add the samples to a store, which is made if missing.
 
-    `workers` processes of one thread each (default: one for each processor), or all workers of the Dask `scheduler` at
-    this address. Structures that fail or do not converge are remembered in the store and left out from then on unless
-    `retry_failed`. Structures that the code cannot take at all (an element without basis set, for PySCF periodic ones and
-    an odd number of electrons) raise `LabellingError` before anything is calculated or written; with `skip_bad` they count
-    as failed.
+    Args:
+        structures: molecules or crystals; `info` may have "charge", "spin", "group", "name" and "source".
+        store_path: folder of the store.
+        settings: settings of the code, which is chosen by their type.
+        workers: number of local processes of one thread each; default: one for each processor.
+        scheduler: address of a Dask scheduler whose workers are used instead.
+        console: prints a progress bar, remarks and failures; default: none of them.
+        retry_failed: True to calculate structures again that failed in an earlier run.
+        skip_bad: True to count structures that the code cannot calculate as failed instead of raising an error.
 
-    Raises `LabellingError` for a code that is not installed and for a store that was labelled with other settings, and
-    `FormatError` when the disk is full; what is finished stays in the store.
+    Raises:
+        LabellingError: before any calculation, for a code that is not installed, structures that it cannot calculate
+            (an element without basis set, an odd number of electrons), and a store with other settings.
+        FormatError: for a full disk; finished samples stay in the store.
     """
     console = console or Console(quiet=True)
-    code_of(settings).ready()
+    code_of(settings).check_installed()
     tasks, bad = _tasks(structures, settings)
-    _refuse_bad(bad, tasks, skip_bad)
+    _raise_for_bad(bad, tasks, skip_bad)
     remark = code_of(settings).remark(settings)
     if remark is not None:
         console.print(escape(remark), highlight=False)
@@ -119,8 +130,10 @@ def _list_failures(failed: Mapping[str, str], console: Console) -> None:
 
 
 def sample_name(atoms: Atoms, settings: Settings) -> str:
-    """`C2H6O-0123456789ab`: formula, and a hash of atoms, positions (to 1e-6 angstrom), charge, settings, of a crystal's
-    cell and periodic directions, and of unpaired electrons where they count.
+    """Name of a structure's sample, such as "C2H6O-0123456789ab": its formula, and a hash.
+
+    The hash depends on elements, positions rounded to 1e-6 angstrom, charge and settings; for crystals on cell and
+    periodic directions; for spin collinear on the number of unpaired electrons.
     """
     identity = code_of(settings).identity(settings)
     content = [atoms.numbers.tolist(), _rounded(atoms.positions), str(atoms.info.get("charge", 0)), identity]
@@ -132,11 +145,11 @@ def sample_name(atoms: Atoms, settings: Settings) -> str:
 
 
 def _rounded(values: np.ndarray) -> list:
-    return (np.round(values, 6) + 0.0).tolist()  # no negative zeros
+    return (np.round(values, 6) + 0.0).tolist()  # + 0.0 turns -0.0 into 0.0
 
 
 def perturbed(atoms: Atoms, n: int, amplitude: float, rng: np.random.Generator) -> list[Atoms]:
-    """`n` copies of a structure, every coordinate displaced by a normal deviate of `amplitude` angstrom."""
+    """`n` copies of a structure, each coordinate displaced at random with standard deviation `amplitude` (angstrom)."""
     copies = [atoms.copy() for _ in range(n)]
     for copy in copies:
         copy.positions += rng.normal(scale=amplitude, size=copy.positions.shape)
@@ -147,9 +160,9 @@ def perturbed(atoms: Atoms, n: int, amplitude: float, rng: np.random.Generator) 
 
 
 def calculate(atoms: Atoms, settings: Settings, basis: BasisSet | None = None, name: str | None = None) -> Sample:
-    """The sample of one structure, calculated by the code of `settings` on one thread.
+    """The sample of one structure, calculated on one thread by the code that `settings` belong to.
 
-    Raises `LabellingError` when the SCF does not converge, `MatrixError` when the result is not fit to keep.
+    Raises `LabellingError` if the SCF does not converge, `MatrixError` if the sample fails `check_sample`.
     """
     code = code_of(settings)
     basis = basis or code.basis(set(atoms.numbers.tolist()), settings)
@@ -158,7 +171,7 @@ def calculate(atoms: Atoms, settings: Settings, basis: BasisSet | None = None, n
 
 @dataclass(frozen=True)
 class Outcome:
-    """A sample, or why there is none."""
+    """The sample of a structure, or None and the reason of failure."""
 
     name: str
     sample: Sample | None
@@ -166,7 +179,7 @@ class Outcome:
 
 
 def attempt(name: str, atoms: Atoms, settings: Settings, basis: BasisSet) -> Outcome:
-    """`calculate`, with every failure as a reason: one structure must not end the run."""
+    """`calculate` with every exception as a reason of failure, so that one structure does not end the run."""
     try:
         return Outcome(name, calculate(atoms, settings, basis, name))
     except HarmoseError as error:
@@ -184,7 +197,7 @@ def _with_source(reason: str, atoms: Atoms) -> str:
 
 
 def _tasks(structures: Sequence[Atoms], settings: Settings) -> tuple[dict[str, Atoms], dict[str, str]]:
-    """Structures by name, and the reasons of those that cannot be calculated at all."""
+    """Structures by name, and by name the reasons for those that the code cannot calculate."""
     tasks, bad = {}, {}
     for index, atoms in enumerate(structures):
         name = sample_name(atoms, settings)
@@ -196,7 +209,7 @@ def _tasks(structures: Sequence[Atoms], settings: Settings) -> tuple[dict[str, A
     return tasks, bad
 
 
-def _refuse_bad(bad: Mapping[str, str], tasks: Mapping[str, Atoms], skip_bad: bool) -> None:
+def _raise_for_bad(bad: Mapping[str, str], tasks: Mapping[str, Atoms], skip_bad: bool) -> None:
     if not bad and not tasks:
         raise LabellingError("expected at least one structure, got none")
     if bad and not (skip_bad and tasks):
@@ -206,7 +219,7 @@ def _refuse_bad(bad: Mapping[str, str], tasks: Mapping[str, Atoms], skip_bad: bo
 
 @contextmanager
 def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: Settings) -> Iterator[Store]:
-    """The store with a basis for all elements; `LabellingError` when it was labelled with other settings."""
+    """The store, with a basis set for all elements. Raises `LabellingError` for one with other settings."""
     elements = {int(z) for atoms in tasks.values() for z in atoms.numbers}
     code = code_of(settings)
     basis, identity = code.basis(elements, settings), code.identity(settings)
@@ -220,9 +233,8 @@ def _open_store(path: Path, tasks: Mapping[str, Atoms], settings: Settings) -> I
         if store.spin is not spin:
             raise LabellingError(f"{path}: expected a store of spin {spin}, got one of {store.spin}")
         for key, expected in identity.items():
-            if store.metadata.get(key, "nothing") != expected:
-                found = store.metadata.get(key, "nothing")
-                raise LabellingError(f"{path}: expected a store labelled with {key} {expected}, got one with {found}")
+            if (stored := store.metadata.get(key, "nothing")) != expected:
+                raise LabellingError(f"{path}: expected a store labelled with {key} {expected}, got one with {stored}")
         if not elements <= set(store.basis.elements):
             store.extend_basis(basis)
         yield store
@@ -236,7 +248,7 @@ def _calculate_into(
     scheduler: str | None,
     console: Console,
 ) -> dict[str, str]:
-    """Label the pending structures; the store holds each as soon as it is finished. Returns the failures."""
+    """Calculate the structures and store each sample as soon as it is finished; return reasons of failure by name."""
     failed = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = (TextColumn("left:"), TimeRemainingColumn())
@@ -247,7 +259,7 @@ def _calculate_into(
                 if outcome.sample is None:
                     failed[outcome.name] = outcome.reason
                     store.remember_failure(outcome.name, outcome.reason)
-                elif outcome.name not in store:  # another run may have been faster
+                elif outcome.name not in store:  # another run may have stored it meanwhile
                     store.append(outcome.sample, check=False)
                 text = f"Labelling ({len(failed)} failed)" if failed else "Labelling"
                 progress.update(bar, advance=1, description=text)
@@ -257,7 +269,7 @@ def _calculate_into(
 def _outcomes(
     pending: Mapping[str, Atoms], settings: Settings, basis: BasisSet, workers: int | None, scheduler: str | None
 ) -> Generator[Outcome, None, None]:
-    """Outcomes as they come, with at most two structures for each worker on their way."""
+    """Yield outcomes as they finish; each worker has at most one structure waiting."""
     workers = min(workers or CPU_COUNT, len(pending))
     if scheduler is None and workers <= 1:
         yield from (attempt(name, atoms, settings, basis) for name, atoms in pending.items())
@@ -292,16 +304,16 @@ def _result(future: Any, name: str) -> Outcome:
 
 
 def _leave_interrupts_to_parent() -> None:
-    """A terminal sends Ctrl-C to the workers too, which would each answer with a traceback."""
+    """Make a worker ignore Ctrl-C, which a terminal also sends to workers; each would print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of the scheduler at this address, or of new local processes that end with the block."""
+    """Dask client of the scheduler at this address, or of local processes that end with the `with` block."""
     try:
         if scheduler is not None:
-            with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
+            with Client(scheduler, timeout=SCHEDULER_TIMEOUT, set_as_default=False) as client:
                 yield client
             return
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
@@ -312,4 +324,4 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
             yield client
     except OSError as error:
         where = f"the Dask scheduler {scheduler}" if scheduler is not None else "local worker processes"
-        raise LabellingError(f"cannot work with {where}: {error}") from None
+        raise LabellingError(f"cannot use {where}: {error}") from None

@@ -1,4 +1,4 @@
-"""PySCF labels molecules: Kohn-Sham of any spin kind in Gaussian basis sets, with H0 beside H."""
+"""Labels of molecules from PySCF: Kohn-Sham DFT of any spin kind in Gaussian basis sets, with H0."""
 
 import time
 from collections.abc import Iterable
@@ -30,10 +30,10 @@ from harmose.units import HARTREE
 
 
 def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str) -> Sample:
-    """Converge one molecule, on one thread, and return its sample: H, S, H0, energies, electrons, provenance.
+    """Converge one molecule on one thread and return its sample: H, S, H0, energies, electrons, provenance.
 
-    H is the Fock matrix of the converged density, and the orbital energies are its own. Raises `LabellingError` when the SCF
-    does not converge, or gives spinors a magnetic moment; `MatrixError` when the result is not fit to keep (`check_sample`).
+    H is the Fock matrix of the converged density; the orbital energies are its eigenvalues. Raises `LabellingError` if
+    the SCF does not converge or a spinor H is not symmetric under time reversal, `MatrixError` if `check_sample` fails.
     """
     started = time.perf_counter()
     blocks, spinless = zeros(atoms, basis, settings.spin), zeros(atoms, basis)
@@ -59,7 +59,8 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
         provenance={**_provenance(atoms, settings), "cycles": int(mf.cycles), "seconds": time.perf_counter() - started},
     )
     check_sample(sample)
-    if settings.spin is Spin.SPINOR and (odd := time_reversal_error(sample.hamiltonian.values)) > TIME_REVERSAL_TOLERANCE:
+    odd = time_reversal_error(sample.hamiltonian.values) if settings.spin is Spin.SPINOR else 0.0
+    if odd > TIME_REVERSAL_TOLERANCE:
         raise LabellingError(f"{atoms.get_chemical_formula()}: H breaks time-reversal symmetry by {odd:.2g} eV")
     return sample
 
@@ -67,8 +68,8 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
 def _provenance(atoms: Atoms, settings: PySCFSettings) -> dict[str, Any]:
     versions = {"pyscf": pyscf.__version__, "libxc": str(getattr(dft.libxc, "__version__", "unknown"))}
     group = str(atoms.info.get("group", atoms.get_chemical_formula()))
-    told = {key: str(atoms.info[key]) for key in ("name", "source") if key in atoms.info}
-    return {**settings.to_dict(), **versions, **told, "group": group, "charge": charge(atoms), "converged": True}
+    origin = {key: str(atoms.info[key]) for key in ("name", "source") if key in atoms.info}
+    return {**settings.to_dict(), **versions, **origin, "group": group, "charge": charge(atoms), "converged": True}
 
 
 def _remark(settings: PySCFSettings) -> str | None:
@@ -87,10 +88,10 @@ def _basis(elements: Iterable[int], settings: PySCFSettings) -> BasisSet:
 PYSCF = Code(
     name="pyscf",
     settings=PySCFSettings,
-    ready=lambda: None,
+    check_installed=lambda: None,
     check=_check,
     basis=_basis,
     calculate=calculate,
     remark=_remark,
-    patience=frozenset({"max_cycle"}),
+    limits=frozenset({"max_cycle"}),
 )
