@@ -1,4 +1,4 @@
-"""What the tests of readers share: symmetries that hold in the right orbital order only."""
+"""Symmetries of H and S that hold in the right order and signs of orbitals only."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from harmose.so3.wigner import edge_wigner, shells_wigner
 
 @pytest.fixture(scope="session")
 def unequal_m() -> Callable[[Atoms, BlockMatrix], float]:
-    """`unequal_m(structure, overlap)`: the largest element of S between different m in the frame of the two atoms; must vanish."""
+    """`unequal_m(structure, overlap)`: the largest element of S between different m in the frame of the two atoms; it is 0."""
 
     def largest(structure: Atoms, overlap: BlockMatrix) -> float:
         worst = 0.0

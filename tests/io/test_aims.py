@@ -50,7 +50,7 @@ def test_silicon(silicon, unequal_m):
     assert unequal_m(silicon.structure, silicon.overlap) < 1e-3  # aims's grid
 
 
-def test_the_sign_is_seen_by_the_overlap(silicon, unequal_m):
+def test_overlap_depends_on_the_sign(silicon, unequal_m):
     without = silicon.overlap.with_values(silicon.overlap.values * signs(silicon.overlap))
     assert unequal_m(silicon.structure, without) > 0.1
 
@@ -102,7 +102,7 @@ def run(tmp_path, shared_data):
     return folder
 
 
-def test_atoms_outside_the_cell_that_aims_counts_from(run, silicon, unequal_m):
+def test_atoms_outside_the_cell(run, silicon, unequal_m):
     """aims maps 1.25 to 0.25 and -1 to 0, and its matrices stay as they are."""
     text = (run / "geometry.in").read_text()
     text = text.replace("0.25000 0.25000 0.25000", "1.25000 0.25000 -0.75000")
@@ -147,7 +147,7 @@ def test_hdf5(run, silicon):
     assert np.array_equal(read_aims(run).hamiltonian.values, silicon.hamiltonian.values)
 
 
-def test_numbers_that_fortran_cut(run, silicon):
+def test_fortran_numbers_without_exponent_letter(run, silicon):
     """Exponents of three digits lose their E."""
     lines = (run / "rs_overlap.out").read_text().splitlines()
     values = np.loadtxt(run / "rs_overlap.out")
@@ -157,7 +157,7 @@ def test_numbers_that_fortran_cut(run, silicon):
     np.testing.assert_allclose(read_aims(run).overlap.values, silicon.overlap.values, atol=1e-12)
 
 
-def test_radii_are_measured_without_control(run, silicon):
+def test_radii_without_control_in(run, silicon):
     (run / "control.in").unlink()
     sample = read_aims(run)
     assert sample.basis.radii[14] == 4.3

@@ -85,7 +85,7 @@ def test_elements_of_one_triangle(crystal, spin):
         from_elements(crystal, BASIS, *one, RULES, spin)
 
 
-def test_bloch_sum_of_elements_is_that_of_the_sparse_matrix(crystal):
+def test_bloch_sum_agrees_with_sparse_matrix(crystal):
     """H(k) added up from the elements themselves, without blocks."""
     operator = random_operator(crystal, Spin.NONE)
     rows, cols, cells, values = elements(operator)
@@ -114,7 +114,7 @@ def test_blocks(crystal, spin, every_other_turned):
         from_blocks(crystal, BASIS, keys[order], flat, RULES, spin)
 
 
-def test_convention_turns_elements_and_blocks_alike(crystal):
+def test_convention_of_elements_and_blocks(crystal):
     convention = Convention("other", {1: (2, 0, 1), 2: (4, 0, 3, 1, 2)}, {1: (1, -1, 1), 2: (1, 1, -1, 1, -1)})
     operator = random_operator(crystal, Spin.NONE)
     rows, cols, cells, values = elements(operator)
@@ -151,7 +151,7 @@ def _square(block: np.ndarray) -> np.ndarray:
     return block
 
 
-def test_value_outside_the_graph_names_block_and_distance(crystal):
+def test_value_outside_the_graph(crystal):
     rows, cols, cells, values = elements(random_operator(crystal, Spin.NONE))
 
     def with_far(value):

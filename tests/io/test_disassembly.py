@@ -1,4 +1,4 @@
-"""Operators taken apart into elements and blocks, and put together again by `assembly`."""
+"""Elements and blocks of an operator give the same operator again through `io.assembly`."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_blocks_in_another_order_and_sign(random_crystal, spin):
     np.testing.assert_allclose(again.values, sample.hamiltonian.values, atol=1e-15, rtol=0)
 
 
-def test_every_block_is_the_operators_own(random_crystal):
+def test_largest_and_selected_blocks(random_crystal):
     h = random_crystal(Spin.SPINOR).hamiltonian
     blocks = all_blocks(h)
     largest = blocks.largest()

@@ -1,4 +1,4 @@
-"""`read` finds out what a path is; `write` never overwrites."""
+"""`read` detects the format; `write` never overwrites."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from harmose.spin import Spin
 
 
 @pytest.mark.parametrize("target", ["water.npz", "water"])
-def test_written_samples_are_read_again(tmp_path, water_sample, target):
+def test_write_and_read(tmp_path, water_sample, target):
     sample = water_sample(3)
     write(tmp_path / target, sample)
     again = read(tmp_path / target)
@@ -22,7 +22,7 @@ def test_written_samples_are_read_again(tmp_path, water_sample, target):
         write(tmp_path / target, sample)
 
 
-def test_a_store_of_many_wants_a_name(water_store):
+def test_store_of_several_samples(water_store):
     assert read(water_store, "water-2").name == "water-2"
     with pytest.raises(FormatError, match=r"the name of one of its 8 samples \(water-0, water-1, water-2, \.\.\.\)"):
         read(water_store)
@@ -30,7 +30,7 @@ def test_a_store_of_many_wants_a_name(water_store):
         read(water_store, "fire")
 
 
-def test_other_paths_are_refused(tmp_path, water_basis, water_sample):
+def test_other_paths(tmp_path, water_basis, water_sample):
     with pytest.raises(FormatError, match="no such file or folder"):
         read(tmp_path / "nothing")
     (tmp_path / "text.txt").write_text("hello")
@@ -46,8 +46,8 @@ def test_other_paths_are_refused(tmp_path, water_basis, water_sample):
         read(tmp_path / "empty")
 
 
-def test_format_overrides_what_is_recognised(tmp_path, random_crystal):
-    """A folder with the files of two formats."""
+def test_format_argument(tmp_path, random_crystal):
+    """The folder has the files of two formats."""
     write(tmp_path / "x", random_crystal(), "deeph")
     write(tmp_path / "old", random_crystal(), "deeph-legacy")
     for file in (tmp_path / "old").iterdir():
@@ -66,7 +66,7 @@ def test_format_overrides_what_is_recognised(tmp_path, random_crystal):
 
 
 def test_folders_of_calculations(tmp_path, random_crystal):
-    """At any depth, in the order of their names, 9 before 10; hidden folders are none."""
+    """At any depth, in the order of their names, 9 before 10, without hidden folders."""
     for name in ("set/9", "set/10", "set/deeper/x", ".hidden/y"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / name, random_crystal(), "deeph")

@@ -41,7 +41,7 @@ def test_numbers(file):
         ("unwritten", "claims 8000000000 bytes and holds 0"),
     ],
 )
-def test_no_numbers(file, name, words):
+def test_other_datasets(file, name, words):
     with pytest.raises(FormatError, match=rf"x\.h5: dataset '{name}': {words}"), open_hdf5(file) as opened:
         numbers(opened, name)
 

@@ -1,4 +1,4 @@
-"""MD17's Hamiltonians: ASE databases and arrays in the published layouts, written here with PySCF's own matrices."""
+"""MD17's Hamiltonians: ASE databases and arrays in the published layouts, written with PySCF's matrices."""
 
 from base64 import b64encode
 
@@ -42,7 +42,7 @@ def in_order(frames, convention: Convention):
 
 
 def database(path, frames, pack=lambda key, matrix: {key: matrix}, metadata=None):
-    """As SchNOrb's script makes it through SchNetPack and ASE; matrices are float32."""
+    """Write a database like SchNOrb's script with SchNetPack and ASE; matrices are float32."""
     with ase.db.connect(str(path)) as db:
         for k, (atoms, h, s) in enumerate(frames):
             data = {**pack("hamiltonian", h.astype(np.float32)), **pack("overlap", s.astype(np.float32))}
@@ -52,7 +52,7 @@ def database(path, frames, pack=lambda key, matrix: {key: matrix}, metadata=None
 
 
 def as_base64(key, matrix):
-    """SchNetPack before 1.0."""
+    """Encode a matrix like SchNetPack before 1.0."""
     packed = b64encode(matrix.tobytes()).decode()
     return {key: packed, f"_shape_{key}": list(matrix.shape), f"_dtype_{key}": str(matrix.dtype)}
 
@@ -65,7 +65,7 @@ def assert_read(samples, frames, tolerance=1e-4):
         assert sample.n_electrons == 16
 
 
-def test_our_order_of_orca_is_that_of_qhnet():
+def test_orca_order_agrees_with_qhnet():
     for l, order in QHNET.items():
         index, sign = ORCA.indices([l])
         assert index.tolist() == order
@@ -105,7 +105,7 @@ def test_arrays_of_any_order_and_unit(tmp_path, frames, convention, unit):
     assert samples[2].energy == pytest.approx(-3 * HARTREE)
 
 
-def test_numbers_of_every_frame(tmp_path, frames):
+def test_numbers_for_every_frame(tmp_path, frames):
     arrays = dict(
         numbers=np.stack([a.numbers for a, *_ in frames]),
         positions=np.stack([a.positions for a, *_ in frames]),
@@ -113,7 +113,9 @@ def test_numbers_of_every_frame(tmp_path, frames):
         S=np.stack([s for *_, s in frames]),
     )
     np.savez(tmp_path / "x.npz", **arrays)
-    assert_read(read_all(tmp_path / "x.npz"), frames, tolerance=1e-10)
+    samples = list(read_all(tmp_path / "x.npz"))
+    assert [sample.name for sample in samples] == ["0", "1", "2"]
+    assert_read(samples, frames, tolerance=1e-10)
 
 
 def arrays_of(frames, **changes):

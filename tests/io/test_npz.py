@@ -19,7 +19,7 @@ def file(tmp_path, water_sample):
     return path
 
 
-def test_numpy_alone_can_use_it(file, water_sample):
+def test_arrays_for_numpy(file, water_sample):
     sample = water_sample(0)
     with np.load(file, allow_pickle=False) as data:
         h, s = data["H"], data["S"]
@@ -58,7 +58,7 @@ def test_round_trip_of_two_spins(tmp_path, water_sample):
     assert np.array_equal(again.hamiltonian.values, values)
 
 
-def test_nothing_is_overwritten_or_left_behind(file, water_sample, monkeypatch):
+def test_existing_paths_and_failed_writes(file, water_sample, monkeypatch):
     before = file.read_bytes()
     with pytest.raises(FormatError, match="expected a new path"):
         write_npz(file, water_sample(1))
@@ -76,7 +76,7 @@ def test_nothing_is_overwritten_or_left_behind(file, water_sample, monkeypatch):
 @pytest.mark.parametrize(
     "damage", ["empty", "short", "text", "array", "foreign", "pickle", "version", "missing", "wrong size"]
 )
-def test_damaged_and_foreign_files(file, damage):
+def test_damaged_and_other_files(file, damage):
     data = file.read_bytes()
     arrays = dict(np.load(file))
     if damage in ("empty", "short", "text"):

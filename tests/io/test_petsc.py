@@ -1,4 +1,4 @@
-"""PETSc's files, read by its documented layout, have the matrices and their energies."""
+"""PETSc's files have the documented layout and the eigenvalues of the sample."""
 
 import struct
 from dataclasses import replace
@@ -19,7 +19,7 @@ from harmose.spin import Spin
 
 
 def read(path: Path, is_complex: bool = False) -> sparse.csr_matrix:
-    """As PETSc's MatLoad reads it: one big-endian number after another."""
+    """Read a matrix like PETSc's MatLoad: one big-endian number after another."""
     data = path.read_bytes()
     class_id, rows, cols, size = struct.unpack_from(">4i", data)
     assert class_id == 1211216
@@ -33,7 +33,7 @@ def read(path: Path, is_complex: bool = False) -> sparse.csr_matrix:
 
 
 @pytest.mark.parametrize("k", [(0.0, 0.0, 0.0), (1 / 3, 1 / 3, 0.0)])
-def test_matrices_come_back(graphene, tmp_path, k):
+def test_matrices(graphene, tmp_path, k):
     sample = graphene("pristine_1x1")
     write_petsc(tmp_path / "out", sample, k)
     h, s = (read(tmp_path / "out" / f"{name}.petsc", any(k)) for name in "HS")
@@ -42,7 +42,7 @@ def test_matrices_come_back(graphene, tmp_path, k):
     np.testing.assert_allclose(eigvalsh(h.toarray(), s.toarray()), expected, atol=1e-9)
 
 
-def test_spins_are_one_matrix_or_two(graphene, tmp_path):
+def test_spins(graphene, tmp_path):
     sample = graphene("pristine_1x1")
     h = sample.hamiltonian
     for spin, names in ((Spin.COLLINEAR, {"H.up", "H.dn", "S"}), (Spin.SPINOR, {"H", "S"})):
@@ -56,7 +56,7 @@ def test_spins_are_one_matrix_or_two(graphene, tmp_path):
         assert read(tmp_path / spin / "S.petsc").shape == (size, size)
 
 
-def test_a_folder_that_exists_is_kept(graphene, tmp_path):
+def test_existing_folder_is_kept(graphene, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FormatError):
         write_petsc(tmp_path / "out", graphene("pristine_1x1"))

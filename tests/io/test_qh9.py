@@ -46,7 +46,7 @@ def kinetic_energy(atoms) -> np.ndarray:
     return io.molecule(atoms, "def2-svp").intor("int1e_kin")
 
 
-def test_stored_and_loaded_matrices_are_covariant_once_inside():
+def test_stored_and_loaded_matrices_are_equivariant():
     rotation = random_rotation(np.random.default_rng(3))
     atoms = molecule("HCN")
     turned = atoms.copy()
@@ -59,7 +59,7 @@ def test_stored_and_loaded_matrices_are_covariant_once_inside():
         np.testing.assert_allclose(h.rotate(rotation).values, h_turned.values, atol=1e-10)
 
 
-def test_our_order_goes_back_to_pyscf_by_their_table():
+def test_order_agrees_with_their_table():
     atoms = molecule("H2O")
     stored = kinetic_energy(atoms)
     back = qh9_transform(inside(atoms, stored, QH9).dense(), atoms.numbers, BACK_TO_PYSCF)

@@ -1,4 +1,4 @@
-"""Folders of calculations: one basis set for all, whatever each would have measured for itself."""
+"""Folders of calculations are read in one basis set."""
 
 from dataclasses import replace
 
@@ -29,30 +29,30 @@ def test_common_basis():
 
 @pytest.fixture
 def reader(tmp_path, water_sample):
-    """A reader that measures 6 angstrom in `a`, 7 in `b`, and fails in `c`; and what it was asked for."""
-    asked = []
+    """A reader with radii of 6 angstrom in `a`, 7 in `b`, and an error in `c`; and the list of its calls."""
+    calls = []
 
-    def read(folder, given=None):
-        asked.append((folder.name, given))
+    def read(folder, basis=None):
+        calls.append((folder.name, basis))
         if folder.name == "c":
             raise FormatError("c: damaged")
         sample = water_sample(1)
-        own = given or replace_radii(sample.basis, 6.0 if folder.name == "a" else 7.0)
+        own = basis or replace_radii(sample.basis, 6.0 if folder.name == "a" else 7.0)
         h = replace(sample.hamiltonian, basis=own)
         return replace(sample, name=folder.name, basis=own, hamiltonian=h, overlap=None, prior=None)
 
-    return read, asked
+    return read, calls
 
 
 def replace_radii(own, radius):
     return BasisSet(own.name, own.shells, dict.fromkeys(own.shells, radius))
 
 
-def test_runs_share_the_larger_radii(tmp_path, reader):
-    read, asked = reader
+def test_common_radii_of_runs(tmp_path, reader):
+    read, calls = reader
     runs = Runs({"first": tmp_path / "a", "second": tmp_path / "b", "third": tmp_path / "c"}, read)
     assert runs.names() == ["first", "second", "third"]
-    assert asked == []
+    assert calls == []
     assert list(runs.survey()) == ["first", "second", "third"]
     assert list(runs.survey()) == []
     assert runs["first"].basis.radii[1] == 7.0
@@ -61,19 +61,19 @@ def test_runs_share_the_larger_radii(tmp_path, reader):
         runs["third"]
     with pytest.raises(FormatError, match="no calculation named 'x'; there are first, second, third"):
         runs["x"]
-    assert len(asked) == 6
+    assert len(calls) == 6
 
 
-def test_one_run_or_a_given_basis_need_no_survey(tmp_path, reader, water_basis):
-    read, asked = reader
+def test_single_run_and_basis_argument(tmp_path, reader, water_basis):
+    read, calls = reader
     assert Runs({"a": tmp_path / "a"}, read)["a"].basis.radii[1] == 6.0
-    assert len(asked) == 1
-    given = replace_radii(water_basis, 9.0)
-    assert Runs({"a": tmp_path / "a", "b": tmp_path / "b"}, read, given)["b"].basis == given
-    assert len(asked) == 2
+    assert len(calls) == 1
+    wide = replace_radii(water_basis, 9.0)
+    assert Runs({"a": tmp_path / "a", "b": tmp_path / "b"}, read, wide)["b"].basis == wide
+    assert len(calls) == 2
 
 
-def test_real_molecules_of_three_compositions(shared_data):
+def test_real_molecules(shared_data):
     folders = {f.name: f for f in sorted((shared_data / "dft-outputs" / "deeph-molecules").iterdir())[::4]}
     runs = Runs(folders, read_deeph)
     samples = [runs[name] for name in runs.names()]

@@ -19,7 +19,7 @@ def frames() -> list[Atoms]:
 
 
 @pytest.mark.parametrize("name", ["set.xyz", "set.extxyz", "set.traj", "set.db", "set.json"])
-def test_every_frame_of_a_file_is_read(tmp_path, frames, name):
+def test_all_frames_of_a_file(tmp_path, frames, name):
     write(tmp_path / name, frames)
     found = read_structures(tmp_path / name)
     assert [a.get_chemical_formula() for a in found] == ["H2O", "CH4", "CHN"]
@@ -28,7 +28,7 @@ def test_every_frame_of_a_file_is_read(tmp_path, frames, name):
     assert found[0].calc is None
 
 
-def test_a_folder_is_read_in_alphabetical_order(tmp_path, frames):
+def test_folder(tmp_path, frames):
     write(tmp_path / "b.xyz", frames[0])
     write(tmp_path / "a.xyz", frames[1:])
     (tmp_path / ".hidden").write_text("not a structure")
@@ -36,13 +36,13 @@ def test_a_folder_is_read_in_alphabetical_order(tmp_path, frames):
     assert sources == ["a.xyz, frame 0", "a.xyz, frame 1", "b.xyz, frame 0"]
 
 
-def test_some_frames_can_be_chosen(tmp_path, frames):
+def test_some_frames(tmp_path, frames):
     write(tmp_path / "set.xyz", frames)
     assert [len(a) for a in read_structures(f"{tmp_path}/set.xyz@1:")] == [5, 3]
     assert [len(a) for a in read_structures(f"{tmp_path}/set.xyz@-1")] == [3]
 
 
-def test_name_group_charge_and_cell_are_kept_and_nothing_else(tmp_path):
+def test_kept_information(tmp_path):
     atoms = Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"charge": -1, "name": "hydroxide", "group": 7, "noise": 3})
     write(tmp_path / "one.xyz", [atoms, bulk("Si")], format="extxyz")
     ion, crystal = read_structures(tmp_path / "one.xyz")
@@ -51,7 +51,7 @@ def test_name_group_charge_and_cell_are_kept_and_nothing_else(tmp_path):
     np.testing.assert_allclose(crystal.cell.array, bulk("Si").cell.array, atol=1e-7)
 
 
-def test_a_bad_structure_is_named_by_file_and_frame(tmp_path, frames):
+def test_bad_structures(tmp_path, frames):
     frames[1].positions[2] = frames[1].positions[0] + 0.01
     write(tmp_path / "set.xyz", frames)
     with pytest.raises(StructureError, match=r"set\.xyz, frame 1: expected atoms at least 0\.3 angstrom apart"):
@@ -69,7 +69,7 @@ def test_a_bad_structure_is_named_by_file_and_frame(tmp_path, frames):
         ("half.traj", b"- of UlmASE-Trajectory", "expected structures that ASE reads"),
     ],
 )
-def test_files_that_are_no_structures_give_one_line(tmp_path, name, content, text):
+def test_other_files(tmp_path, name, content, text):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FormatError, match=text) as caught:
         read_structures(tmp_path / name)
@@ -77,7 +77,7 @@ def test_files_that_are_no_structures_give_one_line(tmp_path, name, content, tex
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_to_read_is_an_error(tmp_path):
+def test_nothing_to_read(tmp_path):
     with pytest.raises(FormatError, match="no such file or folder"):
         read_structures(tmp_path / "none.xyz")
     (tmp_path / "folder").mkdir()

@@ -76,7 +76,7 @@ def test_orthogonal(tmp_path, random_crystal, spin):
     assert spin is not Spin.NONE or (errors[0] > errors[1] > errors[2] and errors[2] < 1e-2)
 
 
-def test_read_by_sisl(tmp_path, shared_data):
+def test_sisl_reads_the_files(tmp_path, shared_data):
     sisl = pytest.importorskip("sisl")
     sample = read_deeph(shared_data / "dft-outputs" / "deeph-MoTe2")
     write_wannier90(tmp_path / "w", sample)
@@ -103,7 +103,7 @@ def test_molecule(tmp_path, water_sample):
     assert not (tmp_path / "v" / "wannier90_sr.dat").exists()
 
 
-def test_refused(tmp_path, water_sample):
+def test_bad_input(tmp_path, water_sample):
     for mesh in ((2, 3, 3), (3, 3), (3, 3, 0), (3.0, 3, 3)):
         with pytest.raises(FormatError, match="loewdin: expected three odd numbers of k-points"):
             write_wannier90(tmp_path / "w", water_sample(1), loewdin=mesh)

@@ -62,14 +62,14 @@ def test_shells_and_potentials(folder):
     assert (basis.elements, basis.radii[6]) == ((6,), 4.5)
 
 
-def test_several_sets_and_the_electrons_that_the_basis_is_made_for(folder):
+def test_several_sets_and_number_of_electrons(folder):
     chlorine = find_kinds([17], "SPLIT-GTH", "GTH-PBE", folder)[17]
     assert " ".join(map(str, chlorine.shells)) == "3s 4s 3p 4p 3d"
     assert (chlorine.potential, chlorine.n_electrons) == ("GTH-PBE-q7", 7)
     assert find_kinds([17], "SPLIT-GTH", "GTH-PBE-q17", folder)[17].n_electrons == 17
 
 
-def test_n_is_counted_upward_for_each_l():
+def test_numbering_of_shells():
     printed = [(2, 0), (3, 0), (3, 1), (4, 1), (4, 2)]
     assert [(s.n, s.l) for s in counted_shells(printed)] == [(2, 0), (3, 0), (2, 1), (3, 1), (3, 2)]
 
@@ -83,7 +83,7 @@ def test_n_is_counted_upward_for_each_l():
         ([6], "DZVP-MOLOPT-SR-GTH", "GTH-BLYP", "potential GTH-BLYP: CP2K has none for C"),
     ],
 )
-def test_what_is_not_there_is_named(folder, elements, basis, potential, message):
+def test_unknown_names(folder, elements, basis, potential, message):
     with pytest.raises(BasisError, match=message):
         find_kinds(elements, basis, potential, folder)
 

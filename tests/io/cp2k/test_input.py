@@ -27,18 +27,18 @@ CARBON = {6: Kind("DZVP-q4", "BASIS_MOLOPT", (Shell(2, 0),), "GTH-PBE-q4", "GTH_
         ({"pair_cutoff": float("inf")}, "pair_cutoff: expected a positive number"),
     ],
 )
-def test_settings_without_meaning_are_refused(changes, message):
+def test_invalid_settings(changes, message):
     with pytest.raises(LabellingError, match=message):
         CP2KSettings(**changes)
 
 
-def test_settings_have_one_spelling():
+def test_equal_settings():
     assert CP2KSettings("PBE ", "dzvp-molopt-sr-gth", cutoff=300).to_dict() == CP2KSettings(cutoff=300.0).to_dict()
     assert CP2KSettings("lda").potential == "GTH-PADE"
     assert CP2KSettings(kmesh=(3, 3, 1)).k_spacing is None
 
 
-def test_the_mesh_follows_the_spacing():
+def test_mesh_from_spacing():
     sheet = graphene(a=2.46, vacuum=6.0)
     assert mesh_of(sheet, CP2KSettings(k_spacing=0.2)) == (15, 15, 1)
     assert mesh_of(sheet.repeat((3, 3, 1)), CP2KSettings(k_spacing=0.2)) == (5, 5, 1)
@@ -46,7 +46,7 @@ def test_the_mesh_follows_the_spacing():
     assert mesh_of(bulk("Si"), CP2KSettings(kmesh=(2, 3, 4))) == (2, 3, 4)
 
 
-def test_the_input_reads_back_as_the_crystal(tmp_path):
+def test_input_is_read_back(tmp_path):
     rng = np.random.default_rng(0)
     atoms = Atoms(
         "C2", rng.normal(size=(2, 3)) * 9, cell=[[2.5, 0, 0], [-1.25, 2.1, 0.1], [0, 0, 9]], pbc=(True, True, False)

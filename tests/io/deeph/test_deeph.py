@@ -43,7 +43,7 @@ def test_crystal(mote2, unequal_m):
 
 
 @pytest.mark.parametrize("operation", POINT_GROUP)
-def test_crystal_is_symmetric_under_its_point_group(mote2, asymmetry, operation):
+def test_point_group(mote2, asymmetry, operation):
     q, tolerance = POINT_GROUP[operation]
     mo = mote2.structure.positions[2]
     assert asymmetry(mote2.structure, mote2.overlap, q, mo - q @ mo) < 1e-12
@@ -75,7 +75,7 @@ def test_molecules(shared_data, unequal_m):
     assert {read_deeph(f).structure.get_chemical_formula() for f in molecules(shared_data)} == {"C6H6", "C2H6O", "H2O"}
 
 
-def test_molecules_electrons_and_levels(shared_data):
+def test_electrons_and_fermi_level(shared_data):
     ethanol = read_deeph(shared_data / "dft-outputs" / "deeph-molecules" / "25000")
     assert ethanol.n_electrons == 20
     levels = eigenvalues(ethanol.hamiltonian, ethanol.overlap)[0]
@@ -100,7 +100,7 @@ def test_round_trip(tmp_path, random_crystal, spin):
 
 
 @pytest.mark.parametrize("spin", list(Spin))
-def test_written_files_mean_what_deeph_says(tmp_path, random_crystal, spin):
+def test_layout_of_written_files(tmp_path, random_crystal, spin):
     """H(k) and S(k) added up block by block as DeepH documents them: [[uu, ud], [du, dd]] with all up orbitals first."""
     sample, k = random_crystal(spin), np.array([0.13, -0.4, 0.27])
     write_deeph(tmp_path / "x", sample)
@@ -126,7 +126,7 @@ def test_written_files_mean_what_deeph_says(tmp_path, random_crystal, spin):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-def test_round_trip_of_a_real_crystal_writes_its_blocks(tmp_path, shared_data, mote2):
+def test_round_trip_of_a_real_crystal(tmp_path, shared_data, mote2):
     write_deeph(tmp_path / "again", mote2)
     again = read_deeph(tmp_path / "again")
     assert np.array_equal(again.hamiltonian.values, mote2.hamiltonian.values)
@@ -169,7 +169,7 @@ def test_molecule_without_a_cell(tmp_path, water_sample):
     assert again.basis == sample.basis
 
 
-def test_basis_given(tmp_path, mote2, shared_data):
+def test_basis_argument(tmp_path, mote2, shared_data):
     folder = shared_data / "dft-outputs" / "deeph-MoTe2"
     wide = BasisSet("deeph", mote2.basis.shells, dict.fromkeys((42, 52), 4.5))
     sample = read_deeph(folder, wide)
@@ -186,7 +186,7 @@ def test_basis_given(tmp_path, mote2, shared_data):
         read_deeph(folder, other)
 
 
-def test_nothing_is_overwritten_or_left_behind(tmp_path, random_crystal, monkeypatch):
+def test_existing_paths_and_failed_writes(tmp_path, random_crystal, monkeypatch):
     write_deeph(tmp_path / "x", random_crystal())
     with pytest.raises(FormatError, match="expected a new path"):
         write_deeph(tmp_path / "x", random_crystal())
@@ -342,7 +342,7 @@ def test_orthogonal_basis_needs_no_overlap(folder):
     assert read_deeph(folder).overlap is None
 
 
-def test_box_whose_images_are_within_reach_stays_periodic(tmp_path, random_crystal):
+def test_small_box_stays_periodic(tmp_path, random_crystal):
     """A supercell at Gamma has blocks in the home cell only, but is no molecule."""
     sample = random_crystal()
     home = ~sample.hamiltonian.keys[:, 2:].any(axis=1)[sample.hamiltonian.indices[0]]

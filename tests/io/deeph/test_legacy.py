@@ -13,7 +13,7 @@ from harmose.so3.wigner import random_rotation, wigner_d
 from harmose.spin import Spin
 
 
-def test_both_formats_hold_the_same(shared_data):
+def test_both_formats_agree(shared_data):
     new = read_deeph(shared_data / "dft-outputs" / "deeph-MoTe2")
     old = read_deeph_legacy(shared_data / "dft-outputs" / "deeph-legacy-MoTe2")
     assert old.basis == new.basis
@@ -36,7 +36,7 @@ def test_new_to_legacy_to_new(tmp_path, shared_data):
     assert np.array_equal(again.structure.positions, new.structure.positions)
 
 
-def test_written_blocks_are_those_of_the_published_file(tmp_path, shared_data):
+def test_written_blocks_agree_with_a_published_file(tmp_path, shared_data):
     folder = shared_data / "dft-outputs" / "deeph-legacy-MoTe2"
     write_deeph_legacy(tmp_path / "again", read_deeph_legacy(folder))
     for name in ("hamiltonians.h5", "overlaps.h5"):
@@ -72,14 +72,14 @@ def test_order_of_f(tmp_path, random_crystal):
     assert np.array_equal(f, inside[np.ix_(order, order)])
 
 
-def test_predictions_in_place_of_hamiltonians(tmp_path, random_crystal):
+def test_predicted_hamiltonian(tmp_path, random_crystal):
     sample = random_crystal()
     write_deeph_legacy(tmp_path / "x", sample)
     (tmp_path / "x" / "hamiltonians.h5").rename(tmp_path / "x" / "hamiltonians_pred.h5")
     assert np.array_equal(read_deeph_legacy(tmp_path / "x", sample.basis).hamiltonian.values, sample.hamiltonian.values)
 
 
-def test_predictions_need_not_be_hermitian(tmp_path, random_crystal):
+def test_predicted_hamiltonian_is_not_hermitian(tmp_path, random_crystal):
     """Networks predict both directions of a pair; their mean is read. Nonsense is refused all the same."""
     sample = random_crystal()
     write_deeph_legacy(tmp_path / "x", sample)

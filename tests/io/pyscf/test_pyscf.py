@@ -30,7 +30,7 @@ def core_hamiltonian(atoms: Atoms, basis: str):
 @pytest.mark.parametrize(
     ("name", "basis", "l_max"), [("H2O", "def2-tzvp", 3), ("HCN", "def2-tzvp", 3), ("CH3Cl", "def2-svp", 2)]
 )
-def test_overlap_and_core_hamiltonian_rotate_with_the_molecule(name, basis, l_max):
+def test_rotation_of_overlap_and_core_hamiltonian(name, basis, l_max):
     atoms = molecule(name)
     s, h = io.overlap(atoms, basis), core_hamiltonian(atoms, basis)
     assert s.basis.l_max == l_max
@@ -39,7 +39,7 @@ def test_overlap_and_core_hamiltonian_rotate_with_the_molecule(name, basis, l_ma
     np.testing.assert_allclose(h.rotate(ROTATION).values, turned, atol=1e-10 * np.abs(turned).max())
 
 
-def test_fock_matrix_rotates_with_the_molecule_to_grid_noise():
+def test_rotation_of_fock_matrix():
     atoms, settings = molecule("H2O"), io.PySCFSettings(grid_level=5)
     h = io.prior(atoms, settings)
     turned = io.prior(rotated(atoms), settings)
@@ -48,7 +48,7 @@ def test_fock_matrix_rotates_with_the_molecule_to_grid_noise():
     assert error.max() < 1e-4 * HARTREE
 
 
-def test_orbitals_are_in_pyscf_order_before_and_in_ours_after():
+def test_order_of_orbitals():
     atoms = molecule("H2O")
     mol = io.molecule(atoms, "def2-svp")
     labels = mol.ao_labels(fmt=False)
@@ -62,7 +62,7 @@ def test_orbitals_are_in_pyscf_order_before_and_in_ours_after():
     assert ours[9:14] == ["xy", "yz", "z^2", "xz", "x2-y2"]
 
 
-def test_blocks_and_matrix_are_inverse_and_energies_are_in_ev():
+def test_round_trip_and_unit():
     atoms = molecule("NH3")
     matrix = np.random.default_rng(0).normal(size=(29, 29))
     matrix += matrix.T
@@ -73,7 +73,7 @@ def test_blocks_and_matrix_are_inverse_and_energies_are_in_ev():
     np.testing.assert_allclose(io.from_blocks(unitless, energy=False), matrix, atol=1e-14)
 
 
-def test_a_value_outside_the_graph_is_named_and_a_small_one_dropped():
+def test_values_outside_the_graph():
     far = Atoms("H2", [[0, 0, 0], [0, 0, 40.0]])
     layout = io.zeros(far, io.basis_set("sto-3g", {1}))
     assert len(layout.pairs) == 0
@@ -83,7 +83,7 @@ def test_a_value_outside_the_graph_is_named_and_a_small_one_dropped():
     np.testing.assert_allclose(kept.dense(), HARTREE * np.eye(2))
 
 
-def test_a_matrix_of_another_size_or_not_hermitian_is_refused():
+def test_invalid_matrices():
     layout = io.zeros(molecule("H2O"), io.basis_set("sto-3g", {1, 8}))
     with pytest.raises(MatrixError, match="expected shape"):
         io.to_blocks(np.eye(8), layout)
@@ -91,7 +91,7 @@ def test_a_matrix_of_another_size_or_not_hermitian_is_refused():
         io.to_blocks(np.triu(np.ones((7, 7))), layout)
 
 
-def test_the_basis_set_has_pyscf_shells_and_generous_radii():
+def test_shells_and_radii():
     basis = io.basis_set("def2-SVP", [1, 6, 7, 8, 9])
     assert basis.name == "def2-svp"
     assert basis.degrees(1) == (0, 0, 1)
@@ -102,7 +102,7 @@ def test_the_basis_set_has_pyscf_shells_and_generous_radii():
     assert io.basis_set("cc-pvdz", [6]).degrees(6) == (0, 0, 0, 1, 1, 2)
 
 
-def test_radii_can_be_widened_for_long_molecules_with_exact_exchange():
+def test_wider_radii():
     far = Atoms("H2", [[0, 0, 0], [0, 0, 15.0]])
     near, wide = (io.basis_set("sto-3g", {1}, radius) for radius in (6.0, 8.0))
     assert wide.radii[1] == 8
@@ -117,12 +117,12 @@ def test_orbitals_end_at_the_radius():
     assert np.abs(outside).max() < 1e-8 < np.abs(inside).max()
 
 
-def test_heavy_elements_have_their_core_potential():
+def test_core_potentials():
     mol = io.molecule(Atoms("IH", [[0, 0, 0], [0, 0, 1.6]]), "def2-svp")
     assert mol.nelectron == 53 - 28 + 1
 
 
-def test_the_charge_of_the_structure_counts():
+def test_charge():
     atoms = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1})
     assert io.molecule(atoms, "sto-3g").nelectron == 10
 
@@ -143,13 +143,13 @@ def test_the_charge_of_the_structure_counts():
         (lambda: io.PySCFSettings(max_cycle=float("nan")), LabellingError, "max_cycle"),
     ],
 )
-def test_bad_input_gets_one_clear_line(call, error, text):
+def test_bad_input(call, error, text):
     with pytest.raises(error, match=text) as caught:
         call()
     assert "\n" not in str(caught.value)
 
 
-def test_the_two_flavours_of_b3lyp_are_told_apart():
+def test_b3lyp_names():
     atoms = molecule("H2O")
     gaussian, vwn5 = (io.prior(atoms, io.PySCFSettings(f, "sto-3g")) for f in ("b3lypg", "b3lyp5"))
     assert np.abs(gaussian.values - vwn5.values).max() > 0.01
@@ -160,7 +160,7 @@ def test_the_two_flavours_of_b3lyp_are_told_apart():
     np.testing.assert_allclose(io.from_blocks(gaussian), mf.get_fock(dm=mf.init_guess_by_minao()), atol=1e-7)
 
 
-def test_prior_equals_the_published_one(shared_data):
+def test_prior_agrees_with_published_one(shared_data):
     data = np.load(shared_data / "molecules" / "water.npz")
     n, atoms = int(data["nao"][0]), slice(*data["atom_ptr"][:2])
     expected = np.zeros((n, n))
@@ -170,14 +170,14 @@ def test_prior_equals_the_published_one(shared_data):
     np.testing.assert_allclose(io.from_blocks(got), expected, atol=1e-9)
 
 
-def test_prior_takes_a_wider_basis_set():
+def test_prior_in_wider_basis_set():
     wide = io.basis_set("sto-3g", {1, 6, 8})
     h0 = io.prior(molecule("H2O"), io.PySCFSettings(basis="sto-3g"), wide)
     assert h0.basis == wide
     assert empty_matrix(wide, h0.numbers, h0.pairs).values.shape == h0.values.shape
 
 
-def test_a_molecule_in_another_basis_is_noticed():
+def test_has_basis():
     atoms = molecule("H2O")
     assert io.has_basis(io.molecule(atoms, "def2-svp"), "def2-svp")
     assert not io.has_basis(io.molecule(atoms, "def2-svp"), "6-31g*")

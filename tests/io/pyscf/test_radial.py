@@ -12,7 +12,7 @@ from harmose.units import BOHR
 
 
 @pytest.mark.parametrize(("name", "z"), [("def2-tzvp", 8), ("gth-dzvp-molopt-sr", 14), ("sto-3g", 1), ("cc-pvtz", 30)])
-def test_orbitals_in_space_are_radial_functions_times_harmonics(name, z):
+def test_radial_functions_times_harmonics(name, z):
     points = np.random.default_rng(0).normal(size=(30, 3))  # angstrom
     expected = free_atom(name, z).eval_gto("GTOval_sph", points / BOHR) * BOHR**-1.5
     radial = radial_basis(name, [z])
@@ -23,7 +23,7 @@ def test_orbitals_in_space_are_radial_functions_times_harmonics(name, z):
     np.testing.assert_allclose(ours, sign[:, None] * expected.T[index], atol=1e-9)
 
 
-def test_functions_are_normalised_and_the_set_is_that_of_pyscf():
+def test_normalised_functions():
     radial = radial_basis("DEF2-SVP", [1, 35])
     assert radial.basis == basis_set("def2-svp", [1, 35])
     r = np.linspace(0, 12, 40001) ** 2 / 12  # core orbitals are short
@@ -31,7 +31,7 @@ def test_functions_are_normalised_and_the_set_is_that_of_pyscf():
         assert np.trapezoid(r**2 * function(r) ** 2, r) == pytest.approx(1, abs=1e-6)
 
 
-def test_unknown_sets_and_elements_are_named():
+def test_unknown_sets_and_elements():
     with pytest.raises(BasisError, match="got 'nonsense'"):
         radial_basis("nonsense", [1])
     with pytest.raises(BasisError, match="no def2-svp for U"):

@@ -29,7 +29,7 @@ def test_headers(runs):
         assert header.n_electrons == pytest.approx(n_electrons)
 
 
-def test_intel_logical_is_read_and_the_file_left_alone(runs, tmp_path):
+def test_logicals_of_intel_compilers(runs, tmp_path):
     source = runs / "siesta-Si" / "Si.HSX"
     words = np.fromfile(source, dtype="<i4")
     assert words[4] == -1  # .true. of Intel's compiler
@@ -68,7 +68,7 @@ def test_truncated_and_altered_files(runs, tmp_path):
                     read_siesta(path)
 
 
-def test_columns_that_no_cell_has(runs, tmp_path):
+def test_columns_outside_all_cells(runs, tmp_path):
     words = np.fromfile(runs / "siesta-Fe" / "fe.HSX", dtype="<i4")
     per_row = np.flatnonzero(words == 76)[0]  # the record of 19 numbers, then the first row's columns
     words[per_row + 1 + 19 + 2] = 2**30

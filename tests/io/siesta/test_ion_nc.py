@@ -76,7 +76,7 @@ WRITERS = {"C.ion.nc": write_classic, "C4.ion.nc": write_netcdf4, "C.ion.xml": w
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_all_formats_hold_the_same_orbitals(tmp_path, name):
+def test_orbitals_of_all_formats(tmp_path, name):
     content = tables()
     ion = read_ion(WRITERS[name](tmp_path / name, content))
     assert ion.number == 6
@@ -90,7 +90,7 @@ def test_all_formats_hold_the_same_orbitals(tmp_path, name):
         assert np.trapezoid(r**2 * function(r) ** 2, r) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_set_of_several_species_reaches_as_far_as_its_longest_projector(tmp_path):
+def test_radii_include_the_longest_projector(tmp_path):
     light = {**tables(1), "kbcutoff": np.array([0.5])}
     basis = read_ions([write_classic(tmp_path / "C.ion.nc", tables()), write_xml(tmp_path / "H.ion.xml", light)])
     assert basis.elements == (1, 6)
@@ -99,7 +99,7 @@ def test_a_set_of_several_species_reaches_as_far_as_its_longest_projector(tmp_pa
         read_ions([tmp_path / "C.ion.nc", tmp_path / "C.ion.nc"])
 
 
-def test_files_without_projectors_are_read(tmp_path):
+def test_files_without_projectors(tmp_path):
     content = tables()
     del content["kbcutoff"]
     assert read_ion(write_classic(tmp_path / "C.ion.nc", content)).projector_reach == 0
@@ -119,7 +119,7 @@ def test_files_without_projectors_are_read(tmp_path):
     ({"Atomic_number": None}, "without Atomic_number"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["C.ion.nc", "C4.ion.nc"])
-def test_tables_that_are_not_orbitals_are_named(tmp_path, name, change, text):
+def test_invalid_tables_are_refused(tmp_path, name, change, text):
     content = {k: v for k, v in {**tables(), **change}.items() if v is not None}
     path = WRITERS[name](tmp_path / name, content)
     with pytest.raises(FormatError, match=text) as raised:
@@ -145,13 +145,13 @@ def test_truncated_files_are_refused(tmp_path, name):
      "tables of .3. points"),
     (b"<ion><paos><orbital l='s'/></paos></ion>", "damaged XML"),
 ])  # fmt: skip
-def test_other_files_are_named(tmp_path, content, text):
+def test_other_files_are_refused(tmp_path, content, text):
     (tmp_path / "a.ion.nc").write_bytes(content)
     with pytest.raises(FormatError, match=text):
         read_ion(tmp_path / "a.ion.nc")
 
 
-def test_other_netcdf_and_missing_files_are_named(tmp_path):
+def test_other_netcdf_and_missing_files(tmp_path):
     path = write_classic(tmp_path / "grid.ion.nc", {"gridfunc": np.zeros((2, 3))})
     with pytest.raises(FormatError, match="a netCDF file without orbnl_n"):
         read_ion(path)
@@ -160,7 +160,7 @@ def test_other_netcdf_and_missing_files_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("file", "n_shells"), [("siesta-Si/Si", 5), ("siesta-Fe/Fe", 7), ("siesta-Pt2-soc/Pt", 7)])
-def test_real_files_have_what_sisl_reads(shared_data, file, n_shells):
+def test_real_files_agree_with_sisl(shared_data, file, n_shells):
     sisl = pytest.importorskip("sisl")
     pytest.importorskip("netCDF4")
     path = shared_data / "dft-outputs" / f"{file}.ion.nc"

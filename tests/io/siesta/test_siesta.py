@@ -54,7 +54,7 @@ def reference(folder: Path, sample: Sample) -> tuple[np.ndarray, np.ndarray, flo
         ("siesta-Pt2-soc/Pt2_xx.TSHS", Spin.SPINOR, 36, 1e-6),
     ],
 )
-def test_eigenvalues_are_those_of_siesta(runs, path, spin, n_electrons, tolerance):
+def test_eigenvalues_agree_with_siesta(runs, path, spin, n_electrons, tolerance):
     folder = runs / path.split("/")[0]
     sample = read_siesta(runs / path)
     check_sample(sample)
@@ -97,7 +97,7 @@ def harmonics(l: int, v: np.ndarray) -> np.ndarray:
     return np.sqrt((2 * l + 1) / (4 * np.pi)) * np.array(rows)
 
 
-def test_overlap_is_the_integral_over_the_orbitals_of_ion_nc(runs):
+def test_overlap_agrees_with_numerical_integrals(runs):
     """Fixes the sign of every orbital: two silicon atoms, 70 x 70 x 70 Gauss points in the box where both have orbitals."""
     sample = read_siesta(runs / "siesta-Si")
     with netcdf_file(runs / "siesta-Si" / "Si.ion.nc", mmap=False) as file:
@@ -194,7 +194,7 @@ def test_spin_orbit_coupling_of_platinum_is_l_dot_sigma(runs):
             assert xi == pytest.approx(expected, rel=0.02)
 
 
-def test_signs_are_those_of_sisl_orbitals():
+def test_signs_agree_with_sisl():
     """f, which no run here has: sisl's real harmonics are SIESTA's; ours are e3nn's, of vectors as (y, z, x)."""
     import sisl
     import torch
@@ -226,7 +226,7 @@ def angular_momentum(l: int) -> list[np.ndarray]:
     return out
 
 
-def test_what_lies_beside_the_matrices(runs, tmp_path):
+def test_radii_from_other_files(runs, tmp_path):
     """Radii by the ion file, by .ORB_INDX, or by the blocks; the same energies; and in the basis of another run."""
     folder = runs / "siesta-Si"
     whole = read_siesta(folder)
@@ -261,7 +261,7 @@ def test_read_recognises_runs_and_their_files(runs, tmp_path):
         assert harmose.read(path).hamiltonian.spin is Spin.COLLINEAR
 
 
-def test_fdf_names_the_run(runs, tmp_path):
+def test_system_label_of_fdf(runs, tmp_path):
     for ending in ("HSX", "XV"):
         shutil.copy(runs / "siesta-Fe" / f"fe.{ending}", tmp_path)
         shutil.copy(runs / "siesta-Fe" / f"fe.{ending}", tmp_path / f"other.{ending}")
@@ -373,7 +373,7 @@ def write_orbital_table(folder: Path, chain: Atoms) -> None:
 
 @pytest.mark.parametrize("kind", ["none", "collinear", "nc", "soc"])
 @pytest.mark.parametrize("ending", ["HSX", "TSHS"])
-def test_known_matrices_of_every_spin(tmp_path, chain, kind, ending):
+def test_matrices_of_every_spin(tmp_path, chain, kind, ending):
     h, s = known(chain, kind)
     write_with_sisl(tmp_path, chain, h, s, kind, ending)
     write_orbital_table(tmp_path, chain)
@@ -385,21 +385,21 @@ def test_known_matrices_of_every_spin(tmp_path, chain, kind, ending):
     np.testing.assert_allclose(sample.overlap.values, s.values, atol=1e-12)
 
 
-def test_block_that_is_missing_or_not_the_adjoint_is_named(tmp_path, chain):
+def test_missing_block(tmp_path, chain):
     h, s = known(chain, "none")
     write_with_sisl(tmp_path, chain, h, s, "none", drop=(1, 0, 1, 0, 0))
     with pytest.raises(MatrixError, match=r"chain.HSX: H: .*\(i=1, j=0, R=\[1, 0, 0\]\)"):
         read_siesta(tmp_path, BASIS)
 
 
-def test_orbitals_beyond_the_radii_are_named(tmp_path, chain):
+def test_values_outside_the_radii(tmp_path, chain):
     h, s = known(chain, "none")
     write_with_sisl(tmp_path, chain, h, s, "none")
     with pytest.raises(MatrixError, match=r"chain.HSX: H: a value of .* lies in block .* angstrom apart"):
         read_siesta(tmp_path, BasisSet("siesta", BASIS.shells, {6: 1.0, 8: 1.0}))
 
 
-def test_matrix_folded_at_gamma_is_refused(tmp_path, chain):
+def test_gamma_only_run_of_a_crystal_is_refused(tmp_path, chain):
     """Atoms 2 angstrom from each other's images, and one H that adds up all cells, as SIESTA's of the Gamma point alone."""
     import sisl
 
