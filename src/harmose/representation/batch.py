@@ -1,4 +1,4 @@
-"""`GraphBatch`: the graphs of several structures as the tensors a network reads."""
+"""`GraphBatch`: graphs of several structures as tensors for a network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -14,11 +14,22 @@ from harmose.representation.layout import pair_frames
 
 @dataclass(frozen=True)
 class GraphBatch:
-    """Atoms and oriented pairs (from `first` to `second`) of `n_samples` structures.
+    """N atoms and P oriented pairs of several structures, sorted by shell type and by group.
 
-    species, sample (N,), sorted by signature; first, second, kind (P,), sorted by group of element pairs; vectors (P, 3),
-    distance, reach (P,) in angstrom; rotation (P, (l_max+1)^2, (l_max+1)^2) into the pairs' frames (`so3.layout.pair_frames`).
-    Atoms of signature s are the slice `atom_slice(s)`, pairs of group g `pair_slice(g)`.
+    Attributes:
+        species: species of each atom (N,).
+        sample: structure of each atom (N,).
+        first: first atom of each pair (P,).
+        second: second atom of each pair (P,).
+        pair_type: type of each pair (P,).
+        vectors: from the first to the second atom (P, 3), angstrom.
+        distance: their lengths (P,), angstrom.
+        reach: distance at which the pair's block vanishes (P,), angstrom.
+        rotation: rotations into the frames of the pairs (P, (l_max+1)^2, (l_max+1)^2), see `layout.pair_frames`.
+        atom_counts: number of atoms of each shell type.
+        pair_counts: number of pairs of each group.
+        n_samples: number of structures.
+        operators: by name, coefficients of other operators that the network reads, such as H0 and S.
     """
 
     species: Tensor
@@ -31,31 +42,32 @@ class GraphBatch:
     reach: Tensor
     rotation: Tensor
     atom_counts: tuple[int, ...]
-    """Atoms of each signature."""
     pair_counts: tuple[int, ...]
-    """Pairs of each group."""
     n_samples: int = 1
     operators: Mapping[str, Coefficients] = field(default_factory=dict)
-    """Coefficients of other operators of the structures, such as H0 and S, by name."""
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms."""
         return len(self.species)
 
     @property
     def n_pairs(self) -> int:
+        """Number of pairs."""
         return len(self.first)
 
     def atom_slice(self, shell_type: int) -> slice:
+        """Return the rows of the atoms of a shell type."""
         start = sum(self.atom_counts[:shell_type])
         return slice(start, start + self.atom_counts[shell_type])
 
     def pair_slice(self, group: int) -> slice:
+        """Return the rows of the pairs of a group, given by its number."""
         start = sum(self.pair_counts[:group])
         return slice(start, start + self.pair_counts[group])
 
     def to(self, device: torch.device | str) -> "GraphBatch":
-        """The same batch on another device."""
+        """Return the batch on another device."""
         if self.rotation.device == torch.device(device):
             return self
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -67,9 +79,9 @@ class GraphBatch:
 def graph_batch(
     space: BlockIrreps, graph: Graph, oriented: OrientedPairs, dtype: torch.dtype = torch.float32
 ) -> GraphBatch:
-    """One structure as a batch; frames are computed in float64 and then rounded to `dtype`.
+    """Return a graph as a batch of one structure, its atoms and pairs in the order of `Coefficients`.
 
-    Atoms and pairs come in the order of `BlockIrreps.orient`'s members, which is that of `Coefficients`.
+    Frames are computed in float64 and rounded to `dtype`.
     """
     atoms, pairs = oriented.atom_order, oriented.pair_order
     place = np.empty_like(atoms)
@@ -94,16 +106,16 @@ def graph_batch(
 
 
 def collate(batches: Sequence[GraphBatch]) -> GraphBatch:
-    """Several batches as one; within it atoms stay sorted by signature and pairs by group."""
+    """Return several batches as one, sorted by shell type and by group as each of them."""
     if len(batches) == 1:
         return batches[0]
-    n_signatures, n_groups = len(batches[0].atom_counts), len(batches[0].pair_counts)
-    atom_counts = tuple(sum(b.atom_counts[s] for b in batches) for s in range(n_signatures))
+    n_types, n_groups = len(batches[0].atom_counts), len(batches[0].pair_counts)
+    atom_counts = tuple(sum(b.atom_counts[s] for b in batches) for s in range(n_types))
     pair_counts = tuple(sum(b.pair_counts[g] for b in batches) for g in range(n_groups))
     samples = _starts([b.n_samples for b in batches])
-    atom_parts = [(k, b.atom_slice(s)) for s in range(n_signatures) for k, b in enumerate(batches)]
+    atom_parts = [(k, b.atom_slice(s)) for s in range(n_types) for k, b in enumerate(batches)]
     pair_parts = [(k, b.pair_slice(g)) for g in range(n_groups) for k, b in enumerate(batches)]
-    # Where each batch's atoms of each signature start in the whole: its atom a of signature s moves by a constant.
+    # atoms of a batch and a shell type stay together
     places = [torch.empty_like(b.species) for b in batches]
     start = 0
     for k, part in atom_parts:

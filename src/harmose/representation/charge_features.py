@@ -1,4 +1,4 @@
-"""Coefficients of the density matrix of a prior H0 and of H0 itself, with atomic charges and potentials."""
+"""Charge features: coefficients of the density matrix P of a prior H0 and of H0, with atomic charges and potentials."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,14 @@ from harmose.representation.block_irreps import Coefficients
 
 @dataclass(frozen=True)
 class ChargeFeatures:
-    """Of structures laid end to end: coefficients of P and of H0 (eV), charge and potential of each atom (N,)."""
+    """Charge features of a concatenated graph (`harmose.physics.charges`).
+
+    Attributes:
+        density: coefficients of P.
+        prior: coefficients of H0 in eV.
+        charge: electrons in excess of the nuclear charge of each atom (N,).
+        potential: potential at each atom (N,), Hartree.
+    """
 
     density: Coefficients
     prior: Coefficients

@@ -1,12 +1,12 @@
-"""Edge frames and the coefficient layouts that the network predicts in.
+"""Order of the coefficients of a block: irreps in edge frames, and on-site irreps in the global frame.
 
-In the frame of an edge (z along it) the symmetry left is O(2): turns about the edge and the mirror y -> -y. A component
-(L, m) with its partner (L, -m) is a doublet `x_m + i x_-m` that turns by `e^{i m a}` and is conjugated by the mirror when
-the irrep is natural (parity (-1)^L); for an unnatural irrep `i (x_m + i x_-m)` does the same. So every component of
-either parity becomes the *even* or the *odd* half of a doublet, or at m = 0 a scalar (natural) or a pseudoscalar
-(unnatural), and a linear map that respects O(3) acts on both halves alike and never mixes scalars with pseudoscalars.
+In the frame of an edge (z along it) the remaining symmetry is O(2): rotations about the edge and the mirror y -> -y. The
+components m and -m of an irrep of degree L form the SO(2) feature `x_m + i x_-m` of order m, which a rotation by an angle a
+multiplies by `e^{i m a}`. The mirror conjugates it if the irrep is proper (parity (-1)^L); if it is pseudo, the same holds for
+`i (x_m + i x_-m)`. So each component is the even or the odd half of an SO(2) feature, or at m = 0 a scalar (proper) or a
+pseudoscalar (pseudo). A linear map that respects O(3) acts alike on both halves, and does not mix scalars with pseudoscalars.
 
-Slots of one irrep, in this order: m = 0; m = 1 even, odd; m = 2 even, odd; ... up to the largest l (S = 2 l_max + 1).
+Slots of an irrep, in this order: m = 0; m = 1 even, odd; m = 2 even, odd; ... up to the largest l (S = 2 l_max + 1).
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,14 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from torch import Tensor
 
+from harmose.core.basis import n_orbitals
 from harmose.so3.coupling import block_coupling, onsite_coupling
 from harmose.so3.wigner import half_turn
 from harmose.spin import Spin
 
 
 def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
-    """(m, sign): which component of an irrep fills a slot. `parity` is +1 natural, -1 unnatural."""
+    """Return m and the sign of the component that fills a slot; parity is +1 for proper irreps, -1 for pseudo ones."""
     m, odd = (slot + 1) // 2, slot % 2 == 0
     if m == 0:
         return 0, 1
@@ -35,22 +36,22 @@ def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
     return (m, 1) if odd else (-m, -1)
 
 
-class Table:
-    """The change of basis between flattened blocks of channels and their coefficients, and back: `table`, its transpose."""
+class ChangeOfBasis:
+    """Orthonormal change of basis from flattened blocks of channels to coefficients; `table` is its sparse matrix."""
 
     table: sparse.csr_array
 
     @property
     def matrix(self) -> np.ndarray:
-        """`table`, dense."""
+        """The dense matrix (coefficients, n_channels * n1 * n2)."""
         return self.table.toarray()
 
     def to_coefficients(self, blocks: Tensor) -> Tensor:
-        """(N, n_channels * n1 * n2) -> (N, coefficients), float64."""
+        """Return coefficients (N, coefficients) of blocks (N, n_channels * n1 * n2), float64."""
         return torch.as_tensor(np.ascontiguousarray((self.table @ blocks.numpy().T).T))
 
     def to_blocks(self, coefficients: Tensor) -> Tensor:
-        """(N, coefficients) -> (N, n_channels * n1 * n2), float64."""
+        """Return blocks (N, n_channels * n1 * n2) with these coefficients, float64."""
         return torch.as_tensor(np.ascontiguousarray((self._transpose @ coefficients.numpy().T).T))
 
     @cached_property
@@ -59,11 +60,20 @@ class Table:
 
 
 @dataclass(frozen=True)
-class PairLayout(Table):
-    """Irreps of the blocks between two tuples of shells, one column for each irrep.
+class PairLayout(ChangeOfBasis):
+    """K irreps of the blocks between two tuples of shells, one column for each; proper irreps first.
 
-    table (S * K, n_channels * n1 * n2), sparse, has orthonormal or zero rows: `layout = table @ block.flatten()` for a block
-    of `spin`'s channels that is given in the edge frame, and its transpose brings a layout back.
+    Attributes:
+        left: l of each shell of the first atom.
+        right: l of each shell of the second atom.
+        l_max: largest degree of the frames.
+        table: (S * K, n_channels * n1 * n2), with orthonormal or zero rows; blocks are in the edge frame.
+        degree: degree L of each irrep (K,).
+        parity: +1 for proper irreps, -1 for pseudo ones (K,).
+        shells: numbers of the two shells (K, 2).
+        channel: channel of the spin (K,).
+        orbital_degree: degree of the orbitals' irrep (K,), which couples with the channel's to `degree`.
+        spin: spin of the operators.
     """
 
     left: tuple[int, ...]
@@ -71,50 +81,48 @@ class PairLayout(Table):
     l_max: int
     table: sparse.csr_array
     degree: np.ndarray
-    """(K,) degree L of each irrep; columns come natural first, then unnatural."""
     parity: np.ndarray
-    """(K,) +1 natural, -1 unnatural."""
     shells: np.ndarray
-    """(K, 2) which pair of shells."""
     channel: np.ndarray
-    """(K,) which of the spin's channels."""
     orbital_degree: np.ndarray
-    """(K,) degree L of the orbitals' irrep, which with the channel's forms J = `degree`."""
     spin: Spin = Spin.NONE
 
     @property
     def n_slots(self) -> int:
+        """Number of slots S."""
         return 2 * self.l_max + 1
 
     @property
     def n_irreps(self) -> int:
+        """Number of irreps K."""
         return len(self.degree)
 
     @property
     def n_proper(self) -> int:
+        """Number of proper irreps."""
         return int((self.parity > 0).sum())
 
     @cached_property
     def mask(self) -> np.ndarray:
-        """(S, K) True where the slot exists, m <= L."""
+        """True where the slot exists, m <= L (S, K)."""
         m = (np.arange(self.n_slots) + 1) // 2
         return m[:, None] <= self.degree
 
     @cached_property
     def reversal(self) -> tuple[np.ndarray, np.ndarray]:
-        """`(column, sign)` of the reversed edge: layout_ab[:, k] = sign[:, k] * layout_ba[:, column[k]].
+        """Column (K,) and sign (S, K) of the reversed edge: c[:, k] = sign[:, k] * c_reversed[:, column[k]].
 
-        The reversed edge's frame is ours after a half turn about x; `layout_ba` is the layout of the transposed block
-        (shells right, left) in that frame.
+        c_reversed are the coefficients of the adjoint block, from `right` to `left`, in the frame of the reversed edge, which is
+        this frame after a half turn about x.
         """
         other = pair_layout(self.right, self.left, self.l_max, self.spin)
-        find = {name: k for k, name in enumerate(other._names(turned=True))}
+        find = {name: k for k, name in enumerate(other._names(exchanged=True))}
         column = [find[name] for name in self._names()]
         slot = np.arange(self.n_slots)
         m, odd = (slot + 1) // 2, (slot % 2 == 0) & (slot > 0)
         sign = np.where((self.degree + m[:, None]) % 2, -1.0, 1.0) * np.where(odd, -1.0, 1.0)[:, None]
         sign[0] *= self.parity
-        # Transposed, an irrep L of shells (l1, l2) gets the sign (-1)^(l1 + l2 + L), of which the parity has J instead.
+        # The transpose multiplies an irrep L of shells (l1, l2) by (-1)^(l1 + l2 + L); the parity above has J in place of L.
         adjoint = np.array([channel.adjoint for channel in self.spin.channels])[self.channel]
         return np.array(column), sign * (adjoint * np.where((self.degree + self.orbital_degree) % 2, -1.0, 1.0))
 
@@ -123,16 +131,16 @@ class PairLayout(Table):
         column, sign = self.reversal
         return (forward + sign * backward[..., column]) / 2
 
-    def _names(self, turned: bool = False) -> list[tuple[int, ...]]:
-        """What tells the irreps apart; with the shells exchanged if `turned`."""
-        shells = self.shells[:, ::-1] if turned else self.shells
+    def _names(self, exchanged: bool = False) -> list[tuple[int, ...]]:
+        """Names that distinguish the irreps; with the shells exchanged if `exchanged`."""
+        shells = self.shells[:, ::-1] if exchanged else self.shells
         columns = (self.degree, self.orbital_degree, self.channel, *shells.T)
         return [tuple(map(int, name)) for name in zip(*columns, strict=True)]
 
 
 @lru_cache(maxsize=256)
 def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -> PairLayout:
-    """Layout of the blocks between shells `left` and `right` (tuples of l)."""
+    """Return the layout of blocks between shells `left` and `right` (tuples of l)."""
     coupling = block_coupling(left, right, spin)
     heads = np.flatnonzero(coupling.order == -coupling.degree)  # first row of each irrep
     heads = heads[np.argsort(-coupling.parity[heads], kind="stable")]
@@ -150,7 +158,7 @@ def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int, spin:
 def _rows_at(
     table: sparse.csr_array, place: ArrayLike, source: ArrayLike, signs: ArrayLike, n_rows: int
 ) -> sparse.csr_array:
-    """A table of `n_rows` rows: at each place a row of another one times a sign, zero elsewhere."""
+    """Return a table of `n_rows` rows: at each place the source row of `table` times a sign, zero elsewhere."""
     chosen = sparse.csr_array((np.array(signs, float), (np.array(place), np.array(source))), (n_rows, table.shape[0]))
     return sparse.csr_array(chosen @ table)
 
@@ -172,22 +180,26 @@ class OnsiteIrreps(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OnsiteLayout(Table):
-    """Irreps of the on-site blocks of an atom in the global frame: rows (l, m), columns copies per parity.
+class OnsiteLayout(ChangeOfBasis):
+    """Irreps of the on-site blocks of an atom in the global frame: rows (l, m), columns number the irreps of one l and parity.
 
-    table ((l_max + 1)^2 * K, n_channels * n * n); columns 0..n_natural-1 hold natural irreps, the rest unnatural ones; a column of a
-    row exists where `mask` says so.
+    Attributes:
+        shells: l of each shell.
+        l_max: largest degree.
+        table: ((l_max + 1)^2 * K, n_channels * n * n).
+        mask: True where a row has this column ((l_max + 1)^2, K).
+        n_proper: number of columns of proper irreps, which come first.
     """
 
     shells: tuple[int, ...]
     l_max: int
     table: sparse.csr_array
     mask: np.ndarray
-    """((l_max + 1)^2, K)."""
     n_proper: int
 
     @property
     def n_columns(self) -> int:
+        """Number of columns K."""
         return self.mask.shape[1]
 
     @cached_property
@@ -206,7 +218,7 @@ class OnsiteLayout(Table):
 
 @lru_cache(maxsize=256)
 def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -> OnsiteLayout:
-    """Layout of the on-site blocks of an atom with these shells (tuple of l)."""
+    """Return the layout of on-site blocks of an atom with these shells (tuple of l)."""
     coupling = onsite_coupling(shells, spin)
     n_proper = max((coupling.multiplicity(l, 1) for l in range(l_max + 1)), default=0)
     n_pseudo = max((coupling.multiplicity(l, -1) for l in range(l_max + 1)), default=0)
@@ -221,15 +233,17 @@ def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -
 
 
 def order_rows(l_max: int, m: int) -> tuple[int, int]:
-    """First row of order m in a pair's frame, and the first after it: at m = 0 degrees l = 0..l_max, else l = m..l_max of the even
-    halves and then of the odd ones."""
+    """Return the first row of order m in `frame_rows`, and the first one after it."""
     starts = np.cumsum([0, l_max + 1, *(2 * (l_max + 1 - k) for k in range(1, l_max + 1))])
     return int(starts[m]), int(starts[m + 1])
 
 
 @lru_cache(maxsize=32)
 def frame_rows(l_max: int) -> np.ndarray:
-    """Where the rows of a pair's frame come from, ((l_max + 1)^2,): the component (l, m) at l^2 + l + m."""
+    """Return the component l^2 + l + m in each row of a pair's frame ((l_max + 1)^2,).
+
+    Rows are sorted by order m; at m = 0 there are l = 0..l_max, else l = m..l_max of the even halves and then of the odd ones.
+    """
     l = np.arange(l_max + 1)
     rows = [l * l + l]
     for m in range(1, l_max + 1):
@@ -238,11 +252,11 @@ def frame_rows(l_max: int) -> np.ndarray:
 
 
 def pair_frames(wigner: Sequence[Tensor]) -> Tensor:
-    """Rotations into the frames of pairs (P, S, S), S = (l_max + 1)^2, rows as in `frame_rows`, columns l^2 + l + m.
+    """Return the rotations into the frames of pairs (P, n, n), n = (l_max + 1)^2, rows as in `frame_rows`, columns l^2 + l + m.
 
-    `wigner` holds `so3.wigner.edge_wigner(l, vectors)` for l = 0..l_max. `frame @ features` with features (S, C) has natural
-    doublets as rows; of an unnatural one the even half is the opposite of the odd row and the odd half is the even row.
-    The transpose brings messages back.
+    `wigner` holds `edge_wigner(l, vectors)` for l = 0..l_max. The rows of `frame @ features`, features (n, C), are SO(2) features
+    of proper irreps. For pseudo irreps, the even half is the negative of the odd row, and the odd half is the even row. The
+    transpose is the rotation back.
     """
     size = len(wigner) ** 2
     place = np.argsort(frame_rows(len(wigner) - 1))
@@ -253,14 +267,14 @@ def pair_frames(wigner: Sequence[Tensor]) -> Tensor:
 
 
 def reversal_signs(l_max: int) -> np.ndarray:
-    """(S,): the frame of the reversed edge is `signs[:, None] * frame`."""
+    """Return signs ((l_max + 1)^2,): the frame of the reversed edge is `signs[:, None] * frame`."""
     turn = np.concatenate([half_turn(l) for l in range(l_max + 1)])
     return turn[frame_rows(l_max)]
 
 
 def shells_frames(degrees: tuple[int, ...], wigner: Sequence[Tensor]) -> Tensor:
-    """Block-diagonal rotation of an atom's shells into the edge frames, (P, n, n); `wigner` as in `edge_frames`."""
-    n, start = sum(2 * l + 1 for l in degrees), 0
+    """Return the block-diagonal rotations of shells into edge frames (P, n, n); `wigner` as in `pair_frames`."""
+    n, start = n_orbitals(degrees), 0
     out = wigner[0].new_zeros(len(wigner[0]), n, n)
     for l in degrees:
         out[:, start : start + 2 * l + 1, start : start + 2 * l + 1] = wigner[l]

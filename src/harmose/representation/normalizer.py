@@ -92,8 +92,8 @@ class Normalizer:
         """Raise `ModelError` for an element or a pair of elements that the training set does not have."""
         for pair_type in np.unique(oriented.pair_type).tolist():
             if pair_type not in self.pair_scale:
-                names = "-".join(str(self.space.elements[s]) for s in divmod(pair_type, len(self.space.elements)))
-                raise ModelError(f"the training set holds no pair of elements {names}: the model cannot predict one")
+                name = self.space.pair_name(pair_type)
+                raise ModelError(f"the training set holds no pair of elements {name}: the model cannot predict one")
         for species in np.unique(oriented.species).tolist():
             if species not in self.onsite_scale:
                 raise ModelError(
@@ -116,8 +116,13 @@ def denormalize(outputs: Coefficients | None, values: Coefficients, scales: Coef
 def scale_at(scale: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """Evaluate the scales (K + 5,) of a pair type at distances (P,) in angstrom: (P, K) in eV."""
     rms, envelope, (low, high) = scale[:-N_ENVELOPE], scale[-5:-2], scale[-2:]
+    return np.exp(_powers(distance, low, high) @ envelope)[:, None] * rms
+
+
+def _powers(distance: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return 1, x, x^2 (P, 3) for x = 0 ... 1 between the smallest and the largest distance."""
     x = (np.clip(distance, low, high) - low) / max(high - low, 0.5)
-    return np.exp(np.stack([np.ones_like(x), x, x * x], -1) @ envelope)[:, None] * rms
+    return np.stack([np.ones_like(x), x, x * x], -1)
 
 
 def fit_normalizer(
@@ -147,7 +152,7 @@ def fit_normalizer(
 
 
 def _fit_onsite_scale(residual: np.ndarray, l_max: int) -> np.ndarray:
-    """RMS of each irrep, over its 2l+1 components together."""
+    """Return the rms of each irrep, summed over its 2l+1 components."""
     squares = (residual**2).mean(0)
     scale = np.ones_like(squares)
     for l in range(l_max + 1):
@@ -157,14 +162,13 @@ def _fit_onsite_scale(residual: np.ndarray, l_max: int) -> np.ndarray:
 
 
 def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """RMS of each irrep times a quadratic exponential of the distance that follows the trend over all irreps."""
+    """Return the scales (K + 5,) of a pair type: the rms of each irrep, and the trend of all irreps with the distance."""
     size = (residual**2).sum(1)
     rms = np.maximum(np.sqrt(size.mean(0)), SCALE_FLOOR)
     low, high = distance.min(), distance.max()
-    x = (distance - low) / max(high - low, 0.5)
-    powers = np.stack([np.ones_like(x), x, x * x], -1)
+    powers = _powers(distance, low, high)
     trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
-    envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(x) * np.eye(3), powers.T @ trend)
+    envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(powers) * np.eye(3), powers.T @ trend)
     flat = np.concatenate([rms, envelope, [low, high]])
     relative = np.sqrt((size / scale_at(flat, distance) ** 2).mean(0))
     return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])
@@ -205,8 +209,8 @@ def _check(n: Normalizer) -> None:
         low, high = divmod(pair_type, len(space.elements))
         if not low <= high < len(space.elements):
             raise ModelError(f"checkpoint: the normalizer has a pair type {pair_type} that does not exist")
-        group = int(space.shell_type[low]), int(space.shell_type[high])
-        _check_shape("scales of a pair", scale, (space.pair_layout(group).n_irreps + N_ENVELOPE,))
+        layout = space.pair_layout(space.group(low, high))
+        _check_shape("scales of a pair", scale, (layout.n_irreps + N_ENVELOPE,))
     for species, shift in n.onsite_shift.items():
         if species not in n.onsite_scale:
             raise ModelError(f"checkpoint: the normalizer shifts an element {species} that does not exist")
@@ -214,6 +218,7 @@ def _check(n: Normalizer) -> None:
 
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise `ModelError` for an array of another shape."""
     if array.shape != shape:
         raise ModelError(f"checkpoint: the normalizer does not belong to the card: expected {name} of shape {shape}, "
                          f"got {array.shape}")  # fmt: skip
