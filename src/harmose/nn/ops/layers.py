@@ -56,10 +56,14 @@ class Calibrated(nn.Module):
         raise NotImplementedError
 
 
+VANISHING = 1e-5
+"""Channels with a smaller root mean square vanish by symmetry, as pseudoscalars of planar molecules do: all rounding error."""
+
+
 class Rescale(Calibrated):
     """Divide each channel by its root mean square on the calibration batch; one scale for all components of an irrep.
 
-    `shape` are the last axes of the input, with 1 for those that share a scale.
+    `shape` are the last axes of the input, with 1 for those that share a scale. Channels that vanish keep scale one.
     """
 
     scale: Tensor
@@ -74,7 +78,8 @@ class Rescale(Calibrated):
     def fit(self, x: Tensor) -> None:
         axes = [k for k in range(x.dim()) if k < x.dim() - self.scale.dim() or self.scale.shape[k - x.dim()] == 1]
         rms = x.square().mean(axes, keepdim=True).sqrt()
-        self.scale.copy_(1 / rms.reshape(self.scale.shape).clamp_min(1e-4))
+        rms = rms.reshape(self.scale.shape)
+        self.scale.copy_(torch.where(rms > VANISHING, 1 / rms.clamp_min(1e-4), 1.0))
 
 
 def select_by_type(table: Tensor, pair_type: Tensor) -> Tensor:
