@@ -94,7 +94,7 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
 
 
 def _structure(path: Path) -> Atoms:
-    from ase.io import read  # 0.5 s
+    from ase.io import read  # takes 0.5 s
 
     _check_there(path)
     try:

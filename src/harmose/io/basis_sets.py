@@ -11,7 +11,7 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.radial import RadialBasis
 from harmose.errors import BasisError
-from harmose.io.pyscf.radial import radial_basis
+from harmose.io import pyscf
 from harmose.io.siesta.ion_nc import read_ions
 from harmose.physics.integrals.overlap import two_centre_overlap
 
@@ -52,7 +52,7 @@ def basis(source: str | Path | Sequence[str | Path], elements: Iterable[str | in
         )
     if not wanted:
         raise BasisError(f"basis {source}: expected elements, as in harmose.basis({source!r}, ['C', 'H']), got none")
-    return radial_basis(source, wanted)
+    return pyscf.radial.radial_basis(source, wanted)
 
 
 def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
@@ -88,7 +88,7 @@ def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
 def is_known(basis: BasisSet) -> bool:
     """True if `overlap` can find the radial functions of this basis set by its name."""
     try:
-        radial_basis(_pyscf_name(basis.name), basis.elements)
+        pyscf.radial.radial_basis(_pyscf_name(basis.name), basis.elements)
     except BasisError:
         return False
     return True
@@ -97,7 +97,7 @@ def is_known(basis: BasisSet) -> bool:
 def radial_functions(basis: BasisSet) -> RadialBasis:
     """Return the radial functions that PySCF has under this name; `BasisError` if it has none."""
     try:
-        functions = radial_basis(_pyscf_name(basis.name), basis.elements)
+        functions = pyscf.radial.radial_basis(_pyscf_name(basis.name), basis.elements)
     except BasisError:
         raise BasisError(
             f"basis {basis.name}: expected one whose radial functions PySCF has; for others give the files: "

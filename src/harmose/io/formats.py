@@ -134,7 +134,7 @@ def is_md17_npz(path: Path) -> bool:
     return "format" not in names and bool(names & {"hamiltonian", "H", "Ham", "fock"})
 
 
-# The modules of the data sets import PySCF, which is slow, so that they are imported when such a file is opened.
+# The modules of the data sets import PySCF, so they are imported only when such a file is opened.
 
 
 def open_qh9(path: Path) -> Source:

@@ -13,7 +13,8 @@
 | n_electrons, fermi_level, energy | () | optional; eV |
 | orbital_energies | (n,) | optional; eV |
 | provenance | () | JSON text |
-| level, block_bounds, orbital_bounds, novelty | (), (B,), (n,), (N,) | of predictions: what errors stay below, eV; not read back |
+| confidence, ood_scores | (), (N,) | of a prediction with bounds; not read back |
+| block_bounds, orbital_bounds | (B,), (n,) | upper bounds of its errors, eV; not read back |
 """
 
 import json

@@ -38,7 +38,7 @@ def _split_frames(path: str | Path) -> tuple[Path, str]:
 
 
 def _read_file(file: Path, frames: str) -> list[Atoms]:
-    from ase.io import read  # 0.5 s
+    from ase.io import read  # takes 0.5 s
 
     try:
         content = read(file, index=frames)

@@ -274,7 +274,7 @@ def test_system_label_of_fdf(runs, tmp_path):
         read_siesta(tmp_path / "run.fdf")
 
 
-# Matrices that are known, written by sisl, and in the format of SIESTA 4 by this file
+# Random matrices, written by sisl or, in the format of SIESTA 4, by this file
 
 BASIS = BasisSet(
     "siesta", {6: (Shell(2, 0), Shell(2, 1)), 8: (Shell(2, 0), Shell(2, 1), Shell(3, 2))}, {6: 1.9, 8: 2.3}
@@ -287,7 +287,7 @@ def chain() -> Atoms:
     return Atoms("CO", positions, cell=[[3.4, 0, 0], [0, 11.0, 0], [0, 0, 12.0]], pbc=[True, False, False])
 
 
-def known(chain: Atoms, kind: str) -> tuple:
+def random_matrices(chain: Atoms, kind: str) -> tuple:
     """H and S: random, Hermitian, S near 1. `nc`: du = conj(ud) for each pair of orbitals."""
     rng = np.random.default_rng(8)
 
@@ -374,7 +374,7 @@ def write_orbital_table(folder: Path, chain: Atoms) -> None:
 @pytest.mark.parametrize("kind", ["none", "collinear", "nc", "soc"])
 @pytest.mark.parametrize("ending", ["HSX", "TSHS"])
 def test_matrices_of_every_spin(tmp_path, chain, kind, ending):
-    h, s = known(chain, kind)
+    h, s = random_matrices(chain, kind)
     write_with_sisl(tmp_path, chain, h, s, kind, ending)
     write_orbital_table(tmp_path, chain)
     sample = read_siesta(tmp_path, BASIS)
@@ -386,14 +386,14 @@ def test_matrices_of_every_spin(tmp_path, chain, kind, ending):
 
 
 def test_missing_block(tmp_path, chain):
-    h, s = known(chain, "none")
+    h, s = random_matrices(chain, "none")
     write_with_sisl(tmp_path, chain, h, s, "none", drop=(1, 0, 1, 0, 0))
     with pytest.raises(MatrixError, match=r"chain.HSX: H: .*\(i=1, j=0, R=\[1, 0, 0\]\)"):
         read_siesta(tmp_path, BASIS)
 
 
 def test_values_outside_the_radii(tmp_path, chain):
-    h, s = known(chain, "none")
+    h, s = random_matrices(chain, "none")
     write_with_sisl(tmp_path, chain, h, s, "none")
     with pytest.raises(MatrixError, match=r"chain.HSX: H: a value of .* lies in block .* angstrom apart"):
         read_siesta(tmp_path, BasisSet("siesta", BASIS.shells, {6: 1.0, 8: 1.0}))
@@ -403,7 +403,7 @@ def test_gamma_only_run_of_a_crystal_is_refused(tmp_path, chain):
     """Atoms 2 angstrom from each other's images, and one H that adds up all cells, as SIESTA's of the Gamma point alone."""
     import sisl
 
-    h = sisl.get_sile(write_with_sisl(tmp_path, chain, *known(chain, "none"), "none")).read_hamiltonian()
+    h = sisl.get_sile(write_with_sisl(tmp_path, chain, *random_matrices(chain, "none"), "none")).read_hamiltonian()
     one_cell = sisl.Geometry(h.xyz, h.geometry.atoms, sisl.Lattice(h.cell, nsc=[1, 1, 1]))
     folded = sisl.Hamiltonian.fromsp(one_cell, h.Hk(dtype=np.float64), S=h.Sk(dtype=np.float64))
     folded.write(str(tmp_path / "chain.HSX"))
@@ -450,7 +450,7 @@ def to_version_0(path: Path) -> bytes:
 
 
 def test_files_of_siesta_4(runs, tmp_path):
-    """Single precision, no zero of energy given, no positions: those of .XV, and the Fermi level of .EIG."""
+    """These files have single precision and neither energy zero nor positions; .EIG and .XV have them."""
     folder = runs / "siesta-Si"
     (tmp_path / "Si.HSX").write_bytes(to_version_0(folder / "Si.HSX"))
     with pytest.raises(FormatError, match=r"Si.HSX: expected Si.XV beside it"):
@@ -491,7 +491,7 @@ def test_other_files_and_folders(runs, tmp_path):
 
 
 def test_energy_unit():
-    """sisl's rydberg, with which H is turned into eV, is ours."""
+    """sisl converts H to eV with its own Rydberg."""
     from sisl.unit.siesta import unit_convert
 
     assert unit_convert("Ry", "eV") == pytest.approx(RYDBERG, rel=1e-12)

@@ -93,7 +93,7 @@ def _last_run(text: str) -> str:
 
 
 def _abort_reason(text: str) -> str | None:
-    """What CP2K wrote into its box with [ABORT], beside a drawing, before file and line of its source."""
+    """Return the text in the [ABORT] box of an output, without its drawing and its place in the source; None if absent."""
     box = re.search(r"^ \* *\[ABORT\] *\*\n((?: \*.*\n)+)", text, re.MULTILINE)
     if box is None:
         return None
@@ -102,8 +102,10 @@ def _abort_reason(text: str) -> str | None:
 
 
 def read_output(path: Path) -> Output:
-    """Parse an output. `FormatError` that names the file for another kind of file, a run that did not end or converge, one
-    that is not a single point, and one that prints too little (below `PRINT_LEVEL MEDIUM`).
+    """Read an output.
+
+    `FormatError` for another kind of file, a run that did not end or converge or is no single point, and a
+    `PRINT_LEVEL` below MEDIUM.
     """
     try:
         text = path.read_text(errors="replace")

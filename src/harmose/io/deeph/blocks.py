@@ -174,7 +174,7 @@ def spinful_entries(blocks: Blocks) -> np.ndarray:
 
 
 def written_blocks(sample: Sample, convention: Convention) -> tuple[Blocks, Blocks]:
-    """Return the blocks of H and S to write: the on-site blocks, and those that are not zero in both."""
+    """Return the blocks of H and S to write: all on-site blocks, and others that are not zero in H or S."""
     if sample.overlap is None:
         raise FormatError(f"sample {sample.name}: DeepH's formats hold H with the overlap S, got no S")
     h, s = all_blocks(sample.hamiltonian, convention), all_blocks(sample.overlap, convention)

@@ -68,7 +68,7 @@ def read_deeph(folder: str | Path, basis: BasisSet | None = None) -> Sample:
 
 def read_poscar(path: Path) -> Atoms:
     """Read a periodic structure; `FormatError` if ASE cannot read it."""
-    from ase.io import read  # 0.5 s
+    from ase.io import read  # takes 0.5 s
 
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
