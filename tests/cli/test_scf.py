@@ -1,4 +1,4 @@
-"""`harmose scf`: PySCF's guesses beside a prediction, on the command line."""
+"""`harmose scf`: PySCF started from its own guesses and from a prediction."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ SETTINGS = PySCFSettings("hf", "sto-3g", grid_level=0)
 
 @dataclass(frozen=True)
 class Converged:
-    """A model that runs the SCF; `sign` -1 answers with the opposite of the result."""
+    """A model that returns the converged Fock matrix times `sign`."""
 
     basis: BasisSet
     sign: float = 1.0
@@ -34,50 +34,43 @@ class Converged:
 
 @pytest.fixture(autouse=True)
 def new(tmp_path, water_basis, water_atoms, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
-    known = {"right": Converged(water_basis), "wrong": Converged(water_basis, -1.0)}
-    monkeypatch.setattr(checkpoint, "load", known.__getitem__)
+    models = {"right": Converged(water_basis), "wrong": Converged(water_basis, -1.0)}
+    monkeypatch.setattr(checkpoint, "load", models.__getitem__)
     write_structures(tmp_path / "new.xyz", water_atoms(40))
     return str(tmp_path / "new.xyz")
 
 
-def rows(out: str) -> dict[str, list[str]]:
-    split = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    return {row[0]: row[1:] for row in split}
-
-
-def test_all_guesses_end_at_one_energy(new, capsys):
+def test_all_guesses(new, table_rows, capsys):
     assert main(["scf", "right", new, "--guesses", "all"]) == 0
-    found = rows(capsys.readouterr().out)
-    assert list(found) == ["minao", "atom", "huckel", "mod_huckel", "sap", "vsap", "1e", "prediction"]
-    assert found["prediction"][0] == "1"
-    assert min(int(row[0]) for name, row in found.items() if name != "prediction") > 4
-    energies = [float(row[1]) for row in found.values()]
+    runs = table_rows(capsys.readouterr().out)
+    assert list(runs) == ["minao", "atom", "huckel", "mod_huckel", "sap", "vsap", "1e", "prediction"]
+    assert runs["prediction"][0] == "1"
+    assert min(int(row[0]) for name, row in runs.items() if name != "prediction") > 4
+    energies = [float(row[1]) for row in runs.values()]
     assert max(energies) - min(energies) < 1e-8
 
 
-def test_a_refused_prediction_is_named(new, capsys):
+def test_refused_prediction(new, table_rows, capsys):
     assert main(["scf", "wrong", new]) == 0
     printed = capsys.readouterr()
-    found = rows(printed.out)
-    assert found["minao"] == found["prediction (refused: minao)"]
+    runs = table_rows(printed.out)
+    assert runs["minao"] == runs["prediction (refused: minao)"]
     assert "0 cycles saved; the energies differ by 0.0e+00 Ha" in printed.out
-    assert "harmose: warning: the predicted density is no start for the SCF" in printed.err
+    assert "harmose: warning: the predicted density is too poor" in printed.err
 
 
-def test_without_diis_what_does_not_converge_is_said(new, capsys):
+def test_without_diis(new, table_rows, capsys):
     assert main(["scf", "right", new, "--no-diis", "--damping", "0.3", "--guesses", "1e", "--max-cycle", "9"]) == 0
-    found = rows(capsys.readouterr().out)
-    assert found["prediction"][0] == "1"
-    assert found["minao"] == ["not in 9", ""]
+    runs = table_rows(capsys.readouterr().out)
+    assert runs["prediction"][0] == "1"
+    assert runs["minao"] == ["not in 9", ""]
     assert main(["scf", "right", new, "--no-diis"]) == 0
-    found = rows(capsys.readouterr().out)
-    assert int(found["minao"][0]) > 9
-    assert float(found["minao"][1]) == pytest.approx(float(found["prediction"][1]), abs=1e-8)
+    runs = table_rows(capsys.readouterr().out)
+    assert int(runs["minao"][0]) > 9
+    assert float(runs["minao"][1]) == pytest.approx(float(runs["prediction"][1]), abs=1e-8)
 
 
-def test_nothing_converges_or_no_such_guess(new, capsys):
+def test_bad_input(new, capsys):
     assert main(["scf", "wrong", new, "--max-cycle", "2"]) == 2
     assert "not converged from any guess in 2 cycles" in capsys.readouterr().err
     assert main(["scf", "right", new, "--guesses", "minao,best"]) == 2

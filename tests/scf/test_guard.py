@@ -1,4 +1,4 @@
-"""Hostile predictions: whatever a model answers, the SCF ends at the same energy, within one Fock build of its own guess."""
+"""The guard: with any predicted H the SCF ends at the same energy, at most one Fock build later than from PySCF's guess."""
 
 import warnings
 from types import SimpleNamespace
@@ -10,24 +10,24 @@ from ase.build import molecule
 from pyscf import dft, scf
 from scipy.linalg import eigh
 
-import harmose.scf.initial_guess as bridge
 from harmose.errors import OutsideDomain
 from harmose.io.pyscf import pyscf as io
+from harmose.scf import initial_guess
 from harmose.scf.guard import LIMIT, moved_electrons
 from harmose.units import HARTREE
 
 SETTINGS = io.PySCFSettings("pbe", "def2-svp", grid_level=0, convergence=1e-9, convergence_gradient=None)
 
 
-class Answers:
-    """A model with one answer: this Fock matrix (PySCF's order, Hartree)."""
+class FixedModel:
+    """A model that predicts this Fock matrix (PySCF's order, Hartree) for every structure."""
 
     def __init__(self, fock: np.ndarray, atoms: Atoms):
         self.card = SimpleNamespace(basis=io.basis_set("def2-svp", set(atoms.numbers)), settings=SETTINGS.to_dict())
         self.h = io.to_blocks(np.zeros_like(fock), io.zeros(atoms, self.card.basis))
         _, row, col = self.h.indices
         inside = io.PYSCF.to_inside(fock, io._degrees(self.h)) * HARTREE
-        self.h = self.h.with_values(inside[None, row, col])  # not to_blocks, which refuses what is not finite
+        self.h = self.h.with_values(inside[None, row, col])  # not to_blocks, which raises for NaN
 
     def predict(self, atoms: Atoms):
         return self.h
@@ -42,7 +42,7 @@ def water() -> Atoms:
 
 @pytest.fixture(scope="module")
 def own(water):
-    """Converged from PySCF's own guess."""
+    """A mean field converged from PySCF's own guess."""
     return io.mean_field(io.molecule(water, "def2-svp"), SETTINGS).run()
 
 
@@ -66,7 +66,7 @@ def core_hole(mf) -> np.ndarray:
     return s @ (c * e) @ c.T @ s
 
 
-HOSTILE = {
+BAD_FOCK = {
     "random numbers": lambda mf: symmetric(mf.mol.nao, 1.0),
     "ten eV of noise": lambda mf: mf.get_fock() + symmetric(mf.mol.nao, 10 / HARTREE),
     "orbitals of other atoms": lambda mf: np.roll(mf.get_fock(), 7, (0, 1)),
@@ -83,7 +83,7 @@ HOSTILE = {
 UNRESTRICTED = [("random numbers", dft.UKS), ("HOMO and LUMO exchanged", dft.UKS)]
 
 
-@pytest.mark.parametrize(("case", "kind"), [*((case, dft.RKS) for case in HOSTILE), *UNRESTRICTED])
+@pytest.mark.parametrize(("case", "kind"), [*((case, dft.RKS) for case in BAD_FOCK), *UNRESTRICTED])
 def test_bad_predictions_cost_one_fock_build(case, kind, water, own):
     plain, mf = (io.mean_field(own.mol, SETTINGS) for _ in range(2))
     if kind is dft.UKS:
@@ -92,13 +92,15 @@ def test_bad_predictions_cost_one_fock_build(case, kind, water, own):
     builds = []
     build = mf.get_veff
     mf.get_veff = lambda *args, **options: builds.append(1) or build(*args, **options)
-    with pytest.warns(OutsideDomain, match="the predicted density is no start .* it starts from minao"):
-        bridge.run(mf, Answers(HOSTILE[case](own), water))
+    with pytest.warns(OutsideDomain, match="the predicted density is too poor .* the SCF starts from minao"):
+        initial_guess.run(mf, FixedModel(BAD_FOCK[case](own), water))
     assert mf.converged
-    assert not bridge.from_prediction(mf)
+    assert not initial_guess.from_prediction(mf)
     assert abs(mf.e_tot - plain.e_tot) < 1e-10
     assert mf.cycles == plain.cycles
-    assert len(builds) <= plain.cycles + 3  # its own: the guess's, one for each cycle, the last check
+    assert (
+        len(builds) <= plain.cycles + 3
+    )  # one for the guess, one for each cycle, one for the last check, one for the prediction
 
 
 def density_fitted(mol):
@@ -113,7 +115,7 @@ def test_every_mean_field_returns_to_its_own_guess(kind, water, own):
             each.grids.level = 0
     plain.kernel()
     with pytest.warns(OutsideDomain, match="starts from minao"):
-        bridge.run(mf, Answers(-own.get_fock(), water))
+        initial_guess.run(mf, FixedModel(-own.get_fock(), water))
     assert mf.converged
     assert mf.cycles == plain.cycles
     assert abs(mf.e_tot - plain.e_tot) < 1e-10
@@ -124,8 +126,8 @@ def test_constant_shift_of_h_changes_nothing(shift, water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        bridge.run(mf, Answers(own.get_fock() + shift * own.get_ovlp(), water))
-    assert bridge.from_prediction(mf)
+        initial_guess.run(mf, FixedModel(own.get_fock() + shift * own.get_ovlp(), water))
+    assert initial_guess.from_prediction(mf)
     assert mf.cycles <= 2
     assert abs(mf.e_tot - own.e_tot) < 1e-8
 
@@ -135,13 +137,13 @@ def test_noise_never_costs_more_than_the_own_guess(noise, water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutsideDomain)
-        bridge.run(mf, Answers(own.get_fock() + symmetric(own.mol.nao, noise), water))
+        initial_guess.run(mf, FixedModel(own.get_fock() + symmetric(own.mol.nao, noise), water))
     assert abs(mf.e_tot - own.e_tot) < 1e-8
-    assert mf.cycles + (not bridge.from_prediction(mf)) <= own.cycles + 1
+    assert mf.cycles + (not initial_guess.from_prediction(mf)) <= own.cycles + 1
 
 
 def test_moved_electrons_of_wrong_occupations(own):
-    """A determinant with k electrons in the wrong orbitals of a fixed Fock matrix moves k."""
+    """With k electrons in the wrong orbitals of a fixed Fock matrix, k electrons move."""
     s, core, c = own.get_ovlp(), own.get_hcore(), own.mo_coeff
     n = own.mol.nelectron // 2
     potential = own.get_veff()
@@ -159,7 +161,7 @@ def test_moved_electrons_of_wrong_occupations(own):
 
 
 def test_moved_electrons_is_a_distance_of_densities(own):
-    """N - Tr(D S D' S) / 2 = |D - D'|^2 / 4 in the metric of S, for idempotent densities of as many electrons."""
+    """N - Tr(D S D' S) / 2 = |D - D'|^2 / 4 in the metric of S, for idempotent densities of N electrons."""
     s = own.get_ovlp()
     c = eigh(own.get_fock() + symmetric(len(s), 0.05), s)[1][:, : own.mol.nelectron // 2]
     density = 2 * c @ c.T
@@ -171,48 +173,48 @@ def test_moved_electrons_is_a_distance_of_densities(own):
 
 
 def test_guard_ignores_other_densities(water, own):
-    mf = bridge.start(io.mean_field(own.mol, SETTINGS), Answers(HOSTILE["random numbers"](own), water))
+    mf = initial_guess.start(io.mean_field(own.mol, SETTINGS), FixedModel(BAD_FOCK["random numbers"](own), water))
     mf.kernel(dm0=own.make_rdm1())
     assert mf.cycles <= 2
-    assert bridge.from_prediction(mf)
+    assert initial_guess.from_prediction(mf)
 
 
 def test_second_prediction_returns_to_the_original_guess(water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     mf.init_guess = "huckel"
-    model = Answers(HOSTILE["random numbers"](own), water)
+    model = FixedModel(BAD_FOCK["random numbers"](own), water)
     with pytest.warns(OutsideDomain, match="starts from huckel"):
-        bridge.start(bridge.start(mf, model), model).kernel()
+        initial_guess.start(initial_guess.start(mf, model), model).kernel()
     assert mf.init_guess == "huckel"
     assert abs(mf.e_tot - own.e_tot) < 1e-8
 
 
 def test_rejected_start_takes_the_same_steps_as_the_own_guess(water, own):
     plain, mf = (io.mean_field(own.mol, SETTINGS) for _ in range(2))
-    energies: dict[str, list[float]] = {"plain": [], "refused": []}
+    energies: dict[str, list[float]] = {"plain": [], "rejected": []}
     plain.callback = lambda kernel: energies["plain"].append(kernel["e_tot"])
-    mf.callback = lambda kernel: energies["refused"].append(kernel["e_tot"])
+    mf.callback = lambda kernel: energies["rejected"].append(kernel["e_tot"])
     plain.kernel()
     with pytest.warns(OutsideDomain):
-        bridge.start(mf, Answers(HOSTILE["sign"](own), water)).kernel()
-    np.testing.assert_allclose(energies["refused"], energies["plain"], atol=1e-10)
+        initial_guess.start(mf, FixedModel(BAD_FOCK["sign"](own), water)).kernel()
+    np.testing.assert_allclose(energies["rejected"], energies["plain"], atol=1e-10)
 
 
 def test_scf_that_ends_above_its_start_is_repeated(water, own):
-    """A mean field that stops early is what goes astray here: the energy of one cycle from a poor guess is too high."""
+    """The mean field stops after one cycle from a poor guess, where its energy is too high."""
     mf = io.mean_field(own.mol, SETTINGS)
-    model = Answers(own.get_fock(), water)
+    model = FixedModel(own.get_fock(), water)
     kernel = mf.kernel
     ends = []
 
-    def astray(*args, **options):
+    def too_high(*args, **options):
         kernel(*args, **options)
         if not ends:
             mf.e_tot += 0.1
         ends.append(mf.init_guess)
 
-    mf.kernel = astray
-    bridge.run(mf, model)
+    mf.kernel = too_high
+    initial_guess.run(mf, model)
     assert ends[1:] == ["minao"]
     assert abs(mf.e_tot - own.e_tot) < 1e-8
 
@@ -221,9 +223,9 @@ def test_scf_that_does_not_converge_is_repeated(water, own):
     mf = io.mean_field(own.mol, SETTINGS)
     mf.max_cycle = own.cycles
     mf.check_convergence = lambda kernel: (
-        not bridge.from_prediction(mf) and abs(kernel["e_tot"] - kernel["last_hf_e"]) < 1e-9
+        not initial_guess.from_prediction(mf) and abs(kernel["e_tot"] - kernel["last_hf_e"]) < 1e-9
     )
-    bridge.run(mf, Answers(own.get_fock(), water))
+    initial_guess.run(mf, FixedModel(own.get_fock(), water))
     assert mf.converged
     assert mf.init_guess == "minao"
 

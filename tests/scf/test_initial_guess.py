@@ -1,4 +1,4 @@
-"""SCF from a prediction, with stand-ins for a model that answer with a known Hamiltonian."""
+"""SCF from a prediction, with stand-ins for a model that predict the converged H."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -10,17 +10,17 @@ from ase import Atoms
 from ase.build import molecule
 from pyscf import dft, gto, scf
 
-import harmose.scf.initial_guess as bridge
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import LabellingError, ModelError, OutsideDomain
 from harmose.io.pyscf import pyscf as io
+from harmose.scf import initial_guess
 from harmose.spin import Spin
 
 SETTINGS = io.PySCFSettings("pbe", "def2-svp", grid_level=1)
 
 
 @dataclass
-class KnownAnswer:
+class ConvergedModel:
     """A model whose prediction is the converged Fock matrix, plus an error of `noise` eV."""
 
     noise: float = 0.0
@@ -46,14 +46,14 @@ def water() -> Atoms:
 
 
 def test_scf_from_the_converged_h(water):
-    result = bridge.compare_scf(KnownAnswer(), water)
+    result = initial_guess.compare_scf(ConvergedModel(), water)
     assert result.cycles_predicted <= 2 < result.cycles_minao
     assert result.cycles_saved == result.cycles_minao - result.cycles_predicted
     assert result.energy_difference < 1e-8
 
 
 def test_scf_from_a_rough_prediction(water):
-    exact, rough = (bridge.compare_scf(KnownAnswer(noise), water) for noise in (0.0, 0.1))
+    exact, rough = (initial_guess.compare_scf(ConvergedModel(noise), water) for noise in (0.0, 0.1))
     assert rough.energy_difference < 1e-8
     assert rough.cycles_predicted > exact.cycles_predicted
 
@@ -72,8 +72,8 @@ def test_start_sets_the_initial_density(water, kind):
     if kind is not scf.RHF:
         mf.xc = "pbe"
         mf.grids.level = 1
-    assert bridge.start(mf, KnownAnswer()) is mf
-    expected = bridge.predicted_density(mol, KnownAnswer().predict(water))
+    assert initial_guess.start(mf, ConvergedModel()) is mf
+    expected = initial_guess.predicted_density(mol, ConvergedModel().predict(water))
     record(mf).run()
     np.testing.assert_allclose(used[0] if kind is not dft.UKS else sum(used[0]), expected, atol=1e-10)
     assert mf.converged
@@ -82,7 +82,7 @@ def test_start_sets_the_initial_density(water, kind):
 
 def test_second_order_scf(water):
     mf = io.mean_field(io.molecule(water, "def2-svp"), SETTINGS)
-    plain, guessed = mf.copy().newton(), bridge.start(mf, KnownAnswer()).newton()
+    plain, guessed = mf.copy().newton(), initial_guess.start(mf, ConvergedModel()).newton()
     steps = []
     for solver in (plain, guessed):
         steps.append([])
@@ -98,22 +98,22 @@ def test_unrestricted_scf(water):
     for kind in (dft.RKS, dft.UKS):
         mf = kind(mol, xc="pbe")
         mf.grids.level, mf.small_rho_cutoff, mf.conv_tol = 1, 0, 1e-11
-        energies.append(bridge.start(mf, KnownAnswer()).run().e_tot)
+        energies.append(initial_guess.start(mf, ConvergedModel()).run().e_tot)
     assert energies[0] == pytest.approx(energies[1], abs=1e-9)
 
 
 def test_matrix(water):
     mol = io.molecule(water, "def2-svp")
-    h = KnownAnswer().predict(water)
+    h = ConvergedModel().predict(water)
     fock = io.mean_field(mol, SETTINGS).run(conv_tol=1e-12).get_fock()
-    np.testing.assert_allclose(bridge.matrix(h, mol), fock, atol=1e-9)
+    np.testing.assert_allclose(initial_guess.matrix(h, mol), fock, atol=1e-9)
     s = io.overlap(water, "def2-svp")
-    np.testing.assert_allclose(bridge.matrix(s, mol, energy=False), mol.intor("int1e_ovlp"), atol=1e-12)
+    np.testing.assert_allclose(initial_guess.matrix(s, mol, energy=False), mol.intor("int1e_ovlp"), atol=1e-12)
 
 
 def test_structure():
     mol = gto.M(atom="O 0 0 0; H 0 0 1.8", unit="bohr", charge=-1, basis="sto-3g", verbose=0)
-    atoms = bridge.structure(mol)
+    atoms = initial_guess.structure(mol)
     assert atoms.get_chemical_symbols() == ["O", "H"]
     assert atoms.get_distance(0, 1) == pytest.approx(1.8 * 0.529177, rel=1e-6)
     assert atoms.info == {"charge": -1}
@@ -123,7 +123,7 @@ def molecule_of(symbol: str, basis: str = "def2-svp", **options) -> gto.Mole:
     return gto.M(atom=symbol, basis=basis, verbose=0, **options)
 
 
-class Unasked(KnownAnswer):
+class UncalledModel(ConvergedModel):
     def predict(self, atoms: Atoms) -> BlockMatrix:
         raise AssertionError("the molecule must be refused before the model is asked")
 
@@ -141,28 +141,28 @@ class Unasked(KnownAnswer):
 )
 def test_molecules_outside_the_card_raise(mean_field, text):
     with pytest.raises(ModelError, match=text):
-        bridge.start(mean_field(), Unasked())
+        initial_guess.start(mean_field(), UncalledModel())
 
 
 def test_matrix_of_other_atoms_raises(water):
     h = io.overlap(water, "def2-svp")
     with pytest.raises(ModelError, match="expected a matrix of the molecule's atoms"):
-        bridge.matrix(h, io.molecule(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), "def2-svp"))
+        initial_guess.matrix(h, io.molecule(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), "def2-svp"))
 
 
 def test_compare_scf_without_convergence_raises(water):
     settings = io.PySCFSettings("pbe", "def2-svp", grid_level=1, max_cycle=2)
     with pytest.raises(LabellingError, match="H2O: not converged from the minao guess in 2 cycles"):
-        bridge.compare_scf(KnownAnswer(), water, settings)
+        initial_guess.compare_scf(ConvergedModel(), water, settings)
 
 
 def test_molecule_outside_the_card_costs_no_scf(water):
     settings = io.PySCFSettings("pbe", "sto-3g", grid_level=0, max_cycle=1)  # the reference would fail
     with pytest.raises(ModelError, match="expected a molecule in basis def2-svp"):
-        bridge.compare_scf(Unasked(), water, settings)
+        initial_guess.compare_scf(UncalledModel(), water, settings)
 
 
-class Spinful:
+class SpinModel:
     """A model of another spin kind whose prediction is the converged Fock matrix."""
 
     def __init__(self, settings: io.PySCFSettings, elements: tuple[int, ...]):
@@ -188,7 +188,7 @@ SPINFUL = {
 def test_scf_of_every_spin_kind(spin):
     atoms, basis = SPINFUL[spin]
     settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
-    result = bridge.compare_scf(Spinful(settings, tuple(set(atoms.numbers.tolist()))), atoms)
+    result = initial_guess.compare_scf(SpinModel(settings, tuple(set(atoms.numbers.tolist()))), atoms)
     assert result.cycles_predicted <= 2 < result.cycles_minao
     assert result.energy_difference < 1e-8
 
@@ -197,11 +197,11 @@ def test_scf_of_every_spin_kind(spin):
 def test_poor_predictions_of_every_spin_kind(spin):
     atoms, basis = SPINFUL[spin]
     settings = io.PySCFSettings("pbe", basis, grid_level=0, spin=Spin(spin))
-    model = Spinful(settings, tuple(set(atoms.numbers.tolist())))
+    model = SpinModel(settings, tuple(set(atoms.numbers.tolist())))
     right = model.predict(atoms)
     model.predict = lambda atoms: right.with_values(-right.values)
-    with pytest.warns(OutsideDomain, match="it starts from minao"):
-        poor, minao = bridge.compare_guesses(model, atoms, ("minao",))
+    with pytest.warns(OutsideDomain, match="the SCF starts from minao"):
+        poor, minao = initial_guess.compare_guesses(model, atoms, ("minao",))
     assert poor.refused
     assert poor.cycles == minao.cycles
     assert poor.fock_builds == minao.fock_builds + 1
@@ -209,9 +209,9 @@ def test_poor_predictions_of_every_spin_kind(spin):
 
 
 def test_mean_field_of_another_spin_kind_raises():
-    model = Spinful(io.PySCFSettings("pbe", "crenbl", spin=Spin.SPINOR), (1, 52))
+    model = SpinModel(io.PySCFSettings("pbe", "crenbl", spin=Spin.SPINOR), (1, 52))
     with pytest.raises(ModelError, match="expected a generalized mean field for a model of spin spinor, got RKS"):
-        bridge.start(dft.RKS(io.molecule(SPINFUL["spinor"][0], "crenbl")), model)
-    model = Spinful(io.PySCFSettings("pbe", "sto-3g", spin=Spin.COLLINEAR), (8,))
+        initial_guess.start(dft.RKS(io.molecule(SPINFUL["spinor"][0], "crenbl")), model)
+    model = SpinModel(io.PySCFSettings("pbe", "sto-3g", spin=Spin.COLLINEAR), (8,))
     with pytest.raises(ModelError, match="expected an unrestricted mean field for a model of spin collinear, got RKS"):
-        bridge.start(dft.RKS(molecule_of("O", basis="sto-3g")), model)
+        initial_guess.start(dft.RKS(molecule_of("O", basis="sto-3g")), model)

@@ -1,7 +1,8 @@
-"""Between harmose's models and PySCF: converged DFT that starts from a prediction.
+"""PySCF calculations that start from a predicted Hamiltonian; `harmose.pyscf` is this module.
 
-`start(mf, model)` gives a mean-field object the predicted density as its guess, `run(mf, model)` converges it too; `matrix`
-brings any operator into PySCF's order and units; `compare_scf` and `compare_guesses` count the cycles that a prediction saves.
+`start(mf, model)` sets the predicted density as the initial guess of a mean field. `run(mf, model)` converges it, too.
+`matrix` converts an operator to PySCF's order and units. `compare_scf` and `compare_guesses` count the SCF cycles that
+a prediction saves.
 """
 
 import warnings
@@ -20,12 +21,12 @@ from harmose.core.blocks import BlockMatrix
 from harmose.errors import LabellingError, MatrixError, ModelError, OutsideDomain
 from harmose.io.pyscf.pyscf import PySCFSettings, from_blocks, has_basis, mean_field, molecule
 from harmose.physics.density import density_from_dense
-from harmose.scf.guard import Guard, refusal
+from harmose.scf.guard import Guard, rejection
 from harmose.spin import Spin
 
 
 class Predictor(Protocol):
-    """What is needed of a model: its card's basis, and H in eV for a structure."""
+    """A model, or anything else with a card that has a basis set, and a method that predicts H in eV."""
 
     @property
     def card(self) -> Any: ...
@@ -34,24 +35,42 @@ class Predictor(Protocol):
 
 
 SAME_ENERGY = 1e-8
-"""Hartree: total energies closer than this are those of one state."""
+"""Largest difference in Hartree between total energies of the same state."""
 
 GUESSES = ("minao", "atom", "huckel", "mod_huckel", "sap", "vsap", "1e")
-"""PySCF's own guesses; `vsap` is for Kohn-Sham, closed shells only."""
+"""PySCF's initial guesses; `vsap` exists only for closed-shell Kohn-Sham."""
 
 
 def start(mf: Any, model: Predictor) -> Any:
-    """`mf` (PySCF's RKS or UKS, not yet run) with the predicted density as its guess; `mf.kernel()` starts from it.
+    """Set the predicted density as the initial guess of a PySCF mean field.
 
-    H is predicted for `mf.mol` and diagonalized with the molecule's own overlap; D = 2 C_occ C_occ^T, half of it for
-    each spin of a UKS. A collinear model starts UKS, one of spinors GKS (`mf.with_soc = True`). Only the way to the converged
-    result changes. Raises `ModelError` for a molecule outside the model's card (elements, basis, open shell), and for a
-    mean field of another spin kind.
+    H is predicted for `mf.mol` and diagonalized with the molecule's overlap. The density is D = 2 C_occ C_occ^T, for a
+    UKS half of it for each spin. The converged result does not depend on the guess, only the number of cycles does.
 
-    A guard (`harmose.scf.guard`) sits in PySCF's hook before the first cycle, not here: there the Fock matrix of the guess is
-    at hand, so that a good guess costs nothing more. A density that the guard refuses is replaced by that of the guess which `mf`
-    had before, with a warning (`OutsideDomain`): the cycles are then that guess's own, and one Fock build is lost. The same
-    for an H that is not finite. The second-order solver (`mf.newton()`) has no such hook and takes the density as it is.
+    A poor density is rejected before the first cycle (`harmose.scf.guard`), when PySCF has its Fock matrix, so that the
+    test of a good density costs nothing. The SCF then starts from the guess that `mf` had, one Fock build later, and
+    `OutsideDomain` is warned. An H that is not finite is rejected at once. The second-order solver (`mf.newton()`) has
+    no hook for this test and takes the density as it is.
+
+    Args:
+        mf: RKS or UKS that has not run; UKS for a collinear model; GKS with `mf.with_soc = True` for a spinor model.
+        model: a model, from `harmose.load`.
+
+    Returns:
+        `mf`, whose `kernel()` starts from the prediction.
+
+    Raises:
+        ModelError: for a molecule outside the model's card (elements, basis set, open shell) and for a mean field of
+            another spin kind.
+
+    Examples:
+        >>> import harmose
+        >>> from pyscf import dft, gto
+        >>> water = gto.M(atom="O 0 0 0; H 0 0.76 0.59; H 0 -0.76 0.59", basis="def2-svp", verbose=0)
+        >>> mf = harmose.pyscf.start(dft.RKS(water, xc="pbe"), harmose.load("water-pbe-def2svp"))
+        >>> energy = mf.kernel()  # Hartree
+        >>> mf.converged
+        True
     """
     spin = Spin(getattr(model.card, "spin", Spin.NONE))
     _check_mean_field(mf, spin)
@@ -62,29 +81,38 @@ def start(mf: Any, model: Predictor) -> Any:
     mf.init_guess = fallback
     try:
         density = predicted_density(mf.mol, model.predict(structure(mf.mol)))
-    except (MatrixError, ValueError, np.linalg.LinAlgError) as error:  # SciPy's refusal of what is not finite
-        warnings.warn(refusal(str(error), fallback), OutsideDomain, stacklevel=2)
+    except (MatrixError, ValueError, np.linalg.LinAlgError) as error:  # SciPy raises ValueError for NaN and infinity
+        warnings.warn(rejection(str(error), fallback), OutsideDomain, stacklevel=2)
         return mf
     if spin is Spin.NONE and isinstance(mf, (scf.uhf.UHF, scf.rohf.ROHF)):
         density = np.array([density / 2, density / 2])
     mf.init_guess, mf.pre_kernel = density, Guard(density.copy(), fallback)
-    mf._keys = mf._keys | {"pre_kernel"}  # else PySCF complains about the overwritten method
+    mf._keys = mf._keys | {"pre_kernel"}  # or PySCF warns about an overwritten method
     return mf
 
 
 def _own_guess(mf: Any) -> Any:
-    """The guess that `mf` had before any prediction."""
+    """PySCF's guess that `mf` had before any prediction."""
     hook = getattr(mf, "pre_kernel", None)
     return hook.fallback if isinstance(hook, Guard) else mf.init_guess
 
 
 def run(mf: Any, model: Predictor) -> Any:
-    """`mf`, converged from the prediction, or from its own guess where that is the better way.
+    """Converge a PySCF mean field from the prediction, and again from its own guess if that fails.
 
-    `start` and `mf.kernel()`, and two checks of the end. Unless it is the ground state, what converged may lie above it: the
-    predicted density is that of a determinant, so its energy bounds the ground state's from above, and an SCF that ends
-    higher than where it began has gone astray. Then, and when it does not converge, `mf` is run again from its own guess;
-    the lower of two converged states stays. (Whether a state that passes is the lowest, only PySCF's `mf.stability()` can tell.)
+    The predicted density is that of a determinant, so its energy is an upper bound of the ground state's. If the SCF
+    ends above it or does not converge, `mf` is converged again from its own guess, and the lower of two converged
+    states stays. Only PySCF's `mf.stability()` can tell if the state is the lowest.
+
+    Args:
+        mf: a mean field as in `start`.
+        model: a model, from `harmose.load`.
+
+    Returns:
+        `mf`, after its `kernel()`.
+
+    Raises:
+        ModelError: as `start` does.
     """
     start(mf, model).kernel()
     if not from_prediction(mf) or (mf.converged and mf.e_tot <= mf.pre_kernel.energy + SAME_ENERGY):
@@ -98,27 +126,34 @@ def run(mf: Any, model: Predictor) -> Any:
 
 
 def from_prediction(mf: Any) -> bool:
-    """Whether the predicted density is (still) the guess of `mf`: false once the guard has refused it."""
+    """True if `mf` starts or started from the predicted density; False if it was rejected."""
     hook = getattr(mf, "pre_kernel", None)
     return isinstance(hook, Guard) and isinstance(mf.init_guess, np.ndarray) and mf.init_guess is not hook.fallback
 
 
 def _check_mean_field(mf: Any, spin: Spin) -> None:
     generalized, unrestricted = isinstance(mf, scf.ghf.GHF), isinstance(mf, scf.uhf.UHF)
-    fits = {Spin.NONE: not generalized, Spin.COLLINEAR: unrestricted, Spin.SPINOR: generalized}
-    wanted = {
-        Spin.NONE: "a restricted or unrestricted",
-        Spin.COLLINEAR: "an unrestricted",
-        Spin.SPINOR: "a generalized",
-    }
-    if not fits[spin]:
-        raise ModelError(f"expected {wanted[spin]} mean field for a model of spin {spin}, got {type(mf).__name__}")
+    expected, fits = {
+        Spin.NONE: ("a restricted or unrestricted", not generalized),
+        Spin.COLLINEAR: ("an unrestricted", unrestricted),
+        Spin.SPINOR: ("a generalized", generalized),
+    }[spin]
+    if not fits:
+        raise ModelError(f"expected {expected} mean field for a model of spin {spin}, got {type(mf).__name__}")
 
 
 def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
-    """D in PySCF's order for the Hamiltonian `h`, from the molecule's own overlap.
+    """Density matrix in PySCF's order that fills the lowest orbitals of `h`, with the molecule's overlap.
 
-    Closed shell (n, n); collinear (2, n, n) with `mol.nelec` up and down; spinor (2n, 2n), complex.
+    Args:
+        mol: molecule with the atoms and basis set of `h`.
+        h: Hamiltonian in eV.
+
+    Returns:
+        Closed shell (n, n); collinear (2, n, n) with `mol.nelec` electrons up and down; spinor (2n, 2n), complex.
+
+    Raises:
+        ModelError: for a molecule with other atoms or another basis set.
     """
     fock, s = matrix(h, mol), mol.intor_symmetric("int1e_ovlp")
     if h.spin is Spin.NONE:
@@ -129,16 +164,24 @@ def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
 
 
 def _filled(fock: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
-    """The density of the n lowest orbitals, one electron in each."""
+    """Density matrix of the n lowest orbitals with one electron in each."""
     c = eigh(fock, s)[1][:, :n]
     return c @ c.conj().T
 
 
 def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:
-    """The operator as PySCF's matrix for `mol`: its orbital order; eV -> Hartree. (n, n), collinear (2, n, n), spinor (2n, 2n).
+    """An operator as PySCF's matrix, in PySCF's order of orbitals and in Hartree.
 
-    `energy=False` for operators without units (S, D). Raises `ModelError` when the molecule has other atoms or another
-    basis set than the operator.
+    Args:
+        h: operator in eV.
+        mol: molecule with the atoms and basis set of `h`.
+        energy: False for an operator without unit, such as S or a density matrix.
+
+    Returns:
+        Shape (n, n), collinear (2, n, n), spinor (2n, 2n).
+
+    Raises:
+        ModelError: for a molecule with other atoms or another basis set.
     """
     _check_molecule(mol, h.basis)
     numbers = structure(mol).numbers
@@ -148,7 +191,7 @@ def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:
 
 
 def structure(mol: gto.Mole) -> Atoms:
-    """The molecule's atoms and positions (angstrom); its charge and unpaired electrons in `info`."""
+    """A PySCF molecule as `ase.Atoms`, positions in angstrom; `info` has its charge and spin (unpaired electrons)."""
     numbers = [gto.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
     atoms = Atoms(numbers, mol.atom_coords(unit="angstrom"))
     if mol.charge:
@@ -160,7 +203,15 @@ def structure(mol: gto.Mole) -> Atoms:
 
 @dataclass(frozen=True)
 class ScfRun:
-    """Self-consistency from one guess: PySCF's cycles, energy in Hartree; `refused`: the guard has put minao in its place."""
+    """SCF from one initial guess.
+
+    Attributes:
+        guess: "prediction", or the name of PySCF's guess.
+        cycles: SCF cycles.
+        converged: True if the SCF converged.
+        energy: total energy in Hartree.
+        refused: True if the prediction was rejected and the SCF started from PySCF's default guess.
+    """
 
     guess: str
     cycles: int
@@ -170,13 +221,13 @@ class ScfRun:
 
     @property
     def fock_builds(self) -> int:
-        """The guess's own, one for each cycle, PySCF's last check, and the refused guess's."""
+        """Number of Fock builds: of the guess, of each cycle, of PySCF's last check, and of a rejected density."""
         return self.cycles + 1 + self.converged + self.refused
 
 
 @dataclass(frozen=True)
 class ScfComparison:
-    """Self-consistency from PySCF's own guess and from a prediction; energies in Hartree."""
+    """SCF from PySCF's minao guess and from a prediction: cycles, and energies in Hartree."""
 
     cycles_minao: int
     cycles_predicted: int
@@ -185,18 +236,26 @@ class ScfComparison:
 
     @property
     def cycles_saved(self) -> int:
+        """Number of cycles that the prediction saves."""
         return self.cycles_minao - self.cycles_predicted
 
     @property
     def energy_difference(self) -> float:
+        """Absolute difference of the two energies in Hartree."""
         return abs(self.energy_predicted - self.energy_minao)
 
 
 def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None = None) -> ScfComparison:
-    """Converge `atoms` from the minao guess and from the prediction, with the same thresholds.
+    """Converge a molecule from the minao guess and from the prediction, with the same thresholds.
 
-    `settings` default to those of the model's labels with PySCF's own thresholds (energy 1e-9 Hartree), so that the
-    cycles are those that a user of PySCF sees. Raises `LabellingError` when one does not converge.
+    Args:
+        model: a model, from `harmose.load`.
+        atoms: molecule.
+        settings: default `model_settings(model)`.
+
+    Raises:
+        LabellingError: for an SCF that does not converge.
+        ModelError: for a molecule outside the model's card.
     """
     settings = settings if settings is not None else model_settings(model)
     predicted, minao = compare_guesses(model, atoms, ("minao",), settings)
@@ -215,22 +274,32 @@ def compare_guesses(
     settings: PySCFSettings | None = None,
     damping: float | None = None,
 ) -> list[ScfRun]:
-    """Converge `atoms` from the prediction, which is the first of the list, and from PySCF's `guesses`, where they exist.
+    """Converge a molecule from the prediction and from PySCF's guesses.
 
-    `damping`: without DIIS, F <- (1 - damping) F + damping F_last; 0 is the plain iteration, which diverges for most molecules
-    wherever it starts: its response is too strong. None: PySCF's DIIS. Without `settings`: `model_settings`. What
-    does not converge in `settings.max_cycle` cycles is told by `converged`, not raised.
+    Args:
+        model: a model, from `harmose.load`.
+        atoms: molecule.
+        guesses: names in `GUESSES`; those that PySCF lacks for this method or these elements are left out.
+        settings: default `model_settings(model)`.
+        damping: None for PySCF's DIIS; a number d for F <- (1 - d) F + d F_last instead. 0 diverges for most molecules.
+
+    Returns:
+        The run from the prediction, then one run for each guess; `converged` is False after `settings.max_cycle`
+        cycles.
+
+    Raises:
+        ModelError: for a molecule outside the model's card.
     """
     settings = settings if settings is not None else model_settings(model)
     mol = molecule(atoms, settings.basis, settings.spin)
 
     def fresh() -> Any:
         mf = mean_field(mol, settings)
-        if damping is not None:  # PySCF damps until the cycle in which its DIIS starts
+        if damping is not None:  # PySCF damps up to the cycle in which DIIS starts
             mf.diis, mf.damp, mf.diis_start_cycle = None, damping, settings.max_cycle + 2
         return mf
 
-    mf = start(fresh(), model)  # first: a molecule outside the card costs no SCF
+    mf = start(fresh(), model)  # before other SCFs, so that a molecule outside the card costs none
     mf.kernel()
     refused = isinstance(getattr(mf, "pre_kernel", None), Guard) and not from_prediction(mf)
     runs = [ScfRun("prediction", mf.cycles, bool(mf.converged), float(mf.e_tot), refused)]
@@ -245,7 +314,7 @@ def compare_guesses(
 
 
 def _exists(mf: Any, guess: str) -> bool:
-    """Whether PySCF has the guess for this method and these elements."""
+    """True if PySCF has the guess for this method and these elements."""
     if not hasattr(mf, f"init_guess_by_{guess}"):
         return False
     try:
@@ -255,20 +324,20 @@ def _exists(mf: Any, guess: str) -> bool:
 
 
 def model_settings(model: Predictor) -> PySCFSettings:
-    """The settings that the model's labels were made with (`card.settings`), at PySCF's own convergence."""
-    known = {k: v for k, v in model.card.settings.items() if k in PySCFSettings.__dataclass_fields__}
-    return PySCFSettings(**{**known, "convergence": 1e-9, "convergence_gradient": None})
+    """Settings of the model's labels with PySCF's default convergence (1e-9 Hartree), which users of PySCF know."""
+    labels = {k: v for k, v in model.card.settings.items() if k in PySCFSettings.__dataclass_fields__}
+    return PySCFSettings(**{**labels, "convergence": 1e-9, "convergence_gradient": None})
 
 
 def _check_molecule(mol: gto.Mole, basis: BasisSet) -> None:
-    """`ModelError` unless the molecule is isolated and has elements and orbitals of `basis`."""
+    """Raise `ModelError` unless `mol` is a molecule with elements and orbitals of `basis`."""
     if hasattr(mol, "lattice_vectors"):
         raise ModelError("expected a molecule (gto.Mole), got a periodic cell")
     numbers = structure(mol).numbers
     missing = sorted(set(numbers.tolist()) - set(basis.elements))
     if missing:
-        known = ", ".join(chemical_symbols[z] for z in basis.elements)
-        raise ModelError(f"expected elements among {known}, got {chemical_symbols[missing[0]]}")
+        elements = ", ".join(chemical_symbols[z] for z in basis.elements)
+        raise ModelError(f"expected elements among {elements}, got {chemical_symbols[missing[0]]}")
     if not has_basis(mol, basis.name):
         raise ModelError(f"expected a molecule in basis {basis.name} (spherical), got one in {_basis_name(mol)}")
 
