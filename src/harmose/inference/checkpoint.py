@@ -99,7 +99,7 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
         card = replace(card, regression=fitted.kind)  # which cards of version 2 do not say
         if fitted.pairs.keys() != scales.pair_scale.keys() or fitted.onsite.keys() != scales.onsite_scale.keys():
             raise ModelError(f"{path}: the regression and the normalizer are of other pairs of elements")
-    domain = training_domain.from_state(parts["domain"])
+    domain = training_domain.from_state(space, parts["domain"])
     return Model(card, scales, fitted, network, domain, calibration.from_state(parts["calibration"]))
 
 

@@ -18,11 +18,14 @@ from torch import Tensor
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
 from harmose.kernel_regression.neighbourhoods import OOD_DEGREES, Neighbourhoods
+from harmose.representation.block_irreps import BlockIrreps
 
 OOD_LIMIT = 2.0
 """Score above which an atom is outside the training domain."""
 GAUSSIAN_SPACING = 0.5
 """Distance between the Gaussians, and their width, in angstrom."""
+N_CENTRES = 20
+"""Number of the Gaussians."""
 DECAY_LENGTH = 3.0
 """Length in angstrom over which the weight of a neighbour falls by a factor of e."""
 FLOOR = 1e-3
@@ -30,6 +33,7 @@ FLOOR = 1e-3
 NO_VARIANCE = 0.02
 """Axes whose variance is below this fraction of the floor count as constant."""
 FOLDS = 5
+"""The largest distance of a left-out atom is that over so many folds of the samples."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class TrainingDomain:
 def descriptors(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
     """Return the x (N, F) of this module's equation for atoms (N,)."""
     edges = graph.atom_edges(atoms).by_species()
-    distance, centres = edges.distance, 0.5 + GAUSSIAN_SPACING * np.arange(20)
+    distance, centres = edges.distance, 0.5 + GAUSSIAN_SPACING * np.arange(N_CENTRES)
     cutoff = (1 + np.cos(np.pi * distance / graph.reach[edges.edges])) / 2 * np.exp(-distance / DECAY_LENGTH)
     radial = np.exp(-(((distance[:, None] - centres) / GAUSSIAN_SPACING) ** 2) / 2) * cutoff[:, None]
     angular = graph.axes(edges.edges)[:, : OOD_DEGREES**2]
@@ -132,13 +136,20 @@ def to_state(domain: TrainingDomain) -> dict[str, Tensor]:
     }
 
 
-def from_state(state: Mapping[str, Tensor]) -> TrainingDomain:
-    """Read a training domain; `ModelError` for tensors that are none."""
+def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> TrainingDomain:
+    """Read a training domain; `ModelError` for tensors that are none, or of other elements."""
     parts: dict[int, dict[str, np.ndarray]] = {}
     try:
         for name, tensor in state.items():
             species, _, part = name.partition(".")
             parts.setdefault(int(species), {})[part] = tensor.numpy()
-        return TrainingDomain({species: SpeciesDomain(**arrays) for species, arrays in parts.items()})
+        domain = TrainingDomain({species: SpeciesDomain(**arrays) for species, arrays in parts.items()})
     except (ValueError, TypeError) as error:
         raise ModelError(f"checkpoint: the training domain is not complete ({error})") from None
+    n = len(space.elements)
+    for species, x in domain.species.items():
+        length = n * OOD_DEGREES * N_CENTRES
+        if not (species < n and x.mean.shape == (length,) and x.whiten.shape[:-1] == (length,)):
+            raise ModelError("checkpoint: the training domain does not belong to the card: "
+                             f"expected descriptors of {length} numbers, got {x.mean.shape}")  # fmt: skip
+    return domain

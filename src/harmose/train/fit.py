@@ -102,7 +102,7 @@ def fit_to_samples(
     training = Training(
         space, whole.oriented, targets.coefficients, *owners, many_molecules, targets.charges, sparse_points
     )
-    regression, leave_one_out = fit_regression(training, kind == "kernel", advance=progress)
+    regression, leave_one_out = fit_regression(training, kind, advance=progress)
     residual = map_coefficients(lambda target, value: target - value, targets.coefficients, leave_one_out)
     normalizer = fit_normalizer(space, whole.oriented, residual)
     return Fit(normalizer, domain, regression, leave_one_out if kind == "kernel" else None)
@@ -128,7 +128,7 @@ def read_fit(file: Path, space: BlockIrreps) -> Fit:
     parts = {name: with_prefix(tensors, f"{name}.") for name in ("normalizer", "domain", "regression", "leave_one_out")}
     return Fit(
         normalizer_state.from_state(space, parts["normalizer"]),
-        training_domain.from_state(parts["domain"]),
+        training_domain.from_state(space, parts["domain"]),
         regression_state.from_state(space, parts["regression"]) if parts["regression"] else None,
         _leave_one_out(file, space, parts["leave_one_out"]) if parts["leave_one_out"] else None,
     )

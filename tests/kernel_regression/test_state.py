@@ -1,0 +1,159 @@
+"""Regressions as tensors: round trips, and tensors that belong to another model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.graph import build_graph
+from harmose.errors import ModelError
+from harmose.kernel_regression.fit import fit_regression
+from harmose.kernel_regression.state import from_state, to_state
+from harmose.representation.block_irreps import BlockIrreps
+from harmose.representation.concatenation import TargetSettings
+
+REFUSED = "checkpoint: the regression does not belong to the card"
+
+
+def assert_same(one, other):
+    for a, b in ((one.pairs, other.pairs), (one.onsite, other.onsite)):
+        for key in a:
+            torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kernel_regression", "pair_regression"])
+def test_round_trip(request, name, water_sample):
+    regression = request.getfixturevalue(name)
+    space = regression.space
+    again = from_state(space, to_state(regression))
+    oriented = space.orient(build_graph(water_sample(5).structure, space.basis))
+    assert again.kind == regression.kind
+    assert_same(regression.values(oriented), again.values(oriented))
+
+
+@pytest.fixture(scope="module")
+def with_charges(make_training):
+    """Training set and regression of H - H0 that reads the charges of H0."""
+    training = make_training(range(12), TargetSettings(prior=True, operators=("density",)))
+    return training, fit_regression(training)[0]
+
+
+def test_round_trip_of_a_regression_that_reads_charges(with_charges):
+    """Weights of electronic terms are written in float32."""
+    training, regression = with_charges
+    again = from_state(training.space, to_state(regression))
+    values = [x.values(training.oriented, training.charges) for x in (regression, again)]
+    for group in values[0].pairs:
+        torch.testing.assert_close(values[1].pairs[group], values[0].pairs[group], rtol=0, atol=1e-4)
+
+
+def test_columns_of_zeros_are_not_written(kernel_regression):
+    """H has one s shell: blocks between two H have no component of order 1 except for those of p."""
+    state, pair = to_state(kernel_regression), kernel_regression.pairs[1]
+    for name, weights in (("expansion.weights_1", pair.kernel_expansion.weights[1]), ("linear.1", pair.linear[1])):
+        used = np.flatnonzero(weights.any(0))
+        assert 0 < len(used) < weights.shape[1]
+        assert state[f"pair.1.{name}"].shape[1] == len(used)
+
+
+@pytest.fixture(scope="module")
+def other_space():
+    """Irreps of a basis set with more shells and elements."""
+    shells = (Shell(1, 0), Shell(2, 0), Shell(2, 1))
+    return BlockIrreps(BasisSet("other", dict.fromkeys((1, 6, 8), shells), dict.fromkeys((1, 6, 8), 4.0)), 2)
+
+
+@pytest.mark.parametrize("name", ["kernel_regression", "pair_regression"])
+def test_a_regression_of_another_basis_set_is_refused(request, name, other_space):
+    with pytest.raises(ModelError, match=REFUSED):
+        from_state(other_space, to_state(request.getfixturevalue(name)))
+
+
+PARTS = (
+    "pair.1.linear.0",
+    "pair.1.expansion.weights_1",
+    "pair.1.expansion.position",
+    "pair.1.expansion.third",
+    "pair.1.expansion.n_proper",
+    "onsite.0.mean",
+    "onsite.1.linear.1_0",
+    "onsite.1.expansion_0.weights_2",
+    "onsite.1.expansion_0.count",
+)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_tensor_of_another_shape_is_refused(kernel_regression, name):
+    state = to_state(kernel_regression)
+    with pytest.raises(ModelError, match=REFUSED):
+        from_state(kernel_regression.space, state | {name: state[name][:-1]})
+
+
+@pytest.mark.parametrize("name", [name for name in PARTS if ".linear.1_0" not in name])
+def test_a_missing_tensor_is_refused(kernel_regression, name):
+    state = to_state(kernel_regression)
+    del state[name]
+    with pytest.raises(ModelError, match=REFUSED):
+        from_state(kernel_regression.space, state)
+
+
+@pytest.mark.parametrize("part", ["mean_density", "electronic.1"])
+def test_electronic_terms_of_another_shape_are_refused(with_charges, part):
+    training, regression = with_charges
+    state = to_state(regression)
+    with pytest.raises(ModelError, match=REFUSED):
+        from_state(training.space, state | {f"onsite.1.{part}": state[f"onsite.1.{part}"][:-1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("pair.1.expansion.exponent", [3]),
+        ("pair.9.linear.0", [1.0]),
+        ("pair.2.linear.0", [1.0]),
+        ("onsite.7.mean", [1.0]),
+        ("onsite.x.mean", [1.0]),
+        ("atoms.1.mean", [1.0]),
+        ("onsite.1.linear.1_5", [1.0]),
+        ("pair", [1.0]),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(kernel_regression, name, values):
+    with pytest.raises(ModelError, match=REFUSED):
+        from_state(kernel_regression.space, to_state(kernel_regression) | {name: torch.tensor(values)})
+
+
+def test_third_atoms_of_elements_that_do_not_exist_are_refused(kernel_regression):
+    state = to_state(kernel_regression)
+    name = "pair.1.expansion.third"
+    with pytest.raises(ModelError, match="third atoms of elements that do not exist"):
+        from_state(kernel_regression.space, state | {name: state[name] + 9})
+
+
+def test_more_elements_than_one_byte_can_number(kernel_regression):
+    pair = kernel_regression.pairs[1]
+    points = replace(pair.kernel_expansion.sparse_points, n_species=300)
+    pairs = {1: replace(pair, kernel_expansion=replace(pair.kernel_expansion, sparse_points=points))}
+    with pytest.raises(ModelError, match="at most 255 elements, got 300"):
+        to_state(replace(kernel_regression, pairs=pairs))
+
+
+def test_sparse_points_of_the_first_models(kernel_regression):
+    """Before version 2 triangles were written as side lengths and a complex axis."""
+    state = to_state(kernel_regression)
+    for pair_type, pair in kernel_regression.pairs.items():
+        name, points = f"pair.{pair_type}.expansion", pair.kernel_expansion.sparse_points
+        position, length = points.position, points.distance[points.edge]
+        sides = np.stack(
+            [length, np.linalg.norm(position, axis=1), np.linalg.norm(position - length[:, None] * [0, 0, 1], axis=1)],
+            1,
+        )
+        del state[f"{name}.count"], state[f"{name}.position"]
+        state |= {f"{name}.sides": torch.as_tensor(sides), f"{name}.edge": torch.as_tensor(points.edge)}
+        state[f"{name}.axis"] = torch.as_tensor(position[:, :2].copy())
+    again = from_state(kernel_regression.space, state)
+    for pair_type, pair in kernel_regression.pairs.items():
+        expected = pair.kernel_expansion.sparse_points.position
+        np.testing.assert_allclose(again.pairs[pair_type].kernel_expansion.sparse_points.position, expected, atol=1e-12)
