@@ -1,6 +1,6 @@
 """4. Ask a model how wrong it may be, and choose the structures to label next.
 
-python examples/4_uncertainty.py
+    python examples/4_uncertainty.py
 """
 
 import warnings
@@ -19,7 +19,7 @@ water = molecule("H2O")
 u = model.uncertainty(water, confidence=0.9)
 print(f"expected mean absolute error of H: {1e3 * u.expected_error:.4f} meV")
 for (i, j, *_), bound in zip(u.hamiltonian.keys, u.blocks, strict=True):
-    print(f"  block {i}-{j}: mean absolute error below {1e3 * bound:.4f} meV")
+    print(f"  block {water.symbols[i]}{i}-{water.symbols[j]}{j}: mean absolute error below {1e3 * bound:.4f} meV")
 print(f"gap: {u.gap.value:.4f} eV, within {1e3 * u.gap.bound:.2f} meV with probability {u.confidence}")
 
 # Far from the training set there are no bounds that hold. The model says so instead of

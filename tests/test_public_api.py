@@ -24,8 +24,9 @@ def public_objects():
             yield f"harmose.{name}", thing
             continue
         for member, value in vars(thing).items():
-            own = getattr(value, "__module__", None) == thing.__name__
-            if own and not member.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
+            own = getattr(value, "__module__", None) == thing.__name__ and not member.startswith("_")
+            is_protocol = getattr(value, "_is_protocol", False)
+            if own and not is_protocol and (inspect.isclass(value) or inspect.isfunction(value)):
                 yield f"harmose.{name}.{member}", value
 
 
@@ -46,11 +47,8 @@ def public_functions():
 
 
 def members(cls):
-    """Public attributes of a class that harmose defines, in the class or in one that it derives from."""
-    found = {}
-    for base in reversed([base for base in cls.__mro__ if base.__module__.startswith("harmose")]):
-        found.update({name: value for name, value in vars(base).items() if not name.startswith("_")})
-    return found
+    """Public attributes that the class itself defines."""
+    return {name: value for name, value in vars(cls).items() if not name.startswith("_")}
 
 
 FUNCTIONS = dict(public_functions())

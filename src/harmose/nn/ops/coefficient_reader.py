@@ -23,7 +23,7 @@ class CoefficientReader(nn.Module):
         self.n_proper = layout.n_proper
         n_pseudo = layout.n_irreps - layout.n_proper
         self.proper = nn.ModuleList(nn.Linear(layout.n_proper, widths.scalars) for _ in range(2))
-        self.pseudo = nn.ModuleList(nn.Linear(n_pseudo, widths.pseudoscalars, bias=False) for _ in range(2))
+        self.pseudo = nn.ModuleList(Linear(n_pseudo, widths.pseudoscalars, bias=False) for _ in range(2))
         self.so2 = nn.ModuleList(SO2Linear(space.l_max, layout.n_irreps, widths.so2) for _ in range(2))
         column, sign = layout.reversal
         if group[0] == group[1]:
@@ -46,3 +46,11 @@ class CoefficientReader(nn.Module):
             self.pseudo[direction](m0[:, self.n_proper :]),
             self.so2[direction](so2),
         )
+
+
+class Linear(nn.Linear):
+    """A linear map that may have no inputs: pairs of s shells have no pseudoscalars. torch warns of initializing it."""
+
+    def reset_parameters(self) -> None:
+        if self.in_features:
+            super().reset_parameters()
