@@ -7,7 +7,7 @@ from scipy.linalg import eigh
 from harmose.errors import MatrixError, ModelError
 from harmose.kernel_regression.fit import Training, fit_regression
 from harmose.kernel_regression.state import from_state, to_state
-from harmose.physics.charges import TEMPERATURE, charge_state, coulomb, occupations
+from harmose.physics.charges import TEMPERATURE, charge_state, coulomb, thermal_occupations
 from harmose.representation.block_irreps import BlockIrreps, to_matrix
 from harmose.representation.charge_features import ChargeFeatures
 from harmose.representation.concatenation import TargetSettings, compute_targets, concatenated_charges
@@ -35,7 +35,7 @@ def test_all_electrons_are_there_and_charges_are_those_of_their_own_potential(wa
     root = (vectors * np.sqrt(values)) @ vectors.T
     shift = np.diag(np.repeat(found.potential, sample.hamiltonian.orbital_counts))
     levels, orbitals = eigh(h + root @ shift @ root, s)
-    density = (orbitals * occupations(levels, 10.0)) @ orbitals.T
+    density = (orbitals * thermal_occupations(levels, 10.0)) @ orbitals.T
     np.testing.assert_allclose(root @ density @ root, found.density.dense(), atol=1e-8)
 
 
@@ -48,7 +48,7 @@ def test_it_turns_with_the_molecule(water_sample):
 
 def test_occupations_sum_up_and_change_smoothly():
     levels = np.array([-2.0, -0.5, -0.5 + TEMPERATURE, 1.0])
-    filled = occupations(levels, 4.0)
+    filled = thermal_occupations(levels, 4.0)
     assert filled.sum() == pytest.approx(4)
     assert (np.diff(filled) < 0).all()
     assert 1 < filled[1] < 2
@@ -106,7 +106,7 @@ def test_the_fit_learns_from_them_what_structure_alone_does_not_say_and_rotates(
     assert errors[0] < 0.3 * errors[1]
     again = from_state(space, to_state(known))
     np.testing.assert_allclose(predicted(again, given).values, predicted(known, given).values, atol=1e-6)
-    with pytest.raises(ModelError, match="reads the electrons of H0"):
+    with pytest.raises(ModelError, match="reads the density of H0"):
         predicted(known)
 
     rotation = random_rotation(np.random.default_rng(2))
