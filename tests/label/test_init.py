@@ -32,10 +32,3 @@ def test_settings_for():
 def test_errors(code, options, message):
     with pytest.raises(LabellingError, match=message):
         settings_for(code, options)
-
-
-def test_settings_of_a_converged_result():
-    code, settings = CODES["cp2k"], CP2KSettings(max_cycle=7)
-    assert code.identity(settings) == code.identity(CP2KSettings())
-    assert "max_cycle" not in code.identity(settings)
-    assert code.identity(CP2KSettings(cutoff=61)) != code.identity(settings)

@@ -1,0 +1,12 @@
+"""Errors: one base class for bad input, and a warning."""
+
+import inspect
+
+from harmose import errors
+
+
+def test_errors_of_bad_input_have_one_base_class():
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
+    assert {c for c in classes if not issubclass(c, errors.HarmoseError)} == {errors.OutsideDomain}
+    assert issubclass(errors.OutsideDomain, Warning)
+    assert all(c.__doc__ for c in classes)
