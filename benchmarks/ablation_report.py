@@ -1,4 +1,4 @@
-"""Tables (Markdown) and figures of `ablation.py`: each metric, mean and spread over the seeds, and what it gains."""
+"""Tables (Markdown) and figures of `ablation.py`: mean and spread over the seeds of each metric, and its reduction."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ COLUMNS = {
     "mae": "H MAE",
     "mae_elements": "all elements",
     "mae_challenging_samples": "challenging samples",
+    "worst": "worst sample",
     "mae_challenging_block": "challenging block",
     "orbital_energy": "occupied energies",
     "homo": "HOMO",
@@ -30,14 +31,15 @@ COLUMNS = {
     "rotation_error_relative": "rotation error, relative",
 }
 ENERGIES = frozenset(m.name for m in METRICS if m.is_energy)
-FIGURE_LEAVES_OUT = ("mae_elements", "spin_orbit_relative", "rotation_error")
-LOGARITHMIC = 30.0
-"""An axis on which the largest value is so many times the smallest is logarithmic."""
+NOT_DRAWN = ("mae_elements", "worst", "spin_orbit_relative", "rotation_error")
+"""Metrics without a panel in the figure."""
+LOGARITHMIC_RATIO = 30.0
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one variant, evaluated; the metrics are those of the evaluation's full model."""
+    """One training of one variant with its evaluation; tables show the metrics of the whole model."""
 
     variant: str
     seed: int
@@ -50,13 +52,13 @@ Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
 def values(runs: Sequence[Run], reference: str, unit: str) -> dict[str, dict[str, dict[int, float]]]:
-    """All metrics that exist. Challenging samples and blocks are those where the reference of the same seed is worst."""
+    """All metrics that apply. Challenging samples and blocks are those where the reference of the same seed is worst."""
     size, out = energy_unit(unit)[0], {}
     references = {run.seed: run.evaluation for run in runs if run.variant == reference}
     for run in runs:
-        found = _challenging(run.evaluation, references.get(run.seed))
+        challenging = _challenging(run.evaluation, references.get(run.seed))
         for name in COLUMNS:
-            value = found[name] if name in found else getattr(run.evaluation.full, name)
+            value = challenging[name] if name in challenging else getattr(run.evaluation.full, name)
             if value is not None:
                 value = 1 - value if name == "wavefunction" else value / size if name in ENERGIES else value
                 out.setdefault(name, {}).setdefault(run.variant, {})[run.seed] = value
@@ -64,7 +66,7 @@ def values(runs: Sequence[Run], reference: str, unit: str) -> dict[str, dict[str
 
 
 def _challenging(evaluation: Evaluation, reference: Evaluation | None) -> dict[str, float | None]:
-    """Errors of the full model on the 5 % of the samples, and in the type of block, where the reference is worst."""
+    """Errors on the 5 % of the samples, and of the type of block, where the reference is worst."""
     if reference is None:
         return {"mae_challenging_samples": None, "mae_challenging_block": None}
     n = -(-len(reference.samples) // 20)
@@ -77,8 +79,10 @@ def _challenging(evaluation: Evaluation, reference: Evaluation | None) -> dict[s
 
 
 def reductions(found: Values, reference: str) -> dict[str, dict[str, dict[int, float]]]:
-    """How much smaller each error is than the reference's of the same seed, in per cent; for relative rotation errors and
-    ghost states, which may be zero, it is not given."""
+    """Reductions of each error relative to the reference of the same seed, in per cent.
+
+    Rotation errors and ghost states, which may be zero, are left out.
+    """
     out: dict[str, dict[str, dict[int, float]]] = {}
     for name, variants in found.items():
         before = variants.get(reference, {})
@@ -98,10 +102,10 @@ def write_report(
 ) -> None:
     """`ablation.md`, and `ablation-SET.png` for each set; `sets` are titles and whether they are crystals."""
     explained = (
-        f"Each training had {time_limit} of processor time for its networks, besides the closed-form part, which all runs of a "
+        f"Each training had {time_limit} of processor time for its network, besides the regression, which all runs of a "
         "set share. Mean over the seeds, ± their standard deviation. "
-        f"Reductions in per cent against `{variants[reference]}` of the same seed, which also says which samples and "
-        "which type of block are challenging.\n"
+        f"Reductions in per cent are relative to `{variants[reference]}` of the same seed, whose worst samples and "
+        "type of block are the challenging ones.\n"
     )
     parts = ["# Ablation\n", explained]
     for name, (title, periodic) in sets.items():
@@ -146,7 +150,7 @@ def draw(
     title: str, unit: str, found: Values, variants: Mapping[str, str], reference: str, runs: Sequence[Run]
 ) -> Figure:
     """A panel for each metric: bars of the mean, a line for the spread, a point for each seed."""
-    shown = [name for name in found if name not in FIGURE_LEAVES_OUT]
+    shown = [name for name in found if name not in NOT_DRAWN]
     present = [v for v in variants if any(run.variant == v for run in runs)]
     n_columns = min(4, len(shown))
     n_rows = -(-len(shown) // n_columns)
@@ -170,7 +174,7 @@ def _panel(
     dress(axes, "", "", label, grid="x")
     axes.title.set_fontsize(8.5)
     everything = [x for seeds in found.values() for x in seeds.values()]
-    logarithmic = min(everything) > 0 and max(everything) > LOGARITHMIC * min(everything)
+    logarithmic = min(everything) > 0 and max(everything) > LOGARITHMIC_RATIO * min(everything)
     for row, variant in enumerate(variants):
         x = list(found.get(variant, {}).values())
         if not x:

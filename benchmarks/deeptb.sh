@@ -1,12 +1,12 @@
 #!/bin/sh
-# Make an environment in which `harmose bench --against deeptb` finds DeePTB (dptb on PyPI), apart from harmose's own:
+# Make an environment with DeePTB (dptb on PyPI), apart from that of harmose:
 #
 #     benchmarks/deeptb.sh FOLDER
-#     harmose bench --against e3nn,deeptb --deeptb-python FOLDER/bin/python
+#     python benchmarks/performance.py BENCH --deeptb-python FOLDER/bin/python
 #
-# `pip install dptb` asks for torch 2.5.1 or older and pins others (scipy, h5py, lmdb) to releases of that time. It runs under
-# the torch that harmose is tested with, so that both are timed with the same: what it imports is installed by name,
-# dptb itself without its pins. torch_scatter is compiled (C++ compiler, about six minutes of processor time).
+# `pip install dptb` requires torch 2.5.1 or older and old releases of scipy, h5py and lmdb. It also runs with the torch that
+# harmose is tested with, so that both are timed with the same one: its dependencies are installed by name, and
+# dptb without its version limits. torch_scatter is compiled (C++ compiler, about six minutes of processor time).
 # PYTHON (3.11 or 3.12) and TORCH may be set, e.g. TORCH=torch==2.5.1.
 set -eu
 folder=${1:?usage: benchmarks/deeptb.sh FOLDER}

@@ -86,9 +86,7 @@ def molecules(path: Path, n: int, largest: int) -> tuple[dict[str, Atoms], dict[
 def exact(atoms: Atoms, settings: PySCFSettings) -> BlockMatrix:
     mol = molecule(atoms, settings.basis, settings.spin)
     mf = mean_field(mol, replace(settings, convergence=1e-12, convergence_gradient=1e-7)).run()
-    return to_blocks(
-        mf.get_fock(), zeros(atoms, basis_set(settings.basis, set(atoms.numbers.tolist())), settings.spin)
-    )
+    return to_blocks(mf.get_fock(), zeros(atoms, basis_set(settings.basis, set(atoms.numbers.tolist())), settings.spin))
 
 
 def with_error(h: BlockMatrix, error: float, seed: int) -> BlockMatrix:

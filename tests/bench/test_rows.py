@@ -1,4 +1,4 @@
-"""What is timed of a system."""
+"""Work that is timed for each system."""
 
 import pytest
 
@@ -6,32 +6,34 @@ from harmose.bench import rows
 from harmose.bench.rows import rows_of
 from harmose.bench.settings import BenchSettings
 from harmose.bench.systems import system
-from harmose.bench.timing import Patience
+from harmose.bench.timing import BenchmarkLimits
 
-ONCE = BenchSettings(patience=Patience(1, 0.01))
-
-
-def test_what_is_large_is_predicted_in_parts(monkeypatch):
-    monkeypatch.setattr(rows, "LARGE", 700)
-    (row,) = rows_of(system("graphene-3x3"), ONCE)
-    assert (row.atoms, row.orbitals, row.edges, row.what) == (18, 234, 1404, "in parts")
+ONCE = BenchmarkLimits(1, 0.01)
 
 
-@pytest.mark.parametrize("by", ["harmose", "e3nn"])
-def test_who_does_what(by, found):
-    expected = {"harmose": {"predict", "stage1", "stage2", "closed form", "step stage1", "step joint", "batch stored"}}
-    expected["e3nn"] = {"step stage1", "network stage1"}
-    assert {row.what for row in found if row.by == by} >= expected[by]
+def work_of(name: str, **settings) -> set[tuple[str, str]]:
+    return {(row.work, row.by) for row in rows_of(system(name), BenchSettings(limits=ONCE, **settings))}
 
 
-@pytest.fixture(scope="module")
-def found():
-    return rows_of(system("water-1"), ONCE)
+def test_large_system(monkeypatch):
+    monkeypatch.setattr(rows, "MOST_PAIRS_AS_A_WHOLE", 700)
+    (row,) = rows_of(system("graphene-3x3"), BenchSettings(limits=ONCE))
+    assert (row.atoms, row.orbitals, row.edges, row.work) == (18, 234, 1404, "in parts")
 
 
-def test_others_are_left_out_where_they_take_too_much(monkeypatch):
-    for name in ("RIVAL_EDGES", "TRAINED_EDGES", "LOADED_EDGES", "LEVEL_ORBITALS"):
+def test_molecule():
+    work = {"predict", "stage1", "stage2", "regression", "step stage1", "step joint", "batch stored"}
+    assert work_of("water-1") >= {(name, "harmose") for name in work}
+
+
+def test_e3nn():
+    pytest.importorskip("e3nn")
+    assert work_of("water-1", against=("e3nn",)) >= {("step stage1", "e3nn"), ("network stage1", "e3nn")}
+
+
+def test_limits(monkeypatch):
+    for name in ("MOST_EDGES_COMPARED", "MOST_EDGES_TRAINED", "MOST_EDGES_LOADED", "MOST_ORBITALS_WITH_FERMI_LEVEL"):
         monkeypatch.setattr(rows, name, 1)
-    left = {(row.what, row.by) for row in rows_of(system("graphene-1x1"), ONCE)}
+    left = work_of("graphene-1x1", against=("e3nn",))
     assert ("blocks of H", "harmose") in left
-    assert not {what for what, by in left if by != "harmose" or what in ("predict", "batch ready", "step stage1")}
+    assert not {work for work, by in left if by != "harmose" or work in ("predict", "batch ready", "step stage1")}

@@ -1,4 +1,4 @@
-"""Structures that are timed: as many atoms as their names say, and the lattice that they claim."""
+"""Systems to time: numbers of atoms, lattices."""
 
 import numpy as np
 import pytest
@@ -32,20 +32,20 @@ def test_systems(name, structures, atoms):
     assert system(name, "mine").model == "mine"
 
 
-def test_the_usual_ones_exist():
+def test_default_systems():
     assert all(system(name).n_atoms for name in DEFAULT)
 
 
 @pytest.mark.parametrize(
     "name", ["", "water", "water-0", "graphene-3", "graphene-3x-1", "bilayer-100", "benzene", "water-1\n"]
 )
-def test_other_names_are_refused(name):
+def test_other_names(name):
     with pytest.raises(ConfigError, match="--systems: expected some of water-N"):
         system(name)
 
 
 @pytest.mark.parametrize(("m", "angle"), [(1, 21.787), (2, 13.174), (6, 5.086), (30, 1.085)])
-def test_twisted_layers_fit_into_one_cell(m, angle):
+def test_twisted_bilayer(m, angle):
     """Lopes dos Santos et al., Phys. Rev. Lett. 99, 256802 (2007): cos = (n^2 + 4 n m + m^2) / 2 (n^2 + n m + m^2)."""
     atoms, n = twisted(m), m + 1
     assert len(atoms) == 4 * (3 * m * m + 3 * m + 1)
@@ -56,7 +56,7 @@ def test_twisted_layers_fit_into_one_cell(m, angle):
     bonds = []
     for layer in (atoms[:half], atoms[half:]):
         i, j, _, distance = neighbour_pairs(layer, 1.2 * BOND)
-        assert distance == pytest.approx(BOND, abs=1e-6)  # also across the cell's edges
+        assert distance == pytest.approx(BOND, abs=1e-6)  # also across the boundary of the cell
         assert (np.bincount(np.concatenate([i, j]), minlength=half) == 3).all()
         first = np.flatnonzero((i == 0) | (j == 0))[0]
         vector = layer.get_distance(i[first], j[first], mic=True, vector=True)
@@ -65,7 +65,7 @@ def test_twisted_layers_fit_into_one_cell(m, angle):
     assert np.ptp(atoms.positions[:, 2]) == pytest.approx(INTERLAYER)
 
 
-def test_the_layer_is_graphene():
+def test_graphene():
     _, _, _, distance = neighbour_pairs(primitive().repeat((3, 3, 1)), 1.2 * BOND)
     assert len(distance) == 27
     assert distance == pytest.approx(BOND)

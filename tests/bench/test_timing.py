@@ -1,10 +1,28 @@
-"""Timing: what is counted, and how often."""
-
-import time
+"""Timing with a clock that the test controls."""
 
 import torch
 
-from harmose.bench.timing import Patience, Stopwatch, Times, Timing, measure, threads
+from harmose.bench.timing import BenchmarkLimits, Stopwatch, Times, Timing, measure, now, threads
+
+
+class Clock:
+    """A clock that stands still until `work` advances it: wall time by `seconds`, processor time by half of that."""
+
+    def __init__(self) -> None:
+        self.wall = 0.0
+
+    def __call__(self) -> tuple[float, float]:
+        return self.wall, self.wall / 2
+
+    def work(self, *seconds: float):
+        """A function that takes these times in its first runs, and the last of them afterwards."""
+        runs = iter(seconds)
+        last = seconds[-1]
+
+        def run() -> None:
+            self.wall += next(runs, last)
+
+        return run
 
 
 def test_medians_and_ranges():
@@ -12,44 +30,36 @@ def test_medians_and_ranges():
     assert timing == Timing(Times(2.0, 1.0, 3.0), Times(0.25, 0.1, 0.3), 3)
 
 
-def test_the_first_run_warms_up():
-    calls = []
-    timing = measure(lambda: calls.append(time.sleep(0.05 if not calls else 0.001)), Patience(4, 5.0))
-    assert (timing.repeats, len(calls)) == (4, 5)
-    assert timing.wall.high < 0.05
+def test_first_run_does_not_count():
+    clock = Clock()
+    timing = measure(clock.work(4.0, 1.0), BenchmarkLimits(4, 5.0), clock)
+    assert timing == Timing(Times(1.0, 1.0, 1.0), Times(0.5, 0.5, 0.5), 4)
 
 
-def test_no_repeat_begins_late():
-    timing = measure(lambda: time.sleep(0.02), Patience(1000, 0.05))
-    assert 1 <= timing.repeats <= 3
+def test_no_repeat_begins_after_the_limit():
+    clock = Clock()
+    assert measure(clock.work(2.0), BenchmarkLimits(1000, 5.0), clock).repeats == 3
 
 
-def test_what_takes_longer_is_run_once():
-    calls = []
-    timing = measure(lambda: calls.append(time.sleep(0.03)), Patience(10, 0.01))
-    assert (timing.repeats, len(calls)) == (1, 1)
-    assert timing.wall.median >= 0.03
+def test_long_work_is_run_once():
+    clock = Clock()
+    timing = measure(clock.work(6.0), BenchmarkLimits(10, 5.0), clock)
+    assert (timing.repeats, timing.wall.median, clock.wall) == (1, 6.0, 6.0)
 
 
-def test_sleeping_takes_no_processor_time_and_working_does():
-    asleep, busy = (measure(work, Patience(3, 1.0)) for work in (lambda: time.sleep(0.05), _work))
-    assert asleep.cpu.median < 0.02 < asleep.wall.median
-    assert 0.03 < busy.cpu.median <= busy.wall.median * 1.1
+def test_stopwatch_adds_up():
+    clock = Clock()
+    watch = Stopwatch(clock)
+    for name, seconds in (("a", 1.0), ("b", 3.0), ("a", 2.0)):
+        with watch(name):
+            clock.work(seconds)()
+    assert watch.seconds == {"a": (3.0, 1.5), "b": (3.0, 1.5)}
 
 
-def _work() -> None:
-    end = time.process_time() + 0.05
-    while time.process_time() < end:
-        pass
-
-
-def test_stopwatch_forgets_the_warm_up():
-    watch = Stopwatch()
-    for seconds in (0.05, 0.001, 0.001):
-        with watch("sleep"):
-            time.sleep(seconds)
-    found = watch.timings(last=2)["sleep"]
-    assert (found.repeats, found.wall.high < 0.05) == (2, True)
+def test_clock_does_not_run_backwards():
+    first, second = now(), now()
+    assert second[0] >= first[0]
+    assert second[1] >= first[1]
 
 
 def test_threads_are_restored():

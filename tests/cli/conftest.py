@@ -1,14 +1,26 @@
 """Fixtures of the command tests: a wide terminal, and models with known errors."""
 
+import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write as write_structures
 
-from harmose.core.basis import BasisSet
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.blocks import BlockMatrix
+from harmose.core.graph import build_graph
+from harmose.core.sample import Sample
+from harmose.data.store import Store
+from harmose.errors import ModelError
 from harmose.inference import checkpoint
-from harmose.io import pyscf
+from harmose.io.assembly import zeros
+from harmose.io.basis_sets import overlap
+from harmose.io.pyscf.pyscf import molecule, to_blocks
 from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
 from harmose.units import MICRO_HARTREE
@@ -31,8 +43,8 @@ class WaterModel:
         return SimpleNamespace(elements=(1, 8), basis=self.basis, spin=Spin.NONE, **learned)
 
     def predict(self, atoms, prior=None, stage="full", **_):
-        mol = pyscf.molecule(atoms, "sto-3g")
-        h = pyscf.to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), pyscf.layout(atoms, self.basis))
+        mol = molecule(atoms, "sto-3g")
+        h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, self.basis))
         return h.with_values(h.values + ERRORS[stage] * MICRO_HARTREE)
 
     def predict_stages(self, structures, priors=None, stages=None):
@@ -79,3 +91,82 @@ def table_rows() -> Callable[[str], dict[str, list[str]]]:
         return {line[0]: line[1:] for line in lines}
 
     return rows
+
+
+BASIS = BasisSet("sto-3g", {1: (Shell(1, 0),)}, {1: 3.1})
+"""The 1s shell of hydrogen in STO-3G of PySCF, so that S can be computed from the name of the basis set."""
+
+CHAIN = Atoms("H", [[0, 0, 0]], cell=np.diag([2.0, 9, 9]), pbc=(True, False, False))
+
+
+class Chain:
+    """A chain of hydrogen atoms, 2 angstrom apart, with one orbital each."""
+
+    basis = BASIS
+
+    @staticmethod
+    def hamiltonian(hopping: float = -2.0, atoms: Atoms = CHAIN) -> BlockMatrix:
+        """-3 eV on site, `hopping` (eV) to the nearest neighbours, a tenth of it beyond."""
+        graph = build_graph(atoms, BASIS)
+        near = np.linalg.norm(graph.vectors, axis=1) < 2.5
+        values = np.concatenate([np.full(len(atoms), -3.0), np.where(near, hopping, hopping / 10)])
+        return BlockMatrix(BASIS, graph.numbers, graph.pairs, values[None])
+
+    @staticmethod
+    def sample(name: str, hopping: float = -2.0, **changes) -> Sample:
+        fields = {"overlap": overlap(CHAIN, BASIS), "n_electrons": 1.0, **changes}
+        return Sample(name, CHAIN, BASIS, Chain.hamiltonian(hopping), **fields)
+
+    @staticmethod
+    def energy(k: np.ndarray, hopping: float) -> np.ndarray:
+        """The band in eV at k-points k, in units of the reciprocal lattice vector."""
+        s = [overlap(CHAIN, BASIS).block(0, 0, (n, 0, 0)).item() for n in (1, 2, 3)]
+        h = [hopping, hopping / 10, hopping / 10]
+        waves = [2 * np.cos(2 * np.pi * n * k) for n in (1, 2, 3)]
+        return (-3 + sum(a * w for a, w in zip(h, waves))) / (1 + sum(a * w for a, w in zip(s, waves)))
+
+
+@dataclass(frozen=True)
+class ChainModel:
+    """A model that predicts the chain with a hopping that is 10 meV too large."""
+
+    counts_electrons: bool = True
+
+    @property
+    def card(self):
+        return SimpleNamespace(basis=BASIS, spin=Spin.NONE, energy_zero="labels", settings={"code": "cp2k"})
+
+    def predict(self, atoms, **_):
+        return Chain.hamiltonian(-2.01, atoms)
+
+    def n_electrons(self, atoms):
+        if not self.counts_electrons:
+            raise ModelError("the settings of the labels do not say")
+        return float(len(atoms))
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch, add_models) -> type[Chain]:
+    """A working folder with the store `dft` of two chains and the structure `chain.extxyz`; two models of the chain."""
+    monkeypatch.chdir(tmp_path)
+    with Store.create("dft", BASIS) as store:
+        store.append(Chain.sample("one"))
+        other = CHAIN.copy()
+        other.set_cell(np.diag([2.2, 9, 9]))
+        store.append(replace(Chain.sample("two"), structure=other))
+    write_structures("chain.extxyz", CHAIN)
+    add_models(chain_model=ChainModel(), no_electrons=ChainModel(counts_electrons=False))
+    return Chain
+
+
+@pytest.fixture
+def read_csv() -> Callable[[str], tuple[list[str], list[str], np.ndarray]]:
+    """`read_csv(path)`: comments, column names, and the columns of numbers of a file."""
+
+    def read(path: str) -> tuple[list[str], list[str], np.ndarray]:
+        lines = Path(path).read_text().splitlines()
+        comments = [line for line in lines if line.startswith("#")]
+        head, *body = list(csv.reader(lines[len(comments) :]))
+        return comments, head, np.array([[float(x) for k, x in enumerate(row) if head[k] != "point"] for row in body])
+
+    return read

@@ -1,4 +1,4 @@
-"""Bad input: one line on stderr that says what is wrong and where, exit code 2, and nothing half-written."""
+"""Bad input: one line on stderr that says what is wrong and where, exit code 2, and no output files."""
 
 import os
 import pickle
@@ -13,6 +13,7 @@ from ase.build import molecule
 from ase.io import write as write_structures
 
 from harmose.cli import main
+from harmose.data import store as store_module
 from harmose.data.store import Store
 from harmose.inference.card import VERSION
 from harmose.io.pyscf.pyscf import basis_set
@@ -21,9 +22,8 @@ FAST = ["--basis", "sto-3g", "--grid-level", "0", "--workers", "1"]
 
 
 @pytest.fixture
-def refused(tmp_path, capsys, monkeypatch):
-    """`refused(*arguments)`: run, check exit code, zero_outputs elsewhere and an untouched folder; return the line."""
-    monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
+def refused(tmp_path, capsys):
+    """`refused(*arguments)`: run, check the exit code, an empty stdout and an unchanged folder; return the line."""
 
     def run(*arguments: object) -> str:
         before = contents(tmp_path)
@@ -39,7 +39,7 @@ def refused(tmp_path, capsys, monkeypatch):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, but for LMDB's table of readers and writers."""
+    """All files below a folder, except the lock file of LMDB."""
     files = (path for path in folder.rglob("*") if path.name != "lock.mdb")
     return {str(path): path.read_bytes() if path.is_file() else b"folder" for path in files}
 
@@ -89,8 +89,8 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("case", STRUCTURES)
-def test_structures_without_meaning(tmp_path, refused, water_atoms, case):
-    """The good frame before the bad one is not calculated either."""
+def test_bad_structures(tmp_path, refused, water_atoms, case):
+    """The good frame before the bad one is not calculated."""
     atoms, words = STRUCTURES[case]
     file = tmp_path / "frames.extxyz"
     write_structures(file, [water_atoms(0), atoms])
@@ -111,11 +111,11 @@ def test_structures_without_meaning(tmp_path, refused, water_atoms, case):
         ("--colour", "red", "No such option: --colour"),
     ],
 )
-def test_impossible_settings(tmp_path, refused, water_file, option, value, words):
+def test_bad_settings(tmp_path, refused, water_file, option, value, words):
     assert words in refused("label", water_file, tmp_path / "store", option, value)
 
 
-def test_labelling_into_a_store_of_other_settings(tmp_path, refused, water_file, capsys):
+def test_store_of_other_settings(tmp_path, refused, water_file, capsys):
     store = tmp_path / "store"
     assert main(["label", str(water_file), str(store), *FAST]) == 0
     capsys.readouterr()
@@ -123,7 +123,7 @@ def test_labelling_into_a_store_of_other_settings(tmp_path, refused, water_file,
     assert f"{store}: expected a store labelled with functional hf, got one with pbe" in line
 
 
-def test_labelling_into_something_else(tmp_path, refused, water_file):
+def test_other_folder_as_a_store(tmp_path, refused, water_file):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "precious").write_text("data")
@@ -171,7 +171,7 @@ def test_no_such_sample(water_store, refused):
     assert "no sample named 'fire'" in refused("orbitals", water_store, "fire")
 
 
-def test_impossible_shares(water_store, refused):
+def test_bad_shares(water_store, refused):
     assert "expected shares between 0 and 1" in refused(
         "data", "split", water_store, "--force", "--train", 0.9, "--val", 0.9
     )
@@ -211,7 +211,7 @@ def test_missing_and_binary_configuration(tmp_path, refused):
 
 
 def damaged(model: Path, damage: str) -> Path:
-    """The model's folder, spoilt."""
+    """Damage the folder of a model."""
     card, weights = model / "card.json", model / "model.safetensors"
     if damage == "no card":
         card.unlink()
@@ -247,7 +247,7 @@ def test_damaged_checkpoints(untrained_model, water_store, water_file, refused, 
     assert f"harmose: error: {model}" in refused("predict", model, water_file, "--out", water_file.parent / "out")
 
 
-def test_what_is_no_checkpoint(tmp_path, water_store, refused):
+def test_other_files_as_a_model(tmp_path, water_store, refused):
     assert "no such model" in refused("evaluate", "no-such-model", water_store)
     (tmp_path / "model.pt").write_bytes(pickle.dumps([1]))
     assert "model.pt: expected the folder of a model, got a file" in refused(
@@ -272,23 +272,21 @@ def test_structures_outside_the_model(tmp_path, untrained_model, refused, case):
         assert words in refused(command[0], untrained_model, file, *command[1:])
 
 
-def test_a_store_of_another_basis(tmp_path, untrained_model, refused):
+def test_store_of_another_basis(tmp_path, untrained_model, refused):
     Store.create(tmp_path / "other", basis_set("def2-svp", [1, 8]), metadata={"basis": "def2-svp"}).close()
     words = "other: expected labels of basis sto-3g, as the model's, got def2-svp"
     assert words in refused("evaluate", untrained_model, tmp_path / "other")
 
 
 def test_full_disk_while_labelling(tmp_path, water_file, capsys, monkeypatch):
-    """The finished sample stays, the line says why, and the next run goes on."""
-    from harmose.data import store as store_module
-
-    place, calls = store_module._next_position, []
+    """The finished sample stays, the line names the reason, and the next run continues."""
+    next_position, calls = store_module._next_position, []
 
     def full(txn):
         calls.append(txn)
         if len(calls) > 1:
             raise lmdb.DiskError("mdb_txn_commit: No space left on device")
-        return place(txn)
+        return next_position(txn)
 
     store = tmp_path / "store"
     command = ["label", str(water_file), str(store), *FAST]
@@ -314,7 +312,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_refused_writes_while_labelling(tmp_path, water_atoms):
+def test_file_size_limit_while_labelling(tmp_path, water_atoms):
     """The operating system itself refuses to let the store grow."""
     file, store = tmp_path / "water.xyz", tmp_path / "store"
     write_structures(file, [water_atoms(k) for k in range(20)])
@@ -333,15 +331,14 @@ def test_unwritable_folder(tmp_path, water_file, refused):
     assert "there is no folder" in refused("data", "merge", tmp_path / "no" / "store", water_file)
 
 
-def test_a_fault_of_ours_is_one_line_and_exit_code_1(water_store, capsys, monkeypatch):
+def test_internal_error(water_store, capsys, monkeypatch):
     def broken(_):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
     monkeypatch.setattr("harmose.cli.data._summary", broken)
     assert main(["data", "ls", str(water_store)]) == 1
     assert capsys.readouterr().err == (
-        "harmose: internal error: RuntimeError: two lines (a fault of harmose; HARMOSE_DEBUG=1 shows where)\n"
+        "harmose: internal error: RuntimeError: two lines (a bug in harmose; HARMOSE_DEBUG=1 shows where)\n"
     )
     monkeypatch.setenv("HARMOSE_DEBUG", "1")
     with pytest.raises(RuntimeError, match="two"):
@@ -352,7 +349,6 @@ def test_interruption(water_store, capsys, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
     monkeypatch.setattr("harmose.cli.data._summary", interrupted)
     assert main(["data", "ls", str(water_store)]) == 130
     assert capsys.readouterr().err == "harmose: interrupted\n"

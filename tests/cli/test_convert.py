@@ -1,27 +1,27 @@
-"""`harmose convert`: real calculations into a store and back, and never a half-written store."""
+"""`harmose convert`: calculations to a store and back; a store appears complete or not at all."""
 
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from harmose.cli import main
+from harmose.cli.convert import Target
 from harmose.core.basis import BasisSet
 from harmose.data.checks import check
 from harmose.data.store import Store
 from harmose.io.assembly import zeros
 from harmose.io.deeph.deeph import read_deeph, write_deeph
-from harmose.io.files import read, read_all, write
+from harmose.io.files import read, read_all, writable_formats, write
 from harmose.spin import Spin
 
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("HARMOSE_DEBUG", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -39,8 +39,8 @@ def refused(capsys, *arguments) -> str:
     return captured.err
 
 
-def test_a_folder_of_calculations(shared_data, capsys):
-    """Three compositions in one set: one basis set with the elements of all."""
+def test_folder_of_calculations(shared_data, capsys):
+    """Three compositions: the basis set has the elements of all."""
     assert run(shared_data / "dft-outputs" / "deeph-molecules", "molecules") == 0
     assert capsys.readouterr().out == "molecules: 13 samples\n"
     with Store.open("molecules") as store:
@@ -54,7 +54,7 @@ def test_a_folder_of_calculations(shared_data, capsys):
         assert np.array_equal(store["4990"].hamiltonian.values, direct.hamiltonian.values)
 
 
-def test_a_crystal_and_back(shared_data, capsys):
+def test_crystal_and_back(shared_data, capsys):
     source = shared_data / "dft-outputs" / "deeph-legacy-MoTe2"
     assert run(source, "store") == 0
     assert run("store", "deeph", "--to", "deeph") == 0
@@ -75,7 +75,7 @@ def test_a_crystal_and_back(shared_data, capsys):
 
 
 @pytest.mark.parametrize("spin", list(Spin))
-def test_every_spin_goes_through_a_store(random_crystal, spin):
+def test_any_spin(random_crystal, spin):
     sample = random_crystal(spin)
     write_deeph("x", sample)
     assert run("x", "store") == 0
@@ -105,7 +105,7 @@ def test_many_samples_out(water_store, capsys):
         assert copy.metadata == store.metadata
 
 
-def test_names_do_not_lead_out_of_the_folder(water_sample, tmp_path):
+def test_file_names(water_sample, tmp_path):
     with Store.create("store", water_sample(0).basis) as store:
         for k, name in enumerate(("../../evil", "..", "a/b")):
             store.append(water_sample(k, name=name))
@@ -129,7 +129,7 @@ def three_runs(random_crystal, tmp_path):
     return tmp_path / "runs"
 
 
-def test_bad_samples_are_named_and_left_out(three_runs, capsys):
+def test_bad_samples(three_runs, capsys):
     assert run(three_runs, "store") == 0
     out = capsys.readouterr().out
     assert "left out: b: " in out
@@ -140,7 +140,7 @@ def test_bad_samples_are_named_and_left_out(three_runs, capsys):
         assert "hamiltonian.h5: expected block" in store.failures["b"]
 
 
-def test_strict_stops_without_a_store(three_runs, capsys):
+def test_strict(three_runs, capsys):
     assert "b/hamiltonian.h5: expected block" in refused(capsys, three_runs, "store", "--strict")
     assert "b/hamiltonian.h5: expected block" in refused(capsys, three_runs, "out", "--to", "npz", "--strict")
 
@@ -151,7 +151,7 @@ def test_nothing_good(three_runs, capsys):
     assert "runs: none of its 3 samples can be converted; a: " in refused(capsys, three_runs, "store")
 
 
-def test_samples_not_fit_for_training_are_left_out(water_sample, capsys):
+def test_samples_not_fit_for_training(water_sample, capsys):
     sample = water_sample(1)
     with Store.create("store", sample.basis) as store:
         store.append(sample)
@@ -164,7 +164,7 @@ def test_samples_not_fit_for_training_are_left_out(water_sample, capsys):
     assert read("good").name == "water-1"
 
 
-def test_overlaps_that_cannot_be_are_left_out(random_crystal, capsys):
+def test_bad_overlaps(random_crystal, capsys):
     sample = random_crystal()
     values = sample.overlap.values
     wild = sample.overlap.with_values(np.where(values == 1, 1.0, 200 * values))
@@ -174,7 +174,7 @@ def test_overlaps_that_cannot_be_are_left_out(random_crystal, capsys):
     )
 
 
-def test_runs_of_another_spin_are_left_out(random_crystal, tmp_path, capsys):
+def test_other_spin(random_crystal, tmp_path, capsys):
     (tmp_path / "runs").mkdir()
     write_deeph(tmp_path / "runs" / "a", random_crystal())
     write_deeph(tmp_path / "runs" / "b", random_crystal(Spin.COLLINEAR))
@@ -185,14 +185,16 @@ def test_runs_of_another_spin_are_left_out(random_crystal, tmp_path, capsys):
     assert "expected spin none, got collinear" in refused(capsys, "runs", "other", "--strict")
 
 
-def test_refused(shared_data, water_store, water_sample, three_runs, capsys, tmp_path):
+def test_bad_input(shared_data, water_store, water_sample, three_runs, capsys, tmp_path):
     assert "nothing: no such file or folder" in refused(capsys, "nothing", "store")
     (tmp_path / "empty").mkdir()
     assert "not recognised, it is an empty folder; known are: " in refused(capsys, "empty", "store")
     assert "empty: expected " in refused(capsys, "empty", "store", "--format", "store")
     assert "expected one of" in refused(capsys, three_runs, "store", "--format", "vasp")
     assert "info.json: no such file" in refused(capsys, "empty", "store", "--format", "deeph")
-    assert "--to: expected one of store, npz, deeph" in refused(capsys, three_runs, "store", "--to", "vasp")
+    assert "Invalid value for '--to': 'vasp' is not one of 'store', 'deeph'" in refused(
+        capsys, three_runs, "store", "--to", "vasp"
+    )
     assert "--loewdin: expected --to wannier90" in refused(capsys, three_runs, "store", "--loewdin", "3", "3", "3")
     assert "exists already; --force replaces it" in refused(capsys, three_runs, water_store)
     assert "expected a sample store or a file to replace" in refused(capsys, water_store, three_runs, "--force")
@@ -202,7 +204,7 @@ def test_refused(shared_data, water_store, water_sample, three_runs, capsys, tmp
     assert "expected calculations of one format, got " in refused(capsys, runs, "store")
 
 
-def test_other_shells_are_left_out(random_crystal, tmp_path, capsys):
+def test_other_shells(random_crystal, tmp_path, capsys):
     (tmp_path / "runs").mkdir()
     sample = random_crystal()
     write_deeph("runs/a", sample)
@@ -217,26 +219,25 @@ def test_other_shells_are_left_out(random_crystal, tmp_path, capsys):
     assert "left out: b: runs/b: expected C with shells s p as in basis random, got s" in capsys.readouterr().out
 
 
-def test_force_replaces_a_store(three_runs, water_store, capsys):
+def test_force(three_runs, water_store, capsys):
     assert run(three_runs, water_store, "--force") == 0
     with Store.open(water_store) as store:
         assert store.names() == ["a", "c"]
 
 
-def test_kill_leaves_no_store(three_runs, monkeypatch, tmp_path):
-    """Whatever happens in the middle, the store is not there."""
-    import harmose.data.store as module
+def test_full_disk(three_runs, monkeypatch, tmp_path):
+    """A run that fails leaves no store."""
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.Store, "append_all", full)
+    monkeypatch.setattr(Store, "append_all", full)
     assert run(three_runs, "store") == 2
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
-def test_other_runs_in_the_same_folder(three_runs, water_sample, shared_data, capsys):
-    """`--format` takes the runs of one code among others."""
+def test_runs_of_several_codes(three_runs, water_sample, shared_data, capsys):
+    """`--format` selects the runs of one code."""
     shutil.copytree(shared_data / "dft-outputs" / "aims-Si", three_runs / "aims")
     assert "got 3 of deeph, 1 of aims" in refused(capsys, three_runs, "store")
     assert run(three_runs, "store", "--format", "aims") == 0
@@ -244,3 +245,8 @@ def test_other_runs_in_the_same_folder(three_runs, water_sample, shared_data, ca
         assert store.names() == ["aims"]
     write("one.npz", water_sample(1))
     assert run("one.npz", "water") == 0
+
+
+def test_formats():
+    """The choices of --to are the formats that can be written."""
+    assert set(get_args(Target)) == set(writable_formats())

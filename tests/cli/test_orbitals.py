@@ -30,7 +30,7 @@ def test_other_format(tmp_path, water_store, capsys):
         sample = store["water-0"]
     write(tmp_path / "run", replace(sample, n_electrons=None), format="deeph")
     assert main(["orbitals", str(tmp_path / "run"), "run"]) == 2
-    assert "the number of electrons is not sample; give --electrons" in capsys.readouterr().err
+    assert "the number of electrons is not known; give --electrons" in capsys.readouterr().err
     assert main(["orbitals", str(tmp_path / "run"), "run", "--electrons", "10", "--reference", str(water_store)]) == 0
     assert "5 (HOMO)" in capsys.readouterr().out
 

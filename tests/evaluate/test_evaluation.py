@@ -56,6 +56,7 @@ def test_reduction(evaluation):
         (("regression", "stage1", "full"), ["regression", "+ stage 1", "+ stage 2"], ("stage1", "full")),
         (("regression", "full"), ["regression"], None),
         (("stage1", "network"), ["stage 1", "network alone"], None),
+        (("full", "network"), ["stage 2", "network alone"], None),
         (("full",), ["stage 2"], None),
     ],
 )

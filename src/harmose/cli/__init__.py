@@ -164,7 +164,7 @@ def _exit_code(result: object) -> int:
 
 
 def _usage(error: Any) -> int:
-    text = error.format_message()
+    text = error.format_message().replace("Value error, ", "")  # typer checks choices by pydantic, which adds this
     if not text.strip():  # a group without a command has printed its help
         return 0
     context = getattr(error, "ctx", None)

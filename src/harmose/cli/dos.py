@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harmose.core.sample import Sample
     from harmose.evaluate.comparison import Comparison
     from harmose.physics.dos import DensityOfStates
+    from harmose.physics.sparse.kpm import KpmSettings
 
 DENSE_ORBITALS = 6000
 """Most orbitals for which all states are computed by default; this takes minutes and grows with the cube."""
@@ -67,9 +68,11 @@ def dos(
     from harmose.evaluate.band_plots import density_of_states
     from harmose.evaluate.band_tables import dos_csv
     from harmose.physics.dos import dos as compute_dos
+    from harmose.physics.sparse.kpm import KpmSettings
     from harmose.physics.states import parse_mesh
 
     files = output_files(out, force)
+    settings = KpmSettings(moments, vectors, seed)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
     comparison = read_or_predict(source, target, reference, console)
@@ -80,7 +83,7 @@ def dos(
 
     def compute(sample: "Sample") -> "DensityOfStates":
         if polynomials:
-            return _kpm(sample, comparison, electrons, window, width, points, moments, vectors, seed, console)
+            return _kpm(sample, comparison, electrons, window, width, points, settings, console)
         filling = comparison.filling(sample, size, electrons)
         if filling.get("n_electrons", 0) is None:
             raise MatrixError("neither the Fermi level nor the number of electrons is known; give --electrons")
@@ -115,33 +118,23 @@ def _kpm(
     window: tuple[float, float],
     width: float,
     points: int | None,
-    moments: int | None,
-    vectors: int,
-    seed: int,
+    settings: "KpmSettings",
     console: Any,
 ) -> "DensityOfStates":
     """Density of states by kernel polynomials; prints its statistical error."""
-    from harmose.physics.sparse.kpm import kpm
+    from harmose.physics.sparse.kpm import KpmSettings, kpm
 
-    polynomials = kpm(
-        sample.hamiltonian,
-        sample.overlap,
-        comparison.sample.structure,
-        window,
-        width,
-        n_moments=moments,
-        n_vectors=vectors,
-        seed=seed,
-        **comparison.filling(sample, None, electrons),  # type: ignore[arg-type]
-    )
+    structure, filling = comparison.sample.structure, comparison.filling(sample, None, electrons)
+    polynomials = kpm(sample.hamiltonian, sample.overlap, structure, window, width, settings=settings, **filling)
     density, error = polynomials.dos(window, points or 1001)
     mean = float(density.total.mean())
     relative = float(error.mean()) / mean if mean else 0.0
-    total, expected = sum(m.found[0] for m in polynomials.moments), sum(m.n_states for m in polynomials.moments)
+    counted = sum(m.counted_states[0] for m in polynomials.moments)
+    expected = sum(m.n_states for m in polynomials.moments)
     uncertain = "" if polynomials.fermi_error is None else f"; Fermi level within {polynomials.fermi_error:.3f} eV"
     console.print(
-        f"{polynomials.moments[0].values.shape[1]} moments, {vectors} vectors: standard error {100 * relative:.1f} % of the "
-        f"density; {total:.1f} states of {expected}{uncertain}",
+        f"{polynomials.moments[0].values.shape[1]} moments, {settings.n_vectors} vectors: standard error "
+        f"{100 * relative:.1f} % of the density; {counted:.1f} states of {expected}{uncertain}",
         soft_wrap=True,
     )
     return density

@@ -95,10 +95,17 @@ class Predictor:
         return self.model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
 
     def _n_electrons(self, atoms: "Atoms") -> float | None:
+        """Number of electrons as in the labels; None if their settings do not say."""
+        from harmose.io import pyscf
+        from harmose.io.basis_sets import is_known
+
+        card = self.model.card
         try:
             return self.model.n_electrons(atoms)
-        except ModelError:  # the labels' settings do not say
-            return None
+        except ModelError:
+            if card.settings.get("code") is not None or not is_known(card.basis):
+                return None
+            return float(pyscf.molecule(atoms, card.basis.name, card.spin).nelectron)  # labels in a basis set of PySCF
 
     def _log(self, plan: str) -> None:
         self.in_parts = True

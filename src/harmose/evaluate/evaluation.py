@@ -212,10 +212,11 @@ class Evaluation:
 
     @property
     def titles(self) -> dict[str, str]:
-        """Stages to show, with their titles. A stage with the same errors as the one before it is left out."""
+        """Stages to show, with their titles. A stage of the model that changes no error of the one before is left out."""
         shown: list[str] = []
         for stage in self.stages:
-            if not shown or any(sample.errors[stage] != sample.errors[shown[-1]] for sample in self.samples):
+            new = not shown or stage == NETWORK_ALONE
+            if new or any(sample.errors[stage] != sample.errors[shown[-1]] for sample in self.samples):
                 shown.append(stage)
         return {stage: STAGES[stage].removeprefix("" if k else "+ ") for k, stage in enumerate(shown)}
 

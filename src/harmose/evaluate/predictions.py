@@ -82,7 +82,9 @@ def evaluate_rotations(
 def check_network_alone(other: StageModel, model: StageModel) -> None:
     """Raise `ModelError` unless `other` is a model without a regression and with the energy zero of `model`."""
     if "regression" in other.stages:
-        raise ModelError("network alone: expected a model that was trained with regression: none, got one with a regression")
+        raise ModelError(
+            "network alone: expected a model that was trained with regression: none, got one with a regression"
+        )
     if other.card.target.fermi != model.card.target.fermi:
         zeros = f"{model.card.energy_zero}, as the model's, got {other.card.energy_zero}"
         raise ModelError(f"network alone: expected a model with the energy zero {zeros}")
