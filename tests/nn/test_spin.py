@@ -1,4 +1,4 @@
-"""Laws of a network's predictions with spin: rotation of space and spin, Kramers' theorem, two real collinear matrices."""
+"""Networks with spin: rotation of space and spin, Kramers' theorem, two real collinear matrices."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of the two-stage network: rotation against e3nn, inversion, translation, permutation, batching, both precisions."""
+"""The two-stage network: rotation against e3nn, inversion, translation, permutation, batching, both precisions."""
 
 import numpy as np
 import pytest

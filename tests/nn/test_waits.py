@@ -1,4 +1,4 @@
-"""Nothing in a network's pass or its gradient waits for the device: no number is read, no shape depends on values."""
+"""Neither a network's pass nor its gradient waits for the device: no number is read, no shape depends on values."""
 
 import torch
 from ase.build import molecule
@@ -20,28 +20,28 @@ WAITS = {
 
 
 class Watch(TorchDispatchMode):
-    """Notes operators for which a device would have to be waited for."""
+    """Record operators that wait for the device."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.waiting: list[str] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         masked = func is torch.ops.aten.index.Tensor and any(i is not None and i.dtype is torch.bool for i in args[1])
         if func in WAITS or masked:
-            self.seen.append(str(func))
+            self.waiting.append(str(func))
         return func(*args, **(kwargs or {}))
 
 
-def test_the_watch_sees_a_number_that_is_read():
+def test_a_number_that_is_read_is_recorded():
     with Watch() as watch:
         torch.ones(3).sum().item()
         x = torch.ones(3)
         x[x > 0]
-    assert len(watch.seen) >= 2
+    assert len(watch.waiting) >= 2
 
 
-def test_a_pass_and_its_gradient_wait_for_nothing(network):
+def test_a_training_step_does_not_wait(network):
     net = network(torch.float32).train().requires_grad_(True)
     graphs = [build_graph(molecule(name), net.space.basis) for name in ("H2O", "CH3CH2OH")]
     batch = collate([graph_batch(net.space, g, net.space.orient(g)) for g in graphs])
@@ -49,4 +49,4 @@ def test_a_pass_and_its_gradient_wait_for_nothing(network):
         found = net(batch)
         squares = map_coefficients(lambda x: x.square().sum(), found)
         torch.stack([*squares.pairs.values(), *squares.onsite.values()]).sum().backward()
-    assert watch.seen == []
+    assert watch.waiting == []

@@ -4,8 +4,9 @@
              stage 2: graph Transformer, non-linear maps of x and H1 -> correction dH
              H = H1 + dH
 
-H, H1 and dH are irreps of the blocks of a Hamiltonian (`Coefficients`), normalized to order one. Stage 1 is equivariant by
-construction. Stage 2 is covariant and non-linear: in the frames of the edges, exactly or as far as learned (`Stage2Settings`).
+H, H1 and dH are irreps of the blocks of a Hamiltonian (`Coefficients`), normalized to order one. Stage 1 is
+equivariant by construction. Stage 2 is covariant and non-linear: in the frames of the edges, exactly or as far as
+learned (`Stage2Settings`).
 """
 
 import torch
@@ -57,7 +58,7 @@ class TwoStage(nn.Module):
 
     @torch.no_grad()
     def fit_stage2_scale(self, batch: GraphBatch, targets: Coefficients) -> None:
-        """Set stage 2's output scale to the root mean square of the residual of stage 1. Call before training stage 2."""
+        """Set stage 2's output scale to the RMS of the residual of stage 1. Call before training stage 2."""
         self.stage2.output_scale.fit(add(targets, self.stage1(batch).h1, -1.0))
 
 

@@ -1,4 +1,4 @@
-"""Into the frames of pairs and back: what the fused maps and their gradients must agree with."""
+"""Rotations into the frames of pairs and back, and fused maps there: against plain formulas, with their gradients."""
 
 import numpy as np
 import pytest
@@ -40,11 +40,11 @@ FRAMES, BACK = frames_of(VECTORS, FIRST, SECOND), frames_of(-VECTORS, SECOND, FI
 
 
 def half(x: torch.Tensor, k: int, axis: int = 0) -> torch.Tensor:
-    """Of the pairs, or of their reversals."""
+    """Rows of the pairs (k = 0), or of the reversed pairs."""
     return x.unflatten(axis, (2, PAIRS)).select(axis, k)
 
 
-def test_gathered_is_the_rotation_of_both_atoms():
+def test_gather_rotates_both_atoms():
     features = random(ATOMS, (L + 1) ** 2, C)
     first, second = gather_in_frames(features, FRAMES).chunk(2, -1)
     torch.testing.assert_close(first, FRAMES.rotation @ features[FIRST])
@@ -52,37 +52,39 @@ def test_gathered_is_the_rotation_of_both_atoms():
 
 
 @pytest.mark.parametrize("is_proper", [True, False])
-def test_what_reversed_pairs_see_is_what_the_pairs_see_backwards(is_proper):
+def test_reversed_pairs_are_the_pairs_of_the_reversed_graph(is_proper):
     features = random(ATOMS, (L + 1) ** 2, C)
     ahead, back = (both_directions(gather_in_frames(features, frames), SIGNS, is_proper) for frames in (FRAMES, BACK))
     torch.testing.assert_close(half(ahead[0], 1), half(back[0], 0))
     torch.testing.assert_close(half(ahead[1], 1, 1), half(back[1], 0, 1))
 
 
-def test_mixed_is_a_linear_map_of_what_each_direction_sees():
+def test_convolution_is_a_linear_map_of_each_directions_features():
     features = random(ATOMS, (L + 1) ** 2, C), random(ATOMS, (L + 1) ** 2, U)
-    seen = [gather_in_frames(x, FRAMES) for x in features]
-    axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
-    scalars, so2 = so2_convolution(*seen, axial, around, SIGNS)
-    (first, straight), (_, mirrored) = (both_directions(x, SIGNS, k) for x, k in zip(seen, (True, False), strict=True))
-    torch.testing.assert_close(scalars, first @ axial)
-    torch.testing.assert_close(so2, torch.cat([straight, mirrored], -1) @ around[:, None])
+    in_frames = [gather_in_frames(x, FRAMES) for x in features]
+    m0, weight = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
+    scalars, so2 = so2_convolution(*in_frames, m0, weight, SIGNS)
+    (first, proper_so2), (_, pseudo_so2) = (
+        both_directions(x, SIGNS, k) for x, k in zip(in_frames, (True, False), strict=True)
+    )
+    torch.testing.assert_close(scalars, first @ m0)
+    torch.testing.assert_close(so2, torch.cat([proper_so2, pseudo_so2], -1) @ weight[:, None])
 
 
-def test_messages_of_reversed_pairs_are_those_of_the_pairs_backwards():
-    """Directions exchanged: the same sums, and for natural features the same as undoing the rotation."""
-    axial, chiral, around = (
+def test_sums_do_not_depend_on_which_direction_comes_first():
+    """With directions exchanged the sums are the same."""
+    m0, pseudo_m0, weight = (
         random(2 * PAIRS, (L + 1) * C),
         random(2 * PAIRS, (L + 1) * U),
         random(L, WIDTH, L * (C + U)),
     )
     so2 = random(L, 2 * PAIRS, 2, WIDTH)
-    sums = sum_over_edges(messages_in_frames(axial, chiral, so2, around), FRAMES)
-    other = [x.unflatten(k, (2, PAIRS)).flip(k).flatten(k, k + 1) for x, k in ((axial, 0), (chiral, 0), (so2, 1))]
-    torch.testing.assert_close(sums, sum_over_edges(messages_in_frames(*other, around), BACK))
+    sums = sum_over_edges(messages_in_frames(m0, pseudo_m0, so2, weight), FRAMES)
+    other = [x.unflatten(k, (2, PAIRS)).flip(k).flatten(k, k + 1) for x, k in ((m0, 0), (pseudo_m0, 0), (so2, 1))]
+    torch.testing.assert_close(sums, sum_over_edges(messages_in_frames(*other, weight), BACK))
 
 
-def test_sums_weigh_messages():
+def test_sums_are_weighted():
     written = random(2 * PAIRS, (L + 1) ** 2, C)
     weight = torch.linspace(0.2, 1, PAIRS, dtype=torch.float64)[:, None, None].repeat(2, 1, 1)
     torch.testing.assert_close(sum_over_edges(written, FRAMES), sum_over_edges(written * weight, FRAMES.unweighted()))
@@ -93,19 +95,19 @@ def test_gradients():
     assert gradcheck(lambda x: gather_in_frames(x, FRAMES), features, fast_mode=True)
     assert gradcheck(lambda x: sum_over_edges(x, FRAMES), random(2 * PAIRS, (L + 1) ** 2, C), fast_mode=True)
     assert gradcheck(lambda x: sum_over_edges(x, FRAMES), random(2 * PAIRS, L + 1, C), fast_mode=True)
-    seen = random(PAIRS, (L + 1) ** 2, 2 * C), random(PAIRS, (L + 1) ** 2, 2 * U)
+    in_frames = random(PAIRS, (L + 1) ** 2, 2 * C), random(PAIRS, (L + 1) ** 2, 2 * U)
     for is_proper in (True, False):
-        assert gradcheck(lambda x, k=is_proper: both_directions(x, SIGNS, k), seen[0], fast_mode=True)
-    axial, around = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
-    assert gradcheck(lambda *x: so2_convolution(*x, SIGNS), (*seen, axial, around), fast_mode=True)
+        assert gradcheck(lambda x, k=is_proper: both_directions(x, SIGNS, k), in_frames[0], fast_mode=True)
+    m0, weight = random((L + 1) * 2 * C, 5), random(L, L * 2 * (C + U), WIDTH)
+    assert gradcheck(lambda *x: so2_convolution(*x, SIGNS), (*in_frames, m0, weight), fast_mode=True)
     assert gradcheck(
         lambda x, a, b: so2_convolution(x, None, a, b, SIGNS),
-        (seen[0], axial, random(L, L * 2 * C, WIDTH)),
+        (in_frames[0], m0, random(L, L * 2 * C, WIDTH)),
         fast_mode=True,
     )
-    axial, chiral, around = (
+    m0, pseudo_m0, weight = (
         random(2 * PAIRS, (L + 1) * C),
         random(2 * PAIRS, (L + 1) * U),
         random(L, WIDTH, L * (C + U)),
     )
-    assert gradcheck(messages_in_frames, (axial, chiral, random(L, 2 * PAIRS, 2, WIDTH), around), fast_mode=True)
+    assert gradcheck(messages_in_frames, (m0, pseudo_m0, random(L, 2 * PAIRS, 2, WIDTH), weight), fast_mode=True)

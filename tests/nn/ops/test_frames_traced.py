@@ -1,4 +1,4 @@
-"""What a compiler is given is the same as what is written down with its gradients."""
+"""The functions for a compiler have the values and gradients of those with gradients written by hand."""
 
 from collections.abc import Callable
 
@@ -24,15 +24,15 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def known() -> frames.PairFrames:
+def pairs() -> frames.PairFrames:
     rotation = pair_frames([torch.from_numpy(edge_wigner(l, random(PAIRS, 3).detach())) for l in range(L + 1)])
     weight = torch.linspace(0.2, 1, PAIRS, dtype=torch.float64)[:, None, None]
     reversal = torch.as_tensor(reversal_signs(L))[:, None]
     return frames.pair_frames(rotation, reversal, weight, FIRST, SECOND, ATOMS)
 
 
-def same(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> None:
-    """Results, and gradients of a random combination of them."""
+def assert_same(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> None:
+    """Compare results, and gradients of a random combination of them."""
     found = []
     for work in (ours, theirs):
         out = work(*inputs)
@@ -43,19 +43,19 @@ def same(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_gathered(known):
-    at = known.rotation, known.first, known.second
-    same(
-        lambda x: frames.gather_in_frames(x, known), lambda x: traced.gather_in_frames(x, *at), [random(ATOMS, ROWS, C)]
+def test_gathered(pairs):
+    at = pairs.rotation, pairs.first, pairs.second
+    assert_same(
+        lambda x: frames.gather_in_frames(x, pairs), lambda x: traced.gather_in_frames(x, *at), [random(ATOMS, ROWS, C)]
     )
 
 
 @pytest.mark.parametrize("rows", [ROWS, L + 1])
-def test_summed(known, rows):
+def test_summed(pairs, rows):
     def theirs(x):
-        return traced.sum_over_edges(x, known.weighted, known.first, known.second, known.n_atoms)
+        return traced.sum_over_edges(x, pairs.weighted, pairs.first, pairs.second, pairs.n_atoms)
 
-    same(lambda x: frames.sum_over_edges(x, known), theirs, [random(2 * PAIRS, rows, C)])
+    assert_same(lambda x: frames.sum_over_edges(x, pairs), theirs, [random(2 * PAIRS, rows, C)])
 
 
 @pytest.mark.parametrize("pseudo", [True, False])
@@ -64,18 +64,18 @@ def test_mixed(pseudo):
     inputs = [random(PAIRS, ROWS, 2 * C), random((L + 1) * 2 * C, 5), random(L, L * width, WIDTH)]
     inputs += [random(PAIRS, ROWS, 2 * U)] if pseudo else []
 
-    def ours(proper, axial, around, seen=None):
-        return frames.so2_convolution(proper, seen, axial, around, SIGNS)
+    def ours(proper, m0, weight, pseudo=None):
+        return frames.so2_convolution(proper, pseudo, m0, weight, SIGNS)
 
-    def theirs(proper, axial, around, seen=None):
-        return traced.so2_convolution(proper, seen, axial, around, SIGNS.so2, SIGNS.m0)
+    def theirs(proper, m0, weight, pseudo=None):
+        return traced.so2_convolution(proper, pseudo, m0, weight, SIGNS.so2, SIGNS.m0)
 
-    same(ours, theirs, inputs)
+    assert_same(ours, theirs, inputs)
 
 
 def test_messages():
     inputs = [random(2 * PAIRS, (L + 1) * C), random(2 * PAIRS, (L + 1) * U), random(L, 2 * PAIRS, 2, WIDTH)]
-    same(frames.messages_in_frames, traced.messages_in_frames, [*inputs, random(L, WIDTH, L * (C + U))])
+    assert_same(frames.messages_in_frames, traced.messages_in_frames, [*inputs, random(L, WIDTH, L * (C + U))])
 
 
 @pytest.mark.parametrize("is_proper", [True, False])
@@ -83,7 +83,7 @@ def test_directed(is_proper):
     def theirs(x):
         return traced.both_directions(x, SIGNS.m0, frames.signs_of_rows(SIGNS, is_proper), is_proper)
 
-    same(lambda x: frames.both_directions(x, SIGNS, is_proper), theirs, [random(PAIRS, ROWS, 2 * C)])
+    assert_same(lambda x: frames.both_directions(x, SIGNS, is_proper), theirs, [random(PAIRS, ROWS, 2 * C)])
 
 
 def test_scaled_with_invariants():
@@ -97,10 +97,10 @@ def test_scaled_with_invariants():
     def theirs(a, b, c):
         return traced.scaled_with_invariants(a, b, c, *constants)
 
-    same(ours, theirs, inputs)
+    assert_same(ours, theirs, inputs)
 
 
-def test_sums_and_rows_are_each_others_gradient():
+def test_gradients_of_sums_and_rows():
     index = torch.tensor([2, 0, 2, 1])
     assert gradcheck(lambda x: traced.take_rows(x, index), [random(3, 2)])
     assert gradcheck(lambda x: traced.sum_rows(x, index, 3), [random(4, 2)])

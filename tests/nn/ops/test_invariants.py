@@ -1,4 +1,4 @@
-"""Scaled doublets and their invariants agree with the plain formula, gradients included."""
+"""Scaled SO(2) features and their invariants agree with the plain formula, gradients included."""
 
 import torch
 from torch.autograd import gradcheck
@@ -19,10 +19,10 @@ def inputs() -> tuple[torch.Tensor, ...]:
 
 def test_the_plain_formula():
     so2, factors, scalars, mean, scale = inputs()
-    x, seen = scaled_with_invariants(so2, factors, scalars, mean, scale)
+    x, invariants = scaled_with_invariants(so2, factors, scalars, mean, scale)
     torch.testing.assert_close(x, so2 * factors)
     plain = (torch.cat([scalars, so2_log_norms(so2 * factors)], 1) - mean) * scale
-    torch.testing.assert_close(seen, plain)
+    torch.testing.assert_close(invariants, plain)
 
 
 def test_gradients():

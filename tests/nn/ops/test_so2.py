@@ -49,32 +49,32 @@ def tensor_product_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Te
 
 
 def edge_frame_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor) -> torch.Tensor:
-    """One map for each order m: into the frame, pass on the doublet of order m, back out; through the code's functions."""
+    """One map for each order m: into the frame, pass on the feature of order m, and back; by the code's functions."""
     edges, size, maps = len(vectors), 2 * l_in + 1, []
     atoms, frames = between(vectors), torch.zeros(2 * edges, (L + 1) ** 2, size, dtype=torch.float64)
     frames[:edges, l_in**2 : (l_in + 1) ** 2] = torch.eye(size, dtype=torch.float64)
-    axial, so2 = both_directions(gather_in_frames(frames, atoms), SIGNS, True)
-    axial = axial[:edges].view(edges, L + 1, 2, size)[:, :, 0]
+    m0, so2 = both_directions(gather_in_frames(frames, atoms), SIGNS, True)
+    m0 = m0[:edges].view(edges, L + 1, 2, size)[:, :, 0]
     so2 = so2[:, :edges].unflatten(3, (L, 2, size))[:, :, :, :, 0]
     for m in range(1 if mirrored else 0, min(l_in, l_out) + 1):
-        sent_axial, sent = torch.zeros_like(axial).repeat(2, 1, 1), torch.zeros_like(so2).repeat(1, 2, 1, 1, 1)
+        sent_m0, sent = torch.zeros_like(m0).repeat(2, 1, 1), torch.zeros_like(so2).repeat(1, 2, 1, 1, 1)
         if m == 0:
-            sent_axial[:edges, l_out] = axial[:, l_in]
+            sent_m0[:edges, l_out] = m0[:, l_in]
         else:
             sent[m - 1, :edges, :, l_out - 1] = so2[m - 1, :, :, l_in - 1]
-        nothing, weights = torch.zeros_like(sent_axial), torch.eye(L * size, dtype=torch.float64)
-        parts, around = [sent_axial, nothing], [weights, torch.zeros_like(weights)]
+        nothing, weights = torch.zeros_like(sent_m0), torch.eye(L * size, dtype=torch.float64)
+        parts, weight = [sent_m0, nothing], [weights, torch.zeros_like(weights)]
         if mirrored:
-            parts, around = parts[::-1], around[::-1]
+            parts, weight = parts[::-1], weight[::-1]
         written = messages_in_frames(
-            *(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(around, 1).repeat(L, 1, 1)
+            *(x.flatten(1) for x in parts), sent.flatten(3), torch.cat(weight, 1).repeat(L, 1, 1)
         )
         out = sum_over_edges(written, atoms)[:edges].unflatten(2, (2, size))[:, :, int(mirrored)]
         maps.append(out[:, l_out**2 : (l_out + 1) ** 2])
     return torch.stack(maps) if maps else torch.zeros(0, edges, 2 * l_out + 1, size).double()
 
 
-@pytest.mark.parametrize("mirrored", [False, True], ids=["natural", "pseudo"])
+@pytest.mark.parametrize("mirrored", [False, True], ids=["proper", "pseudo"])
 @pytest.mark.parametrize("l_out", range(L + 1))
 @pytest.mark.parametrize("l_in", range(L + 1))
 def test_same_span_as_the_tensor_product(l_in, l_out, mirrored):
@@ -90,7 +90,7 @@ def test_same_span_as_the_tensor_product(l_in, l_out, mirrored):
         assert np.linalg.matrix_rank(weights) == len(ours)
 
 
-def test_doublet_linear_commutes_with_turns_and_mirror():
+def test_so2_linear_commutes_with_turns_and_mirror():
     torch.manual_seed(0)
     linear = SO2Linear(2, 5, 3).double()
     x, a = torch.randn(2, 4, 2, 5, dtype=torch.float64), 0.7

@@ -1,4 +1,4 @@
-"""The encoder of stage 1: irreps turn as e3nn says, edge features do not, and a neighbour at the cutoff does not count."""
+"""The encoder: irreps turn as e3nn says, edge features do not, and a neighbour at the cutoff does not count."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Heads: blocks of j-i are the transposes of those of i-j, missing components are zero, bias only where symmetry allows it."""
+"""Heads: blocks of j-i are the transposes of those of i-j; missing components are zero; bias at l = 0 alone."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Operators of the structure as input of stage 1: symmetry, what is read, and that nothing changes without them."""
+"""Operators of a structure as input of stage 1: symmetry, scales, and no change for a network without them."""
 
 from dataclasses import replace
 
@@ -64,7 +64,7 @@ def predict(model, atoms, space, matrices):
 
 
 @pytest.mark.parametrize("improper", [1, -1])
-def test_h_turns_with_the_structure_and_its_operators(space, improper):
+def test_h_rotates_with_the_structure_and_its_operators(space, improper):
     model, atoms, generator = network(space, BOTH), molecule("CH3CHO"), np.random.default_rng(2)
     atoms.positions += 0.1 * generator.normal(size=atoms.positions.shape)
     matrices = operators(atoms, space, 1)
@@ -94,7 +94,7 @@ def test_each_operator_is_read(space):
         assert np.abs(changed - usual).mean() > 1e-2 * np.abs(usual).mean()
 
 
-def test_their_features_are_of_order_one_in_training(space):
+def test_features_of_operators_are_scaled_to_order_one(space):
     """However large an operator is, and with its mean beyond its spread as that of core levels is."""
     torch.manual_seed(3)
     made, atoms = TwoStage(space, SMALL, BOTH).double(), molecule("CH3OH")
@@ -107,14 +107,14 @@ def test_their_features_are_of_order_one_in_training(space):
         assert 0.1 < features.square().mean().sqrt() < 10
 
 
-def test_groups_that_calibration_did_not_meet_stay_finite(space):
+def test_groups_missing_in_the_calibration_batch_stay_finite(space):
     model, atoms = network(space, BOTH), molecule("CH3CHO")
     water = molecule("H2O")
     model.calibrate(batch_of(water, space, operators(water, space, 3))[0])
     assert np.isfinite(predict(model, atoms, space, operators(atoms, space, 1)).values).all()
 
 
-def test_without_inputs_the_network_is_as_ever(space):
+def test_a_network_without_inputs_has_no_readers(space):
     plain = TwoStage(space, SMALL)
     assert plain.stage1.inputs is None
     assert not any(name.startswith("stage1.inputs") for name in plain.state_dict())

@@ -1,4 +1,4 @@
-"""Stage 2 is equivariant under O(3) to rounding error for random weights, also where directions vanish, and has no jump."""
+"""Stage 2 is equivariant under O(3) to rounding error, also where directions vanish, and has no jump."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.fixture(scope="module", params=[torch.float64, torch.float32], ids=["float64", "float32"])
 def exact(request) -> tuple[TwoStage, float]:
-    """A network of each precision, and the error that is allowed of it, relative to the size of the correction itself."""
+    """A network of each precision, and its tolerance relative to the size of the correction."""
     return random_network(request.param), 1e-12 if request.param == torch.float64 else 3e-6
 
 
@@ -177,7 +177,7 @@ def test_each_round_changes_the_correction_and_is_trained():
     assert last.abs().max() > 0
 
 
-def test_the_correction_bends_with_the_molecule():
+def test_the_correction_is_linear_in_a_small_angle():
     """Analytic where a linear molecule is straight: to first order the on-site s-p elements grow with the angle."""
     network = random_network()
     bent = []
@@ -203,7 +203,7 @@ def test_the_correction_bends_with_the_molecule():
     ],
     ids=str,
 )
-def test_switches_keep_the_law(changes):
+def test_switches_keep_the_symmetry(changes):
     network, rotation = random_network(**changes), random_rotation(np.random.default_rng(6))
     h = correction(network, ETHANOL)
     assert np.abs(h.values).mean() > 1e-2
@@ -211,7 +211,7 @@ def test_switches_keep_the_law(changes):
     assert relative_error(h.values, correction(random_network(), ETHANOL).values) > 0.1
 
 
-def test_without_covariant_inputs_only_invariants_of_stage1_count():
+def test_without_covariant_inputs_stage2_reads_invariants_alone():
     network = random_network(covariant=False)
     batch = batch_of(ETHANOL)
     with torch.no_grad():
@@ -224,7 +224,7 @@ def test_without_covariant_inputs_only_invariants_of_stage1_count():
     assert other.so2.abs().max() == 0
 
 
-def test_without_baseline_h1_is_not_seen():
+def test_without_baseline_stage2_does_not_read_h1():
     network, batch = random_network(baseline=False), batch_of(ETHANOL)
     with torch.no_grad():
         h1, edges, graph = network.stage1(batch)
@@ -234,7 +234,7 @@ def test_without_baseline_h1_is_not_seen():
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
-def test_learned_is_equivariant_but_for_the_turn_about_the_edge(rounds):
+def test_learned_is_equivariant_up_to_the_turn_about_the_edge(rounds):
     """Averaged over more turns, the rotation error falls: the frames leave only the azimuth to learn."""
     network, errors = random_network(symmetry="learned", attention_rounds=rounds), []
     rotation = random_rotation(np.random.default_rng(2))
@@ -248,7 +248,7 @@ def test_learned_is_equivariant_but_for_the_turn_about_the_edge(rounds):
     assert errors[1] > errors[2] > 1e-9
 
 
-def test_learned_without_rotation_takes_frames_as_they_come():
+def test_learned_without_rotation_uses_the_frames_as_they_are():
     network = random_network(symmetry="learned", rotate=False)
     rotation, batch = random_rotation(np.random.default_rng(2)), batch_of(ETHANOL)
     h = correction(network, ETHANOL)

@@ -1,8 +1,8 @@
 """Features of atoms and of directed edges, and their numbers of channels.
 
-In the frame of an edge (z along it) the symmetry that remains is O(2). An edge has scalars, pseudoscalars (odd under the
-mirror) and SO(2) features of order m = 1..M: pairs of numbers that turn by e^{i m a}, as in eSCN (Passaro and Zitnick,
-arXiv:2302.03655).
+In the frame of an edge (z along it) the symmetry that remains is O(2). An edge has scalars, pseudoscalars (odd under
+the mirror) and SO(2) features of order m = 1..M: pairs of numbers that turn by e^{i m a}, as in eSCN (Passaro and
+Zitnick, arXiv:2302.03655).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class AtomFeatures(NamedTuple):
-    """Irreps of the atoms: proper (N, (l_max+1)^2, C) of parity (-1)^l, pseudo (N, (l_max+1)^2, C') of the opposite one."""
+    """Irreps of the atoms: proper (N, (l_max+1)^2, C) of parity (-1)^l, pseudo (N, (l_max+1)^2, C') of -(-1)^l."""
 
     proper: Tensor
     pseudo: Tensor

@@ -1,13 +1,15 @@
-"""SO(2) convolutions: rotate atom features into the frames of pairs, mix them there by the maps that O(3) allows, and back.
+"""SO(2) convolutions: rotate atom features into the frames of pairs, mix them by maps that O(3) allows, and back.
 
-Passaro and Zitnick, arXiv:2302.03655 (eSCN): in the frame of an edge a tensor product with spherical harmonics becomes one
-matrix for each order m. A pair has one rotation for both of its directions: the frame of the reversed edge differs by signs
-(`reversal_signs`), which multiply weights instead of features. The rows of a frame are sorted by order m, even halves before
-odd halves: the components of one order are neighbours in memory, nothing is copied between the rotation and the product with
-the weights, and components l < m, which do not exist, cost nothing.
+Passaro and Zitnick, arXiv:2302.03655 (eSCN): in the frame of an edge a tensor product with spherical harmonics becomes
+one matrix for each order m. A pair has one rotation for both of its directions: the frame of the reversed edge differs
+by signs (`reversal_signs`), which multiply weights instead of features. The rows of a frame are sorted by order m,
+even halves before odd halves: the components of one order are neighbours in memory, nothing is copied between the
+rotation and the product with the weights, and components l < m, which do not exist, cost nothing.
 
-Gradients are written by hand; those of `gather_in_frames` and `sum_over_edges` are each other. A compiler derives its own, from
-the same functions in `frames_traced`.
+Gradients are written by hand; those of `gather_in_frames` and `sum_over_edges` are each other. A compiler derives its
+own from the same functions in `frames_traced`. Both are kept: derived gradients make a step without a compiler up to a
+tenth slower, and operators of `torch.library`, which a compiler does not look into, make a compiled step a fifth
+slower.
 """
 
 from collections.abc import Sequence
@@ -25,8 +27,8 @@ from harmose.representation.layout import order_rows
 class PairFrames(NamedTuple):
     """Rotations into the frames of pairs of atoms, S = (l_max + 1)^2.
 
-    rotation (P, S, S); weighted: rotations of both directions times the weight of a message; row_signs (S, 1): ratio of the
-    two directions' rotations; first, second (P,): the atoms.
+    rotation (P, S, S); weighted: rotations of both directions times the weight of a message; row_signs (S, 1): ratio
+    of the two directions' rotations; first, second (P,): the atoms.
     """
 
     rotation: Tensor
@@ -48,7 +50,7 @@ def pair_frames(rotation: Tensor, row_signs: Tensor, weight: Tensor, *atoms) -> 
 
 
 def gather_in_frames(features: Tensor, frames: PairFrames) -> Tensor:
-    """Rotate irreps (N, S, C) of both atoms of every pair into its frame: (P, S, 2 C), the first atom's channels first."""
+    """Rotate irreps (N, S, C) of both atoms of every pair into its frame: (P, S, 2 C), the first atom first."""
     if is_compiling():
         return traced.gather_in_frames(features, frames.rotation, frames.first, frames.second)
     return _GatherInFrames.apply(features, frames)  # type: ignore[return-value]
@@ -102,8 +104,11 @@ class _SumOverEdges(Function):
 
 
 def so2_signs(l_max: int) -> Tensor:
-    """(-1)^(l + m), (l_max, l_max) for orders m = 1.. and degrees l = 1..: sign of the even half of a proper feature under
-    reversal of the edge. The odd half has the opposite sign; a pseudo feature has the opposites of both."""
+    """(-1)^(l + m) for orders m = 1.. and degrees l = 1.., (l_max, l_max).
+
+    Sign of the even half of a proper feature under reversal of the edge. The odd half has the opposite sign; a pseudo
+    feature has the opposites of both.
+    """
     l = torch.arange(1, l_max + 1)
     return 1.0 - 2.0 * ((l + l[:, None]) % 2)
 
@@ -125,8 +130,8 @@ def so2_convolution(
 ) -> tuple[Tensor, Tensor]:
     """Linear maps of both atoms' features in the frame of a pair, for both of its directions.
 
-    proper (P, S, 2 C), pseudo (P, S, 2 C') from `gather_in_frames`; m0_weight ((l_max + 1) 2 C, n0) and weight
-    (M, l_max (2 C + 2 C'), n), whose inputs are sorted by degree, then centre and neighbour, then channel. Returns scalars
+    proper (P, S, 2 C), pseudo (P, S, 2 C') from `gather_in_frames`; m0_weight ((l_max + 1) 2 C, n0) and weight (M,
+    l_max (2 C + 2 C'), n), whose inputs are sorted by degree, then centre and neighbour, then channel. Returns scalars
     (2 P, n0) and SO(2) features (M, 2 P, 2, n): all pairs, then all reversed pairs.
     """
     if is_compiling():
@@ -221,8 +226,8 @@ def _add_reversed(gradient: Tensor, signs: Tensor) -> Tensor:
 def messages_in_frames(m0: Tensor, pseudo_m0: Tensor, so2: Tensor, weight: Tensor) -> Tensor:
     """Messages as irreps in the frames of edges: (E, S, C + C'), proper before pseudo channels.
 
-    m0 (E, (l_max + 1) C) and pseudo_m0 (E, (l_max + 1) C') are the rows m = 0; the others are products of so2 (M, E, 2, n) and
-    weight (M, n, l_max (C + C')), whose outputs are sorted by parity, degree and channel.
+    m0 (E, (l_max + 1) C) and pseudo_m0 (E, (l_max + 1) C') are the rows m = 0; the others are products of so2 (M, E,
+    2, n) and weight (M, n, l_max (C + C')), whose outputs are sorted by parity, degree and channel.
     """
     if is_compiling():
         return traced.messages_in_frames(m0, pseudo_m0, so2, weight)
@@ -245,7 +250,7 @@ def _places(y: Tensor, l_max: int, channels: int) -> list[tuple[Tensor, Tensor, 
 
 
 class _MessagesInFrames(Function):
-    """The even half of a pseudo feature is written to the odd row of its order, negated; its odd half to the even row."""
+    """The even half of a pseudo feature goes to the odd row of its order, negated; its odd half to the even row."""
 
     @staticmethod
     def forward(ctx, m0: Tensor, pseudo_m0: Tensor, so2: Tensor, weight: Tensor) -> Tensor:
@@ -291,8 +296,8 @@ class _MessagesInFrames(Function):
 def both_directions(in_frames: Tensor, signs: ReversalSigns, is_proper: bool) -> tuple[Tensor, Tensor]:
     """Features of both atoms in the frames of both directions of a pair, from (P, S, 2 C) of `gather_in_frames`.
 
-    Returns the part m = 0 (2 P, (l_max + 1) 2 C) and SO(2) features (M, 2 P, 2, l_max 2 C), sorted by degree, then centre and
-    neighbour; zero where l < m.
+    Returns the part m = 0 (2 P, (l_max + 1) 2 C) and SO(2) features (M, 2 P, 2, l_max 2 C), sorted by degree, then
+    centre and neighbour; zero where l < m.
     """
     if is_compiling():
         return traced.both_directions(in_frames, signs.m0, signs_of_rows(signs, is_proper), is_proper)

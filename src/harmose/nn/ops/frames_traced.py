@@ -1,7 +1,7 @@
-"""The functions of `frames` and `invariants` for `torch.compile`: no gradients written by hand, nothing written in place.
+"""`frames` and `invariants` for `torch.compile`: no gradients written by hand, nothing written in place.
 
-A compiler derives the gradients and fuses the operations between matrix products. Sums over the edges of an atom are operators
-of their own: the compiler would sum element by element, PyTorch sums row by row.
+A compiler derives the gradients and fuses the operations between matrix products. Sums over the edges of an atom are
+operators of their own: the compiler would sum element by element, PyTorch sums row by row.
 """
 
 import torch

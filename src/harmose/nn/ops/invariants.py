@@ -13,7 +13,8 @@ def scaled_with_invariants(
 ) -> tuple[Tensor, Tensor]:
     """`x = so2 * factors` (M, E, 2, n), and the standardized invariants (scalars, log(1 + |x|^2)) (E, n0 + M n).
 
-    so2 (M, E, 2, n), factors (M, E, 1, n), scalars (E, n0); mean (E or 1, n0 + M n) and scale (n0 + M n,) are constants.
+    so2 (M, E, 2, n), factors (M, E, 1, n), scalars (E, n0); mean (E or 1, n0 + M n) and scale (n0 + M n,) are
+    constants.
     """
     if is_compiling():
         return traced.scaled_with_invariants(so2, factors, scalars, mean, scale)

@@ -57,7 +57,7 @@ class Calibrated(nn.Module):
 
 
 VANISHING = 1e-5
-"""Channels with a smaller root mean square vanish by symmetry, as pseudoscalars of planar molecules do: all rounding error."""
+"""Channels with a smaller root mean square vanish by symmetry, as pseudoscalars of planar molecules do."""
 
 
 class Rescale(Calibrated):
@@ -90,8 +90,8 @@ def select_by_type(table: Tensor, pair_type: Tensor) -> Tensor:
 class Standardize(Calibrated):
     """Subtract the mean of each pair type and divide by the spread within types, both of the calibration batch.
 
-    In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this layer the non-linearity
-    that follows would see a constant. Input (E, n) and pair_type (E,), output (E, n).
+    In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this layer the
+    non-linearity that follows would see a constant. Input (E, n) and pair_type (E,), output (E, n).
     """
 
     mean: Tensor

@@ -1,10 +1,10 @@
-"""Message passing: each edge is updated by itself, then each atom by itself, joined by sums over the edges of each atom.
+"""Message passing: edges are updated one by one, then atoms one by one, joined by sums over the edges of an atom.
 
     edges, sums_i = layer.update_edges(graph, atoms, edges),    sums_i = sum over the edges ij of messages
     atoms = layer.update_atoms(atoms, *sums)
 
-A layer decides what features its atoms and edges have. Edges may be updated a part at a time, in any order and on several
-machines: with the sums of all parts added up, the result is that of the whole to rounding.
+A layer decides what features its atoms and edges have. Edges may be updated a part at a time, in any order and on
+several machines: with the sums of all parts added up, the result is that of the whole to rounding.
 """
 
 from collections.abc import Callable, Sequence

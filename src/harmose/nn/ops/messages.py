@@ -20,8 +20,9 @@ from harmose.nn.ops.so2 import SO2Linear
 class DirectedEdges(NamedTuple):
     """Both directions of every pair: all pairs, then all reversed pairs, E = 2 P.
 
-    centre, neighbour (E,): atoms; frames: rotations of the pairs; signs: those of reversed edges; envelope (E, 1, 1): smooth
-    cutoff; pair_type (E,): elements of centre and neighbour; scalars (E, n0): features of the pair type and the distance.
+    centre, neighbour (E,): atoms; frames: rotations of the pairs; signs: those of reversed edges; envelope (E, 1, 1):
+    smooth cutoff; pair_type (E,): elements of centre and neighbour; scalars (E, n0): features of the pair type and the
+    distance.
     """
 
     centre: Tensor
@@ -43,7 +44,7 @@ def both_atoms_in_frames(features: Tensor, graph: DirectedEdges, is_proper: bool
 
 
 class Messages(nn.Module):
-    """Linear maps from edge features to irreps, which each atom sums over its edges (an SO(2) convolution, as in eSCN)."""
+    """Linear maps from edge features to irreps, which each atom sums over its edges (SO(2) convolution)."""
 
     def __init__(self, channels: int, pseudo_channels: int, edges: EdgeWidths, l_max: int) -> None:
         super().__init__()

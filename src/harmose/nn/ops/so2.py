@@ -1,7 +1,8 @@
 """Linear maps of features in edge frames that O(3) allows, and invariants of such features.
 
-A map that commutes with O(2) multiplies both halves of an SO(2) feature by the same real matrix. eSCN (Passaro and Zitnick,
-arXiv:2302.03655), which has no mirror, allows a complex matrix. All orders have the same width and share one batched product.
+A map that commutes with O(2) multiplies both halves of an SO(2) feature by the same real matrix. eSCN (Passaro and
+Zitnick, arXiv:2302.03655), which has no mirror, allows a complex matrix. All orders have the same width and share one
+batched product.
 """
 
 import torch

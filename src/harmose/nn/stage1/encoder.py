@@ -1,8 +1,8 @@
 """Encoder of stage 1: a strictly O(3)-equivariant message-passing network whose messages are computed in edge frames.
 
-Each layer rotates the features of both atoms of an edge into the edge's frame, mixes them there with the edge's own features
-by the linear maps that O(2) allows (SO(2) convolution: eSCN, Passaro and Zitnick, arXiv:2302.03655), gates the result by a
-function of its invariants, and sends it back to the atoms.
+Each layer rotates the features of both atoms of an edge into the edge's frame, mixes them there with the edge's own
+features by the linear maps that O(2) allows (SO(2) convolution: eSCN, Passaro and Zitnick, arXiv:2302.03655), gates
+the result by a function of its invariants, and sends it back to the atoms.
 """
 
 from functools import partial
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
     def forward(
         self, batch: GraphBatch, inputs: tuple[AtomFeatures, EdgeFeatures] | None = None
     ) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
-        """`inputs`: features read from operators of the structure (`stage1.inputs`), if the encoder was built for them."""
+        """`inputs`: features of operators of the structure (`stage1.inputs`), if the encoder was built for them."""
         graph = self.directed_edges(batch)
         atoms, edges = apply_layers(self.layers(inputs), graph, None, None)
         return atoms, edges, graph

@@ -1,4 +1,4 @@
-"""Heads: the linear maps that symmetry allows from features to coefficients of blocks, one for each group and shell type."""
+"""Heads: linear maps that O(3) allows from features to coefficients, one for each group and shell type."""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 class PairHead(nn.Module):
     """Edge features of both directions -> coefficients (P, S, K) of one group, averaged over the directions.
 
-    The reversed direction has maps of its own if the two atoms have different shells. If they have the same shells, it has the
-    same maps, reordered by the layout's reversal: then the block of j-i is the transpose of that of i-j.
+    The reversed direction has maps of its own if the two atoms have different shells. If they have the same shells, it
+    has the same maps, reordered by the layout's reversal: then the block of j-i is the transpose of that of i-j.
     """
 
     column: Tensor
@@ -53,7 +53,7 @@ class PairHead(nn.Module):
         return (self.bias + self.bias[self.column[:n]] * self.sign[0, :n]) / 2 if self.same else self.bias
 
     def _both(self, weight: Tensor, columns: slice) -> Tensor:
-        """Maps of the two directions for m = 0; reversal exchanges columns and signs if both atoms have the same shells."""
+        """Maps of both directions for m = 0; reversal exchanges columns and signs for atoms with the same shells."""
         if not self.same:
             return weight * torch.stack([torch.ones_like(self.sign[0, columns]), self.sign[0, columns]])[:, None]
         offset = columns.start or 0
@@ -112,7 +112,7 @@ class Heads(nn.Module):
         pairs, n = {}, batch.n_pairs
         scalars, pseudo = (x.unflatten(0, (2, n)) for x in (edges.scalars, edges.pseudoscalars))
         orders, _, _, width = edges.so2.shape
-        # Reversal is a half turn, m -> -m: the odd half of a reversed edge's feature has the opposite sign in the pair's frame.
+        # Reversal is a half turn: odd halves of reversed edges have the opposite sign in the pair's frame.
         so2 = torch.stack([edges.so2[:, :n], edges.so2[:, n:] * self.flip], 1)
         so2 = so2.view(orders, 2, n, 2, width)
         for k, (group, head) in enumerate(zip(self.groups, self.pairs, strict=True)):

@@ -1,7 +1,8 @@
 """Operators of a structure (H0, S, density matrix) as input of stage 1, in the irreps and frames in which H is learned.
 
-Coefficients are normalized by their statistics in the training set: scalars by mean and spread for each pair type or element,
-other irreps by their root mean square. Linear maps that O(3) allows turn them into features of edges and atoms.
+Coefficients are normalized by their statistics in the training set: scalars by mean and spread for each pair type or
+element, other irreps by their root mean square. Linear maps that O(3) allows turn them into features of edges and
+atoms.
 """
 
 from dataclasses import fields
@@ -21,8 +22,13 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class InputSettings:
-    """Operators that stage 1 reads: H0 (`prior`), S (`overlap`), and the density matrix of H0 with self-consistent charges
-    (`density`, `harmose.physics.charges`). The regression reads the density matrix as well."""
+    """Operators that stage 1 reads.
+
+    Attributes:
+        prior: H0.
+        overlap: S.
+        density: density matrix of H0 with self-consistent charges (`physics.charges`); the regression reads it too.
+    """
 
     prior: StrictBool = False
     overlap: StrictBool = False
@@ -35,7 +41,7 @@ class InputSettings:
 
 
 class Inputs(nn.Module):
-    """`GraphBatch.operators` -> features of the atoms and of both directions of every pair, as wide as the encoder's."""
+    """`GraphBatch.operators` -> features of the atoms and of both directions of every pair."""
 
     def __init__(self, space: BlockIrreps, settings: InputSettings, encoder: Stage1Settings) -> None:
         super().__init__()

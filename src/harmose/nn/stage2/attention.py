@@ -33,7 +33,8 @@ class PlainSum(nn.Module):
 class Attention(PlainSum):
     """Multi-head attention of atoms over their edges, with invariant weights and covariant values v.
 
-    `context_i = sum_j a^h_ij v^h_ij`, `a^h_i. = softmax_j(w^h(invariants of i-j))`; the envelope makes it smooth at the cutoff.
+    `context_i = sum_j a^h_ij v^h_ij`, `a^h_i. = softmax_j(w^h(invariants of i-j))`; the envelope makes it smooth at
+    the cutoff.
     """
 
     head: Tensor

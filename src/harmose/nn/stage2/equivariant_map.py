@@ -5,16 +5,16 @@ Linear maps of an edge's SO(2) features of order d give *directions*, complex nu
 
     c_d = u_d / sqrt(|u_d|^2 + SOFT),    u_d = linear map of the SO(2) features of order d.
 
-Relative to its direction a feature is invariant under turns: `z = conj(c_d)^(m/d) x_m` for every order m that d divides.
-The mirror conjugates z, so that its real part is even and its imaginary part odd. A perceptron f without any symmetry maps
-even numbers A and odd ones B to
+Relative to its direction a feature is invariant under turns: `z = conj(c_d)^(m/d) x_m` for every order m that d
+divides. The mirror conjugates z, so that its real part is even and its imaginary part odd. A perceptron f without any
+symmetry maps even numbers A and odd ones B to
 
     even = [f(A + B) + f(A - B)] / 2,    odd = [f(A + B) - f(A - B)] / 2,
 
-an average over both mirror images. Its output of order m is multiplied by `c_d^(m/d)`. It also scales each input feature by a
-complex number. All of this is exactly equivariant under O(2), and analytic: where the symmetry of a linear molecule or of a
-perfect crystal makes a direction vanish, its part of the output vanishes with it, and the rest stays. The paper learns this
-symmetry from random frames instead (arXiv:2401.00744; `frame_map`).
+an average over both mirror images. Its output of order m is multiplied by `c_d^(m/d)`. It also scales each input
+feature by a complex number. All of this is exactly equivariant under O(2), and analytic: where the symmetry of a
+linear molecule or of a perfect crystal makes a direction vanish, its part of the output vanishes with it, and the rest
+stays. The paper learns this symmetry from random frames instead (arXiv:2401.00744; `frame_map`).
 """
 
 import torch

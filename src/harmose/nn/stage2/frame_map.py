@@ -1,7 +1,7 @@
 """`CovariantMLP`, the base of both symmetry modes of stage 2, and `FrameAveragedMap`, the mode `learned`.
 
-The frame of an edge leaves O(2) free: the turn about the edge, and the mirror. Under a turn by `a` and a mirror `p = +-1`
-SO(2) features become `x_m -> e^{i m a} x_m`, conjugated if p = -1, and pseudoscalars are multiplied by p.
+The frame of an edge leaves O(2) free: the turn about the edge, and the mirror. Under a turn by `a` and a mirror `p =
++-1` SO(2) features become `x_m -> e^{i m a} x_m`, conjugated if p = -1, and pseudoscalars are multiplied by p.
 """
 
 import torch
@@ -46,8 +46,8 @@ class CovariantMLP(nn.Module):
 class FrameAveragedMap(CovariantMLP):
     """Equivariant as far as learned: frames are turned at random in training, and averaged over in a prediction.
 
-    The average (Puny et al., "Frame averaging", arXiv:2110.03336) is over `turns` evenly spaced turns and their mirror images;
-    over the whole of O(2) it would be exactly equivariant. With `rotate` False frames are taken as they come.
+    The average (Puny et al., "Frame averaging", arXiv:2110.03336) is over `turns` evenly spaced turns and their mirror
+    images; over the whole of O(2) it would be exactly equivariant. With `rotate` False frames are taken as they come.
     """
 
     order: Tensor

@@ -1,8 +1,8 @@
 """`OutputScale`: scales of stage 2's outputs, the size of the residual that stage 1 leaves.
 
-An optimizer that normalizes its steps, such as Adam, changes every output by about the learning rate times the number of
-features, however small the residual is. Without these scales the steps of stage 2 would be larger than a residual that
-stage 1 has reduced to a thousandth of the targets.
+An optimizer that normalizes its steps, such as Adam, changes every output by about the learning rate times the number
+of features, however small the residual is. Without these scales the steps of stage 2 would be larger than a residual
+that stage 1 has reduced to a thousandth of the targets.
 """
 
 import torch
@@ -12,7 +12,7 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
 class OutputScale(nn.Module):
-    """A scale for each irrep of each group (K,), and for each degree and column on site ((l_max+1)^2, K); one until fitted."""
+    """Scales of each irrep of each group (K,), and of each degree and column on site ((l_max+1)^2, K); first one."""
 
     def __init__(self, space: BlockIrreps) -> None:
         super().__init__()

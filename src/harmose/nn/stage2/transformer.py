@@ -1,11 +1,12 @@
 """Stage 2 of HarmoSE (arXiv:2401.00744): a graph Transformer with covariant, non-linear maps, which predicts dH.
 
 It reads stage 1's edge features and its baseline H1. In each attention round an atom attends over its edges (attention
-weights from invariants, covariant values); then each edge collects, in its own frame, what both of its atoms have gathered,
-and passes all components to a plain perceptron; then the atoms sum messages from their edges.
+weights from invariants, covariant values); then each edge collects, in its own frame, what both of its atoms have
+gathered, and passes all components to a plain perceptron; then the atoms sum messages from their edges.
 
-The frame of an edge is fixed but for its turn about the edge and its handedness. The map of the settings' symmetry mode makes
-the perceptron covariant under both: `EquivariantMap` exactly, `FrameAveragedMap` as far as learned, as in the paper.
+The frame of an edge is fixed but for its turn about the edge and its handedness. The map of the settings' symmetry
+mode makes the perceptron covariant under both: `EquivariantMap` exactly, `FrameAveragedMap` as far as learned, as in
+the paper.
 """
 
 from collections.abc import Mapping
