@@ -1,8 +1,8 @@
-"""How many electrons a level holds near the Fermi level, and where the Fermi level is.
+"""Occupations of states near the Fermi level, and the Fermi level of a number of electrons.
 
     sum_k w_k sum_n g f((e_nk - E_F) / width) = N
 
-with g = 2 electrons for each level without spin, 1 with spin, and one Fermi level for both spins.
+with g = 2 electrons for each state without spin, 1 with spin, and one Fermi level for both spins.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.polynomial.hermite import hermval
+from scipy.optimize import brentq
 from scipy.special import erfc, expit
 
 from harmose.errors import ConfigError, MatrixError
@@ -22,7 +23,7 @@ BOLTZMANN = 8.617333262e-5
 
 
 class Smearing(Protocol):
-    """A rule of occupation: `width` in eV, and the occupation (0 to 1) as function of x = (e - E_F) / width."""
+    """Occupations (0 to 1) as a function of x = (e - E_F) / width, with `width` in eV."""
 
     @property
     def width(self) -> float: ...
@@ -80,16 +81,18 @@ class MethfesselPaxton:
         coefficients = np.zeros(2 * self.order)
         for n in range(1, self.order + 1):
             coefficients[2 * n - 1] = (-1) ** n / (factorial(n) * 4**n * sqrt(pi))
-        near = np.clip(x, -20, 20)  # exp(-x^2) is zero beyond; H times it must not become infinity times zero
+        near = np.clip(x, -20, 20)  # exp(-x^2) is zero beyond; hermval times it must not become infinity times zero
         return erfc(x) / 2 + hermval(near, coefficients) * np.exp(-(near**2))
 
 
 ROOM_TEMPERATURE = FermiDirac()
 """Fermi-Dirac at 300 K."""
+GAP_TOLERANCE = 1e-9
+"""The Fermi level of a gap is the middle of the range in which the number of electrons is right to this fraction."""
 
 
 def electrons_per_state(spin: Spin) -> int:
-    """Two for a level without spin, one for a level of one spin or of a spinor."""
+    """Return 2 for a state without spin, 1 for a state of one spin or of a spinor."""
     return 2 if spin is Spin.NONE else 1
 
 
@@ -105,31 +108,38 @@ def fermi_level(
     spin: Spin = Spin.NONE,
     smearing: Smearing = ROOM_TEMPERATURE,
 ) -> float:
-    """E_F in eV of `energies` (n_k, n) or (2, n_k, n) on a mesh with `weights` (n_k,), by bisection.
+    """Return E_F in eV for `energies` (n_k, n) or (2, n_k, n) in eV on a mesh with `weights` (n_k,). In a gap: mid-gap.
 
-    Within a gap, where every level in a range holds the same electrons to 1e-9 of them, the middle of that range. Raises
-    `MatrixError` for a number of electrons that the levels cannot hold.
+    Raises `MatrixError` for a number of electrons that the levels cannot hold.
     """
     per_state = electrons_per_state(spin)
-    capacity = per_state * energies.shape[-1] * (2 if spin is Spin.COLLINEAR else 1)
-    if not 0 < n_electrons < capacity:
-        raise MatrixError(f"Fermi level: expected more than 0 and less than {capacity} electrons, got {n_electrons:g}")
 
-    def excess(level: float) -> float:
-        filled = occupations(energies, level, smearing).sum(axis=-1)
-        return per_state * float((filled * weights).sum()) - n_electrons
+    def count(level: float) -> float:
+        return per_state * float((occupations(energies, level, smearing).sum(axis=-1) * weights).sum())
 
     margin = 30 * smearing.width + 1.0
-    ends = float(energies.min()) - margin, float(energies.max()) + margin
-    tolerance = 1e-9 * n_electrons
-    lowest = _bisected(lambda level: excess(level) + tolerance, *ends)
-    highest = _bisected(lambda level: excess(level) - tolerance, *ends)
-    return (lowest + highest) / 2
+    low, high = float(energies.min()) - margin, float(energies.max()) + margin
+    return solve_chemical_potential(count, n_electrons, low, high, GAP_TOLERANCE * n_electrons)
 
 
-def _bisected(function: Callable[[float], float], low: float, high: float) -> float:
-    """A zero of a function that is negative at `low` and positive at `high`, to 1e-12 of their size."""
-    while high - low > 1e-12 * max(1.0, abs(low), abs(high)):
-        middle = (low + high) / 2
-        low, high = (middle, high) if function(middle) < 0 else (low, middle)
-    return (low + high) / 2
+def solve_chemical_potential(
+    count: Callable[[float], float], n_electrons: float, low: float, high: float, tolerance: float = 0.0
+) -> float:
+    """Return mu between `low` and `high` with count(mu) = n_electrons, where `count` grows with mu.
+
+    `tolerance` (electrons): the middle between the levels that hold so many electrons less and more, which is mid-gap for an
+    insulator. Raises `MatrixError` unless count(low) < n_electrons < count(high).
+    """
+    least, most = count(low), count(high)
+    if not least < n_electrons < most:
+        raise MatrixError(
+            f"Fermi level: expected more than {abs(round(least, 6)):g} and less than {round(most, 6):g} electrons, "
+            f"got {n_electrons:g}"
+        )
+
+    def level(n: float) -> float:
+        return brentq(lambda mu: count(mu) - n, low, high, xtol=1e-14, rtol=1e-15)
+
+    if not tolerance:
+        return level(n_electrons)
+    return (level(max(n_electrons - tolerance, least)) + level(min(n_electrons + tolerance, most))) / 2

@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 
 from harmose.errors import SingularMatrix
-from harmose.physics.sparse import nested_dissection as dissection
-from harmose.physics.sparse.nested_dissection import Dissection, parts
+from harmose.physics.sparse.nested_dissection import NestedDissection, factorize_ldl, fronts, solve_ldl
+from harmose.physics.sparse.settings import SparseSettings
 
 
 def torus(n: int) -> sparse.csr_matrix:
@@ -28,54 +28,71 @@ def hermitian(n: int, size: int, kind: str) -> sparse.bsr_matrix:
     )
 
 
-@pytest.fixture(params=["double", "single", "single, on disk"], autouse=True)
-def precision(request, monkeypatch):
-    monkeypatch.setattr(dissection, "LEAF", 40)
-    monkeypatch.setattr(dissection, "STRIP", 50)
-    if request.param != "double":
-        monkeypatch.setattr(dissection, "SINGLE", 0)
-    if "disk" in request.param:
-        monkeypatch.setattr(dissection, "IN_MEMORY", 0)
-    return request.param
+SMALL = {"leaf_rows": 40, "pivot_rows": 32, "strip_columns": 50}
+SETTINGS = {
+    "double": SparseSettings(**SMALL),
+    "single": SparseSettings(**SMALL, single_above=0),
+    "single, on disk": SparseSettings(**SMALL, single_above=0, memory_bytes=0),
+}
+
+
+@pytest.mark.parametrize("precision", SETTINGS)
+@pytest.mark.parametrize("kind", ["d", "D"])
+@pytest.mark.parametrize("form", ["bsr", "csr"])
+def test_solutions_and_counts_are_those_of_a_dense_solver(kind, form, precision):
+    matrix = hermitian(10, 4, kind).asformat(form)
+    factors = NestedDissection(matrix, SETTINGS[precision])
+    b = np.random.default_rng(2).normal(size=400).astype(kind)
+    np.testing.assert_allclose(factors.solve(b), np.linalg.solve(matrix.toarray(), b), rtol=0, atol=1e-8)
+    assert factors.negative() == np.count_nonzero(np.linalg.eigvalsh(matrix.toarray()) < 0)
+    assert factors._dtype == np.dtype(kind if precision == "double" else {"d": "f", "D": "F"}[kind])
+    assert sum(own.size + across.size for own, across in factors._factors) == factors.n_values < 400**2
 
 
 @pytest.mark.parametrize("kind", ["d", "D"])
-@pytest.mark.parametrize("form", ["bsr", "csr"])
-def test_solutions_are_those_of_a_dense_solver(kind, form, precision):
-    matrix = hermitian(10, 4, kind).asformat(form)
-    factors = Dissection(matrix)
-    b = np.random.default_rng(2).normal(size=400).astype(kind)
-    np.testing.assert_allclose(factors.solve(b), np.linalg.solve(matrix.toarray(), b), rtol=0, atol=1e-8)
-    assert factors._dtype == np.dtype(kind if precision == "double" else {"d": "f", "D": "F"}[kind])
-    assert sum(lu.size + across.size for lu, _, across in factors._factors) == factors.n_values < 400**2
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_blocked_ldl(kind, size):
+    random = np.random.default_rng(0)
+    a = random.normal(size=(30, 30)).astype(kind)
+    if kind == "D":
+        a += 1j * random.normal(size=(30, 30))
+    a = a + a.conj().T + np.diag(np.linspace(-40, 40, 30))
+    factors = np.tril(a)
+    negative = factorize_ldl(factors, size, 8)
+    assert negative == np.count_nonzero(np.linalg.eigvalsh(a) < 0)
+    for shape in ((30,), (30, 4)):
+        b = random.normal(size=shape).astype(kind)
+        x = b.copy()
+        solve_ldl(factors, x, size)
+        np.testing.assert_allclose(a @ x, b, atol=1e-10)
 
 
 @pytest.mark.parametrize("leaf", [1, 7, 1000])
-def test_parts_touch_only_what_is_eliminated_later(leaf):
+def test_fronts_touch_only_what_is_eliminated_later(leaf):
     graph = torus(12)
-    found = parts(graph, leaf)
-    owned = np.concatenate([part.own for part in found])
+    found = fronts(graph, leaf)
+    owned = np.concatenate([front.own for front in found])
     np.testing.assert_array_equal(np.sort(owned), np.arange(144))
     filled = graph.toarray() != 0
-    for k, part in enumerate(found):
-        later = owned[np.count_nonzero(np.isin(owned, np.concatenate([p.own for p in found[: k + 1]]))) :]
-        touched = later[filled[part.own][:, later].any(axis=0)]
-        assert set(touched) <= set(part.border)
-        assert set(part.border) <= set(later)
-        assert all(set(found[i].border) <= set(part.own) | set(part.border) for i in part.below)
-        filled[np.ix_(part.border, part.border)] = True
+    for k, front in enumerate(found):
+        later = owned[sum(len(f.own) for f in found[: k + 1]) :]
+        touched = later[filled[front.own][:, later].any(axis=0)]
+        assert set(touched) <= set(front.border)
+        assert set(front.border) <= set(later)
+        assert all(set(found[i].border) <= set(front.own) | set(front.border) for i in front.children)
+        filled[np.ix_(front.border, front.border)] = True
 
 
 def test_pieces_that_do_not_touch():
     one = hermitian(6, 3, "d")
     both = sparse.block_diag([one, 2 * one]).tobsr((3, 3))
     b = np.random.default_rng(0).normal(size=216)
-    np.testing.assert_allclose(both @ Dissection(both).solve(b), b, atol=1e-9)
+    np.testing.assert_allclose(both @ NestedDissection(both, SETTINGS["double"]).solve(b), b, atol=1e-9)
 
 
 def test_halves_save_memory():
     """On a torus of n^2 places factors hold some n^2 log n values, without halves n^4."""
-    sizes = [sum(len(p.own) * (len(p.own) + len(p.border)) for p in parts(torus(n), 20)) for n in (20, 40)]
+    sizes = [sum(len(f.own) * (len(f.own) + len(f.border)) for f in fronts(torus(n), 20)) for n in (20, 40)]
     assert sizes[1] < 8 * sizes[0]
 
 
@@ -85,4 +102,4 @@ def test_a_matrix_without_an_inverse():
     values[30] = 0
     singular = sparse.bsr_matrix(vectors @ np.diag(values) @ vectors.T, blocksize=(2, 2))
     with pytest.raises(SingularMatrix):
-        Dissection(singular).solve(np.ones(72))
+        NestedDissection(singular).solve(np.ones(72))

@@ -1,195 +1,139 @@
-"""Factors of a sparse Hermitian matrix, A = P^T L D L^dagger P: what solves A x = b many times, and counts negative eigenvalues.
+"""Factors of a sparse Hermitian matrix A, from which A x = b is solved many times and negative eigenvalues are counted.
 
-MKL's PARDISO where `pypardiso` is installed (`pip install harmose[pardiso]`). Otherwise our own `dissection`, and SuperLU, which
-comes with scipy, where states are counted: the same results from one processor and with more time and memory.
+By Sylvester's law of inertia A = L D L^dagger has as many negative eigenvalues as D. With A = H - E S these are the states below
+the energy E: exact, from one factorization, without any eigenvector.
 
-By Sylvester's law of inertia A has as many negative eigenvalues as D. With A = H - level S these are the states below a
-level: exact, from one factorization, without any eigenvector.
+The solvers are our `nested_dissection` (the default; the only one that fits 145,132 orbitals into 18 GB, see
+docs/performance.md), MKL's PARDISO where `pypardiso` is installed (`pip install harmose[pardiso]`), and scipy's SuperLU.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import get_lapack_funcs
 from scipy.sparse.linalg import splu
 
 from harmose.errors import ConfigError, MatrixError, SingularMatrix
-from harmose.physics.sparse.nested_dissection import Dissection
+from harmose.physics.sparse.bloch import Matrix
+from harmose.physics.sparse.nested_dissection import NestedDissection
+from harmose.physics.sparse.settings import DEFAULT, SparseSettings
 
 
-class Factors(Protocol):
-    """`solve`: A^-1 b of b (n,) or (n, m). `negative()`: how many eigenvalues of A are negative; None where not known."""
+class Factorization(Protocol):
+    """Factors of a Hermitian matrix A (n, n)."""
 
-    def negative(self) -> int | None: ...
+    def solve(self, b: np.ndarray) -> np.ndarray:
+        """Return A^-1 b for b (n,). Raises `SingularMatrix` where A has no inverse."""
+        ...
 
-    def solve(self, b: np.ndarray) -> np.ndarray: ...
+    def negative(self) -> int | None:
+        """Return the number of negative eigenvalues of A; None where the solver cannot tell."""
+        ...
 
-    def free(self) -> None: ...
+    def free(self) -> None:
+        """Give the memory back."""
+        ...
 
 
-Matrix: TypeAlias = "sparse.csr_matrix | sparse.bsr_matrix"
-Factorize = Callable[[Matrix], Factors]
-
-
-def factorizer(name: str | None = None, counts: bool = False) -> Factorize:
-    """`pardiso`, `dissection`, `superlu` or `dense`; without a name the first that is installed and, if asked, `counts`.
-
-    `ConfigError` for others.
-    """
-    if name is None:
-        name = "pardiso" if _pardiso() is not None else "superlu" if counts else "dissection"
-    if name == "dissection":
-        return Dissection
-    if name == "superlu":
-        return SuperLU
-    if name == "pardiso":
-        if _pardiso() is None:
-            raise ConfigError("solver: pardiso needs the package pypardiso (pip install harmose[pardiso])")
-        return Pardiso
-    if name == "dense":
-        return Dense
-    raise ConfigError(f"solver: expected pardiso, dissection, superlu or dense, got {name!r}")
+Factorize = Callable[[Matrix], Factorization]
 
 
 class SuperLU:
-    """Supernodal LU with pivots on the diagonal where they are not small, so that fill stays that of a symmetric matrix.
+    """scipy's supernodal LU, pivots on the diagonal where they are not small, so that fill stays that of a symmetric matrix."""
 
-    `least`: the size of a diagonal pivot relative to the largest of its column below which another is taken; 0: never.
-    """
-
-    def __init__(self, matrix: Matrix, least: float = 1e-3) -> None:
-        matrix = matrix.tocsr()
-        # A Hermitian matrix by rows is its conjugate by columns.
-        columns = sparse.csc_matrix((matrix.data.conj(), matrix.indices, matrix.indptr), shape=matrix.shape)
-        options: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": least}
-        self._unstable = columns if least == 0 else None
+    def __init__(self, matrix: Matrix) -> None:
+        options: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 1e-3}
         try:
-            self._lu = splu(columns, options={"SymmetricMode": True}, **options)
+            self._lu = splu(matrix.tocsc(), options={"SymmetricMode": True}, **options)
         except RuntimeError as error:
             if "singular" in str(error):
                 raise SingularMatrix("the matrix is singular to rounding") from None
             raise
 
-    def negative(self) -> int | None:
-        """With pivots on the diagonal only, L U is L D L^dagger, and the diagonal of U is D."""
-        if not np.array_equal(self._lu.perm_r, self._lu.perm_c):
-            return None
-        return int(np.count_nonzero(self._lu.U.diagonal().real < 0))
-
     def solve(self, b: np.ndarray) -> np.ndarray:
-        x = self._lu.solve(b)
-        for _ in range(0 if self._unstable is None else 3):  # steps of iterative refinement
-            x = x + self._lu.solve(b - self._unstable @ x)
-        return x
+        return self._lu.solve(b)
+
+    def negative(self) -> None:
+        """Return None: pivots are exchanged without regard to symmetry."""
 
     def free(self) -> None:
-        del self._lu, self._unstable
-
-
-class Dense:
-    """L D L^dagger of LAPACK with the pivots of Bunch and Kaufman: for matrices of which little is zero. Always counts."""
-
-    def __init__(self, matrix: Matrix) -> None:
-        kind = "he" if np.iscomplexobj(matrix.data) else "sy"
-        names = (f"{kind}trf", f"{kind}trf_lwork", f"{kind}trs")
-        factorize, size, self._solve = get_lapack_funcs(names, dtype=matrix.dtype)
-        work = int(np.real(size(matrix.shape[0], lower=1)[0]))
-        self._factors, self._pivots, info = factorize(matrix.toarray().T.conj(), lwork=work, lower=1, overwrite_a=1)
-        if info > 0:
-            raise SingularMatrix("the matrix is singular to rounding")
-
-    def negative(self) -> int | None:
-        """Of a pivot of two rows one eigenvalue is negative."""
-        pairs = self._pivots < 0
-        return int(np.count_nonzero(np.real(np.diagonal(self._factors))[~pairs] < 0) + np.count_nonzero(pairs) // 2)
-
-    def solve(self, b: np.ndarray) -> np.ndarray:
-        return self._solve(self._factors, self._pivots, b, lower=1)[0].reshape(b.shape)
-
-    def free(self) -> None:
-        del self._factors
-
-
-def _pardiso() -> Any:
-    try:
-        from pypardiso import PyPardisoSolver
-
-        return PyPardisoSolver().libmkl.pardiso
-    except ImportError:  # not installed, or without MKL
-        return None
+        del self._lu
 
 
 class Pardiso:
-    """L D L^dagger with 1 x 1 and 2 x 2 pivots (Schenk and Gaertner, ETNA 23, 158 (2006)), of the upper triangle."""
+    """MKL's L D L^T with pivots of one and two rows (Schenk and Gaertner, ETNA 23, 158 (2006)), through `pypardiso`.
 
-    REAL_SYMMETRIC, COMPLEX_HERMITIAN = -2, -4
-    FACTORIZE, SOLVE, FREE = 12, 33, -1
-    OUT_OF_MEMORY, ZERO_PIVOT = -2, -4
+    pypardiso takes real matrices. A complex one, X + iY, is solved as the real one [[X, -Y], [Y, X]], which has each of its
+    eigenvalues twice.
+    """
+
+    SYMMETRIC_INDEFINITE = -2
+    SETTINGS: ClassVar = {
+        1: 1,  # not the defaults
+        2: 2,  # order by METIS
+        8: 2,  # steps of iterative refinement
+        10: 8,  # pivots are perturbed to 1e-8
+        11: 1,  # scale
+        13: 1,  # weighted matching
+        18: -1,  # count the values of the factors
+        21: 1,  # Bunch-Kaufman pivots
+    }  # numbers as in the manual, from 1
+    PERTURBED, NEGATIVE = 14, 23
 
     def __init__(self, matrix: Matrix) -> None:
-        self._call_library = _pardiso()
-        upper = sparse.triu(matrix, format="csr")
-        upper.sort_indices()
-        self._values = np.ascontiguousarray(upper.data, dtype=np.complex128 if np.iscomplexobj(upper) else np.float64)
-        self._rows, self._cols = upper.indptr.astype(np.int32), upper.indices.astype(np.int32)
-        self._kind = self.COMPLEX_HERMITIAN if np.iscomplexobj(upper) else self.REAL_SYMMETRIC
-        self._handle, self._settings = np.zeros(64, dtype=np.int64), np.zeros(64, dtype=np.int32)
-        self._settings[[0, 1, 9, 10, 12, 20, 34]] = (
-            1,
-            2,
-            8,
-            1,
-            1,
-            1,
-            1,
-        )  # METIS; pivots perturbed by 1e-8; scaling; from 0
-        self._settings[7] = 2  # steps of iterative refinement
-        self._settings[17] = -1
-        nothing = np.zeros(1, dtype=self._values.dtype)
-        self._call(self.FACTORIZE, nothing, nothing)
-        positive, negative, perturbed = self._settings[[21, 22, 13]].tolist()
-        # The signs are reported of real matrices only, and a perturbed pivot may have either.
-        self._negative = negative if positive + negative == len(self._rows) - 1 and not perturbed else None
+        try:
+            from pypardiso import PyPardisoSolver
 
-    def negative(self) -> int | None:
-        return self._negative
-
-    @property
-    def n_values(self) -> int:
-        """Values of L."""
-        return int(self._settings[17])
+            self._solver = PyPardisoSolver(self.SYMMETRIC_INDEFINITE, size_limit_storage=np.inf)
+        except ImportError:  # not installed, or without MKL
+            raise ConfigError("solver: pardiso needs the package pypardiso (pip install harmose[pardiso])") from None
+        self._is_complex = np.iscomplexobj(matrix.data)
+        if self._is_complex:
+            x, y = matrix.real, matrix.imag
+            matrix = sparse.bmat([[x, -y], [y, x]], format="csr")
+        self._upper = sparse.triu(matrix, format="csr").astype(np.float64)
+        for number, value in self.SETTINGS.items():
+            self._solver.set_iparm(number, value)
+        self._call(self._solver.factorize, self._upper)
 
     def solve(self, b: np.ndarray) -> np.ndarray:
-        b = np.asfortranarray(b, dtype=self._values.dtype)
-        x = np.empty_like(b, order="F")
-        self._call(self.SOLVE, b, x)
-        return x
+        if not self._is_complex:
+            return self._call(self._solver.solve, self._upper, b)
+        real, imaginary = np.split(self._call(self._solver.solve, self._upper, np.concatenate([np.real(b), np.imag(b)])), 2)
+        return real + 1j * imaginary
+
+    def negative(self) -> int | None:
+        """Return the number of negative eigenvalues; None after pivots were perturbed, which may change signs."""
+        if self._solver.get_iparm(self.PERTURBED):
+            return None
+        return int(self._solver.get_iparm(self.NEGATIVE)) // (2 if self._is_complex else 1)
 
     def free(self) -> None:
-        nothing = np.zeros(1, dtype=self._values.dtype)
-        self._call(self.FREE, nothing, nothing)
+        self._solver.free_memory(everything=True)
 
-    def _call(self, phase: int, b: np.ndarray, x: np.ndarray) -> None:
-        import ctypes
+    @staticmethod
+    def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+        from pypardiso.pardiso_wrapper import PyPardisoError
 
-        def whole(n: int):
-            return ctypes.byref(ctypes.c_int32(n))
+        try:
+            return function(*arguments)
+        except PyPardisoError as error:
+            if error.value == -4:
+                raise SingularMatrix("the matrix is singular to rounding") from None
+            if error.value == -2:
+                raise MemoryError("PARDISO: not enough memory for the factors") from None
+            raise MatrixError(f"PARDISO: error {error.value}") from None
 
-        def array(a: np.ndarray, kind: Any = ctypes.c_int32):
-            return a.ctypes.data_as(ctypes.POINTER(kind))
 
-        error, no_order = ctypes.c_int32(0), np.zeros(1, dtype=np.int32)
-        n, n_columns = len(self._rows) - 1, 1 if b.ndim == 1 else b.shape[1]
-        self._call_library(
-            array(self._handle, ctypes.c_int64), whole(1), whole(1), whole(self._kind), whole(phase), whole(n),
-            self._values.ctypes.data, array(self._rows), array(self._cols), array(no_order), whole(n_columns),
-            array(self._settings), whole(0), b.ctypes.data, x.ctypes.data, ctypes.byref(error),
-        )  # fmt: skip
-        if error.value == self.ZERO_PIVOT:
-            raise SingularMatrix("the matrix is singular to rounding")
-        if error.value == self.OUT_OF_MEMORY:
-            raise MemoryError("PARDISO: not enough memory for the factors")
-        if error.value:
-            raise MatrixError(f"PARDISO: error {error.value}")
+def factorizer(name: str | None = None, settings: SparseSettings = DEFAULT) -> Factorize:
+    """Return the class that factorizes: `dissection` (default), `pardiso` or `superlu`; `ConfigError` for other names."""
+    solvers: dict[str, Factorize] = {
+        "dissection": partial(NestedDissection, settings=settings),
+        "pardiso": Pardiso,
+        "superlu": SuperLU,
+    }
+    if name is not None and name not in solvers:
+        raise ConfigError(f"solver: expected {', '.join(solvers)}, got {name!r}")
+    return solvers[name or "dissection"]

@@ -2,46 +2,44 @@
 
     A = H + c S,        A^-1 S c_i = c_i / (e_i + c),        c above all -e_i
 
-Its eigenvalues, 1 / (e + c), are all in (0, 1 / (e_min + c)]. S^-1 H would do as well, but in a basis of molecular quality
-S is nearly singular (condition number 4000 in DZVP-MOLOPT), and its inverse is neither short-ranged nor cheap. A is tame: where S is
-small, H is large, because functions that cancel each other almost have a high kinetic energy. And as a map of energies,
-1 / (e + c) packs the empty states up to hundreds of eV, of which a basis has most and nobody looks at, into a corner.
+Its eigenvalues, 1 / (e + c), are all in (0, 1 / (e_min + c)]. S^-1 H has the spectrum of H itself, but in a basis of molecular
+quality S is nearly singular (condition number 4000 in DZVP-MOLOPT), and its inverse is neither short-ranged nor cheap. A is well
+conditioned: where S is small, H is large, because functions that cancel each other almost have a high kinetic energy. And as a map
+of energies, 1 / (e + c) compresses the empty states up to hundreds of eV, which are most of a basis and of no interest.
 
-The inverse of A is a sparse approximate one, improved by one Newton step, which is a polynomial in it:
+The inverse of A is a sparse approximate one (`fsai`), improved by one Newton step, which is a polynomial in it:
 
-    Z = G^dagger G  (`local_inverse`),        M = 2 Z - Z A Z = G^dagger (2 - B) G,        B = G A G^dagger
+    Z = G^dagger G,        M = 2 Z - Z A Z = G^dagger (2 - B) G,        B = G A G^dagger
 
 M S is self-adjoint in the inner product of S whatever the error of M is, and has real eigenvalues; those of states near the
-window are wrong by the square of the error of Z there (`Resolvent.spread` bounds it: all eigenvalues of B are in that range).
+window are wrong by the square of the error of Z there (all eigenvalues of B are within `Resolvent.spread`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy.linalg import eigh_tridiagonal
 
 from harmose.errors import MatrixError
-from harmose.physics.sparse.bloch import shifted
-from harmose.physics.sparse.fsai import local_inverse
-from harmose.physics.sparse.row_blocks import Panels, columns_of, panels
+from harmose.physics.sparse.bloch import Matrix, shifted
+from harmose.physics.sparse.fsai import approximate_inverse
+from harmose.physics.sparse.row_blocks import RowBlocks, columns_of, row_blocks
+from harmose.physics.sparse.settings import DEFAULT, SparseSettings
 
-NEAR = 1e-3
-"""Orbitals that overlap by more than this are near, when the inverse is approximated."""
-FAR = 1e-7
-"""Smaller overlaps are left out."""
-STEPS = 30
-"""Of Lanczos, for the ends of a spectrum."""
+Apply = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Resolvent:
-    """M S of one spin at one k-point: `s`, `a` and `g` as panels, and the shift c in eV."""
+    """M S of one spin at one k-point, from S, A and G as row blocks, and the shift c in eV."""
 
-    s: Panels
-    a: Panels
-    g: Panels
+    s: RowBlocks
+    a: RowBlocks
+    g: RowBlocks
     shift: float
+    settings: SparseSettings = field(default=DEFAULT)
 
     @property
     def dtype(self) -> np.dtype:
@@ -49,10 +47,11 @@ class Resolvent:
 
     @property
     def n(self) -> int:
+        """Number of rows."""
         return self.s.n
 
     def inverse(self, x: np.ndarray) -> np.ndarray:
-        """M x, close to A^-1 x: (n, v)."""
+        """Return M x, close to A^-1 x, for x (n, v)."""
         z = self.g.gram(x)
         return 2 * z - self.g.gram(self.a @ z)
 
@@ -61,8 +60,8 @@ class Resolvent:
 
     @cached_property
     def spread(self) -> tuple[float, float]:
-        """The least and the greatest eigenvalue of B = G A G^dagger, 1 where Z is exact. `MatrixError` where M is no inverse."""
-        low, high = lanczos_ends(self._b, None, self.n, self.dtype)
+        """Bounds of the eigenvalues of B, which are 1 where Z is exact. Raises `MatrixError` where M is no inverse."""
+        low, high = lanczos_bounds(self._b, None, self.n, self.dtype, self.settings.lanczos_steps)
         if low <= 0 or high >= 1.9:
             raise MatrixError(
                 f"density of states: H + {self.shift:g} S has no sparse inverse (spread {low:.2f} to {high:.2f}, expected "
@@ -72,12 +71,12 @@ class Resolvent:
 
     @cached_property
     def highest(self) -> float:
-        """The greatest eigenvalue of M S, 1 / (e_min + c)."""
-        _, high = lanczos_ends(lambda x: self.inverse(self.s @ x), lambda x: self.s @ x, self.n, self.dtype)
-        return high
+        """Upper bound of the eigenvalues of M S, close to 1 / (e_min + c)."""
+        apply, steps = (lambda x: self.inverse(self.s @ x)), self.settings.lanczos_steps
+        return lanczos_bounds(apply, lambda x: self.s @ x, self.n, self.dtype, steps)[1]
 
     def start(self, random: np.ndarray) -> np.ndarray:
-        """Vectors x (n, v) with the covariance M, from ones with the covariance 1: x = G^dagger (2 - B)^1/2 random.
+        """Return vectors x = G^dagger (2 - B)^1/2 r (n, v), which have the covariance M where `random` r have the covariance 1.
 
         Then the mean of x^dagger S f(M S) x is the sum of lambda f(lambda) over all states, lambda = 1 / (e + c).
         """
@@ -94,37 +93,32 @@ class Resolvent:
 
 
 def resolvent(
-    h: sparse.csr_matrix | sparse.bsr_matrix,
-    s: sparse.csr_matrix | sparse.bsr_matrix,
-    rows: list[np.ndarray],
-    shift: float,
-    dtype: np.dtype,
+    h: Matrix, s: Matrix, rows: list[np.ndarray], shift: float, dtype: np.dtype, settings: SparseSettings = DEFAULT
 ) -> Resolvent:
-    """Of H and S, the orbitals of each cluster, and c in eV; `dtype` of the panels.
+    """Return the operator of H and S (eV) with the shift c (eV); `rows` are the rows of each cluster, `dtype` that of the blocks.
 
-    `MatrixError` where H + c S is not positive definite.
+    Raises `MatrixError` where H + c S is not positive definite.
     """
     a = shifted(h, s, shift)
-    overlapping = _kept(s, _block_sizes(s) > NEAR)
-    g = local_inverse(a.astype(dtype, copy=False), rows, [columns_of(overlapping, of_cluster) for of_cluster in rows])
-    return Resolvent(panels(_kept(s, _block_sizes(s) > FAR), rows, dtype), panels(a, rows, dtype), g, shift)
+    overlapping = _drop_below(s, settings.neighbour_overlap)
+    neighbours = [columns_of(overlapping, of_cluster) for of_cluster in rows]
+    g = approximate_inverse(a.astype(dtype, copy=False), rows, neighbours)
+    s = _drop_below(s, settings.least_overlap)
+    return Resolvent(row_blocks(s, rows, dtype), row_blocks(a, rows, dtype), g, shift, settings)
 
 
-def _block_sizes(matrix) -> np.ndarray:
-    """The largest value of each block, or of each value itself."""
-    return np.abs(matrix.data).max(axis=(1, 2)) if matrix.format == "bsr" else np.abs(matrix.data)
-
-
-def _kept(matrix, keep: np.ndarray):
-    """The matrix with these blocks, or values, alone."""
+def _drop_below(matrix: Matrix, limit: float) -> Matrix:
+    """Return the matrix with those of its blocks (BSR) or values (CSR) that have an absolute value above `limit`."""
+    sizes = np.abs(matrix.data).max(axis=(1, 2)) if matrix.format == "bsr" else np.abs(matrix.data)
+    keep = sizes > limit
     pointers = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr].astype(matrix.indptr.dtype)
     return type(matrix)((matrix.data[keep], matrix.indices[keep], pointers), shape=matrix.shape)
 
 
-def lanczos_ends(apply, metric, n: int, dtype: np.dtype, steps: int = STEPS) -> tuple[float, float]:
-    """Bounds of the spectrum of an operator that is self-adjoint in the inner product `metric` (None: the plain one).
+def lanczos_bounds(apply: Apply, metric: Apply | None, n: int, dtype: np.dtype, steps: int) -> tuple[float, float]:
+    """Return bounds of the spectrum of an operator that is self-adjoint in the inner product `metric` (None: the plain one).
 
-    The ends of Lanczos's tridiagonal matrix, moved outward by the last residual.
+    They are the ends of Lanczos's tridiagonal matrix, moved outward by the last residual. ARPACK would need the inverse of the metric.
     """
     random = np.random.default_rng(0)
     q = random.normal(size=(n, 1)).astype(dtype)
@@ -144,8 +138,6 @@ def lanczos_ends(apply, metric, n: int, dtype: np.dtype, steps: int = STEPS) -> 
             break
         beside.append(beta)
         q, m = (w / beta).astype(dtype), m / beta
-    size = len(diagonal)
-    matrix = np.diag(diagonal) + np.diag(beside[: size - 1], 1) + np.diag(beside[: size - 1], -1)
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = eigh_tridiagonal(diagonal, beside[: len(diagonal) - 1])
     last = beta * np.abs(vectors[-1])
     return float((values - last).min()), float((values + last).max())

@@ -1,11 +1,11 @@
-"""Sparse matrices as dense panels: what multiplies many vectors at the speed of a matrix product.
+"""Sparse matrices as dense row blocks, which multiply many vectors at the speed of a matrix product.
 
-Atoms near each other form a cluster (8 to 16 atoms). Their rows meet the same columns, nearly, so that the rows of a
-cluster are stored as one dense matrix over the union of their columns:
+Atoms near each other form a cluster (8 to 16 atoms). The rows of a cluster have nearly the same columns, so that they are stored as
+one dense matrix over the union of their columns:
 
-    y[rows of c] = panel[c] @ x[columns of c]
+    y[rows[c]] = values[c] @ x[columns[c]]
 
-That union holds half as many values again as the sparse rows do, which is the price; there is no index for a value, and every
+The union holds half as many values again as the sparse rows do. In return there is no index for a value, and every
 value that is read from memory serves all vectors. The loop is over clusters.
 """
 
@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from scipy import sparse
 
-CLUSTER = 16
-"""Largest number of atoms of a cluster."""
+from harmose.physics.sparse.bloch import Matrix
 
 
-def clusters(structure: Atoms, size: int = CLUSTER) -> list[np.ndarray]:
-    """Atoms (N,) in clusters of at most `size`, by halving space across its longest side again and again."""
+def clusters(structure: Atoms, size: int) -> list[np.ndarray]:
+    """Return the atoms (N,) in clusters of at most `size`: space is halved across its longest side again and again."""
     positions = structure.positions
     todo, done = [np.arange(len(structure))], []
     while todo:
@@ -37,93 +35,91 @@ def clusters(structure: Atoms, size: int = CLUSTER) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Panels:
-    """`rows[c]` (r,), `columns[c]` (m,) and `values[c]` (r, m) of each cluster c of a matrix of n rows."""
+class RowBlocks:
+    """A matrix of n columns: `rows[c]` (r,), `columns[c]` (m,) and `values[c]` (r, m) for each cluster c."""
 
     n: int
     rows: list[np.ndarray]
     columns: list[np.ndarray]
     values: list[np.ndarray]
 
-    @property
-    def nbytes(self) -> int:
-        return sum(panel.nbytes for panel in self.values)
-
     def __matmul__(self, x: np.ndarray) -> np.ndarray:
-        """The matrix times x (n, v)."""
+        """Return the product of the matrix and x (n, v)."""
         y = np.zeros((self.n, x.shape[1]), np.result_type(x, self.values[0]))
-        for rows, columns, panel in zip(self.rows, self.columns, self.values):
-            y[rows] = panel @ x[columns]
+        for rows, columns, values in zip(self.rows, self.columns, self.values):
+            y[rows] = values @ x[columns]
         return y
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """The matrix's adjoint times y (n, v)."""
+        """Return the product of the adjoint matrix and y (n, v)."""
         x = np.zeros((self.n, y.shape[1]), np.result_type(y, self.values[0]))
-        for rows, columns, panel in zip(self.rows, self.columns, self.values):
-            x[columns] += panel.conj().T @ y[rows]
+        for rows, columns, values in zip(self.rows, self.columns, self.values):
+            x[columns] += values.conj().T @ y[rows]
         return x
 
     def gram(self, x: np.ndarray) -> np.ndarray:
-        """`self.adjoint(self @ x)`, with each panel read once."""
+        """Return `self.adjoint(self @ x)`; each block is read once."""
         z = np.zeros((self.n, x.shape[1]), np.result_type(x, self.values[0]))
-        for columns, panel in zip(self.columns, self.values):
-            z[columns] += panel.conj().T @ (panel @ x[columns])
+        for columns, values in zip(self.columns, self.values):
+            z[columns] += values.conj().T @ (values @ x[columns])
         return z
 
 
-def panels(matrix: sparse.csr_matrix | sparse.bsr_matrix, rows: list[np.ndarray], dtype: np.dtype) -> Panels:
-    """A sparse matrix as panels of the given `rows`."""
-    n = matrix.shape[0]
-    columns, values = [], []
-    for of_cluster in rows:
-        column, panel = dense_rows(matrix, of_cluster, dtype)
-        columns.append(column)
-        values.append(panel)
-    return Panels(n, rows, columns, values)
+def row_blocks(matrix: Matrix, rows: list[np.ndarray], dtype: np.dtype) -> RowBlocks:
+    """Return a square sparse matrix as row blocks of the given `rows`."""
+    columns, values = zip(*(dense_rows(matrix, of_cluster, dtype) for of_cluster in rows))
+    return RowBlocks(matrix.shape[0], rows, list(columns), list(values))
 
 
-def dense_rows(
-    matrix: sparse.csr_matrix | sparse.bsr_matrix, rows: np.ndarray, dtype: np.dtype
-) -> tuple[np.ndarray, np.ndarray]:
-    """The columns (m,) that occur in `rows` (r,) of a matrix, ascending, and its values there (r, m)."""
-    if matrix.format == "bsr":
-        return _of_blocks(matrix, rows, dtype)
-    part = matrix[rows]
-    occurs = np.zeros(matrix.shape[1], dtype=bool)
-    occurs[part.indices] = True
-    columns = np.flatnonzero(occurs)
-    place = np.cumsum(occurs) - 1
-    panel = np.zeros((len(rows), len(columns)), dtype)
-    panel[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), place[part.indices]] = part.data
-    return columns, panel
+def dense_rows(matrix: Matrix, rows: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns (m,) that occur in `rows` (r,), ascending, and the values there (r, m).
 
-
-def columns_of(matrix: sparse.csr_matrix | sparse.bsr_matrix, rows: np.ndarray) -> np.ndarray:
-    """The columns that occur in `rows`, ascending; of a matrix of blocks all rows of some atoms."""
+    For a BSR matrix `rows` are all rows of some of its blocks.
+    """
     size = matrix.blocksize[0] if matrix.format == "bsr" else 1
-    of_rows = rows[::size] // size
-    occurs = np.zeros(matrix.shape[1] // size, dtype=bool)
-    occurs[matrix.indices[ranges(matrix.indptr, of_rows)]] = True
-    return (np.flatnonzero(occurs)[:, None] * size + np.arange(size)).ravel()
+    block_rows = rows[::size] // size
+    counts = np.diff(matrix.indptr)[block_rows]
+    where = ranges(matrix.indptr, block_rows)
+    occurring = matrix.indices[where]
+    columns, place = _columns(occurring, matrix.shape[1] // size)
+    values = np.zeros((len(block_rows), size, len(columns), size), dtype)
+    values[np.repeat(np.arange(len(block_rows)), counts), :, place[occurring]] = matrix.data[where].reshape(
+        -1, size, size
+    )
+    return _expand(columns, size), values.reshape(len(rows), -1)
+
+
+def dense_submatrix(matrix: Matrix, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return matrix[rows, rows] (r, r) of a square matrix as a dense one; `rows` as for `dense_rows`."""
+    columns, values = dense_rows(matrix, rows, dtype)
+    place = np.full(matrix.shape[1], -1)
+    place[columns] = np.arange(len(columns))
+    where = place[rows]
+    out = np.zeros((len(rows), len(rows)), dtype)
+    out[:, where >= 0] = values[:, where[where >= 0]]
+    return out
+
+
+def columns_of(matrix: Matrix, rows: np.ndarray) -> np.ndarray:
+    """Return the columns that occur in `rows` (r,), ascending; `rows` as for `dense_rows`."""
+    size = matrix.blocksize[0] if matrix.format == "bsr" else 1
+    occurring = matrix.indices[ranges(matrix.indptr, rows[::size] // size)]
+    return _expand(_columns(occurring, matrix.shape[1] // size)[0], size)
 
 
 def ranges(pointers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Where the entries of `rows` are, one row after the other."""
+    """Return the positions of the entries of `rows`, one row after the other, from a CSR matrix's `indptr`."""
     counts = np.diff(pointers)[rows]
     return np.repeat(pointers[rows] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
-def _of_blocks(matrix: sparse.bsr_matrix, rows: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """`dense_rows` of whole blocks: `rows` are all rows of some atoms."""
-    size = matrix.blocksize[0]
-    atoms = rows[::size] // size
-    counts = np.diff(matrix.indptr)[atoms]
-    where = ranges(matrix.indptr, atoms)
-    neighbours = matrix.indices[where]
-    occurs = np.zeros(matrix.shape[1] // size, dtype=bool)
-    occurs[neighbours] = True
-    columns = np.flatnonzero(occurs)
-    place = np.cumsum(occurs) - 1
-    panel = np.zeros((len(atoms), size, len(columns), size), dtype)
-    panel[np.repeat(np.arange(len(atoms)), counts), :, place[neighbours]] = matrix.data[where]
-    return (columns[:, None] * size + np.arange(size)).ravel(), panel.reshape(len(rows), -1)
+def _columns(occurring: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different ones among `occurring` columns, ascending, and the place of each column (n,) among them."""
+    occurs = np.zeros(n, dtype=bool)
+    occurs[occurring] = True
+    return np.flatnonzero(occurs), np.cumsum(occurs) - 1
+
+
+def _expand(blocks: np.ndarray, size: int) -> np.ndarray:
+    """Return the rows of blocks of `size` rows each."""
+    return (blocks[:, None] * size + np.arange(size)).ravel()
