@@ -119,7 +119,7 @@ class Stage2(nn.Module):
         return Coefficients(self.pair_corrections(edges, batch), self.onsite_corrections(atoms, batch))
 
     def edge_inputs(self, edges: EdgeFeatures, h1: Mapping[tuple[int, int], Tensor]) -> EdgeFeatures:
-        """What stage 2 reads of stage 1: its edge features and H1 of the pairs, as far as the settings allow."""
+        """Inputs of stage 2: edge features of stage 1 and H1 of the pairs, as far as the settings allow."""
         if self.settings.baseline:
             edges = concatenate_channels([edges, self._read(h1)])
         if self.settings.covariant:
