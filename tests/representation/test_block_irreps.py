@@ -11,8 +11,7 @@ from harmose.core.blocks import empty_matrix
 from harmose.core.graph import build_graph
 from harmose.errors import BasisError
 from harmose.io.files import read
-from harmose.representation.batch import collate, graph_batch
-from harmose.representation.block_irreps import BlockIrreps, to_coefficients, to_matrix
+from harmose.representation.block_irreps import BlockIrreps, map_coefficients, to_coefficients, to_matrix
 from harmose.representation.concatenation import block_irreps
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin
@@ -47,16 +46,16 @@ CRYSTAL = Atoms(
 
 @pytest.mark.parametrize("spin", Spin)
 @pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), CRYSTAL], ids=["molecule", "crystal"])
-def test_round_trip_is_exact(atoms, spin):
+def test_round_trip(atoms, spin):
     graph, h = random_operator(atoms, spin=spin)
     space = SPACES[spin]
     oriented = space.orient(graph)
-    assert oriented.flipped.any()
+    assert oriented.swapped.any()
     again = to_matrix(space, to_coefficients(space, h, oriented), graph, oriented)
     np.testing.assert_allclose(again.values, h.values, atol=1e-12)
 
 
-def test_order_of_atoms_does_not_change_which_way_pairs_point():
+def test_pairs_point_to_the_higher_species():
     atoms = molecule("CH3OH")
     for structure in (atoms, atoms[::-1]):
         oriented = SPACE.orient(build_graph(structure, BASIS))
@@ -65,7 +64,7 @@ def test_order_of_atoms_does_not_change_which_way_pairs_point():
 
 @pytest.mark.parametrize("spin", Spin)
 @pytest.mark.parametrize("atoms", [molecule("CH3OH"), CRYSTAL], ids=["molecule", "crystal"])
-def test_axial_coefficients_do_not_see_a_rotation(atoms, spin):
+def test_scalars_and_norms_do_not_change_under_rotation(atoms, spin):
     graph, h = random_operator(atoms, spin=spin)
     space, rotation = SPACES[spin], random_rotation(np.random.default_rng(1))
     before = to_coefficients(space, h, space.orient(graph))
@@ -101,7 +100,7 @@ def test_the_order_of_atoms_does_not_change_coefficients(spin):
         torch.testing.assert_close(a.pairs[g], b.pairs[g])
 
 
-def test_equal_spins_are_spin_none_and_no_difference():
+def test_equal_spins_have_no_difference():
     graph, h = random_operator(molecule("CH3OH"))
     both = empty_matrix(BASIS, graph.numbers, graph.pairs, Spin.COLLINEAR).with_values(np.repeat(h.values, 2, axis=0))
     none, collinear = (to_coefficients(SPACES[x.spin], x, SPACES[x.spin].orient(graph)) for x in (h, both))
@@ -117,20 +116,42 @@ def test_unknown_element():
         SPACE.orient(build_graph(molecule("NH3"), BasisSet("x", {**BASIS.shells, 7: (S,)}, {**BASIS.radii, 7: 5.0})))
 
 
-def test_collated_batches_renumber_atoms_and_keep_groups_together():
-    parts = []
-    for name in ("H2O", "CH3OH", "CO"):
-        graph = build_graph(molecule(name), BASIS)
-        parts.append(graph_batch(SPACE, graph, SPACE.orient(graph), torch.float64))
-    whole = collate(parts)
-    assert whole.n_samples == 3
-    assert whole.n_atoms == 3 + 6 + 2
-    shell_type = torch.as_tensor(SPACE.shell_type)[whole.species]
-    assert (shell_type.diff() >= 0).all()
-    assert (whole.sample[whole.first] == whole.sample[whole.second]).all()
-    for k in range(len(SPACE.groups)):
-        part = whole.pair_slice(k)
-        torch.testing.assert_close(whole.distance[part], torch.cat([p.distance[p.pair_slice(k)] for p in parts]))
+def test_groups_and_pair_types():
+    """H has two shells, C and O three; species are H, C, O."""
+    assert SPACE.elements == (1, 6, 8)
+    assert SPACE.shell_types == ((0, 1), (0, 1, 2))
+    assert SPACE.groups == ((0, 0), (0, 1), (1, 1))
+    carbon_oxygen = int(SPACE.pair_type(1, 2))
+    assert SPACE.group(1, 2) == (1, 1)
+    assert SPACE.pair_name(carbon_oxygen) == "6-8"
+    assert [SPACE.is_symmetric(int(SPACE.pair_type(low, high))) for low, high in ((0, 0), (0, 1), (1, 2))] == [
+        True, False, False
+    ]  # fmt: skip
+
+
+def test_pairs_and_atoms_are_grouped():
+    oriented = SPACE.orient(build_graph(molecule("CH3OH"), BASIS))
+    assert sorted(oriented.pair_order) == list(range(15))
+    assert sorted(oriented.atom_order) == list(range(6))
+    for (a, b), pairs in oriented.pairs.items():
+        assert (SPACE.shell_type[oriented.species[oriented.first[pairs]]] == a).all()
+        assert (SPACE.shell_type[oriented.species[oriented.second[pairs]]] == b).all()
+
+
+def test_rotations_are_computed_once_and_freed():
+    oriented = SPACE.orient(build_graph(molecule("H2O"), BASIS))
+    wigner = oriented.wigner(2)
+    assert oriented.wigner(2) is wigner
+    oriented.forget_rotations()
+    assert oriented.wigner(2) is not wigner
+    assert torch.equal(oriented.wigner(2), wigner)
+
+
+def test_a_function_is_applied_to_all_coefficients():
+    graph, h = random_operator(molecule("H2O"))
+    c = to_coefficients(SPACE, h, SPACE.orient(graph))
+    zero = map_coefficients(lambda a, b: a - b, c, c)
+    assert not any(x.any() for part in (zero.pairs, zero.onsite) for x in part.values())
 
 
 def test_spin_orbit_coupling_of_an_atom_is_a_scalar(shared_data):

@@ -126,7 +126,7 @@ class TargetSettings:
         return relative_to_fermi_level(sample) if self.fermi else sample
 
     def matrix(self, sample: Sample) -> BlockMatrix:
-        """Return the target in eV; `FormatError` for a sample without the H0 or the Fermi level that it needs."""
+        """Return the target in eV; `FormatError` without the H0, `MatrixError` without the Fermi level that it needs."""
         h = self.sample(sample).hamiltonian
         return h - self.operator(sample, "prior") if self.prior else h
 

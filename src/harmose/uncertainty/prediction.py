@@ -137,7 +137,7 @@ class Uncertainty:
             >>> import harmose
             >>> gap = harmose.load("water-pbe-def2svp").uncertainty(molecule("H2O")).gap
             >>> round(gap.value, 1), gap.bound < 0.01
-            (8.7, True)
+            (6.9, True)
         """
         return self._frontier("gap")
 
