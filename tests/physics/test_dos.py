@@ -5,7 +5,7 @@ import pytest
 
 from harmose.errors import ConfigError, MatrixError
 from harmose.physics.bloch import bloch_sum
-from harmose.physics.dos import dos
+from harmose.physics.dos import DosSettings, dos
 from harmose.physics.eigen import eigenvalues, solve
 from harmose.physics.projections import GROUPINGS, mulliken
 from harmose.spin import Spin
@@ -15,7 +15,7 @@ from harmose.spin import Spin
 def test_a_chain_has_its_van_hove_density(chain, width):
     """g(E) = 1 / (pi sqrt(4 t^2 - E^2)) for e = 2 t cos k."""
     h, s, atoms = chain(0.0, -1.0)
-    found = dos(h, s, atoms, mesh=(600, 1, 1), window=(-1.5, 1.5), width=width and 0.02, points=61)
+    found = dos(h, s, atoms, mesh=(600, 1, 1), settings=DosSettings((-1.5, 1.5), width and 0.02, points=61))
     expected = 1 / (np.pi * np.sqrt(4 - found.energies**2))
     np.testing.assert_allclose(found.total, expected, rtol=1e-2)
 
@@ -23,7 +23,9 @@ def test_a_chain_has_its_van_hove_density(chain, width):
 @pytest.mark.parametrize("by", [None, *GROUPINGS])
 def test_it_holds_every_orbital_and_its_parts_add_up(graphene, by):
     sample = graphene("pristine_1x1")
-    found = dos(sample.hamiltonian, sample.overlap, sample.structure, (6, 6, 1), 8, by=by, points=4001)
+    found = dos(
+        sample.hamiltonian, sample.overlap, sample.structure, (6, 6, 1), 8, settings=DosSettings(by=by, points=4001)
+    )
     assert np.trapezoid(found.total, found.energies) == pytest.approx(26, abs=1e-6)
     if by is not None:
         np.testing.assert_allclose(sum(found.projections.values()), found.total, atol=1e-10)
@@ -36,7 +38,14 @@ def test_up_to_the_fermi_level_it_holds_the_electrons(graphene):
     """Two per state; and the tetrahedra agree with Gaussians about it."""
     sample = graphene("pristine_1x1")
     for width, error in ((0.02, 0.01), (None, 0.08)):
-        found = dos(sample.hamiltonian, sample.overlap, sample.structure, (9, 9, 1), 8, (-25, 0), width, points=2001)
+        found = dos(
+            sample.hamiltonian,
+            sample.overlap,
+            sample.structure,
+            (9, 9, 1),
+            8,
+            settings=DosSettings((-25, 0), width, points=2001),
+        )
         assert found.relative[-1] == pytest.approx(0)
         assert 2 * np.trapezoid(found.total, found.energies) == pytest.approx(8, abs=error)
 
@@ -44,7 +53,14 @@ def test_up_to_the_fermi_level_it_holds_the_electrons(graphene):
 def test_the_bands_at_the_fermi_level_of_graphene_are_pi(graphene):
     """Odd under z -> -z: p_z with some d_xz and d_yz, but no s at all."""
     sample = graphene("pristine_1x1")
-    found = dos(sample.hamiltonian, sample.overlap, sample.structure, (12, 12, 1), 8, (-2, 2), by="l", points=101)
+    found = dos(
+        sample.hamiltonian,
+        sample.overlap,
+        sample.structure,
+        (12, 12, 1),
+        8,
+        settings=DosSettings((-2, 2), by="l", points=101),
+    )
     total = found.total.sum()
     assert found.projections["C p"].sum() > 0.85 * total
     assert found.projections["C s"].sum() == pytest.approx(0, abs=1e-9 * total)
@@ -67,7 +83,11 @@ def test_weights_are_the_shares_of_atoms_in_the_norm(graphene):
 def test_molecules_have_levels(water_sample):
     sample = water_sample(0)
     found = dos(
-        sample.hamiltonian, sample.overlap, sample.structure, n_electrons=10, width=0.05, by="atom", points=20001
+        sample.hamiltonian,
+        sample.overlap,
+        sample.structure,
+        n_electrons=10,
+        settings=DosSettings(width=0.05, by="atom", points=20001),
     )
     assert np.trapezoid(found.total, found.energies) == pytest.approx(7, abs=1e-6)
     assert list(found.projections) == ["O 0", "H 1", "H 2"]
@@ -78,24 +98,24 @@ def test_molecules_have_levels(water_sample):
 def test_collinear_densities_are_two_and_spinor_ones_count_twice_the_orbitals(chain, with_spin):
     h, s, atoms = chain(0, 0)
     both = with_spin(h, Spin.COLLINEAR, [[-1.5, 0.25], [0.5, -0.25]])
-    found = dos(both, s, atoms, (12, 1, 1), 1, by="shell", points=2001)
+    found = dos(both, s, atoms, (12, 1, 1), 1, settings=DosSettings(by="shell", points=2001))
     assert found.total.shape == (2, 2001)
     np.testing.assert_allclose(np.trapezoid(found.total, found.energies), 1, atol=1e-9)
     np.testing.assert_allclose(found.projections["H 1s"], found.total, atol=1e-12)
     assert found.energies[np.argmax(found.total[0])] < found.fermi_level < found.energies[np.argmax(found.total[1])]
     band, field = np.array([0.0, -0.1]), np.array([0.4, 0.0])
     spinor = with_spin(h, Spin.SPINOR, [band, field, field, band])
-    found = dos(spinor, s, atoms, (12, 1, 1), 1, by="element", points=2001)
+    found = dos(spinor, s, atoms, (12, 1, 1), 1, settings=DosSettings(by="element", points=2001))
     assert np.trapezoid(found.total, found.energies) == pytest.approx(2)
     np.testing.assert_allclose(found.projections["H"], found.total, atol=1e-12)
 
 
 def test_the_window_counts_from_the_fermi_level(chain):
     h, s, atoms = chain(-3.0, -0.5)
-    known = dos(h, s, atoms, (12, 1, 1), 1, (-1, 2), points=4)
+    known = dos(h, s, atoms, (12, 1, 1), 1, settings=DosSettings((-1, 2), points=4))
     np.testing.assert_allclose(known.relative, [-1, 0, 1, 2], atol=1e-9)
     np.testing.assert_allclose(known.energies, [-4, -3, -2, -1], atol=1e-6)
-    unknown = dos(h, s, atoms, (12, 1, 1), window=(-1, 2), points=4)
+    unknown = dos(h, s, atoms, (12, 1, 1), settings=DosSettings((-1, 2), points=4))
     assert unknown.fermi_level is None
     np.testing.assert_allclose(unknown.relative, [-1, 0, 1, 2])
 
@@ -105,10 +125,10 @@ def test_requests_without_meaning(chain):
     with pytest.raises(MatrixError, match=r"density of states: .* overlap S is needed"):
         dos(h, None, atoms)
     with pytest.raises(ConfigError, match="projection: expected one of element, atom, shell, l, got 'colour'"):
-        dos(h, s, atoms, by="colour")
+        DosSettings(by="colour")
     with pytest.raises(ConfigError, match="positive width"):
-        dos(h, s, atoms, width=0.0)
+        DosSettings(width=0.0)
     with pytest.raises(ConfigError, match="the lower first, got 2 and -2"):
-        dos(h, s, atoms, window=(2, -2))
+        dos(h, s, atoms, settings=DosSettings((2, -2)))
     with pytest.raises(ConfigError, match="2 to 1000000 points"):
-        dos(h, s, atoms, points=1)
+        DosSettings(points=1)

@@ -3,8 +3,8 @@
     H(k) c = e S(k) c
 
 The average potential of a crystal is arbitrary: H and H + c S mean the same, and every energy moves by c. Energies here
-are on H's own scale; what compares two Hamiltonians first takes them from a common zero: each one's Fermi level
-(`relative`), or a level that both have (`shifted`).
+are on the scale of H. To compare two Hamiltonians, first give their energies a common zero: the Fermi level of each
+(`relative`), or an energy that both have (`shifted`).
 """
 
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ MIN_GAP = 1e-3
 
 @dataclass(frozen=True)
 class Gap:
-    """Highest occupied and lowest empty level (eV), the k-points where they are (index), and the gaps between them.
+    """Energies (eV) of the highest occupied and the lowest empty state, the indices of their k-points, and the gaps.
 
-    `indirect` is `lowest_empty - highest_occupied`; `direct` the smallest distance of the two at one k-point and of one
-    spin. Both are 0 for a metal, where a band crosses the Fermi level or the two levels are within `MIN_GAP`.
+    `indirect` is `lowest_empty - highest_occupied`; `direct` is the smallest such difference at one k-point and of one spin.
+    Both are 0 for a metal, where a band crosses the Fermi level or the two energies are within `MIN_GAP`.
     """
 
     highest_occupied: float
@@ -44,16 +44,22 @@ class Gap:
 
     @property
     def is_direct(self) -> bool:
-        """Whether the two levels are at the same k-point."""
+        """True if there is a gap and both states are at the same k-point."""
         return not self.is_metal and self.k_occupied == self.k_empty
 
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """Energies along a path: (n_k, n_bands) in eV, ascending; collinear (2, n_k, n_bands); on the scale of H.
+    """Band energies along a path.
 
-    `kpoints` (n_k, 3) fractional, `x` (n_k,) in 1/angstrom, `ticks` and `labels` of the special points as in `KPath`.
-    `fermi_level` in eV, None where neither it nor the number of electrons is known.
+    Attributes:
+        kpoints: Fractional coordinates (n_k, 3).
+        x: Length of the path up to each k-point (n_k,) in 1/angstrom.
+        ticks: Positions of the special points on `x`.
+        labels: Names of the special points.
+        energies: In eV on the scale of H, ascending: (n_k, n_bands); collinear (2, n_k, n_bands).
+        spin: Spin of H.
+        fermi_level: In eV on the scale of H, or None.
     """
 
     kpoints: np.ndarray
@@ -70,26 +76,26 @@ class Bands:
         return self.energies.reshape(-1, *self.energies.shape[-2:])
 
     @property
-    def known_fermi_level(self) -> float:
-        """The Fermi level; `MatrixError` where it is not known."""
+    def required_fermi_level(self) -> float:
+        """The Fermi level in eV. Raises `MatrixError` where there is none."""
         if self.fermi_level is None:
             raise MatrixError("bands: the Fermi level is not known; give it, or the number of electrons and a mesh")
         return self.fermi_level
 
     @property
     def relative(self) -> np.ndarray:
-        """Energies relative to the Fermi level, in the shape of `energies`."""
-        return self.energies - self.known_fermi_level
+        """Energies (eV) relative to the Fermi level, in the shape of `energies`."""
+        return self.energies - self.required_fermi_level
 
     def shifted(self, by: float) -> "Bands":
-        """The bands of H + by * S: all energies and the Fermi level moved by `by` eV."""
+        """Return the bands of H + by * S: all energies and the Fermi level move by `by` eV."""
         level = None if self.fermi_level is None else self.fermi_level + by
         return replace(self, energies=self.energies + by, fermi_level=level)
 
     @property
     def gap(self) -> Gap | None:
-        """The gap at the Fermi level, as far as the path's k-points show it; None when all levels lie on one side."""
-        return band_gap(self.by_spin, self.known_fermi_level)
+        """The gap at the Fermi level between the energies on the path; None if all of them lie on one side."""
+        return band_gap(self.by_spin, self.required_fermi_level)
 
 
 def bands(
@@ -103,15 +109,38 @@ def bands(
     fermi_level: float | None = None,
     nearest: int | None = None,
 ) -> Bands:
-    """Bands of H and S, any spin, along a path.
+    """Compute the bands of H and S along a path through the Brillouin zone.
 
-    `path` is a string of special points ("GMKG", as of `kpath`; without any the lattice's usual path), which needs the
-    `structure` for its cell, or a `KPath`, or a list of k-points (n_k, 3). The Fermi level is `fermi_level` when given,
-    else that of `n_electrons` per cell on `mesh` (its size; by default as fine as `mesh_size` says) with `smearing`, else
-    unknown. `nearest`: only so many states at each k-point, those nearest the Fermi level, from sparse matrices (`near_level`).
+    Args:
+        h: Hamiltonian in eV, any spin.
+        s: Overlap.
+        path: Special points such as "GMKG" (a comma for a jump), a `KPath`, or fractional k-points (n_k, 3). Default: the
+            usual path of the lattice.
+        structure: The crystal. Needed for its cell unless `path` is a `KPath` or k-points.
+        n_electrons: Electrons per cell, from which the Fermi level is found unless `fermi_level` is set.
+        mesh: k-points of the Fermi level: a `KMesh` or its size, e.g. (15, 15, 1). Default: from the cell (`mesh_size`).
+        smearing: Occupation rule of the Fermi level. Default: Fermi-Dirac at 300 K.
+        fermi_level: Fermi level in eV, on the scale of H.
+        nearest: Compute only so many states at each k-point, those nearest to the Fermi level, from sparse matrices.
 
-    Raises `MatrixError` without S and as `eigenvalues`, `StructureError` for a molecule, `ConfigError` for a path that
-    the lattice does not have.
+    Returns:
+        `Bands` with `energies` (n_k, n_bands) in eV, collinear (2, n_k, n_bands), and the Fermi level, None if neither it nor
+        `n_electrons` is set.
+
+    Raises:
+        MatrixError: No S, and as `eigenvalues`; `nearest` without a Fermi level.
+        StructureError: A molecule.
+        ConfigError: A path that the lattice does not have; no structure where one is needed.
+
+    Examples:
+        >>> import harmose
+        >>> from ase.build import graphene
+        >>> atoms = graphene(a=2.46, vacuum=10.0)
+        >>> atoms.pbc = (True, True, False)
+        >>> h = harmose.load("graphene-pbe-dzvp").predict(atoms)
+        >>> bands = harmose.bands(h, harmose.overlap(atoms, h.basis), "GMKG", atoms, n_electrons=8)
+        >>> bands.labels, bands.gap.is_metal
+        (('G', 'M', 'K', 'G'), True)
     """
     s = check_overlap(s, "bands")
     if structure is not None:
@@ -122,14 +151,14 @@ def bands(
     if nearest is None:
         energies = energies_at(h, s, along.kpoints)
     elif fermi_level is None:
-        raise MatrixError("bands: the states nearest the Fermi level need it, or the number of electrons; got neither")
+        raise MatrixError("bands: `nearest` needs the Fermi level or the number of electrons; got neither")
     else:
         energies = states_near(h, s, fermi_level, nearest, along.kpoints).energies
     return Bands(along.kpoints, along.x, along.ticks, along.labels, energies, h.spin, fermi_level)
 
 
 def band_gap(energies: np.ndarray, fermi_level: float) -> Gap | None:
-    """The gap of `energies` (n_spins, n_k, n_bands) at `fermi_level`; None when all levels lie on one side of it."""
+    """Return the gap of `energies` (n_spins, n_k, n_bands) at `fermi_level`, all in eV; None if all energies lie on one side."""
     occupied = energies <= fermi_level
     if occupied.all() or not occupied.any():
         return None
@@ -150,7 +179,7 @@ def _path(path: str | KPath | ArrayLike | None, structure: Atoms | None) -> KPat
         return path
     if path is None or isinstance(path, str):
         if structure is None:
-            raise ConfigError(f"bands: the path {path or 'of the lattice'} needs the structure, for its cell; got none")
+            raise ConfigError(f"bands: the path {path or 'of the lattice'} needs the structure for its cell; got none")
         return kpath(structure, path)
     return explicit_path(path, structure)
 

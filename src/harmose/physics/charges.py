@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from ase.data import covalent_radii
-from scipy.linalg import eigh
-from scipy.special import expit
 
 from harmose.core.blocks import BlockMatrix, block_values
 from harmose.errors import MatrixError
@@ -60,7 +59,7 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
     positive definite and for more electrons than the orbitals hold.
     """
     s, h = overlap.dense(), prior.dense() / HARTREE
-    sizes, vectors = eigh(s)
+    sizes, vectors = scipy.linalg.eigh(s)
     if sizes[0] <= 0:
         raise MatrixError(f"expected a positive definite overlap, got one with the eigenvalue {sizes[0]:.2g}")
     inverse_root = (vectors / np.sqrt(sizes)) @ vectors.T
@@ -69,7 +68,7 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
     kernel = coulomb(prior.numbers, positions)
 
     def density_and_charge(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        levels, orbitals = eigh(h + np.diag(potential[atom]), driver="evd")
+        levels, orbitals = scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
         p = (orbitals * thermal_occupations(levels, n_electrons)) @ orbitals.T
         return p, np.bincount(atom, np.diag(p), len(prior.numbers)) - prior.numbers
 
@@ -96,7 +95,7 @@ def thermal_occupations(levels: np.ndarray, n_electrons: float) -> np.ndarray:
     """Return the electrons (0 to 2) in each of the ascending `levels` (n,) in Hartree: Fermi-Dirac at `TEMPERATURE`."""
 
     def filled(mu: float) -> np.ndarray:
-        return 2 * expit((mu - levels) / TEMPERATURE)
+        return 2 * scipy.special.expit((mu - levels) / TEMPERATURE)
 
     ends = levels[0] - 1, levels[-1] + 1
     return filled(solve_chemical_potential(lambda mu: filled(mu).sum(), n_electrons, *ends))

@@ -25,10 +25,10 @@ def crystal_density(
     mesh: Mesh,
     smearing: Smearing = ROOM_TEMPERATURE,
 ) -> BlockMatrix:
-    """D(R) in the blocks of H, without units, for `n_electrons` per cell.
+    """Return D(R) in the blocks of H, without units, for `n_electrons` per cell.
 
     Blocks outside the graph are dropped: H and S vanish there, so that Tr(D H) and Tr(D S) lose nothing. Raises
-    `MatrixError` without S, as `eigenvalues` and `fermi_level`, and for a spinor on a mesh without the points -k.
+    `MatrixError` without S, as `eigenvalues` and `fermi_level` do, and for a spinor H on a mesh without the points -k.
     """
     s = check_overlap(s, "density matrix")
     mesh = mesh_for(h, mesh)
@@ -46,17 +46,17 @@ def crystal_density(
 
 
 def electrons(d: BlockMatrix, s: BlockMatrix) -> float:
-    """N = sum_R Tr(D(R) S(R)^dagger) per cell, of D and S with the same blocks; both spins together."""
+    """Return the electrons per cell, sum_R Tr(D(R) S(R)^dagger), of both spins; D and S have the same blocks."""
     if not np.array_equal(d.pairs, s.pairs) or not np.array_equal(d.numbers, s.numbers):
         raise MatrixError("electrons: expected D and S with the same atoms and pairs, got different ones")
     diagonal = d.values if d.spin is not Spin.SPINOR else d.values[[0, 3]]  # S does not couple up and down
     overlap = s.values if s.spin is not Spin.SPINOR else s.values[[0, 3]]
-    twice = np.where(d.is_onsite, 1, 2)  # a pair's block stands for its reverse as well
-    return float((np.real(diagonal * overlap.conj()) * twice).sum())
+    weights = np.repeat(d.multiplicity, np.diff(d.offsets))
+    return float((np.real(diagonal * overlap.conj()) * weights).sum())
 
 
 def _blocks(h: BlockMatrix, d: np.ndarray, kpoints: np.ndarray) -> np.ndarray:
-    """sum_k exp(-2 pi i k . R) d(k) at the stored elements of each R: (n_components, size)."""
+    """Return sum_k exp(-2 pi i k . R) d(k) at the stored elements of each R: (n_components, size)."""
     block, row, col = h.indices
     cells, cell_of_block = np.unique(h.keys[:, 2:], axis=0, return_inverse=True)
     cell = cell_of_block.ravel()[block]
@@ -72,7 +72,7 @@ def _blocks(h: BlockMatrix, d: np.ndarray, kpoints: np.ndarray) -> np.ndarray:
 
 
 def _components(h: BlockMatrix, d: np.ndarray) -> list[np.ndarray]:
-    """The matrices (n_k, n, n) of each component: one, up and down, or uu, ud, du, dd."""
+    """Return the matrices (n_k, n, n) of each component: one, up and down, or uu, ud, du, dd."""
     n = h.n_orbitals
     if h.spin is Spin.SPINOR:
         return [d[:, a : a + n, b : b + n] for a in (0, n) for b in (0, n)]

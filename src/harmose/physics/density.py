@@ -6,7 +6,7 @@ with the N/2 lowest orbitals doubly occupied (Szabo and Ostlund, Modern Quantum 
 """
 
 import numpy as np
-from scipy.linalg import LinAlgError, eigh
+import scipy
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
@@ -14,17 +14,17 @@ from harmose.spin import Spin
 
 
 def density_matrix(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> BlockMatrix:
-    """D in the blocks of H, without units; molecules, spin none.
+    """Return the density matrix of a molecule without spin in the blocks of H, without units.
 
-    Blocks outside the graph are dropped: H and S vanish there, so that Tr(D H) and Tr(D S) lose nothing. For all of D
-    take `dense_density`. Raises `MatrixError` as that does.
+    Blocks outside the graph are dropped: H and S vanish there, so that Tr(D H) and Tr(D S) lose nothing. `dense_density` has
+    all of D. Raises `MatrixError` as it does.
     """
     _, row, col = h.indices
     return h.with_values(dense_density(h, s, n_electrons)[None, row, col])
 
 
 def dense_density(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> np.ndarray:
-    """D, shape (n, n), orbitals in the order of H.
+    """Return the density matrix (n, n), orbitals in the order of H.
 
     Raises `MatrixError` for other spins, a periodic structure, an odd or impossible number of electrons, H and S of
     different blocks, and an S that is not positive definite.
@@ -42,19 +42,19 @@ def dense_density(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> np.ndar
 
 
 def density_from_dense(h: np.ndarray, s: np.ndarray, n_electrons: float) -> np.ndarray:
-    """`dense_density` for matrices (n, n) in any orbital order, energies in any unit."""
+    """Return the density matrix of H and S (n, n) in any orbital order, energies in any unit; see `dense_density`."""
     n_occupied = occupied_orbitals(n_electrons, len(h))
     if n_occupied == 0:
         return np.zeros_like(h)
     try:
-        _, c = eigh(h, s, subset_by_index=[0, n_occupied - 1])  # (n, n_occupied)
-    except LinAlgError:
+        _, c = scipy.linalg.eigh(h, s, subset_by_index=[0, n_occupied - 1])  # (n, n_occupied)
+    except np.linalg.LinAlgError:
         raise MatrixError("density matrix: expected a positive definite S, got one that is not") from None
     return 2 * c @ c.T
 
 
 def occupied_orbitals(n_electrons: float, n_orbitals: int) -> int:
-    """Doubly occupied orbitals of a closed shell; `MatrixError` for an odd or impossible number of electrons."""
+    """Return the number of doubly occupied orbitals; raises `MatrixError` for an odd or impossible number of electrons."""
     count = round(n_electrons / 2)
     if abs(n_electrons - 2 * count) > 1e-6 or not 0 <= count <= n_orbitals:
         raise MatrixError(f"expected an even number of electrons, at most {2 * n_orbitals}, got {n_electrons:g}")

@@ -1,4 +1,4 @@
-"""Density of states, in total and projected.
+"""Density of states: all states, and projections on elements, atoms or shells.
 
     g(E) = sum_k w_k sum_n delta(E - e_nk)          integral g(E) dE = number of orbitals of the cell
 
@@ -13,31 +13,61 @@ from math import pi, sqrt
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
+from ase.dft.dos import linear_tetrahedron_integration
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError
 from harmose.physics.kmesh import SPACING, KMesh, mesh_size
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
-from harmose.physics.occupations import fermi_level as found_level
+from harmose.physics.occupations import fermi_level as find_fermi_level
 from harmose.physics.projections import Groups, grouping, mulliken
 from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_for, states_at
 from harmose.spin import Spin
 
-WIDTH = 0.2
-"""Of the Gaussians, eV."""
-
 POINTS, MAX_POINTS = 1001, 1_000_000
-"""Of the energies: the least number unless another is given, and the greatest."""
+"""Number of energies: the least unless another is set, and the greatest."""
 
-FINE_SPACING = 0.08
-"""Of the default mesh for Gaussians (1/angstrom): single k-points are not to be seen. Tetrahedra need fewer points."""
+GAUSSIAN_SPACING = 0.08
+"""Spacing of the default mesh for Gaussians (1/angstrom), so fine that single k-points are not visible. Tetrahedra need fewer."""
+
+
+@dataclass(frozen=True)
+class DosSettings:
+    """Settings of `dos`.
+
+    Attributes:
+        window: Lowest and highest energy in eV, relative to the Fermi level or, without one, on the scale of H. Default: all.
+        width: Standard deviation of the Gaussians in eV; None for linear tetrahedra.
+        by: Project on "element", "atom", "shell" or "l".
+        points: Number of energies. Default: 1001, or as many as draw each Gaussian with five points to its width.
+        smearing: Occupation rule of the Fermi level.
+    """
+
+    window: tuple[float, float] | None = None
+    width: float | None = 0.2
+    by: str | None = None
+    points: int | None = None
+    smearing: Smearing = ROOM_TEMPERATURE
+
+    def __post_init__(self) -> None:
+        if self.width is not None and not 0 < self.width < np.inf:
+            raise ConfigError(f"density of states: expected a positive width in eV, got {self.width}")
+        if self.points is not None and not 2 <= self.points <= MAX_POINTS:
+            raise ConfigError(f"density of states: expected 2 to {MAX_POINTS} points, got {self.points}")
+        if self.by is not None:
+            grouping(self.by)
 
 
 @dataclass(frozen=True, eq=False)
 class DensityOfStates:
-    """`total` (n_e,), collinear (2, n_e), in states per eV and cell at `energies` (n_e,) in eV, on the scale of H.
+    """Density of states in states per eV and cell; without spin each state holds two electrons.
 
-    `projections` have the shape of `total`. `fermi_level` in eV, None where it is not known.
+    Attributes:
+        energies: In eV, on the scale of H (n_e,).
+        total: All states (n_e,), collinear (2, n_e).
+        projections: Parts of `total`, of the same shape, by the label of the element, atom or shell.
+        spin: Spin of H.
+        fermi_level: In eV on the scale of H, or None.
     """
 
     energies: np.ndarray
@@ -48,12 +78,12 @@ class DensityOfStates:
 
     @property
     def zero(self) -> float:
-        """Where energies are counted from: the Fermi level, 0 where it is not known."""
+        """The Fermi level in eV, 0 without one."""
         return 0.0 if self.fermi_level is None else self.fermi_level
 
     @property
     def relative(self) -> np.ndarray:
-        """Energies relative to the Fermi level (n_e,), as they are where it is not known."""
+        """Energies (n_e,) in eV relative to `zero`."""
         return self.energies - self.zero
 
 
@@ -63,68 +93,79 @@ def dos(
     structure: Atoms,
     mesh: Mesh | None = None,
     n_electrons: float | None = None,
-    window: tuple[float, float] | None = None,
-    width: float | None = WIDTH,
-    by: str | None = None,
-    points: int | None = None,
-    smearing: Smearing = ROOM_TEMPERATURE,
     fermi_level: float | None = None,
+    settings: DosSettings = DosSettings(),  # noqa: B008
 ) -> DensityOfStates:
-    """The density of states of H and S, any spin, on a mesh of k-points, with a default size for the cell.
+    """Compute the density of states of H and S from all energies on a mesh of k-points.
 
-    `window` (eV) is relative to the Fermi level, where it is known: given, or that of `n_electrons` per cell with
-    `smearing`; by default it holds all levels. `width` is the standard deviation of the Gaussians in eV, None for
-    tetrahedra. `by` divides it by "element", "atom", "shell" or "l". `points` energies, by default 1001, or as many as draw
-    each Gaussian with five points to its width. A molecule has the one k-point Gamma.
+    Args:
+        h: Hamiltonian in eV, any spin.
+        s: Overlap.
+        structure: The crystal or molecule.
+        mesh: k-points, a `KMesh` or its size, e.g. (15, 15, 1). Default: from the cell; Gamma for a molecule.
+        n_electrons: Electrons per cell, from which the Fermi level is found unless `fermi_level` is set.
+        fermi_level: Fermi level in eV, on the scale of H.
+        settings: Energies, broadening and projections.
 
-    Raises `MatrixError` without S and as `eigenvalues`, `ConfigError` for a width, window, mesh or division that has no
-    meaning.
+    Returns:
+        The density in states per eV and cell.
+
+    Raises:
+        MatrixError: No S, and as `eigenvalues`.
+        ConfigError: A window or mesh without meaning.
+
+    Examples:
+        >>> import harmose
+        >>> from ase.build import molecule
+        >>> from harmose.physics.dos import DosSettings
+        >>> atoms = molecule("H2O")
+        >>> h = harmose.load("water-pbe-def2svp").predict(atoms)
+        >>> s = harmose.overlap(atoms, h.basis)
+        >>> density = harmose.dos(h, s, atoms, n_electrons=10, settings=DosSettings(window=(-30, 10), by="element"))
+        >>> list(density.projections), density.total.shape
+        (['O', 'H'], (1001,))
     """
     s = check_overlap(s, "density of states")
-    if width is not None and not 0 < width < np.inf:
-        raise ConfigError(f"density of states: expected a positive width in eV, got {width}")
-    if points is not None and not 2 <= points <= MAX_POINTS:
-        raise ConfigError(f"density of states: expected 2 to {MAX_POINTS} points, got {points}")
-    groups = grouping(by)(h) if by is not None else {}
-    chosen = mesh_for(h, mesh if mesh is not None else default_mesh(structure, width))
-    energies, weights = _levels(h, s, chosen, groups)
+    groups = grouping(settings.by)(h) if settings.by is not None else {}
+    mesh = mesh_for(h, mesh if mesh is not None else default_mesh(structure, settings.width))
+    energies, weights = _energies_and_weights(h, s, mesh, groups)
     if fermi_level is None and n_electrons is not None:
-        fermi_level = found_level(energies, chosen.weights, n_electrons, h.spin, smearing)
-    grid = _grid(energies, window, fermi_level or 0.0, width, points)
+        fermi_level = find_fermi_level(energies, mesh.weights, n_electrons, h.spin, settings.smearing)
+    grid = _grid(energies, fermi_level or 0.0, settings)
     n_spins = 2 if h.spin is Spin.COLLINEAR else 1
     # one column of weights for the total, one for each group
-    shape = (n_spins, len(chosen.kpoints), -1, energies.shape[-1])
+    shape = (n_spins, len(mesh.kpoints), -1, energies.shape[-1])
     columns = np.concatenate([np.ones_like(energies).reshape(shape), weights.reshape(shape)], axis=2)
-    levels = energies.reshape(n_spins, len(chosen.kpoints), -1)
-    if width is not None:
-        density = np.stack([_gaussian(*spin, chosen.weights, grid, width) for spin in zip(levels, columns)])
+    by_spin = zip(energies.reshape(n_spins, len(mesh.kpoints), -1), columns)
+    if settings.width is not None:
+        density = np.stack([_gaussian(*spin, mesh.weights, grid, settings.width) for spin in by_spin])
     else:
-        density = np.stack([_tetrahedra(*spin, chosen, grid, structure) for spin in zip(levels, columns)])
+        density = np.stack([_tetrahedra(*spin, mesh, grid, structure) for spin in by_spin])
     density = density if n_spins == 2 else density[0]  # ([2,] 1 + n_groups, n_e)
     projections = {label: density[..., k, :] for k, label in enumerate(groups, start=1)}
     return DensityOfStates(grid, density[..., 0, :], projections, h.spin, fermi_level)
 
 
-def default_mesh(structure: Atoms, width: float | None = WIDTH) -> tuple[int, int, int]:
-    """The size of a mesh for Gaussians of this width, or for tetrahedra; of a molecule the one point Gamma."""
+def default_mesh(structure: Atoms, width: float | None) -> tuple[int, int, int]:
+    """Return the size of a mesh for Gaussians of this width, or for tetrahedra (None); Gamma alone for a molecule."""
     if not structure.pbc.any():
         return 1, 1, 1
-    return mesh_size(structure, SPACING if width is None else FINE_SPACING)
+    return mesh_size(structure, SPACING if width is None else GAUSSIAN_SPACING)
 
 
-def _levels(h: BlockMatrix, s: BlockMatrix, mesh: KMesh, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
-    """Energies ([2,] n_k, n_bands) and the groups' weights ([2,] n_k, n_groups, n_bands)."""
+def _energies_and_weights(h: BlockMatrix, s: BlockMatrix, mesh: KMesh, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
+    """Return energies ([2,] n_k, n_bands) and the weights of the groups ([2,] n_k, n_groups, n_bands)."""
     if not groups:
         energies = energies_at(h, s, mesh.kpoints)
         return energies, np.empty((*energies.shape[:-1], 0, energies.shape[-1]))
-    found = [(e, mulliken(c, overlap, groups, h.spin)) for _, e, c, overlap in states_at(h, s, mesh.kpoints)]
-    energies, weights = zip(*found, strict=True)
+    chunks = [(e, mulliken(c, overlap, groups, h.spin)) for _, e, c, overlap in states_at(h, s, mesh.kpoints)]
+    energies, weights = zip(*chunks, strict=True)
     return np.concatenate(energies, axis=-2), np.concatenate(weights, axis=-3)
 
 
-def _grid(
-    energies: np.ndarray, window: tuple[float, float] | None, zero: float, width: float | None, points: int | None
-) -> np.ndarray:
+def _grid(energies: np.ndarray, zero: float, settings: DosSettings) -> np.ndarray:
+    """Return the energies (n_e,) at which the density is computed; the window is relative to `zero` (eV)."""
+    width, points, window = settings.width, settings.points, settings.window
     margin = 0.5 if width is None else 6 * width
     low, high = (energies.min() - margin - zero, energies.max() + margin - zero) if window is None else window
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
@@ -137,11 +178,11 @@ def _grid(
 def _gaussian(
     energies: np.ndarray, columns: np.ndarray, k_weights: np.ndarray, grid: np.ndarray, width: float
 ) -> np.ndarray:
-    """(n_columns, n_e) of one spin's levels (n_k, n_bands) with `columns` (n_k, n_columns, n_bands)."""
+    """Return the density (n_columns, n_e) of one spin: energies (n_k, n_bands) with weights (n_k, n_columns, n_bands)."""
     density = np.zeros((columns.shape[1], len(grid)))
-    for levels, column, weight in zip(energies, columns, k_weights, strict=True):
-        near = (levels > grid[0] - 9 * width) & (levels < grid[-1] + 9 * width)
-        x = (grid - levels[near, None]) / width
+    for e, column, weight in zip(energies, columns, k_weights, strict=True):
+        near = (e > grid[0] - 9 * width) & (e < grid[-1] + 9 * width)
+        x = (grid - e[near, None]) / width
         density += weight / (sqrt(2 * pi) * width) * (column[:, near] @ np.exp(-(x**2) / 2))
     return density
 
@@ -149,10 +190,8 @@ def _gaussian(
 def _tetrahedra(
     energies: np.ndarray, columns: np.ndarray, mesh: KMesh, grid: np.ndarray, structure: Atoms
 ) -> np.ndarray:
-    """As `_gaussian`, with ASE's linear tetrahedra on the whole mesh."""
-    from ase.dft.dos import linear_tetrahedron_integration
-
+    """Return the same as `_gaussian` by ASE's linear tetrahedra on the whole mesh."""
     cell = Cell(np.where(structure.pbc[:, None], structure.cell.array, 0.0)).complete().array
-    levels = energies[mesh.of_full].reshape(*mesh.size, -1)
+    full = energies[mesh.of_full].reshape(*mesh.size, -1)
     weights = columns[mesh.of_full].swapaxes(1, 2).reshape(*mesh.size, -1, columns.shape[1])
-    return linear_tetrahedron_integration(cell, levels, grid, weights)
+    return linear_tetrahedron_integration(cell, full, grid, weights)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgError, eigh
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
@@ -22,21 +22,40 @@ from harmose.spin import Spin
 
 
 def eigenvalues(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None = None) -> np.ndarray:
-    """Energies in eV, ascending: (n_k, n_bands), collinear (2, n_k, n_bands); spinor has 2n bands.
+    """Solve H(k) c = e S(k) c for all energies e.
 
-    `kpoints` (n_k, 3) in fractions of the reciprocal lattice, default Gamma. For a collinear or spinor H the overlap may
-    have spin none. Raises `MatrixError` without S, for H and S of different atoms or basis, for values that are not
-    finite, and where S(k) is not positive definite (with the k-point and the smallest eigenvalue).
+    Args:
+        h: Hamiltonian in eV, any spin.
+        s: Overlap; of spin none or of the spin of H.
+        kpoints: Fractional coordinates (n_k, 3). Default: Gamma, the only one for a molecule.
+
+    Returns:
+        Energies in eV, ascending: (n_k, n) for n orbitals; collinear (2, n_k, n); spinor (n_k, 2n).
+
+    Raises:
+        MatrixError: No S; H and S of different atoms or basis; values that are not finite; an S(k) that is not positive
+            definite.
+
+    Examples:
+        >>> import harmose
+        >>> from ase.build import molecule
+        >>> atoms = molecule("H2O")
+        >>> h = harmose.load("water-pbe-def2svp").predict(atoms)
+        >>> energies = harmose.eigenvalues(h, harmose.overlap(atoms, h.basis))
+        >>> energies.shape
+        (1, 24)
+        >>> bool(energies[0, 4] < energies[0, 5] - 5)  # the gap behind five occupied orbitals
+        True
     """
     h_k, s_k, k = _pairs(h, s, kpoints)
     return np.array(list(_lapack(h_k, s_k, k, eigvals_only=True))).reshape(h_k.shape[:-1])
 
 
 def solve(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Energies as of `eigenvalues`, and coefficients (n_k, n, n_bands), collinear (2, n_k, n, n_bands).
+    """Return the energies of `eigenvalues` and coefficients (n_k, n, n_bands), collinear (2, n_k, n, n_bands).
 
-    Column b of `coefficients[k]` belongs to `energies[k, b]` and is normalised to c^dagger S c = 1; its rows are orbitals
-    in H's order (spinor: all up, then all down), in the lattice gauge. Real at Gamma unless spinor. Errors as there.
+    Column b of `coefficients[k]` belongs to `energies[k, b]` and is normalised to c^dagger S c = 1. Its rows are orbitals
+    in H's order (spinor: all up, then all down), in the lattice gauge. Real at Gamma unless spinor. Raises as `eigenvalues`.
     """
     h_k, s_k, k = _pairs(h, s, kpoints)
     energies, coefficients = zip(*_lapack(h_k, s_k, k), strict=True)
@@ -45,9 +64,9 @@ def solve(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None = Non
 
 @dataclass(frozen=True, eq=False)
 class MolecularOrbitals:
-    """Orbitals of one kind: energies (n,) in eV, ascending; coefficients (n, n), a column per orbital.
+    """Orbitals of a closed shell (doubly occupied), of one spin, or spinors (2n of them, complex).
 
-    Those of a closed shell, doubly occupied; of one spin; or spinors (2n of them, complex).
+    `energies` (n,) in eV, ascending; `coefficients` (n, n), one column for each orbital.
     """
 
     energies: np.ndarray
@@ -71,7 +90,7 @@ class MolecularOrbitals:
 
 
 def molecular_orbitals(h: BlockMatrix, s: BlockMatrix | None, n_electrons: float) -> MolecularOrbitals:
-    """The orbitals of a molecule with the lowest occupied: by two electrons each, spinors by one.
+    """Return the orbitals of a molecule, of which the lowest are occupied, by two electrons each or, for spinors, by one.
 
     Raises `MatrixError` for a collinear or periodic H, an odd or impossible number of electrons, and as `solve`.
     """
@@ -83,9 +102,9 @@ def molecular_orbitals(h: BlockMatrix, s: BlockMatrix | None, n_electrons: float
 def spin_orbitals(
     h: BlockMatrix, s: BlockMatrix | None, n_electrons: float, occupied: Sequence[int] | None = None
 ) -> tuple[MolecularOrbitals, ...]:
-    """`molecular_orbitals` of any spin kind: of collinear spins up and down, otherwise of one.
+    """Return `molecular_orbitals` for any spin: two sets, up and down, for collinear spins, otherwise one.
 
-    `occupied`: how many of each; by default the lowest of all. Raises `MatrixError` as `molecular_orbitals` does.
+    `occupied` is the number of occupied orbitals of each set; default: the lowest of all. Raises as `molecular_orbitals`.
     """
     if is_periodic(h):
         raise MatrixError("orbitals: expected a molecule, got blocks between periodic images (see `solve`)")
@@ -93,13 +112,13 @@ def spin_orbitals(
     energies, coefficients = (x.reshape(-1, *x.shape[-k:]) for k, x in ((1, energies), (2, coefficients)))
     if occupied is None:
         per_orbital = 2 if h.spin is Spin.NONE else 1
-        lowest = np.argsort(energies, axis=None, kind="stable")[: _whole(n_electrons, per_orbital, energies.size)]
+        lowest = np.argsort(energies, axis=None, kind="stable")[: _n_occupied(n_electrons, per_orbital, energies.size)]
         occupied = [int((lowest // energies.shape[1] == k).sum()) for k in range(len(energies))]
     return tuple(MolecularOrbitals(e, c, n) for e, c, n in zip(energies, coefficients, occupied, strict=True))
 
 
-def _whole(n_electrons: float, per_orbital: int, n_orbitals: int) -> int:
-    """Orbitals that the electrons fill."""
+def _n_occupied(n_electrons: float, per_orbital: int, n_orbitals: int) -> int:
+    """Return the number of orbitals that the electrons fill."""
     if per_orbital == 2:
         return occupied_orbitals(n_electrons, n_orbitals)
     count = round(n_electrons)
@@ -109,26 +128,26 @@ def _whole(n_electrons: float, per_orbital: int, n_orbitals: int) -> int:
 
 
 def is_periodic(operator: BlockMatrix) -> bool:
-    """Whether a stored pair crosses into another cell."""
+    """True if a stored pair crosses into another cell."""
     return bool(operator.keys[:, 2:].any())
 
 
 def same_orbitals(a: BlockMatrix, b: BlockMatrix) -> bool:
-    """Whether two operators have the same atoms with the same shells; their basis sets may differ in other elements."""
+    """True if two operators have the same atoms with the same shells; their basis sets may differ in other elements."""
     if not np.array_equal(a.numbers, b.numbers):
         return False
     return a.basis == b.basis or a.basis.restricted(a.numbers) == b.basis.restricted(b.numbers)
 
 
 def _pairs(h: BlockMatrix, s: BlockMatrix | None, kpoints: ArrayLike | None) -> tuple[np.ndarray, ...]:
-    """H(k) and S(k), both (n_k, n, n) or, collinear, (2, n_k, n, n), and the k-points (n_k, 3)."""
+    """Return H(k) and S(k), both (n_k, n, n) or, collinear, (2, n_k, n, n), and the k-points (n_k, 3)."""
     s = check_pair(h, s)
     k = check_kpoints(np.zeros((1, 3)) if kpoints is None else kpoints)
     return at_kpoints(h, k, h.spin), at_kpoints(s, k, h.spin), k
 
 
 def at_kpoints(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.ndarray:
-    """The operator at each k-point, in the shape that a Hamiltonian of `spin` has there: an S of spin none is repeated."""
+    """Return the operator at each k-point in the shape of a Hamiltonian of `spin`: an S of spin none is repeated."""
     if operator.spin is Spin.SPINOR or (is_periodic(operator) and kpoints.any()):
         matrices = bloch_sum(operator, kpoints)
     else:
@@ -144,18 +163,18 @@ def at_kpoints(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.nda
 
 
 def _lapack(h: np.ndarray, s: np.ndarray, kpoints: np.ndarray, **options: bool) -> Iterator[Any]:
-    """What `scipy.linalg.eigh` says of every pair, in order: (..., n_k, n, n) -> an item for each leading index."""
+    """Yield the result of `scipy.linalg.eigh` for each matrix of H and S (..., n_k, n, n), in order."""
     n = h.shape[-1]
     for index, (h_k, s_k) in enumerate(zip(h.reshape(-1, n, n), s.reshape(-1, n, n), strict=True)):
         try:
-            yield eigh(h_k, s_k, **options)
-        except LinAlgError:
+            yield scipy.linalg.eigh(h_k, s_k, **options)
+        except np.linalg.LinAlgError:
             k, lowest = kpoints[index % len(kpoints)].tolist(), np.linalg.eigvalsh(s_k)[0]
             raise MatrixError(f"S is not positive definite at k-point {k}: smallest eigenvalue {lowest:.3e}") from None
 
 
 def check_pair(h: BlockMatrix, s: BlockMatrix | None) -> BlockMatrix:
-    """S, when it is that of H; else `MatrixError`."""
+    """Return S; raises `MatrixError` unless it belongs to H and both are finite."""
     if s is None:
         raise MatrixError("orbital energies need the overlap S beside H: the basis is not orthogonal; got no S")
     if not same_orbitals(h, s):

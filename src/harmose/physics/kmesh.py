@@ -15,16 +15,16 @@ from harmose.errors import ConfigError
 from harmose.physics.kpath import check_crystal, reciprocal_vectors
 
 SPACING = 0.15
-"""Largest distance (1/angstrom, 2 pi included) of neighbours in a mesh, unless its size is given."""
+"""Largest distance (1/angstrom, 2 pi included) between neighbours in a mesh whose size is chosen from the cell."""
 
 MAX_POINTS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class KMesh:
-    """`kpoints` (n_k, 3), fractional, with `weights` (n_k,) that sum to 1.
+    """Fractional `kpoints` (n_k, 3) with `weights` (n_k,) that sum to 1.
 
-    `of_full` (n_1 n_2 n_3,) is for each point of the whole mesh, the last direction fastest, its index in `kpoints`.
+    `of_full` (n_1 n_2 n_3,) is the index in `kpoints` of each point of the whole mesh, the last direction fastest.
     """
 
     size: tuple[int, int, int]
@@ -35,7 +35,7 @@ class KMesh:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether some points stand for their negative as well."""
+        """True if some points stand for their negative as well."""
         return len(self.kpoints) < len(self.of_full)
 
     def __str__(self) -> str:
@@ -43,9 +43,9 @@ class KMesh:
 
 
 def kmesh(size: tuple[int, int, int], shifted: bool = False, time_reversal: bool = True) -> KMesh:
-    """The mesh of `size` points along the reciprocal vectors, reduced to one of k and -k with `time_reversal`.
+    """Return the mesh of `size` points along the reciprocal vectors, with one of k and -k for `time_reversal`.
 
-    `shifted` moves it by half a step in every direction that has more than one point. Raises `ConfigError` for a size
+    `shifted`: by half a step in every direction with more than one point. Raises `ConfigError` for a size
     that is not three positive whole numbers.
     """
     n = np.asarray(size)
@@ -64,7 +64,7 @@ def kmesh(size: tuple[int, int, int], shifted: bool = False, time_reversal: bool
 
 
 def mesh_size(structure: Atoms, spacing: float = SPACING) -> tuple[int, int, int]:
-    """Points along each reciprocal vector so that neighbours are at most `spacing` (1/angstrom) apart; 1 where not periodic.
+    """Return the size of a mesh whose neighbours are at most `spacing` (1/angstrom) apart; 1 where not periodic.
 
     Sizes above 2 are rounded up to a multiple of 3: with Gamma, such a mesh has the point K of hexagonal lattices, where
     graphene's bands meet; without it the Fermi level of graphene is some meV off.

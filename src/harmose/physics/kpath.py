@@ -9,17 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import lazy_loader
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
-from ase.dft.kpoints import parse_path_string
 from numpy.typing import ArrayLike
 
 from harmose.errors import ConfigError, StructureError
 from harmose.physics.bloch import check_kpoints
 
+dft = lazy_loader.load("ase.dft")  # it imports much of SciPy
+
 DENSITY = 20.0
-"""K-points per 1/angstrom of a path, unless their number is given."""
+"""K-points per 1/angstrom of a path whose number of points is not set."""
 
 MAX_POINTS = 100_000
 """More points than this on a path are a mistake."""
@@ -27,7 +29,7 @@ MAX_POINTS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class KPath:
-    """`kpoints` (n_k, 3) in fractions of the reciprocal lattice; `x` (n_k,) is the way along the path in 1/angstrom.
+    """`kpoints` (n_k, 3) in fractions of the reciprocal lattice; `x` (n_k,), the length of the path up to each, in 1/angstrom.
 
     Lengths of reciprocal vectors include 2 pi. `labels` name special points ("G" is Gamma, "U|K" a jump from U to K) at the
     positions `ticks` on x.
@@ -40,10 +42,10 @@ class KPath:
 
 
 def kpath(structure: Atoms, path: str | None = None, points: int | None = None, density: float | None = None) -> KPath:
-    """The path "GMKG" (letters of special points, a comma for a jump: "GXWK,UX") of a crystal's cell.
+    """Return the path through special points of a crystal's cell, e.g. "GMKG", with a comma for a jump: "GXWK,UX".
 
-    Without `path` the usual one of the lattice. `points` is the number of k-points, as near as equal steps with every
-    special point on the path allow; otherwise `density` of them per 1/angstrom, default 20. Raises `StructureError` for a
+    Default: the usual path of the lattice. `points` is the number of k-points, as near as equal steps with every
+    special point on the path allow; otherwise there are `density` of them per 1/angstrom, default 20. Raises `StructureError` for a
     molecule, `ConfigError` for points that the lattice does not have.
     """
     if points is not None and not 2 <= points <= MAX_POINTS:
@@ -63,7 +65,7 @@ def kpath(structure: Atoms, path: str | None = None, points: int | None = None, 
 
 
 def explicit_path(kpoints: ArrayLike, structure: Atoms | None = None) -> KPath:
-    """A list of k-points as a path without labels; x in 1/angstrom, or without a structure the number of the point."""
+    """Return k-points (n_k, 3) as a path without labels; x is in 1/angstrom, or without a structure the index of the point."""
     k = check_kpoints(kpoints)
     if structure is None:
         return KPath(k, np.arange(len(k), dtype=float), np.zeros(0), ())
@@ -72,18 +74,18 @@ def explicit_path(kpoints: ArrayLike, structure: Atoms | None = None) -> KPath:
 
 
 def special_points(structure: Atoms) -> dict[str, np.ndarray]:
-    """Fractional coordinates of the lattice's special points by letter."""
+    """Return the fractional coordinates of the lattice's special points by letter."""
     return _sections(structure, None)[1]
 
 
 def reciprocal_vectors(structure: Atoms) -> np.ndarray:
-    """Rows b_i with a_i . b_j = 2 pi delta_ij (1/angstrom); zero for the directions that are not periodic."""
+    """Return rows b_i with a_i . b_j = 2 pi delta_ij (1/angstrom); zero for the directions that are not periodic."""
     cell = Cell(np.where(structure.pbc[:, None], structure.cell.array, 0.0))
     return 2 * np.pi * cell.reciprocal().array * structure.pbc[:, None]
 
 
 def check_crystal(structure: Atoms, what: str) -> None:
-    """`StructureError` unless the structure is periodic and has a lattice vector for each periodic direction."""
+    """Raise `StructureError` unless the structure is periodic and has a lattice vector for each periodic direction."""
     if not structure.pbc.any():
         formula = structure.get_chemical_formula()
         raise StructureError(f"{what}: expected a crystal, got a molecule ({formula}, no periodic direction)")
@@ -95,24 +97,24 @@ def check_crystal(structure: Atoms, what: str) -> None:
 
 
 def _sections(structure: Atoms, path: str | None) -> tuple[list[list[str]], dict[str, np.ndarray]]:
-    """Unbroken parts of the path as lists of labels, and the special points of the lattice."""
+    """Return the unbroken parts of the path as lists of labels, and the special points of the lattice."""
     cell = Cell(structure.cell.array)
     try:
         usual = cell.bandpath(npoints=0, pbc=structure.pbc.tolist())
     except RuntimeError:
         raise StructureError(f"k-path: ASE does not recognise the lattice of {structure.cell.array.tolist()}") from None
-    known = {name: np.asarray(point, dtype=float) for name, point in usual.special_points.items()}
+    special = {name: np.asarray(point, dtype=float) for name, point in usual.special_points.items()}
     text = usual.path if path is None else path
-    sections = [part for part in parse_path_string(text) if part] if _has_letters_only(text) else []
-    if not sections or any(label not in known for part in sections for label in part):
-        letters = ", ".join(sorted(known))
-        kind = {1: "one-dimensional ", 2: "two-dimensional ", 3: ""}[int(structure.pbc.sum())]
-        raise ConfigError(f"k-path: expected points among {letters} of this {kind}cell, got {text!r}")
-    return sections, known
+    sections = [part for part in dft.kpoints.parse_path_string(text) if part] if _has_letters_only(text) else []
+    if not sections or any(label not in special for part in sections for label in part):
+        letters = ", ".join(sorted(special))
+        dimensions = {1: "one-dimensional ", 2: "two-dimensional ", 3: ""}[int(structure.pbc.sum())]
+        raise ConfigError(f"k-path: expected points among {letters} of this {dimensions}cell, got {text!r}")
+    return sections, special
 
 
 def _has_letters_only(text: str) -> bool:
-    """Whether ASE's parser understands it: letters, digits behind letters, commas."""
+    """True if ASE's parser understands the text: letters, digits behind letters, commas."""
     return text.replace(",", "").isalnum() and all(part[:1].isalpha() for part in text.split(",") if part)
 
 
@@ -124,11 +126,11 @@ def _seekpath(structure: Atoms) -> tuple[list[list[str]], dict[str, np.ndarray]]
     if not structure.pbc.all():
         raise ConfigError("k-path: seekpath is for three-dimensional crystals; name the points instead, e.g. GMKG")
     cell = (structure.cell.array, structure.get_scaled_positions(), structure.numbers)
-    found = seekpath.get_path_orig_cell(cell, with_time_reversal=True)
-    name = {label: "G" if label == "GAMMA" else label.replace("_", "") for label in found["point_coords"]}
-    special = {name[label]: np.array(point, dtype=float) for label, point in found["point_coords"].items()}
+    result = seekpath.get_path_orig_cell(cell, with_time_reversal=True)
+    name = {label: "G" if label == "GAMMA" else label.replace("_", "") for label in result["point_coords"]}
+    special = {name[label]: np.array(point, dtype=float) for label, point in result["point_coords"].items()}
     sections: list[list[str]] = []
-    for start, end in found["path"]:
+    for start, end in result["path"]:
         if not sections or sections[-1][-1] != name[start]:
             sections.append([name[start]])
         sections[-1].append(name[end])
@@ -142,24 +144,24 @@ def _segments(sections: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
 def _interpolated(
     sections: Sequence[Sequence[str]], special: Mapping[str, np.ndarray], reciprocal: np.ndarray, density: float
 ) -> KPath:
-    """Equal steps on each segment, its two ends included."""
+    """Return a path with equal steps on each segment, its two ends included."""
     kpoints, x, ticks, labels = [], [], [], []
-    here = 0.0
+    length_so_far = 0.0
     for part in sections:
         # where one section ends the next begins, at the same x
         if labels:
             labels[-1] += f"|{part[0]}"
         else:
             labels.append(part[0])
-            ticks.append(here)
+            ticks.append(length_so_far)
         kpoints.append(special[part[0]][None])
-        x.append(np.array([here]))
+        x.append(np.array([length_so_far]))
         for a, b in pairwise(part):
             length = float(np.linalg.norm((special[b] - special[a]) @ reciprocal))
             t = np.linspace(0, 1, max(1, round(length * density)) + 1)[1:]
             kpoints.append(special[a] + t[:, None] * (special[b] - special[a]))
-            x.append(here + t * length)
-            here += length
+            x.append(length_so_far + t * length)
+            length_so_far += length
             labels.append(b)
-            ticks.append(here)
+            ticks.append(length_so_far)
     return KPath(np.concatenate(kpoints), np.concatenate(x), np.array(ticks), tuple(labels))

@@ -11,9 +11,8 @@ from math import factorial, pi, sqrt
 from typing import Protocol
 
 import numpy as np
+import scipy
 from numpy.polynomial.hermite import hermval
-from scipy.optimize import brentq
-from scipy.special import erfc, expit
 
 from harmose.errors import ConfigError, MatrixError
 from harmose.spin import Spin
@@ -46,7 +45,7 @@ class FermiDirac:
         _check_width(self.width)
 
     def occupation(self, x: np.ndarray) -> np.ndarray:
-        return expit(-x)
+        return scipy.special.expit(-x)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Gaussian:
         _check_width(self.width)
 
     def occupation(self, x: np.ndarray) -> np.ndarray:
-        return erfc(x) / 2
+        return scipy.special.erfc(x) / 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class MethfesselPaxton:
         for n in range(1, self.order + 1):
             coefficients[2 * n - 1] = (-1) ** n / (factorial(n) * 4**n * sqrt(pi))
         near = np.clip(x, -20, 20)  # exp(-x^2) is zero beyond; hermval times it must not become infinity times zero
-        return erfc(x) / 2 + hermval(near, coefficients) * np.exp(-(near**2))
+        return scipy.special.erfc(x) / 2 + hermval(near, coefficients) * np.exp(-(near**2))
 
 
 ROOM_TEMPERATURE = FermiDirac()
@@ -138,7 +137,7 @@ def solve_chemical_potential(
         )
 
     def level(n: float) -> float:
-        return brentq(lambda mu: count(mu) - n, low, high, xtol=1e-14, rtol=1e-15)
+        return scipy.optimize.brentq(lambda mu: count(mu) - n, low, high, xtol=1e-14, rtol=1e-15)
 
     if not tolerance:
         return level(n_electrons)

@@ -1,4 +1,4 @@
-"""How much of a state sits on which atoms, elements or shells (Mulliken, J. Chem. Phys. 23, 1833 (1955)).
+"""Weights of states on atoms, elements or shells (Mulliken, J. Chem. Phys. 23, 1833 (1955)).
 
     w_g = sum_{a in g} Re( c_a^* (S c)_a ),        sum_g w_g = c^dagger S c = 1
 
@@ -16,27 +16,27 @@ from harmose.errors import ConfigError
 from harmose.spin import Spin
 
 Groups = dict[str, np.ndarray]
-"""Of each group its label, and True for each orbital of the home cell that belongs to it (n_orbitals,)."""
+"""Label of each group -> True for each orbital of the home cell that belongs to it (n_orbitals,)."""
 
 
 def by_element(operator: BlockMatrix) -> Groups:
-    """One group for each element: "C", "H"."""
+    """Return one group for each element: "C", "H"."""
     symbols = _per_atom(operator, [chemical_symbols[z] for z in operator.numbers])
     return _groups(symbols)
 
 
 def by_atom(operator: BlockMatrix) -> Groups:
-    """One group for each atom, counted from 0: "C 0", "C 1"."""
+    """Return one group for each atom, counted from 0: "C 0", "C 1"."""
     return _groups(_per_atom(operator, [f"{chemical_symbols[z]} {k}" for k, z in enumerate(operator.numbers)]))
 
 
 def by_shell(operator: BlockMatrix) -> Groups:
-    """One group for each shell of each element: "C 2s", "C 3p"."""
+    """Return one group for each shell of each element: "C 2s", "C 3p"."""
     return _by_name_of_shell(operator, str)
 
 
 def by_l(operator: BlockMatrix) -> Groups:
-    """One group for each angular momentum of each element: "C s", "C p"."""
+    """Return one group for each angular momentum of each element: "C s", "C p"."""
     return _by_name_of_shell(operator, lambda shell: LETTERS[shell.l])
 
 
@@ -55,18 +55,18 @@ GROUPINGS: dict[str, Callable[[BlockMatrix], Groups]] = {
     "shell": by_shell,
     "l": by_l,
 }
-"""What a density of states can be divided by, by the names that the command line knows."""
+"""Functions that divide the orbitals into groups, by name."""
 
 
 def grouping(name: str) -> Callable[[BlockMatrix], Groups]:
-    """The function of `GROUPINGS`; `ConfigError` for another name."""
+    """Return the function of `GROUPINGS`; raises `ConfigError` for another name."""
     if name not in GROUPINGS:
         raise ConfigError(f"projection: expected one of {', '.join(GROUPINGS)}, got {name!r}")
     return GROUPINGS[name]
 
 
 def mulliken(coefficients: np.ndarray, overlap: np.ndarray, groups: Groups, spin: Spin) -> np.ndarray:
-    """Weights (..., n_groups, n_bands) of states `coefficients` (..., n, n_bands) with `overlap` (..., n, n).
+    """Return the weights (..., n_groups, n_bands) of states `coefficients` (..., n, n_bands) with `overlap` (..., n, n).
 
     The weights of all orbitals add up to 1 for every state. A spinor's up and down parts are added.
     """
@@ -81,7 +81,7 @@ def _per_atom(operator: BlockMatrix, labels: list[str]) -> np.ndarray:
 
 
 def _per_element(operator: BlockMatrix, labels: dict[int, list[str]]) -> np.ndarray:
-    """The labels of each atom's orbitals, atom after atom."""
+    """Return the label of each orbital (n_orbitals,), from the labels of the orbitals of each element."""
     out = np.empty(operator.n_orbitals, dtype=object)
     for z in set(np.asarray(operator.numbers).tolist()):
         starts = operator.orbital_starts[:-1][operator.numbers == z]

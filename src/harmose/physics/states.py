@@ -1,4 +1,4 @@
-"""Energies and orbitals at many k-points, a few at a time, so that memory does not grow with their number."""
+"""Energies and orbitals at many k-points, in chunks, so that memory does not grow with their number."""
 
 from collections.abc import Iterator
 
@@ -12,41 +12,41 @@ from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, fermi_level
 from harmose.spin import Spin
 
 CHUNK = 2**22
-"""Elements of the matrices that are held at once for all k-points of a chunk (64 MB each)."""
+"""Number of elements of the matrices of one chunk of k-points (64 MB each)."""
 
 Mesh = KMesh | tuple[int, int, int]
-"""A mesh, or the size of one with Gamma."""
+"""A mesh, or the size of a mesh with Gamma."""
 
 
 def energies_at(h: BlockMatrix, s: BlockMatrix | None, kpoints: np.ndarray) -> np.ndarray:
-    """`eigenvalues` of many k-points: (n_k, n_bands), collinear (2, n_k, n_bands), in eV; errors as there."""
+    """Return `eigenvalues` at many k-points: (n_k, n_bands), collinear (2, n_k, n_bands), in eV."""
     return np.concatenate([eigenvalues(h, s, kpoints[part]) for part in _chunks(h, len(kpoints))], axis=-2)
 
 
 def states_at(
     h: BlockMatrix, s: BlockMatrix, kpoints: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """Chunk by chunk: which k-points, and their energies and coefficients as of `solve`, and S(k) in H's shape."""
+    """Yield for each chunk: the slice of its k-points, their energies and coefficients from `solve`, and S(k) in H's shape."""
     for part in _chunks(h, len(kpoints)):
         energies, coefficients = solve(h, s, kpoints[part])
         yield part, energies, coefficients, at_kpoints(s, kpoints[part], h.spin)
 
 
 def mesh_for(h: BlockMatrix, mesh: Mesh) -> KMesh:
-    """The mesh itself, or the one of that size with Gamma; k and -k are one point where H(R) is real."""
+    """Return the mesh itself, or the mesh of this size with Gamma; k and -k are one point where H(R) is real."""
     return mesh if isinstance(mesh, KMesh) else kmesh(mesh, time_reversal=h.spin is not Spin.SPINOR)
 
 
 def mesh_fermi_level(
     h: BlockMatrix, s: BlockMatrix | None, mesh: Mesh, n_electrons: float, smearing: Smearing = ROOM_TEMPERATURE
 ) -> float:
-    """The Fermi level in eV, on H's own scale, of `n_electrons` per cell; errors of `eigenvalues` and `fermi_level`."""
+    """Return the Fermi level in eV, on the scale of H, of `n_electrons` per cell; raises as `eigenvalues` and `fermi_level`."""
     mesh = mesh_for(h, mesh)
     return fermi_level(energies_at(h, s, mesh.kpoints), mesh.weights, n_electrons, h.spin, smearing)
 
 
 def parse_mesh(text: str) -> tuple[int, int, int]:
-    """`15x15x1`, `15,15,1` or `15` (three times); `ConfigError` for other text."""
+    """Return the size of a mesh from `15x15x1`, `15,15,1` or `15` (three times); raises `ConfigError` for other text."""
     parts = text.lower().replace(",", "x").split("x")
     if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
         raise ConfigError(f"k-mesh: expected a size such as 15x15x1, got {text!r}")
@@ -55,7 +55,7 @@ def parse_mesh(text: str) -> tuple[int, int, int]:
 
 
 def check_overlap(s: BlockMatrix | None, what: str) -> BlockMatrix:
-    """S; `MatrixError` where there is none."""
+    """Return S; raises `MatrixError` where there is none."""
     if s is None:
         raise MatrixError(f"{what}: the basis is not orthogonal, so the overlap S is needed beside H; got no S")
     return s

@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from math import factorial, pi, sqrt
 
 import numpy as np
-from scipy.special import eval_genlaguerre, spherical_jn
+import scipy
 
 from harmose.core.radial import Gaussians, Tabulated
 
@@ -44,7 +44,7 @@ class GaussianProducts:
             decay = np.exp(-x)
             out = []
             for l, n, weight in terms:
-                radial = decay * eval_genlaguerre(n, l + 0.5, x) if n else decay
+                radial = decay * scipy.special.eval_genlaguerre(n, l + 0.5, x) if n else decay
                 out.append(weight @ radial * r**l)
             return np.stack(out)
 
@@ -101,7 +101,7 @@ class TableProducts:
     def at(self, r: np.ndarray) -> Products:
         """The integrals at distances r (E,)."""
         q, weight, f1, f2 = self._spectra
-        bessel = cache(lambda l: spherical_jn(l, q[:, None] * r))
+        bessel = cache(lambda l: scipy.special.spherical_jn(l, q[:, None] * r))
         cutoffs1, cutoffs2 = (np.array([f.cutoff for f in of]) for of in (self.first, self.second))
 
         def products(a: list[int], b: list[int], degrees: range) -> np.ndarray:
@@ -129,5 +129,5 @@ def _transforms(functions: Sequence[Tabulated], q: np.ndarray) -> np.ndarray:
     out = np.empty((len(functions), len(q)))
     for i, function in enumerate(functions):
         r, radial = function.samples()
-        out[i] = spherical_jn(function.l, q[:, None] * r) @ (r**2 * radial) * function.step
+        out[i] = scipy.special.spherical_jn(function.l, q[:, None] * r) @ (r**2 * radial) * function.step
     return out

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 ORDER = 10
 """Points of the local polynomial: the error falls with the tenth power of the spacing."""
@@ -33,7 +33,7 @@ class Table:
         columns = first[:, None] + np.arange(ORDER)
         rows = np.arange(0, ORDER * len(first) + 1, ORDER)
         shape = (len(first), len(self.values))
-        return sparse.csr_matrix((weights.ravel(), columns.ravel(), rows), shape=shape) @ self.values
+        return scipy.sparse.csr_matrix((weights.ravel(), columns.ravel(), rows), shape=shape) @ self.values
 
 
 def tabulate(

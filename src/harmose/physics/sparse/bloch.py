@@ -9,8 +9,8 @@ kept, so that H and S of one graph have one pattern.
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import sparse
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
@@ -18,7 +18,7 @@ from harmose.physics.bloch import check_kpoints
 from harmose.spin import Spin
 
 GAMMA = (0.0, 0.0, 0.0)
-Matrix: TypeAlias = "sparse.csr_matrix | sparse.bsr_matrix"
+Matrix: TypeAlias = "scipy.sparse.csr_matrix | scipy.sparse.bsr_matrix"
 
 
 def sparse_at(
@@ -46,7 +46,7 @@ def sparse_at(
     if operator.spin is Spin.SPINOR:
         csr = operator.rows.csr
         uu, ud, du, dd = (csr(values[c], values[a].conj(), phases, dtype) for c, a in enumerate((0, 2, 1, 3)))
-        matrices = (sparse.bmat([[uu, ud], [du, dd]], format="csr"),)
+        matrices = (scipy.sparse.bmat([[uu, ud], [du, dd]], format="csr"),)
     else:
         matrices = tuple(build(component, component, phases, dtype) for component in values)
     spin = operator.spin if spin is None else spin
@@ -54,7 +54,7 @@ def sparse_at(
         return matrices
     if operator.spin is not Spin.NONE:
         raise MatrixError(f"expected an operator of spin none or {spin}, got {operator.spin}")
-    return matrices * 2 if spin is Spin.COLLINEAR else (sparse.block_diag(matrices * 2, format="csr"),)
+    return matrices * 2 if spin is Spin.COLLINEAR else (scipy.sparse.block_diag(matrices * 2, format="csr"),)
 
 
 def pencils(

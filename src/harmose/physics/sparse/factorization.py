@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
+import scipy
 
 from harmose.errors import ConfigError, MatrixError, SingularMatrix
 from harmose.physics.sparse.bloch import Matrix
@@ -46,7 +45,7 @@ class SuperLU:
     def __init__(self, matrix: Matrix) -> None:
         options: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 1e-3}
         try:
-            self._lu = splu(matrix.tocsc(), options={"SymmetricMode": True}, **options)
+            self._lu = scipy.sparse.linalg.splu(matrix.tocsc(), options={"SymmetricMode": True}, **options)
         except RuntimeError as error:
             if "singular" in str(error):
                 raise SingularMatrix("the matrix is singular to rounding") from None
@@ -92,8 +91,8 @@ class Pardiso:
         self._is_complex = np.iscomplexobj(matrix.data)
         if self._is_complex:
             x, y = matrix.real, matrix.imag
-            matrix = sparse.bmat([[x, -y], [y, x]], format="csr")
-        self._upper = sparse.triu(matrix, format="csr").astype(np.float64)
+            matrix = scipy.sparse.bmat([[x, -y], [y, x]], format="csr")
+        self._upper = scipy.sparse.triu(matrix, format="csr").astype(np.float64)
         for number, value in self.SETTINGS.items():
             self._solver.set_iparm(number, value)
         self._call(self._solver.factorize, self._upper)
@@ -101,7 +100,9 @@ class Pardiso:
     def solve(self, b: np.ndarray) -> np.ndarray:
         if not self._is_complex:
             return self._call(self._solver.solve, self._upper, b)
-        real, imaginary = np.split(self._call(self._solver.solve, self._upper, np.concatenate([np.real(b), np.imag(b)])), 2)
+        real, imaginary = np.split(
+            self._call(self._solver.solve, self._upper, np.concatenate([np.real(b), np.imag(b)])), 2
+        )
         return real + 1j * imaginary
 
     def negative(self) -> int | None:

@@ -21,9 +21,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.linalg import eigvalsh_tridiagonal, ldl
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+import scipy
 
 from harmose.errors import SingularMatrix
 from harmose.physics.sparse.bloch import Matrix
@@ -48,7 +46,9 @@ class NestedDissection:
         single = np.dtype(np.complex64 if np.iscomplexobj(matrix.data) else np.float32)
         self._dtype = matrix.dtype if matrix.shape[0] < settings.single_above else single
         n = len(matrix.indptr) - 1
-        graph = sparse.csr_matrix((np.ones(len(matrix.indices), np.float32), matrix.indices, matrix.indptr), (n, n))
+        graph = scipy.sparse.csr_matrix(
+            (np.ones(len(matrix.indices), np.float32), matrix.indices, matrix.indptr), (n, n)
+        )
         self._fronts = fronts(graph, max(settings.leaf_rows // self._block, 1))
         self._rows = [(self._rows_of(front.own), self._rows_of(front.border)) for front in self._fronts]
         self._negative = 0
@@ -160,9 +160,9 @@ def factorize_ldl(a: np.ndarray, size: int, strip: int) -> int:
         diagonal, below = a[start:stop, start:stop], a[stop:, start:stop]
         block = np.tril(diagonal, -1)
         block = block + block.conj().T + np.diag(np.real(diagonal.diagonal()))
-        _, pivots, _ = ldl(block)  # pivots of one and of two rows: tridiagonal
+        _, pivots, _ = scipy.linalg.ldl(block)  # pivots of one and of two rows: tridiagonal
         beside = np.abs(pivots.diagonal(-1))
-        negative += int(np.count_nonzero(eigvalsh_tridiagonal(pivots.diagonal().real, beside) < 0))
+        negative += int(np.count_nonzero(scipy.linalg.eigvalsh_tridiagonal(pivots.diagonal().real, beside) < 0))
         try:
             diagonal[...] = np.linalg.inv(block)
         except np.linalg.LinAlgError:
@@ -192,7 +192,7 @@ def subtract_lower(a: np.ndarray, left: np.ndarray, right: np.ndarray, strip: in
         a[start:, columns] -= left[start:] @ right[:, columns]
 
 
-def fronts(graph: sparse.csr_matrix, leaf: int) -> list[Front]:
+def fronts(graph: "scipy.sparse.csr_matrix", leaf: int) -> list[Front]:
     """Return the fronts of a symmetric pattern in the order of elimination; sets of at most `leaf` nodes are not halved."""
     eliminated: list[tuple[np.ndarray, list[int]]] = []
     _dissect(graph, np.arange(graph.shape[0]), leaf, eliminated)
@@ -208,7 +208,7 @@ def fronts(graph: sparse.csr_matrix, leaf: int) -> list[Front]:
 
 
 def _dissect(
-    graph: sparse.csr_matrix, nodes: np.ndarray, leaf: int, out: list[tuple[np.ndarray, list[int]]]
+    graph: "scipy.sparse.csr_matrix", nodes: np.ndarray, leaf: int, out: list[tuple[np.ndarray, list[int]]]
 ) -> list[int]:
     """Append the sets of `nodes` that are eliminated together, with their children; return the indices of the last ones."""
     if len(nodes) <= leaf:
@@ -230,16 +230,16 @@ def _dissect(
     return [len(out) - 1]
 
 
-def _half(graph: sparse.csr_matrix) -> np.ndarray:
+def _half(graph: "scipy.sparse.csr_matrix") -> np.ndarray:
     """Return True for the nodes (n,) of one half: those where the slowest mode of a random walk is above its median."""
     n = graph.shape[0]
     root = 1 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1.0))
-    walk = sparse.diags_array(root) @ graph @ sparse.diags_array(root)
+    walk = scipy.sparse.diags_array(root) @ graph @ scipy.sparse.diags_array(root)
     start = np.random.default_rng(0).normal(size=n).astype(walk.dtype)
     mode = np.arange(n)  # any halves will do
     if n > 2:
-        with suppress(ArpackNoConvergence):
-            values, vectors = eigsh(walk, 2, which="LA", v0=start, tol=1e-2, ncv=min(n, 12))
+        with suppress(scipy.sparse.linalg.ArpackNoConvergence):
+            values, vectors = scipy.sparse.linalg.eigsh(walk, 2, which="LA", v0=start, tol=1e-2, ncv=min(n, 12))
             mode = vectors[:, np.argmin(values)] * root
     upper = np.zeros(n, bool)
     upper[np.argsort(mode, kind="stable")[n // 2 :]] = True

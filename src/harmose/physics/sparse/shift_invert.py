@@ -9,8 +9,8 @@ The states nearest to sigma have the largest |nu|, which Lanczos finds first (Er
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError, SingularMatrix
@@ -131,12 +131,14 @@ def _lanczos(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return energies (n,) and coefficients (m, n) of the states nearest to sigma."""
     dtype = np.result_type(h.dtype, s.dtype)
-    inverse = LinearOperator(h.shape, matvec=lambda b: factors.solve(b.astype(dtype)), dtype=dtype)  # type: ignore[call-arg]
+    inverse = scipy.sparse.linalg.LinearOperator(h.shape, matvec=lambda b: factors.solve(b.astype(dtype)), dtype=dtype)  # type: ignore[call-arg]
     # A start vector of our own: results are the same in every run.
     start = np.random.default_rng(0).normal(size=h.shape[0]).astype(dtype)
     try:
-        return eigsh(h, n, s, sigma, OPinv=inverse, v0=start, ncv=min(h.shape[0], max(2 * n + 1, 20)), tol=tolerance)
-    except ArpackNoConvergence as error:
+        return scipy.sparse.linalg.eigsh(
+            h, n, s, sigma, OPinv=inverse, v0=start, ncv=min(h.shape[0], max(2 * n + 1, 20)), tol=tolerance
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
         raise MatrixError(
             f"states near an energy: {len(error.eigenvalues)} of {n} converged around {sigma:g} eV"
         ) from None
