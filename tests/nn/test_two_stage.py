@@ -8,7 +8,8 @@ from ase.build import molecule
 
 from harmose.core.graph import build_graph
 from harmose.nn.two_stage import add
-from harmose.representation.batch import collate, graph_batch
+from harmose.representation.batch import graph_batch
+from harmose.representation.concatenation import concatenate, concatenated_batch
 from harmose.so3.wigner import random_rotation
 
 METHANOL = molecule("CH3OH")
@@ -70,16 +71,15 @@ def test_permuted_atoms_permute_blocks(network, predict):
 
 @pytest.mark.parametrize("stage", ["stage1", "full"])
 def test_a_batch_gives_what_each_sample_gives(network, space, stage):
-    model, batches = network(torch.float64), []
-    for atoms in (WATER, METHANOL, ACETYLENE):
-        graph = build_graph(atoms, space.basis)
-        batches.append(graph_batch(space, graph, space.orient(graph), torch.float64))
+    model, graphs = network(torch.float64), [build_graph(x, space.basis) for x in (WATER, METHANOL, ACETYLENE)]
+    batches = [graph_batch(space, g, space.orient(g), torch.float64) for g in graphs]
+    whole = concatenated_batch(space, concatenate(space, graphs), dtype=torch.float64)
 
     def evaluate(batch):
         return model(batch) if stage == "full" else model.stage1(batch).h1
 
     with torch.no_grad():
-        together, alone = evaluate(collate(batches)), [evaluate(b) for b in batches]
+        together, alone = evaluate(whole), [evaluate(b) for b in batches]
     for g in together.pairs:
         torch.testing.assert_close(together.pairs[g], torch.cat([c.pairs[g] for c in alone]))
     for s in together.onsite:
@@ -92,9 +92,9 @@ def test_attention_of_one_atom_does_not_depend_on_another_molecule(network, spac
     with torch.no_grad():
         model.stage2.rounds[0].attention.logits[-1].weight.mul_(1000)
     graphs = [build_graph(atoms, space.basis) for atoms in (METHANOL, WATER)]
-    batches = [graph_batch(space, g, space.orient(g), torch.float64) for g in graphs]
+    whole = concatenated_batch(space, concatenate(space, graphs), dtype=torch.float64)
     with torch.no_grad():
-        together, alone = model(collate(batches)), model(batches[1])
+        together, alone = model(whole), model(graph_batch(space, graphs[1], space.orient(graphs[1]), torch.float64))
     n = len(alone.onsite[0])
     torch.testing.assert_close(together.onsite[0][-n:], alone.onsite[0], rtol=1e-9, atol=1e-9)
 

@@ -5,8 +5,8 @@ from ase.build import molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harmose.core.graph import build_graph
-from harmose.representation.batch import collate, graph_batch
 from harmose.representation.block_irreps import map_coefficients
+from harmose.representation.concatenation import concatenate, concatenated_batch
 
 WAITS = {
     torch.ops.aten._local_scalar_dense.default,
@@ -44,7 +44,7 @@ def test_a_number_that_is_read_is_recorded():
 def test_a_training_step_does_not_wait(network):
     net = network(torch.float32).train().requires_grad_(True)
     graphs = [build_graph(molecule(name), net.space.basis) for name in ("H2O", "CH3CH2OH")]
-    batch = collate([graph_batch(net.space, g, net.space.orient(g)) for g in graphs])
+    batch = concatenated_batch(net.space, concatenate(net.space, graphs))
     with Watch() as watch:
         found = net(batch)
         squares = map_coefficients(lambda x: x.square().sum(), found)

@@ -17,13 +17,13 @@ from harmose.errors import FormatError, MatrixError
 from harmose.io.assembly import zeros
 from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
 from harmose.io.pyscf.pyscf import overlap, to_blocks
-from harmose.representation.batch import collate, graph_batch
 from harmose.representation.block_irreps import map_coefficients, to_coefficients, to_matrix
 from harmose.representation.concatenation import (
     TargetSettings,
     block_irreps,
     compute_targets,
     concatenate,
+    concatenated_batch,
     denormalize,
     sample_graph,
 )
@@ -66,7 +66,7 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
     assert batch.n_elements == sum(s.hamiltonian.n_orbitals**2 for s in samples)
     graphs = [build_graph(s.structure, space.basis) for s in samples]
     oriented = [space.orient(g) for g in graphs]
-    expected = collate([graph_batch(space, g, o) for g, o in zip(graphs, oriented)])
+    expected = concatenated_batch(space, concatenate(space, graphs))
     for f in fields(expected):
         a, b = getattr(batch.graph, f.name), getattr(expected, f.name)
         if isinstance(a, Tensor):
@@ -200,9 +200,9 @@ def test_the_number_of_sparse_points_is_bounded(mixed_store):
     targets = load_targets(mixed_store, mixed_store.names()[:4], TargetSettings())
     few, all_of_them = (fit_to_samples(targets, sparse_points=n).regression.pairs for n in (2, None))
     for pair_type, pair in few.items():
-        assert pair.many_body is not None
-        assert len(pair.many_body.references.distance) == min(
-            2, len(all_of_them[pair_type].many_body.references.distance)
+        assert pair.kernel_expansion is not None
+        assert len(pair.kernel_expansion.sparse_points.distance) == min(
+            2, len(all_of_them[pair_type].kernel_expansion.sparse_points.distance)
         )
 
 
@@ -213,7 +213,7 @@ def test_terms_add_up_and_files_hold_them(mixed_store, tmp_path):
     for name, kind, n in (("pairs", "pairs", None), ("three-centre", "kernel", 0), ("kernel", "kernel", None)):
         fit = fit_to_samples(targets, kind, n)
         values = fit.regression.values(oriented)
-        assert all((pair.many_body is None) == (name != "kernel") for pair in fit.regression.pairs.values())
+        assert all((pair.kernel_expansion is None) == (name != "kernel") for pair in fit.regression.pairs.values())
         errors[name] = sum(float((values.pairs[g] - x).abs().sum()) for g, x in targets.coefficients.pairs.items())
         write_fit(tmp_path / "fit.safetensors", fit)
         again = read_fit(tmp_path / "fit.safetensors", targets.space)

@@ -19,7 +19,6 @@ from harmose.kernel_regression.kernel import (
     edge_descriptors,
     kernel_sums,
 )
-from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,6 @@ class KernelExpansion:
     sparse_points: SparsePoints
     weights: Mapping[int, np.ndarray]
     n_proper: int
-
-    def values(self, graph: Neighbourhoods, edges: np.ndarray) -> np.ndarray:
-        """Evaluate the functions at directed pairs (E,): (E, slots, K)."""
-        out = np.zeros((len(edges), 2 * len(self.weights) - 1, self.weights[0].shape[1]))
-        for part, rows in graph.edge_chunks(edges):
-            self.add([out[rows]], graph.edge_descriptors(part, self.sparse_points.parameters, graph.triangles(part)))
-        return out
 
     def add(self, out: list[np.ndarray], edges: EdgeDescriptor) -> None:
         """Add the values at some edges to `out[0]` (E, slots, K) and, if there is one, those at the reversed edges to `out[1]`."""

@@ -1,6 +1,6 @@
 """`GraphBatch`: graphs of several structures as tensors for a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -103,46 +103,3 @@ def graph_batch(
         atom_counts=tuple(map(len, oriented.atoms.values())),
         pair_counts=tuple(map(len, oriented.pairs.values())),
     )
-
-
-def collate(batches: Sequence[GraphBatch]) -> GraphBatch:
-    """Return several batches as one, sorted by shell type and by group as each of them."""
-    if len(batches) == 1:
-        return batches[0]
-    n_types, n_groups = len(batches[0].atom_counts), len(batches[0].pair_counts)
-    atom_counts = tuple(sum(b.atom_counts[s] for b in batches) for s in range(n_types))
-    pair_counts = tuple(sum(b.pair_counts[g] for b in batches) for g in range(n_groups))
-    samples = _starts([b.n_samples for b in batches])
-    atom_parts = [(k, b.atom_slice(s)) for s in range(n_types) for k, b in enumerate(batches)]
-    pair_parts = [(k, b.pair_slice(g)) for g in range(n_groups) for k, b in enumerate(batches)]
-    # atoms of a batch and a shell type stay together
-    places = [torch.empty_like(b.species) for b in batches]
-    start = 0
-    for k, part in atom_parts:
-        stop = start + part.stop - part.start
-        places[k][part] = torch.arange(start, stop)
-        start = stop
-    first = [place[b.first] for place, b in zip(places, batches, strict=True)]
-    second = [place[b.second] for place, b in zip(places, batches, strict=True)]
-
-    def pairs(name: str) -> Tensor:
-        return torch.cat([getattr(batches[k], name)[part] for k, part in pair_parts])
-
-    return GraphBatch(
-        **{n: pairs(n) for n in ("pair_type", "vectors", "distance", "reach", "rotation")},
-        species=torch.cat([batches[k].species[part] for k, part in atom_parts]),
-        sample=torch.cat([batches[k].sample[part] + samples[k] for k, part in atom_parts]),
-        first=torch.cat([first[k][part] for k, part in pair_parts]),
-        second=torch.cat([second[k][part] for k, part in pair_parts]),
-        atom_counts=atom_counts,
-        pair_counts=pair_counts,
-        n_samples=sum(b.n_samples for b in batches),
-        operators={
-            name: map_coefficients(lambda *x: torch.cat(x), *(b.operators[name] for b in batches))
-            for name in batches[0].operators
-        },
-    )
-
-
-def _starts(sizes: list[int]) -> list[int]:
-    return [sum(sizes[:k]) for k in range(len(sizes))]

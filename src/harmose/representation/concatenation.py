@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from ase import Atoms
 
 from harmose.core.basis import BasisSet
@@ -287,6 +288,7 @@ def concatenated_batch(
     concatenated: ConcatenatedGraph,
     operators: Mapping[str, Sequence[BlockMatrix]] | None = None,
     charges: ChargeFeatures | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> GraphBatch:
     """Return the graph as a batch for the network, with the coefficients of operators (one matrix for each structure) and P."""
     coefficients = {
@@ -294,8 +296,10 @@ def concatenated_batch(
     }
     if charges is not None:
         coefficients["density"] = charges.density
-    rounded = {name: map_coefficients(lambda x: x.float(), c) for name, c in coefficients.items()}
-    return replace(graph_batch(space, concatenated.graph, concatenated.oriented), operators=rounded)
+    rounded = {name: map_coefficients(lambda x: x.to(dtype), c) for name, c in coefficients.items()}
+    sample = torch.as_tensor(concatenated.atom_sample[concatenated.oriented.atom_order])
+    batch = graph_batch(space, concatenated.graph, concatenated.oriented, dtype)
+    return replace(batch, sample=sample, n_samples=concatenated.n_samples, operators=rounded)
 
 
 def n_elements(concatenated: ConcatenatedGraph, matrix: BlockMatrix) -> np.ndarray:

@@ -15,9 +15,9 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
 from torch import Tensor
 
 from harmose.core.basis import n_orbitals
@@ -39,7 +39,7 @@ def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
 class ChangeOfBasis:
     """Orthonormal change of basis from flattened blocks of channels to coefficients; `table` is its sparse matrix."""
 
-    table: sparse.csr_array
+    table: "scipy.sparse.csr_array"
 
     @property
     def matrix(self) -> np.ndarray:
@@ -55,7 +55,7 @@ class ChangeOfBasis:
         return torch.as_tensor(np.ascontiguousarray((self._transpose @ coefficients.numpy().T).T))
 
     @cached_property
-    def _transpose(self) -> sparse.csc_array:
+    def _transpose(self) -> "scipy.sparse.csc_array":
         return self.table.T
 
 
@@ -79,7 +79,7 @@ class PairLayout(ChangeOfBasis):
     left: tuple[int, ...]
     right: tuple[int, ...]
     l_max: int
-    table: sparse.csr_array
+    table: "scipy.sparse.csr_array"
     degree: np.ndarray
     parity: np.ndarray
     shells: np.ndarray
@@ -156,11 +156,13 @@ def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int, spin:
 
 
 def _rows_at(
-    table: sparse.csr_array, place: ArrayLike, source: ArrayLike, signs: ArrayLike, n_rows: int
-) -> sparse.csr_array:
+    table: "scipy.sparse.csr_array", place: ArrayLike, source: ArrayLike, signs: ArrayLike, n_rows: int
+) -> "scipy.sparse.csr_array":
     """Return a table of `n_rows` rows: at each place the source row of `table` times a sign, zero elsewhere."""
-    chosen = sparse.csr_array((np.array(signs, float), (np.array(place), np.array(source))), (n_rows, table.shape[0]))
-    return sparse.csr_array(chosen @ table)
+    chosen = scipy.sparse.csr_array(
+        (np.array(signs, float), (np.array(place), np.array(source))), (n_rows, table.shape[0])
+    )
+    return scipy.sparse.csr_array(chosen @ table)
 
 
 class OnsiteIrreps(NamedTuple):
@@ -193,7 +195,7 @@ class OnsiteLayout(ChangeOfBasis):
 
     shells: tuple[int, ...]
     l_max: int
-    table: sparse.csr_array
+    table: "scipy.sparse.csr_array"
     mask: np.ndarray
     n_proper: int
 

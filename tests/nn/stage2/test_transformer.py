@@ -16,8 +16,9 @@ from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage2.frame_map import FrameAveragedMap
 from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
-from harmose.representation.batch import GraphBatch, collate, graph_batch
+from harmose.representation.batch import GraphBatch, graph_batch
 from harmose.representation.block_irreps import BlockIrreps, to_matrix
+from harmose.representation.concatenation import concatenate, concatenated_batch
 from harmose.so3.wigner import random_rotation
 
 S, P, D = Shell(1, 0), Shell(2, 1), Shell(3, 2)
@@ -52,7 +53,7 @@ def random_network(dtype: torch.dtype = torch.float64, **changes) -> TwoStage:
     displaced = [atoms.copy() for atoms in STRUCTURES.values()]
     for k, atoms in enumerate(displaced):
         atoms.rattle(0.1, seed=k)
-    network.calibrate(collate([batch_of(atoms, torch.float32) for atoms in displaced]))
+    network.calibrate(concatenated_batch(SPACE, concatenate(SPACE, [build_graph(atoms, BASIS) for atoms in displaced])))
     for parameter in network.stage2.heads.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return network.to(dtype).eval()
