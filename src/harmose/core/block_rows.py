@@ -10,7 +10,7 @@ matrix.
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import sparse
+import scipy  # imports its subpackages on first use
 
 CHUNK = 2**21
 """Number of values that are copied at once."""
@@ -64,7 +64,7 @@ class BlockRows:
 
     def bsr(
         self, values: np.ndarray, adjoint: np.ndarray, phases: np.ndarray | None = None, dtype=None
-    ) -> sparse.bsr_matrix:
+    ) -> "scipy.sparse.bsr_matrix":
         """The matrix with an index for each block; all atoms must have the same number of orbitals.
 
         `values` (size,) are the stored values, added times `phases` (N + P,) of their blocks. `adjoint` (size,) are the
@@ -83,13 +83,15 @@ class BlockRows:
             data[self.backward[pairs - n]] += _times(mirrored[pairs], None if phases is None else phases.conj(), pairs)
         index = np.int32 if len(self.cols) < 2**31 else np.int64
         shape = (self.size, self.size)
-        out = sparse.bsr_matrix((data, self.cols.astype(index), self.block_starts.astype(index)), shape, copy=False)
+        out = scipy.sparse.bsr_matrix(
+            (data, self.cols.astype(index), self.block_starts.astype(index)), shape, copy=False
+        )
         out.has_sorted_indices = True
         return out
 
     def csr(
         self, values: np.ndarray, adjoint: np.ndarray, phases: np.ndarray | None = None, dtype=None
-    ) -> sparse.csr_matrix:
+    ) -> "scipy.sparse.csr_matrix":
         """The matrix with an index for each value, for any atoms; arguments as in `bsr`."""
         dtype = dtype or np.result_type(values, float if phases is None else phases)
         widths = self.counts[self.cols]
@@ -119,7 +121,7 @@ class BlockRows:
                     where = places(self.backward[blocks[pairs] - n], self.second[blocks[pairs]], n2, n1)
                     data[where] += _times(adjoint[stored[pairs]].swapaxes(1, 2), conjugate, blocks[pairs])
                     indices[where] = (self.starts[self.first[blocks[pairs]]][:, None] + np.arange(n1))[:, None, :]
-        out = sparse.csr_matrix((data, indices, pointers.astype(index)), shape=(self.size, self.size), copy=False)
+        out = scipy.sparse.csr_matrix((data, indices, pointers.astype(index)), shape=(self.size, self.size), copy=False)
         out.has_canonical_format = True
         return out
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # imports its subpackages on first use
 from ase.symbols import Symbols
-from scipy import sparse
 
 from harmose.core.basis import BasisSet
 from harmose.core.block_rows import BlockRows
@@ -226,9 +226,9 @@ class BlockMatrix:
         _, row, col = self.indices
         shape = (self.n_orbitals, self.n_orbitals)
         at = (row[which], col[which])
-        return np.stack([sparse.coo_matrix((v[which], at), shape=shape).toarray() for v in self.values])
+        return np.stack([scipy.sparse.coo_matrix((v[which], at), shape=shape).toarray() for v in self.values])
 
-    def csr(self) -> sparse.csr_matrix:
+    def csr(self) -> "scipy.sparse.csr_matrix":
         """The matrix `dense()` in sparse form, made without a dense one; `harmose.physics.sparse.bloch` has other k.
 
         Raises:

@@ -8,16 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # imports its subpackages on first use
 from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
 from harmose.errors import BasisError
-
-if TYPE_CHECKING:
-    from scipy.interpolate import CubicSpline
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +50,9 @@ class Tabulated:
         return self.spacing * (len(self.values) - 1)
 
     @cached_property
-    def _spline(self) -> "CubicSpline":
-        from scipy.interpolate import CubicSpline  # slow to import, and molecules' Gaussian basis sets never need it
-
+    def _spline(self) -> "scipy.interpolate.CubicSpline":
         r = self.spacing * np.arange(len(self.values))
-        return CubicSpline(r, self.values, bc_type=((1, 0.0), (2, 0.0)))
+        return scipy.interpolate.CubicSpline(r, self.values, bc_type=((1, 0.0), (2, 0.0)))
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """R in angstrom^(-3/2) at distances r in angstrom, any shape."""

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
+import scipy  # imports its subpackages on first use
 
 from harmose.so3.clebsch_gordan import clebsch_gordan
 from harmose.spin import Channel, Spin
@@ -41,7 +41,7 @@ class Coupling:
         orbital_degree: degree L of the block's irrep before coupling with the channel; J itself for scalar channels.
     """
 
-    table: sparse.csr_array
+    table: "scipy.sparse.csr_array"
     degree: np.ndarray
     order: np.ndarray
     parity: np.ndarray
@@ -170,7 +170,7 @@ def _collect(n_elements: int, spin: Spin, irreps: list[_Irrep]) -> Coupling:
         value.append(irrep.rows.ravel())
         start += 2 * j + 1
     shape = (start, spin.n_channels * n_elements)
-    table = sparse.csr_array((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), shape=shape)
+    table = scipy.sparse.csr_array((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), shape=shape)
     table.eliminate_zeros()
     degree, order, parity, copy, a, b, channel, l = np.array(labels).T
     return Coupling(table, degree, order, parity, copy, np.stack([a, b], 1), channel, l)

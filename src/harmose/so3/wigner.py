@@ -8,7 +8,7 @@ The harmonics are those of `so3.harmonics`; p is (y, z, x). e3nn has the same or
 from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import expm
+import scipy  # imports its subpackages on first use
 
 from harmose.errors import StructureError
 from harmose.so3.harmonics import complex_to_real
@@ -21,7 +21,9 @@ def _quarter_turn(l: int) -> np.ndarray:
     raising = np.diag(np.sqrt(l * (l + 1) - m[:-1] * (m[:-1] + 1)), -1)
     to_real = complex_to_real(l)
     # Shipped models amplify rounding errors of K up to 10^7 times: another formula would move their H by 1e-8 eV.
-    return np.ascontiguousarray((to_real.conj() @ expm(0.25j * np.pi * (raising + raising.T)) @ to_real.T).real)
+    return np.ascontiguousarray(
+        (to_real.conj() @ scipy.linalg.expm(0.25j * np.pi * (raising + raising.T)) @ to_real.T).real
+    )
 
 
 def _then_about_z(matrix: np.ndarray, angle: np.ndarray) -> np.ndarray:
