@@ -1,11 +1,18 @@
-"""Occupations against their definitions as integrals, Fermi levels against closed forms."""
+"""Occupations against their definitions as integrals, Fermi levels against formulas."""
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
 from harmose.errors import ConfigError, MatrixError
-from harmose.physics.occupations import FermiDirac, Gaussian, MethfesselPaxton, fermi_level, occupations
+from harmose.physics.occupations import (
+    FermiDirac,
+    Gaussian,
+    MethfesselPaxton,
+    fermi_level,
+    occupations,
+    solve_chemical_potential,
+)
 from harmose.spin import Spin
 
 RULES = [FermiDirac(0.1), Gaussian(0.1), MethfesselPaxton(0.1), MethfesselPaxton(0.1, 3)]
@@ -51,7 +58,7 @@ def test_the_fermi_level_counts_the_electrons(rule):
     assert (occupations(both, level, rule).sum(axis=-1) @ weights).sum() == pytest.approx(8, abs=1e-7)
 
 
-def test_two_levels_at_a_temperature_have_the_closed_form():
+def test_two_levels_at_a_temperature():
     """One electron, g = 2 on a level at 0 and 1 eV: f(0) + f(1) = 1/2."""
     beta = 1 / 0.2
     # with z = exp(beta mu): z / (1 + z) + z / (q + z) = 1/2, q = exp(beta): 3 z^2 + (1 + q) z - q = 0
@@ -61,7 +68,7 @@ def test_two_levels_at_a_temperature_have_the_closed_form():
     assert level == pytest.approx(np.log(z) / beta, abs=1e-9)
 
 
-def test_electrons_that_do_not_fit_and_widths_without_meaning():
+def test_bad_input():
     energies = np.zeros((2, 2, 3))
     for n in (0, -1, 12, np.nan):
         with pytest.raises(MatrixError, match="more than 0 and less than 6 electrons"):
@@ -71,3 +78,13 @@ def test_electrons_that_do_not_fit_and_widths_without_meaning():
             make(0.0)
     with pytest.raises(ConfigError, match="order of 1 to 10"):
         MethfesselPaxton(0.1, 0)
+
+
+def test_chemical_potential():
+    def count(mu):
+        return np.clip(mu, 0, 1) + np.clip(mu - 3, 0, 1)
+
+    assert solve_chemical_potential(count, 0.25, -1, 5) == pytest.approx(0.25, abs=1e-12)
+    assert solve_chemical_potential(count, 1, -1, 5, tolerance=1e-9) == pytest.approx(2, abs=1e-8)
+    with pytest.raises(MatrixError, match="expected more than 0 and less than 2 electrons, got 2"):
+        solve_chemical_potential(count, 2, -1, 5)

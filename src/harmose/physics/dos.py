@@ -94,7 +94,7 @@ def dos(
     mesh: Mesh | None = None,
     n_electrons: float | None = None,
     fermi_level: float | None = None,
-    settings: DosSettings = DosSettings(),  # noqa: B008
+    settings: DosSettings = DosSettings(),
 ) -> DensityOfStates:
     """Compute the density of states of H and S from all energies on a mesh of k-points.
 

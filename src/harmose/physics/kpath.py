@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from harmose.errors import ConfigError, StructureError
 from harmose.physics.bloch import check_kpoints
 
-dft = lazy_loader.load("ase.dft")  # it imports much of SciPy
+dft = lazy_loader.load("ase.dft", suppress_warning=True)  # its import takes long: it imports most of SciPy
 
 DENSITY = 20.0
 """K-points per 1/angstrom of a path whose number of points is not set."""

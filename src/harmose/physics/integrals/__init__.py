@@ -1,0 +1,1 @@
+"""Overlap integrals between localized orbitals, from their radial functions."""

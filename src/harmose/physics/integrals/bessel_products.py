@@ -1,7 +1,7 @@
-"""The integrals I_L(r) = integral q^2 j_L(q r) f1(q) f2(q) dq over the spherical Bessel transforms of two radial functions.
+"""Integrals I_L(r) = integral q^2 j_L(q r) f1(q) f2(q) dq over the spherical Bessel transforms of two radial functions.
 
 Gaussians have a closed form. Tables are integrated by sums: over r on the grid of the code that made them, and over q with
-a spacing below pi / (sum of cutoffs), at which the sum is the integral because both orbitals end.
+a spacing below pi / (sum of cutoffs). At this spacing the sum is exact, because both orbitals end.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ import scipy
 from harmose.core.radial import Gaussians, Tabulated
 
 Products = Callable[[list[int], list[int], range], np.ndarray]
-"""`products(a, b, L)`: I_L between shells a and shells b, all of one l on either side: (n_L, n_a, n_b, E)."""
+"""`products(a, b, L)`: I_L (n_L, n_a, n_b, E) between shells a, all of one l, and shells b, all of one l."""
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianProducts:
-    """With f(q) = c sqrt(pi) q^l exp(-q^2 / 4a) / (2^(l+2) a^(l+3/2)) the integrand is q^(2+L+2n) j_L(q r) exp(-p q^2) and
+    """Closed form for Gaussians: f(q) = c sqrt(pi) q^l exp(-q^2 / 4a) / (2^(l+2) a^(l+3/2)), integrand q^(2+L+2n) j_L(q r) exp(-p q^2),
 
     I_L = sqrt(pi) n! r^L exp(-x) Laguerre(n, L + 1/2, x) / (2^(L+2) p^(L+n+3/2)),    x = r^2 / 4p,  p = 1/4a + 1/4b.
     """
@@ -36,7 +36,7 @@ class GaussianProducts:
         return sqrt(60 * (a + b) / (a * b))
 
     def at(self, r: np.ndarray) -> Products:
-        """The integrals at distances r (E,)."""
+        """Return the integrals at distances r (E,) in angstrom."""
 
         def products(a: list[int], b: list[int], degrees: range) -> np.ndarray:
             p, terms = self._terms(a, b, degrees)
@@ -53,9 +53,9 @@ class GaussianProducts:
     def _terms(
         self, a: list[int], b: list[int], degrees: range
     ) -> tuple[np.ndarray, list[tuple[int, int, np.ndarray]]]:
-        """p of every pair of exponents; L, n, and what multiplies the terms (n_a, n_b, pairs of exponents). Made once."""
+        """Return p of every pair of exponents, and for each L: L, n and the factors (n_a, n_b, pairs of exponents); cached."""
         key = tuple(a), tuple(b), degrees
-        if key not in self._known:
+        if key not in self._terms_cache:
             (l1, exponents1, c1), (l2, exponents2, c2) = _shared(self.first, a), _shared(self.second, b)
             prefactors = np.multiply.outer(_prefactor(l1, exponents1), _prefactor(l2, exponents2))
             p = (1 / (4 * exponents1)[:, None] + 1 / (4 * exponents2)).ravel()
@@ -64,11 +64,11 @@ class GaussianProducts:
             for l in degrees:
                 n = (l1 + l2 - l) // 2
                 terms.append((l, n, contraction * (sqrt(pi) * factorial(n) / (2 ** (l + 2) * p ** (l + n + 1.5)))))
-            self._known[key] = p, terms
-        return self._known[key]
+            self._terms_cache[key] = p, terms
+        return self._terms_cache[key]
 
     @cached_property
-    def _known(self) -> dict:
+    def _terms_cache(self) -> dict:
         return {}
 
 
@@ -77,7 +77,7 @@ def _prefactor(l: int, exponents: np.ndarray) -> np.ndarray:
 
 
 def _shared(functions: Sequence[Gaussians], shells: list[int]) -> tuple[int, np.ndarray, np.ndarray]:
-    """l, the exponents of these shells (K,) without repeats, and their coefficients (n_shells, K)."""
+    """Return l, the different exponents of these shells (K,), and their coefficients (n_shells, K)."""
     chosen = [functions[i] for i in shells]
     exponents, where = np.unique(np.concatenate([f.exponents for f in chosen]), return_inverse=True)
     owner = np.repeat(np.arange(len(chosen)), [len(f.exponents) for f in chosen])
@@ -88,7 +88,7 @@ def _shared(functions: Sequence[Gaussians], shells: list[int]) -> tuple[int, np.
 
 @dataclass(frozen=True, eq=False)
 class TableProducts:
-    """Sums over q, and over r for f(q): exactly zero where two orbitals do not touch."""
+    """Sums over q, with f(q) from sums over r. Exactly zero where two orbitals do not touch."""
 
     first: Sequence[Tabulated]
     second: Sequence[Tabulated]
@@ -99,7 +99,7 @@ class TableProducts:
         return sum(max(f.cutoff for f in of) for of in (self.first, self.second))
 
     def at(self, r: np.ndarray) -> Products:
-        """The integrals at distances r (E,)."""
+        """Return the integrals at distances r (E,) in angstrom."""
         q, weight, f1, f2 = self._spectra
         bessel = cache(lambda l: scipy.special.spherical_jn(l, q[:, None] * r))
         cutoffs1, cutoffs2 = (np.array([f.cutoff for f in of]) for of in (self.first, self.second))
@@ -113,9 +113,8 @@ class TableProducts:
 
     @cached_property
     def _spectra(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """q (Q,), the weights q^2 dq of the sum, and f(q) of the shells of either element (n, Q)."""
-        # The grid of step h knows nothing beyond q = pi / h. A sum over q repeats itself in r: 0.9 keeps the images away
-        # from distances within reach.
+        """The points q (Q,), the weights q^2 dq of the sum, and f(q) of the shells of both elements, each (n, Q)."""
+        # A grid of step h resolves q up to pi / h. A sum over q is periodic in r: 0.9 keeps the images out of reach.
         largest = pi / max(f.step for f in (*self.first, *self.second))
         n = int(np.ceil(largest * self.reach / (0.9 * pi)))
         q = np.linspace(0, largest, n + 1)
@@ -125,7 +124,7 @@ class TableProducts:
 
 
 def _transforms(functions: Sequence[Tabulated], q: np.ndarray) -> np.ndarray:
-    """f(q) of each function, by the sum over the grid of the code that made its table: (n, Q)."""
+    """Return f(q) of each function (n, Q), by the sum over the grid of the code that made its table."""
     out = np.empty((len(functions), len(q)))
     for i, function in enumerate(functions):
         r, radial = function.samples()

@@ -1,4 +1,4 @@
-"""Functions of distance as a table: many distances at the price of a few products each, with a known error."""
+"""Functions of distance as a table, by local polynomials: quick for many distances, with a measured error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ import numpy as np
 import scipy
 
 ORDER = 10
-"""Points of the local polynomial: the error falls with the tenth power of the spacing."""
+"""Number of points of the local polynomial: the error falls with the tenth power of the spacing."""
 
 COARSEST = 0.04
-"""Spacing (angstrom) at which the search for a fine enough one starts."""
+"""Spacing (angstrom) that is tried first."""
 
 FINEST = 6e-4
-"""Spacing at which it ends."""
+"""Least spacing (angstrom) that is tried."""
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """`values` (n, F) at distances start, start + spacing, ...; `error` is the largest one seen between the points."""
+    """`values` (n, F) at distances start, start + spacing, ...; `error` is the largest measured one between them."""
 
     start: float
     spacing: float
@@ -26,7 +26,7 @@ class Table:
     error: float
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """The functions at distances r (E,) inside the table: (E, F)."""
+        """Return the functions (E, F) at distances r (E,) inside the table."""
         position = (np.asarray(r) - self.start) / self.spacing
         first = np.clip(position.astype(np.int64) - (ORDER // 2 - 1), 0, len(self.values) - ORDER)
         weights = _lagrange(position - first)
@@ -39,9 +39,9 @@ class Table:
 def tabulate(
     functions: Callable[[np.ndarray], np.ndarray], low: float, high: float, tolerance: float, most: int
 ) -> Table | None:
-    """A table of `functions` ((E,) -> (F, E)) from `low` to `high`, the spacing halved until the error is below `tolerance`.
+    """Return a table of `functions` ((E,) -> (F, E)) from `low` to `high` (angstrom) with an error below `tolerance`.
 
-    The error is measured at 97 distances between the points. None when that takes more than `most` points.
+    The spacing is halved until the error, measured at 97 distances, is small enough. None if that takes more than `most` points.
     """
     spacing = COARSEST
     probes = low + (high - low) * np.linspace(0, 1, 97) ** 1.5  # functions vary faster at short distances
@@ -62,7 +62,7 @@ def tabulate(
 
 
 def _lagrange(u: np.ndarray) -> np.ndarray:
-    """Weights (E, ORDER) of values at 0, 1, ... for the polynomial through all of them at u (E,)."""
+    """Return the weights (E, ORDER) of values at 0, 1, ... for the polynomial through all of them at u (E,)."""
     points = np.arange(ORDER)
     distance = u[:, None] - points
     below, above = np.ones((2, len(u), ORDER))

@@ -1,14 +1,14 @@
 """The overlap S(R) of a structure from the radial functions of its orbitals: no DFT program, no dense matrix.
 
-A block is a sum of Slater-Koster integrals (`physics.two_centre`, functions of the distance alone) times functions of the
-direction alone, shared by all shells of the same degrees:
+A block is a sum of Slater-Koster integrals (`two_centre`), functions of the distance alone, times functions of the
+direction alone, the same for all shells of the same l:
 
     S[l1 m1, l2 m2](r, u) = sum_k S_k(r) P_k[m1, m2](u)
     P_k[m1, m2](u) = sum_L sum_{m = k, -k} C[L, 0, m, m] sum_M C[L, M, m1, m2] sqrt(4 pi / (2L + 1)) Y(L, M)(u)
 
-P_k(u) is the matrix with ones at (k, k) and (-k, -k), turned from the z axis to u: what Wigner matrices on both sides
-give, for the price of the harmonics up to l1 + l2. Distances are many and look alike, so that S_k comes from a table of
-its exact values; where there are few pairs, the exact values are used.
+P_k(u) is the matrix with ones at (k, k) and (-k, -k), rotated from the z axis to u. The sum over harmonics up to l1 + l2 is
+cheaper than Wigner matrices on both sides. For many pairs S_k is interpolated in a table of its exact values; for few pairs
+the exact values are used.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from harmose.core.basis import n_orbitals
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import Graph, build_graph
 from harmose.core.radial import RadialBasis
@@ -30,17 +31,17 @@ from harmose.so3.clebsch_gordan import clebsch_gordan
 from harmose.so3.harmonics import real_harmonics
 
 TOLERANCE = 1e-11
-"""Largest error of an interpolated integral; a value of S is the sum of at most a few of them, with factors below 1."""
+"""Largest error of an interpolated integral. A value of S is the sum of a few of them, with factors below 1."""
 
 CHUNK = 2e5
-"""Values computed at once: with their intermediate arrays they stay in the processor's cache."""
+"""Number of values computed at once, so that they stay in the processor's cache with their intermediate arrays."""
 
 
 def two_centre_overlap(atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
-    """S on the blocks of the graph of `atoms` and `basis.basis`, whose radii decide what is kept.
+    """Return S in the blocks of the graph of `atoms`, whose radii come from `basis.basis`.
 
-    Exact to 1e-10 (what the sums of `physics.two_centre` give; see there for tables). Raises `BasisError` for an element
-    without radial functions, `StructureError` for atoms on top of each other and for positions or cells without meaning.
+    Equal to the sums of `two_centre` to 1e-10. Raises `BasisError` for an element without radial functions, `StructureError`
+    for atoms on top of each other and for positions or cells without meaning.
     """
     for z in np.unique(atoms.numbers).tolist():
         basis.of(z)
@@ -50,12 +51,12 @@ def two_centre_overlap(atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """S of any number of structures in one basis set: what depends on their elements alone is worked out once."""
+    """S of any number of structures in one basis set. Integrals that depend on the elements alone are computed once."""
 
     basis: RadialBasis
 
     def of(self, graph: Graph) -> BlockMatrix:
-        """S on the blocks of a graph whose atoms are apart, as `two_centre_overlap`."""
+        """Return S in the blocks of a graph, as `two_centre_overlap` does without its checks."""
         basis, distance = self.basis.basis, np.linalg.norm(graph.vectors, axis=1)
         matrix = empty_matrix(basis, graph.numbers, graph.pairs)
         values, starts = matrix.values[0], matrix.offsets[:-1]
@@ -75,28 +76,28 @@ class Overlaps:
         return matrix
 
     def _integrals(self, z1: int, z2: int) -> TwoCentre:
-        if (z1, z2) not in self._known_integrals:
-            self._known_integrals[z1, z2] = TwoCentre(self.basis.of(z1), self.basis.of(z2))
-        return self._known_integrals[z1, z2]
+        if (z1, z2) not in self._integrals_cache:
+            self._integrals_cache[z1, z2] = TwoCentre(self.basis.of(z1), self.basis.of(z2))
+        return self._integrals_cache[z1, z2]
 
     def _onsite_block(self, z: int) -> np.ndarray:
-        """The block of an atom with itself, flat: shells of the same l at distance zero."""
-        if z not in self._known_onsite:
+        """Return the flat on-site block of an element: shells of the same l at distance zero."""
+        if z not in self._onsite_cache:
             bond = _Bond(self._integrals(z, z), None)
-            self._known_onsite[z] = bond.blocks(np.zeros(1), np.array([[0.0, 0.0, 1.0]]))[:, 0]
-        return self._known_onsite[z]
+            self._onsite_cache[z] = bond.blocks(np.zeros(1), np.array([[0.0, 0.0, 1.0]]))[:, 0]
+        return self._onsite_cache[z]
 
     @cached_property
-    def _known_integrals(self) -> dict[tuple[int, int], TwoCentre]:
+    def _integrals_cache(self) -> dict[tuple[int, int], TwoCentre]:
         return {}
 
     @cached_property
-    def _known_onsite(self) -> dict[int, np.ndarray]:
+    def _onsite_cache(self) -> dict[int, np.ndarray]:
         return {}
 
 
 def _by_elements(numbers: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    """Indices of the pairs of each ordered pair of elements."""
+    """Yield each ordered pair of elements with the indices of its pairs of atoms."""
     z1, z2 = numbers[pairs[:, 0]], numbers[pairs[:, 1]]
     elements = np.unique(numbers).tolist()
     for a in elements:
@@ -106,7 +107,7 @@ def _by_elements(numbers: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[tuple
 
 
 def _store(values: np.ndarray, starts: np.ndarray, blocks: np.ndarray) -> None:
-    """Write blocks, (n1 n2, B) with one block a column, to where they start in `values`."""
+    """Write blocks, the columns of (n1 n2, B), to `starts` (B,) in `values`."""
     size, count = blocks.shape
     by_block = torch.from_numpy(blocks).T
     if starts[-1] - starts[0] == size * (count - 1):  # side by side, as in a structure of one element
@@ -116,29 +117,29 @@ def _store(values: np.ndarray, starts: np.ndarray, blocks: np.ndarray) -> None:
 
 
 def _table(integrals: TwoCentre, distance: np.ndarray) -> Table | None:
-    """A table over the given distances, where it has fewer points than there are distances."""
+    """Return a table that covers `distance` (angstrom), or None where it has more points than there are distances."""
     return tabulate(integrals, float(distance.min()), float(distance.max()), TOLERANCE, most=len(distance))
 
 
 @dataclass(frozen=True, eq=False)
 class _Bond:
-    """Blocks between two elements, from a table of the integrals or, without one, from the integrals themselves."""
+    """Blocks between two elements, from a table of the integrals or, without one, from the exact integrals."""
 
     exact: TwoCentre
     table: Table | None
 
     def integrals(self, r: np.ndarray) -> np.ndarray:
-        """S_k(r), (rows, E)."""
+        """Return S_k(r), (rows, E)."""
         return self.exact(r) if self.table is None else np.ascontiguousarray(self.table(r).T)
 
     def blocks(self, r: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """Blocks at distances r (E,) along unit vectors (E, 3), each a column: (n1 n2, E)."""
+        """Return blocks (n1 n2, E) as columns, at distances r (E,) in angstrom along unit vectors (E, 3)."""
         integrals = self.integrals(r)
         l1, l2 = self.exact.degrees
         harmonics = real_harmonics(max(l1) + max(l2), directions)
         angular = {(a, b): _angular(a, b, harmonics) for a in set(l1) for b in set(l2)}
         row = iter(self.exact.starts.ravel())
-        out = np.empty((sum(2 * l + 1 for l in l1), sum(2 * l + 1 for l in l2), len(r)))
+        out = np.empty((n_orbitals(l1), n_orbitals(l2), len(r)))
         i = 0
         for a in l1:
             j = 0
@@ -153,14 +154,14 @@ class _Bond:
 
 
 def _angular(l1: int, l2: int, harmonics: np.ndarray) -> np.ndarray:
-    """P_k of directions, from their harmonics: (k, 2 l1 + 1, 2 l2 + 1, E)."""
+    """Return P_k of directions (k, 2 l1 + 1, 2 l2 + 1, E), from their harmonics."""
     factors = _angular_factors(l1, l2)
     return (factors @ harmonics[: factors.shape[1]]).reshape(-1, 2 * l1 + 1, 2 * l2 + 1, harmonics.shape[1])
 
 
 @lru_cache(maxsize=64)
 def _angular_factors(l1: int, l2: int) -> np.ndarray:
-    """The factors of Y(L, M) in P_k[m1, m2]: (k m1 m2, (l1 + l2 + 1)^2), Y in the order of `real_harmonics`."""
+    """Return the factors of Y(L, M) in P_k[m1, m2]: (k m1 m2, (l1 + l2 + 1)^2), Y in the order of `real_harmonics`."""
     count = min(l1, l2) + 1
     out = np.zeros((count, 2 * l1 + 1, 2 * l2 + 1, (l1 + l2 + 1) ** 2))
     for l in range(abs(l1 - l2), l1 + l2 + 1, 2):

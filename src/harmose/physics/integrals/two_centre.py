@@ -1,13 +1,13 @@
 """Overlap integrals of two orbitals on a common axis: the Slater-Koster integrals sigma, pi, delta, ... of two elements.
 
-With the second atom at distance r on the +z axis, orbitals of different m do not overlap, and those of m and -m overlap
-alike: one function S_k(r), k = |m| = 0 ... min(l1, l2), for each pair of shells. With the spherical Bessel transforms
+With the second atom at distance r on the +z axis, orbitals of different m do not overlap, and the overlaps for m and -m are
+equal: one function S_k(r), k = |m| = 0 ... min(l1, l2), for each pair of shells. With the spherical Bessel transforms
 
     f(q) = integral r^2 j_l(q r) R(r) dr            I_L(r) = integral q^2 j_L(q r) f1(q) f2(q) dq
     S_k(r) = (2/pi) sqrt((2 l1 + 1)(2 l2 + 1)) sum_L (-1)^((l1 - l2 - L)/2) C[L,0,0,0] C[L,0,k,k] I_L(r)
 
 where L = |l1 - l2|, |l1 - l2| + 2, ... l1 + l2 and C are the coupling coefficients of `so3.coupling`. I_L is in
-`physics.bessel_products`.
+`bessel_products`.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,14 @@ Functions = Sequence[Gaussians | Tabulated]
 
 
 class TwoCentre:
-    """The integrals between two elements, given the radial functions of their shells: all Gaussians or all tables.
+    """Integrals between two elements, from the radial functions of their shells: all Gaussians or all tables.
 
-    `degrees`: the l of the shells of either element; `starts` (n_first, n_second): the row of S_0 of each pair of shells.
-    Rows run over the shells of the first element, those of the second, then k. From the distance `reach` (angstrom) on,
-    integrals are zero (tables) or below 1e-16 (Gaussians).
+    Attributes:
+        degrees: l of the shells of both elements.
+        starts: Row of S_0 of each pair of shells (n_first, n_second). Rows run over the shells of the first element, those of
+            the second, then k.
+        n_rows: Number of integrals.
+        reach: Distance in angstrom from which integrals are zero (tables) or below 1e-16 (Gaussians).
     """
 
     def __init__(self, first: Functions, second: Functions) -> None:
@@ -44,7 +47,7 @@ class TwoCentre:
         return self._products.reach
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """S_k(r) of every pair of shells at distances r (E,) in angstrom: (n_rows, E)."""
+        """Return S_k(r) of every pair of shells (n_rows, E) at distances r (E,) in angstrom."""
         r = np.asarray(r, dtype=np.float64)
         products = self._products.at(r)
         out = np.zeros((self.n_rows, len(r)))
@@ -55,7 +58,7 @@ class TwoCentre:
 
     @cached_property
     def _parts(self) -> list[tuple[list[int], list[int], range, np.ndarray, np.ndarray]]:
-        """Of every two degrees: the shells of either, L, the rows of their S_k (k, n_a, n_b), and `_axis_factors` (k, n_L)."""
+        """For each pair of l: the shells of both elements, L, the rows of their S_k (k, n_a, n_b), and `_axis_factors` (k, n_L)."""
         parts = []
         for l1, a in _by_degree(self.degrees[0]).items():
             for l2, b in _by_degree(self.degrees[1]).items():
@@ -77,12 +80,12 @@ def _products(first: Functions, second: Functions) -> GaussianProducts | TablePr
 
 
 def _by_degree(degrees: Sequence[int]) -> dict[int, list[int]]:
-    """The shells of each l."""
+    """Return the indices of the shells of each l."""
     return {l: [i for i, of_shell in enumerate(degrees) if of_shell == l] for l in sorted(set(degrees))}
 
 
 def _axis_factors(l1: int, l2: int, k: int) -> np.ndarray:
-    """The factors of I_L in S_k, for L = |l1 - l2| ... l1 + l2 in steps of two."""
+    """Return the factors of I_L in S_k, for L = |l1 - l2| ... l1 + l2 in steps of two."""
     factors = []
     for l in range(abs(l1 - l2), l1 + l2 + 1, 2):
         axis = clebsch_gordan(l1, l2, l)[l]  # M = 0

@@ -32,7 +32,7 @@ def counted_fermi_level(
 ) -> float:
     """Return the Fermi level in eV of `n_electrons` per cell, as `mesh_fermi_level` does; the search begins at `guess` (eV).
 
-    Raises `MatrixError` as `eigen.eigenvalues` does, and where the states cannot be counted or found.
+    Raises `MatrixError` as `eigen.eigenvalues` does, and where the states do not converge or cannot be counted.
     """
     s = check_pair(h, s)
     mesh = mesh_for(h, mesh)

@@ -235,7 +235,7 @@ def kpm(
     if not 0 < width < np.inf:
         raise ConfigError(f"density of states: expected a positive width in eV, got {width}")
     rows = _cluster_rows(structure, h, settings.sparse.cluster_atoms)
-    found = []
+    moments = []
     for h_k, s_k in pencils(h, s, kpoint, settings.dtype):
         dtype = np.result_type(h_k.dtype, s_k.dtype)
         bottom, level = _estimate(h_k, s_k, rows, n_electrons, h.spin, settings.sparse.sample_orbitals)
@@ -244,8 +244,8 @@ def kpm(
         operator = resolvent(h_k, s_k, rows, shift, dtype, settings.sparse)
         del h_k, s_k
         random = random_vectors(operator.n, settings.n_vectors, settings.seed, np.issubdtype(dtype, np.complexfloating))
-        found.append(chebyshev_moments(operator, settings.n_moments or needed, random))
-    result = KernelPolynomials(h.spin, tuple(found), fermi_level)
+        moments.append(chebyshev_moments(operator, settings.n_moments or needed, random))
+    result = KernelPolynomials(h.spin, tuple(moments), fermi_level)
     if fermi_level is None and n_electrons is not None:
         level, error = _fermi_level(result, n_electrons)
         result = replace(result, fermi_level=level, fermi_error=error)
@@ -272,16 +272,16 @@ def choose_shift(bottom: float, window: tuple[float, float], width: float, least
     return float(np.exp(best.x) - bottom), max(number, 16)
 
 
-def _fermi_level(found: KernelPolynomials, n_electrons: float) -> tuple[float, float]:
+def _fermi_level(polynomials: KernelPolynomials, n_electrons: float) -> tuple[float, float]:
     """Return the level (eV) below which the mean count has the electrons, and its standard error."""
-    bottom = -min(m.shift for m in found.moments)
+    bottom = -min(m.shift for m in polynomials.moments)
     ends = bottom + 1e-2, bottom + 1e5
 
     def count(level: float) -> float:
-        return float(found.electrons([level]).mean())
+        return float(polynomials.electrons([level]).mean())
 
     level = solve_chemical_potential(count, n_electrons, *ends)
-    spread = _standard_error(found.electrons([level])[:, 0])
+    spread = _standard_error(polynomials.electrons([level])[:, 0])
     if np.isnan(spread):
         return level, spread
     least, most = np.nextafter(count(ends[0]), np.inf), np.nextafter(count(ends[1]), -np.inf)

@@ -174,7 +174,7 @@ def factorize_ldl(a: np.ndarray, size: int, strip: int) -> int:
 
 
 def solve_ldl(factors: np.ndarray, x: np.ndarray, size: int) -> None:
-    """Overwrite b (n,) or (n, m), given as `x`, by A^-1 b, from what `factorize_ldl` left."""
+    """Overwrite x, (n,) or (n, m), by A^-1 x, from the factors of `factorize_ldl`."""
     starts = range(0, len(x), size)
     for start in starts:
         stop = start + size

@@ -25,7 +25,7 @@ class SparseSettings:
     full_after: float = 25.0
     """Distance from the Fermi level, in widths of Fermi-Dirac, beyond which states are full or empty to 1e-11."""
     max_moves: int = 30
-    """How often the search may move or widen."""
+    """Number of times that the search may move or widen."""
 
     # factors by nested dissection (`nested_dissection`)
     leaf_rows: int = 500
