@@ -46,3 +46,21 @@ def test_importing_loads_nothing_heavy():
     code = "import sys, harmose; print([m for m in ('torch', 'numpy', 'ase', 'pyscf', 'typer') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_loading_a_model_imports_no_package_that_it_does_not_need():
+    heavy = (
+        "pyscf",
+        "distributed",
+        "matplotlib",
+        "lightning",
+        "e3nn",
+        "sisl",
+        "h5py",
+        "pandas",
+        "scipy.optimize",
+        "rich",
+    )
+    code = f"import sys, harmose; harmose.load('water-pbe-def2svp'); print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -6,18 +6,24 @@ Only datasets of the file itself are read: no links to other files, no objects, 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
+import lazy_loader
 import numpy as np
 
 from harmose.errors import FormatError
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = lazy_loader.load("h5py")  # imported on first use
 
 COMPRESSION = 2000
 """Largest plausible compression ratio. A dataset that claims more was not written completely."""
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path) -> Iterator["h5py.File"]:
     """Yield the open file; `FormatError` if it is missing, truncated, not HDF5, or if h5py fails inside the block."""
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
@@ -34,7 +40,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise FormatError(f"{path}: the HDF5 file is damaged ({_reason(error)})") from None
 
 
-def numbers(file: h5py.File, name: str) -> np.ndarray:
+def numbers(file: "h5py.File", name: str) -> np.ndarray:
     """Read the dataset `name` of integers, floats or complex numbers; `FormatError` for anything else."""
     where = f"{file.filename}: dataset {name!r}"
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.optimize import lsq_linear
+import scipy
 
 from harmose.errors import ModelError
 from harmose.kernel_regression.training_domain import OOD_LIMIT
@@ -243,4 +243,6 @@ def _fit_powers(
     columns = (columns - mean[type_number]) * np.sqrt(weight)[:, None]
     penalty = np.sqrt((columns[:, 1:] ** 2).sum(0) / len(np.unique(group))) + 1e-12
     rows = np.vstack([columns[:, 1:], np.diag(penalty)])
-    return lsq_linear(rows, np.append(columns[:, 0], np.zeros(x.shape[1])), (lower, [MAX_POWER] * x.shape[1])).x
+    return scipy.optimize.lsq_linear(
+        rows, np.append(columns[:, 0], np.zeros(x.shape[1])), (lower, [MAX_POWER] * x.shape[1])
+    ).x

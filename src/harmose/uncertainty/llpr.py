@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
-from scipy.linalg import solve_triangular
 
 from harmose.core.grouping import rows_by_key
 from harmose.nn.two_stage import TwoStage
@@ -78,7 +78,7 @@ def _whitening(moment: np.ndarray) -> np.ndarray:
     """W with W W^T = (moment + lambda)^-1."""
     n = len(moment)
     factor = np.linalg.cholesky(moment + RIDGE * np.trace(moment) / n * np.eye(n))
-    return solve_triangular(factor, np.eye(n), lower=True).T
+    return scipy.linalg.solve_triangular(factor, np.eye(n), lower=True).T
 
 
 def _norms(matrices: Mapping[int, np.ndarray], features: torch.Tensor, keys: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import scipy
 from ase.data import chemical_symbols
-from scipy.io import netcdf_file
 
 from harmose.core.basis import LETTERS, BasisSet, Shell
 from harmose.core.radial import RadialBasis, Tabulated
@@ -106,7 +106,7 @@ def _reading(path: Path, kind: str, read: Callable[[Path], _Raw]) -> _Raw:
 
 
 def _read_classic(path: Path) -> _Raw:
-    with netcdf_file(path, "r", mmap=False) as file:
+    with scipy.io.netcdf_file(path, "r", mmap=False) as file:
         tables = {name: np.array(variable[:]) for name, variable in file.variables.items() if name in _TABLES}
         return _of_tables(path, tables, getattr(file, "Atomic_number", None))
 
