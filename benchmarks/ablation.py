@@ -1,11 +1,11 @@
 """The ablation table: trainings of equal processor time, one for each data set, variant and seed, evaluated alike.
 
-    python benchmarks/ablation.py OUT --store water=STORE --store ethanol=STORE [--only SET] [--variant NAME] [--time 30s]
+    python benchmarks/ablation.py OUT --store water=STORE --store ethanol=STORE [--only SET] [--variant NAME]
 
-`ablation.yaml` beside this file lists sets and variants; its comments explain each key. Runs are in OUT/runs. A finished run is not
-repeated, so that the same command continues after a stop. After each run OUT holds the tables of all finished runs (ablation.md) and
-a figure for each set. The regression is fitted once for each set and cached in OUT/regression; it is the same for all seeds and
-does not count toward the time of a training.
+`ablation.yaml` beside this file lists sets and variants; its comments explain each key. Runs are in OUT/runs. A
+finished run is not repeated, so that the same command continues after a stop. After each run OUT holds the tables of
+all finished runs (ablation.md) and a figure for each set. The regression is fitted once for each set and cached in
+OUT/regression; it is the same for all seeds and does not count toward the time of a training.
 """
 
 import hashlib
@@ -49,7 +49,8 @@ WIDTHS = ("channels", "pseudo_channels", "scalars", "so2_channels", "pseudoscala
 class Variant:
     """A line of the table.
 
-    `change` overrides the configuration of the set. With `widen`, stage 1 gets as many parameters as both stages of that variant.
+    `change` overrides the configuration of the set. With `widen`, stage 1 gets as many parameters as both stages of
+    that variant.
     """
 
     name: str
@@ -104,7 +105,7 @@ def read_plan(path: Path) -> Plan:
 
 
 class CachedRegression:
-    """A regression that computes its values for each graph once. The runs on one set share the cache and predict the same graphs."""
+    """A regression that computes its values for each graph once, for the runs on one set, which share the cache."""
 
     def __init__(self, regression: KernelRegression, cache: dict[bytes, Coefficients]):
         self.regression, self.cache = regression, cache

@@ -52,7 +52,7 @@ Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
 def values(runs: Sequence[Run], reference: str, unit: str) -> dict[str, dict[str, dict[int, float]]]:
-    """All metrics that apply. Challenging samples and blocks are those where the reference of the same seed is worst."""
+    """All metrics that apply; the reference of the same seed decides which samples and blocks are challenging."""
     size, out = energy_unit(unit)[0], {}
     references = {run.seed: run.evaluation for run in runs if run.variant == reference}
     for run in runs:
@@ -78,13 +78,13 @@ def _challenging(evaluation: Evaluation, reference: Evaluation | None) -> dict[s
     }
 
 
-def reductions(found: Values, reference: str) -> dict[str, dict[str, dict[int, float]]]:
+def reductions(table: Values, reference: str) -> dict[str, dict[str, dict[int, float]]]:
     """Reductions of each error relative to the reference of the same seed, in per cent.
 
     Rotation errors and ghost states, which may be zero, are left out.
     """
     out: dict[str, dict[str, dict[int, float]]] = {}
-    for name, variants in found.items():
+    for name, variants in table.items():
         before = variants.get(reference, {})
         for variant, seeds in variants.items() if not name.startswith(("rotation", "ghost")) else ():
             gained = {k: 100 * (1 - x / before[k]) for k, x in seeds.items() if before.get(k, 0) > 0}
@@ -102,8 +102,8 @@ def write_report(
 ) -> None:
     """`ablation.md`, and `ablation-SET.png` for each set; `sets` are titles and whether they are crystals."""
     explained = (
-        f"Each training had {time_limit} of processor time for its network, besides the regression, which all runs of a "
-        "set share. Mean over the seeds, ± their standard deviation. "
+        f"Each training had {time_limit} of processor time for its network, besides the regression, which all "
+        "runs of a set share. Mean over the seeds, ± their standard deviation. "
         f"Reductions in per cent are relative to `{variants[reference]}` of the same seed, whose worst samples and "
         "type of block are the challenging ones.\n"
     )
@@ -111,23 +111,23 @@ def write_report(
     for name, (title, periodic) in sets.items():
         if runs[name]:
             unit = "meV" if periodic else "uEh"
-            found = values(runs[name], reference, unit)
-            parts += _section(title, unit, found, variants, reference, runs[name])
+            table = values(runs[name], reference, unit)
+            parts += _section(title, unit, table, variants, reference, runs[name])
             parts.append(f"![{title}](ablation-{name}.png)\n")
-            figure = draw(title, unit, found, variants, reference, runs[name])
+            figure = draw(title, unit, table, variants, reference, runs[name])
             (out / f"ablation-{name}.png").write_bytes(png(figure))
     (out / "ablation.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def _section(
-    title: str, unit: str, found: Values, variants: Mapping[str, str], reference: str, runs: Sequence[Run]
+    title: str, unit: str, table: Values, variants: Mapping[str, str], reference: str, runs: Sequence[Run]
 ) -> list[str]:
     n_samples, label = runs[0].evaluation.n_samples, energy_unit(unit)[1]
     about = {v: [r for r in runs if r.variant == v] for v in variants}
     sizes = {v: f"{members[0].n_parameters:,} | {len(members)}" for v, members in about.items() if members}
-    gained = reductions(found, reference)
+    gained = reductions(table, reference)
     head = [f"## {title}\n", f"{n_samples} samples evaluated; energies in {label}.\n"]
-    both = (("error", found, lambda x: number(abs(x)) if x else "0"), ("reduction, %", gained, lambda x: f"{x:.0f}"))
+    both = (("error", table, lambda x: number(abs(x)) if x else "0"), ("reduction, %", gained, lambda x: f"{x:.0f}"))
     for corner, content, text in both:
         columns = [COLUMNS[name] for name in content]
         head.append(f"| {corner} | parameters | seeds | {' | '.join(columns)} |")
@@ -147,10 +147,10 @@ def _cell(x: Sequence[float], text: Callable[[float], str]) -> str:
 
 
 def draw(
-    title: str, unit: str, found: Values, variants: Mapping[str, str], reference: str, runs: Sequence[Run]
+    title: str, unit: str, table: Values, variants: Mapping[str, str], reference: str, runs: Sequence[Run]
 ) -> Figure:
     """A panel for each metric: bars of the mean, a line for the spread, a point for each seed."""
-    shown = [name for name in found if name not in NOT_DRAWN]
+    shown = [name for name in table if name not in NOT_DRAWN]
     present = [v for v in variants if any(run.variant == v for run in runs)]
     n_columns = min(4, len(shown))
     n_rows = -(-len(shown) // n_columns)
@@ -160,7 +160,7 @@ def draw(
         if k >= len(shown):
             axes.set_visible(False)
             continue
-        _panel(axes, shown[k], found[shown[k]], present, reference, unit)
+        _panel(axes, shown[k], table[shown[k]], present, reference, unit)
         names = [variants[v] for v in present] if k % n_columns == 0 else [""] * len(present)
         axes.set_yticks(range(len(present)), names)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=DFT)
@@ -168,15 +168,15 @@ def draw(
 
 
 def _panel(
-    axes: Axes, name: str, found: Mapping[str, Mapping[int, float]], variants: Sequence[str], reference: str, unit: str
+    axes: Axes, name: str, table: Mapping[str, Mapping[int, float]], variants: Sequence[str], reference: str, unit: str
 ) -> None:
     label = f"{COLUMNS[name]} ({energy_unit(unit)[1]})" if name in ENERGIES else COLUMNS[name]
     dress(axes, "", "", label, grid="x")
     axes.title.set_fontsize(8.5)
-    everything = [x for seeds in found.values() for x in seeds.values()]
+    everything = [x for seeds in table.values() for x in seeds.values()]
     logarithmic = min(everything) > 0 and max(everything) > LOGARITHMIC_RATIO * min(everything)
     for row, variant in enumerate(variants):
-        x = list(found.get(variant, {}).values())
+        x = list(table.get(variant, {}).values())
         if not x:
             continue
         mean, spread = float(np.mean(x)), float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
@@ -186,8 +186,8 @@ def _panel(
         axes.plot(x, [row] * len(x), "o", color=DFT, markersize=2.2, alpha=0.7, mew=0)
         axes.annotate(number(mean) if mean else "0", (max([*x, mean + spread]), row), (5, 0), va="center",
                       textcoords="offset points", fontsize=7, color=DFT)  # fmt: skip
-    if reference in found:
-        axes.axvline(float(np.mean(list(found[reference].values()))), color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+    if reference in table:
+        axes.axvline(float(np.mean(list(table[reference].values()))), color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_ylim(len(variants) - 0.4, -0.6)
     top = max(everything) or 1.0
     if logarithmic:

@@ -34,7 +34,8 @@ def time_deeptb(
 ) -> dict[str, Timing]:
     """Times of "step" and "predict" for one structure, with the widths of the model's stage 1; empty for a batch.
 
-    Raises `ConfigError` if DeePTB fails, or if its graph has another number of directed edges, which would be other work.
+    Raises `ConfigError` if DeePTB fails, or if its graph has another number of directed edges, which would be other
+    work.
     """
     if len(system.structures) != 1:
         return {}
@@ -64,7 +65,7 @@ def time_deeptb(
 
 
 def _hidden(model: Model) -> str:
-    """Irreps of the atoms in stage 1 without pseudoscalars, which DeePTB's gate does not take and s, p, d blocks do not need."""
+    """Irreps of the atoms in stage 1 without pseudoscalars, which DeePTB's gate does not accept."""
     s = model.network.settings.stage1
     irreps = irreps_of(model.space.l_max, s.channels, s.pseudo_channels)
     return "+".join(f"{n}x{ir}" for n, ir in irreps if str(ir) != "0o")

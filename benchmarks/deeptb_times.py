@@ -2,9 +2,10 @@
 
     PYTHON deeptb_times.py < request.json > reply.json
 
-The request has positions, cell, pbc, numbers, basis ({"C": "2s2p1d"}), reach (angstrom), hidden (irreps), layers, threads, repeats,
-seconds. The reply has edges, parameters, and lists of [wall, processor] seconds: `step` (mean absolute error of all features,
-gradient, AdamW) and `predict` (from graph to blocks). The embedding is `slem`, DeePTB's strictly local one in edge frames.
+The request has positions, cell, pbc, numbers, basis ({"C": "2s2p1d"}), reach (angstrom), hidden (irreps), layers,
+threads, repeats, seconds. The reply has edges, parameters, and lists of [wall, processor] seconds: `step` (mean
+absolute error of all features, gradient, AdamW) and `predict` (from graph to blocks). The embedding is `slem`, DeePTB's
+strictly local one in edge frames.
 """
 
 import contextlib

@@ -4,8 +4,8 @@ The products are recorded while the work runs: operator, shapes, strides, number
 
     flop = 2 b m k n,    bytes = b (m k + k n + m n) * size of a number,    bound = max(flop / peak, bytes / bandwidth)
 
-with the peak of a large product of the same number type, and the bandwidth of a triad with arrays as large as the operands, both
-measured on the same number of threads. Each input counts as read once, the output as written once.
+with the peak of a large product of the same number type, and the bandwidth of a triad with arrays as large as the
+operands, both measured on the same number of threads. Each input counts as read once, the output as written once.
 """
 
 from collections import Counter
@@ -228,8 +228,8 @@ def kernel_section(kernels: Sequence[Mapping[str, Any]]) -> str:
             for k in mine[:LISTED_KERNELS]
         ]
         summary = (
-            f"{sum(k['calls'] for k in mine)} products among {mine[0]['operators']:,} operators take {1e3 * total:.1f} of "
-            f"{1e3 * mine[0]['work_seconds']:.1f} ms: {flop / 1e9:.2f} Gflop at {flop / total / 1e9:.0f} Gflop/s, "
+            f"{sum(k['calls'] for k in mine)} products among {mine[0]['operators']:,} operators take {1e3 * total:.1f} "
+            f"of {1e3 * mine[0]['work_seconds']:.1f} ms: {flop / 1e9:.2f} Gflop at {flop / total / 1e9:.0f} Gflop/s, "
             f"{100 * bound / total:.0f} % of their bounds. The most expensive:"
         )
         parts.append(f"*{work}*: {summary}\n\n{table(head, rows)}")

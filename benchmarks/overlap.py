@@ -1,12 +1,12 @@
-"""Time `harmose.overlap` on large structures, on one thread, and say what it costs and how exact it is.
+"""Time, memory and error of `harmose.overlap` for large structures, on one thread.
 
     python benchmarks/overlap.py [DATA]
 
-Graphene sheets (gth-dzvp-molopt-sr, 13 orbitals per atom) of 5,000 and 10,000 atoms, liquid-like water (def2-SVP) of 3,000
-atoms, and, with DATA (a folder with dft-outputs/siesta-Si), silicon (SIESTA's DZP) of 1,000 atoms; atoms displaced at random.
-Each runs in a process of its own. Seconds are processor time: all of the call, of it the graph, and for comparison writing the
-values into fresh memory once. Memory is the process's peak above what it had before. The error is that of 200 blocks at
-random against integrals without a table.
+Systems: graphene sheets of 5,000 and 10,000 atoms (gth-dzvp-molopt-sr, 13 orbitals per atom), liquid-like water of
+3,000 atoms (def2-SVP), and, with DATA (a folder with dft-outputs/siesta-Si), silicon of 1,000 atoms (DZP of SIESTA);
+all atoms are displaced at random. Each system has a process of its own. Seconds are processor time: of the whole call,
+of its graph, and, to compare, of writing the values into new memory once. Memory is the peak of the process above its
+memory before the call. The error is the largest of 200 random blocks, compared with integrals without interpolation.
 """
 
 import resource
@@ -70,12 +70,12 @@ def timed(work):
 
 
 def peak() -> float:
-    """In megabytes."""
+    """Peak memory of the process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def error(atoms: Atoms, basis: RadialBasis, s: harmose.BlockMatrix) -> float:
-    """Two atoms alone have no table."""
+    """Largest error of 200 random blocks. The overlap of two single atoms does not use an interpolation table."""
     worst = 0.0
     for k in np.random.default_rng(0).integers(0, len(s.pairs), 200):
         i, j, *cell = s.pairs[k].tolist()

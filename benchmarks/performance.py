@@ -3,8 +3,8 @@
     harmose bench --against e3nn --out BENCH
     python benchmarks/performance.py BENCH [--deeptb-python ENV/bin/python] [--kernels] [--into PAGE]
 
-`benchmarks/deeptb.sh ENV` makes the environment. The results are added to bench.json and bench.md. `--into` writes the tables and
-figures into a Markdown page, between the lines `<!-- harmose bench -->` and `<!-- end of harmose bench -->`.
+`benchmarks/deeptb.sh ENV` makes the environment. The results are added to bench.json and bench.md. `--into` writes the
+tables and figures into a Markdown page, between the lines `<!-- harmose bench -->` and `<!-- end of harmose bench -->`.
 """
 
 import json

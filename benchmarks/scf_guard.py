@@ -1,10 +1,11 @@
-"""Where a spoiled start stops to pay: the electrons that its first step moves, and its cycles beside minao's.
+"""Quality of a starting density: the electrons that the first SCF step moves, and the cycles beside those of minao.
 
     python benchmarks/scf_guard.py STORE NAME [NAME ...]
 
-For samples of a store, at grid level 0, the exact H is spoiled by random errors, by a part of its difference from the Fock
-matrix of superposed atoms, by shifted atoms, and replaced by that of moved atoms. PySCF (DIIS) starts from each, without the guard
-of `harmose.scf.guard`, whose LIMIT these tables have set. Marked: more than one cycle more than minao.
+For samples of a store, at grid level 0, the exact H is disturbed by random errors, by a part of its difference from the
+Fock matrix of superposed atoms, by shifts of atoms, or replaced by that of displaced atoms. PySCF (DIIS) starts from
+each, without the guard of `harmose.scf.guard`, whose limit was chosen from these tables. An arrow marks starts that
+need at least two cycles more than minao, or end at another energy.
 """
 
 import sys
@@ -21,8 +22,8 @@ from harmose.scf.guard import LIMIT, moved_electrons
 from harmose.scf.initial_guess import SAME_ENERGY
 
 
-def spoiled(own, settings: PySCFSettings, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and matrices (PySCF's order, Hartree) that stand for bad predictions of the converged `own`."""
+def disturbed(own, settings: PySCFSettings, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and matrices (order of PySCF, Hartree) that imitate bad predictions of the converged `own`."""
     mol, fock, s = own.mol, own.get_fock(), own.get_ovlp()
     for size in (1e-3, 2e-3, 3e-3, 5e-3, 8e-3, 1.5e-2):
         x = rng.normal(size=fock.shape)
@@ -48,14 +49,14 @@ def moved_atoms(mol: gto.Mole, settings: PySCFSettings, size: float, rng: np.ran
 def main(store_path: str, names: list[str]) -> None:
     rng = np.random.default_rng(5)
     with Store.open(store_path) as store:
-        structures, known = {name: store[name].structure for name in names}, dict(store.metadata)
-    settings = PySCFSettings(known["functional"], known["basis"], 0, convergence_gradient=None)
+        structures, labels = {name: store[name].structure for name in names}, dict(store.metadata)
+    settings = PySCFSettings(labels["functional"], labels["basis"], 0, convergence_gradient=None)
     rows = []
     for name, atoms in structures.items():
         own = mean_field(molecule(atoms, settings.basis), settings).run()
         s, core, n = own.get_ovlp(), own.get_hcore(), own.mol.nelectron
         print(f"{name}: {n} electrons, {own.cycles} cycles from minao")
-        for title, h in spoiled(own, settings, rng):
+        for title, h in disturbed(own, settings, rng):
             density = density_from_dense(h, s, n)
             moved = moved_electrons(own, density, own.get_veff(dm=density), core, s) / n
             mf = mean_field(own.mol, settings)

@@ -1,13 +1,14 @@
-"""Count SCF cycles from a model's prediction, from PySCF's own guesses, and from the exact H with errors of known size.
+"""SCF cycles from a model's prediction, from PySCF's own guesses, and from the exact H with random errors.
 
     python benchmarks/scf_start.py MODEL STRUCTURES|STORE [--molecules N] [--iterations diis damped plain] [--out DIR]
-    python benchmarks/scf_start.py - STORE ...                  without a model: guesses and errors of known size only
+    python benchmarks/scf_start.py - STORE ...                  without a model: guesses and random errors alone
 
-Of a store: the first molecules of its test split (else val, else all), with the settings of its labels. Every start is
-converged by PySCF's DIIS and by damped iteration (F <- (F + F_last) / 2); from minao and the prediction also by the plain
-one. Thresholds are PySCF's own: energy 1e-9 Hartree, orbital gradient 3e-5. Cycles are PySCF's: Fock builds after that of the
-guess, without the last check. Errors of known size are Gaussian, independent for each element of the matrix; those of a
-model are not independent. Writes scf_start.csv and scf_start.png into DIR and prints both tables.
+From a store, the first molecules of its test split (else val, else all) are used, with the settings of its labels. Each
+start is converged by PySCF's DIIS and by damped iteration (F <- (F + F_last) / 2); minao and the prediction also by
+plain iteration. Thresholds are those of PySCF: energy 1e-9 Hartree, orbital gradient 3e-5. Cycles are counted as PySCF
+does: Fock builds after that of the guess, without the last check. The random errors are Gaussian and independent for
+each element of the matrix, unlike those of a model. Writes scf_start.csv and scf_start.png into DIR and prints both
+tables.
 """
 
 import argparse
@@ -36,11 +37,11 @@ from harmose.scf.initial_guess import GUESSES, compare_guesses, matrix, model_se
 from harmose.units import HARTREE, MICRO_HARTREE
 
 NOISE = (0.0, 1.0, 10.0, 100.0, 1000.0)
-"""Mean absolute errors of the exact H, micro-Hartree."""
+"""Mean absolute errors that are added to the exact H, in micro-Hartree."""
 ITERATIONS = {"diis": (None, 100), "damped": (0.5, 100), "plain": (0.0, 30)}
-"""Damping and cycles at most."""
+"""Damping, and maximum number of cycles."""
 TARGET = 0.35
-"""Of minao's cycles."""
+"""Share of the cycles from minao that is marked in the figure."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Row:
     error: float = float("nan")
 
 
-class Answer:
-    """A model that answers with this H."""
+class FixedModel:
+    """A model that predicts this H."""
 
     def __init__(self, h: BlockMatrix, settings: PySCFSettings) -> None:
         self.h, self.card = h, SimpleNamespace(basis=h.basis, spin=settings.spin, settings=settings.to_dict())
@@ -67,19 +68,19 @@ class Answer:
         return self.h
 
 
-def known(settings: dict[str, Any]) -> PySCFSettings:
+def label_settings(settings: dict[str, Any]) -> PySCFSettings:
     names = {k: v for k, v in settings.items() if k in PySCFSettings.__dataclass_fields__}
     return PySCFSettings(**{**names, "convergence": 1e-9, "convergence_gradient": None})
 
 
 def molecules(path: Path, n: int, largest: int) -> tuple[dict[str, Atoms], dict[str, Any]]:
-    """At most `n` structures by name, and the settings of their labels, if they have any."""
+    """At most `n` structures by name, with at most `largest` orbitals, and the settings of their labels if any."""
     if not (path / "data.mdb").is_file():
         return {f"{path.stem}-{k}": atoms for k, atoms in enumerate(read_structures(path)[:n])}, {}
     with Store.open(path) as store:
         names = store.splits.get("test") or store.splits.get("val") or store.names()
-        found = ((name, store[name]) for name in names)
-        small = ((name, sample.structure) for name, sample in found if sample.hamiltonian.n_orbitals <= largest)
+        samples = ((name, store[name]) for name in names)
+        small = ((name, sample.structure) for name, sample in samples if sample.hamiltonian.n_orbitals <= largest)
         return dict(pair for pair, _ in zip(small, range(n), strict=False)), dict(store.metadata)
 
 
@@ -103,22 +104,22 @@ def with_error(h: BlockMatrix, error: float, seed: int) -> BlockMatrix:
 def measure(name: str, atoms: Atoms, model: Any, settings: PySCFSettings, iterations: Sequence[str]) -> Iterator[Row]:
     """All starts of one molecule."""
 
-    def rows(answer: Any, guesses: Sequence[str], iteration: str, error: float, label: str = "") -> Iterator[Row]:
+    def rows(model: Any, guesses: Sequence[str], iteration: str, error: float, label: str = "") -> Iterator[Row]:
         damping, max_cycle = ITERATIONS[iteration]
         limits = replace(settings, max_cycle=max_cycle)
-        prediction, *others = compare_guesses(answer, atoms, guesses, limits, damping)
+        prediction, *others = compare_guesses(model, atoms, guesses, limits, damping)
         for run in ([replace(prediction, guess=label)] if label else []) + others:
             own = error if run.guess == label else np.nan
             yield Row(name, iteration, run.guess, run.cycles, run.converged, run.refused, run.energy, own)
 
     h = exact(atoms, settings)
     for error in NOISE:
-        noisy = Answer(with_error(h, error, seed=1), settings)
+        noisy = FixedModel(with_error(h, error, seed=1), settings)
         for iteration in (name for name in iterations if name != "plain"):
             yield from rows(noisy, (), iteration, error, f"exact +- {error:g}")
-    predicted, label, error = Answer(h, settings), "", np.nan
+    predicted, label, error = FixedModel(h, settings), "", np.nan
     if model is not None:
-        predicted, label = Answer(model.predict(atoms), settings), "prediction"
+        predicted, label = FixedModel(model.predict(atoms), settings), "prediction"
         mol = molecule(atoms, settings.basis, settings.spin)
         error = float(np.abs(matrix(predicted.h, mol) - matrix(h, mol)).mean()) * HARTREE / MICRO_HARTREE
     for iteration in iterations:
@@ -126,7 +127,7 @@ def measure(name: str, atoms: Atoms, model: Any, settings: PySCFSettings, iterat
 
 
 def table(rows: Sequence[Row], iteration: str) -> str:
-    """Mean cycles of every start, beside those of minao for the same molecules."""
+    """Mean cycles of each start, compared with those of minao for the same molecules."""
     mine = [row for row in rows if row.iteration == iteration]
     minao = {row.molecule: row for row in mine if row.guess == "minao"}
     lines = [
@@ -154,7 +155,7 @@ def disagreement(rows: Sequence[Row]) -> float:
 
 
 def figure(rows: Sequence[Row], title: str) -> bytes:
-    """Cycles relative to minao's: of every guess, and against the error of the starting H."""
+    """Cycles relative to those from minao: of each guess, and over the error of the starting H."""
     mine = [row for row in rows if row.iteration == "diis" and row.converged]
     minao = {row.molecule: row.cycles for row in mine if row.guess == "minao"}
     drawn = new_figure(8.4, 3.6)
@@ -182,7 +183,7 @@ def figure(rows: Sequence[Row], title: str) -> bytes:
     right.set_xscale("log")
     right.set_xlim(min([*levels, *x]) / 2, max([*levels, *x]) * 2)
     log_ticks(right.xaxis)
-    dress(right, "mean absolute error of the starting H (µEh)", "", "What accuracy buys")
+    dress(right, "mean absolute error of the starting H (µEh)", "", "Cycles and error")
     legend(right, loc="upper left")
     left.set_ylim(0)
     return png(drawn)
@@ -197,26 +198,26 @@ def main() -> None:
     parser.add_argument("--grid-level", type=int)
     parser.add_argument("--iterations", nargs="+", choices=ITERATIONS, default=list(ITERATIONS))
     parser.add_argument("--out", type=Path, default=Path())
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", OutsideDomain)
-    found, labels = molecules(given.source, given.molecules, given.max_orbitals)
-    model = None if given.model == "-" else harmose.load(given.model)
-    settings = known(labels) if model is None else model_settings(model)
-    if given.grid_level is not None:
-        settings = replace(settings, grid_level=given.grid_level)
+    structures, labels = molecules(options.source, options.molecules, options.max_orbitals)
+    model = None if options.model == "-" else harmose.load(options.model)
+    settings = label_settings(labels) if model is None else model_settings(model)
+    if options.grid_level is not None:
+        settings = replace(settings, grid_level=options.grid_level)
     rows = []
-    for name, atoms in found.items():
-        rows.extend(measure(name, atoms, model, settings, given.iterations))
+    for name, atoms in structures.items():
+        rows.extend(measure(name, atoms, model, settings, options.iterations))
         print(f"{name}: {len(rows)} SCF runs so far", flush=True)
-    given.out.mkdir(parents=True, exist_ok=True)
-    with (given.out / "scf_start.csv").open("w", newline="") as file:
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "scf_start.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, Row.__dataclass_fields__)
         writer.writeheader()
         writer.writerows(vars(row) for row in rows)
-    title = f"{len(found)} molecules of {given.source.stem}"
-    (given.out / "scf_start.png").write_bytes(figure(rows, title))
-    print("\n\n".join(table(rows, iteration) for iteration in given.iterations))
+    title = f"{len(structures)} molecules of {options.source.stem}"
+    (options.out / "scf_start.png").write_bytes(figure(rows, title))
+    print("\n\n".join(table(rows, iteration) for iteration in options.iterations))
     print(f"\nlargest difference of final energies from minao's: {disagreement(rows):.1e} Hartree")
 
 

@@ -172,7 +172,7 @@ def _converge(model: Model, atoms: Atoms, console: Console) -> ScfComparison:
     with _step(6, "DFT that starts from the prediction", console):
         result = compare_scf(model, atoms)
         console.print(
-            f"PySCF converges in {result.cycles_predicted} cycles; from its own guess (minao), in {result.cycles_minao}: "
+            f"PySCF converges in {result.cycles_predicted} cycles; from its guess minao, in {result.cycles_minao}: "
             f"[bold]{result.cycles_saved} saved[/]\nThe two energies differ by {result.energy_difference:.0e} Ha"
         )
     return result
@@ -207,7 +207,7 @@ OUTPUTS = {
 
 
 def geometries(settings: DemoSettings) -> list[Atoms]:
-    """Water molecules with distances and angle drawn uniformly from their ranges, rotated at random; always the same."""
+    """Water molecules with random distances, angle (uniform in their ranges) and rotation; always the same."""
     generator = np.random.default_rng(0)
     n = settings.n_train + settings.n_val + settings.n_test
     drawn = (generator.uniform(*settings.distances, n), generator.uniform(*settings.distances, n))

@@ -24,7 +24,7 @@ def disturbed(operator: BlockMatrix, size: float, seed: int = 0) -> BlockMatrix:
 
 @pytest.fixture(scope="session")
 def predictions(water_sample) -> Callable[..., list[Prediction]]:
-    """`predictions(n)`: n samples. The error of stage 1 is (k + 1) meV times `stage1`, that of stage 2 is `full` times as large."""
+    """`predictions(n)`: n samples, k = 0 ... Error of stage 1: (k + 1) meV times `stage1`; of both: times `full`."""
 
     def make(n: int, stage1: float = 1.0, full: float = 0.5) -> list[Prediction]:
         out = []
@@ -39,7 +39,7 @@ def predictions(water_sample) -> Callable[..., list[Prediction]]:
 
 @pytest.fixture(scope="session")
 def wire() -> Sample:
-    """A chain of atoms with four s orbitals each, at -8, -5, -1 and 3 eV, that hop by 0.1 eV; two electrons in each of three bands."""
+    """A chain of atoms with four s orbitals at -8, -5, -1 and 3 eV, hopping 0.1 eV; three bands are filled."""
     basis = BasisSet("4s", {6: tuple(Shell(n, 0) for n in (1, 2, 3, 4))}, {6: 1.5})
     atoms = Atoms("C", [[0, 0, 0]], cell=np.diag([2.0, 9, 9]), pbc=(True, False, False))
     graph = build_graph(atoms, basis)
@@ -53,7 +53,7 @@ def wire() -> Sample:
 
 @pytest.fixture(scope="session")
 def crystals(wire) -> list[Prediction]:
-    """Two chains. Stage 1: the third energy wrong by 20 meV, the energy zero by 1 eV. Stage 2: the third energy by 5 meV."""
+    """Two chains. Stage 1: third energy wrong by 20 meV, energy zero by 1 eV. Stage 2: third energy by 5 meV."""
 
     def wrong(by: float, energy_zero: float = 0.0) -> BlockMatrix:
         error = np.zeros_like(wire.hamiltonian.values)

@@ -74,7 +74,7 @@ def test_window_is_relative_to_the_fermi_level():
 
 @pytest.mark.parametrize("place", [-200.0, -20.0, -8.5])
 def test_ghost_below_all_bands(place):
-    """The empty band at 3 eV is predicted at `place`, so that in ascending order each band is compared with a wrong one."""
+    """The empty band at 3 eV is predicted at `place`: in ascending order, each band would meet a wrong one."""
     predicted = flat(np.sort([place, *LEVELS[:3]]) + 7.0, None)
     found = compare_bands(predicted, flat(LEVELS), (-10, 2))
     assert found.ghost_states == 3

@@ -9,7 +9,7 @@ from harmose.errors import ConfigError
 from harmose.evaluate.band_metrics import bands_along, compare_bands, reference_bands
 from harmose.evaluate.band_plots import PROJECTION_COLOURS, band_structure, density_of_states, predicted_bands
 from harmose.evaluate.style import png
-from harmose.physics.dos import dos
+from harmose.physics.dos import DosSettings, dos
 from harmose.spin import Spin
 
 
@@ -83,7 +83,7 @@ def test_predicted_bands(crystals, predictions):
 
 
 def test_projections(wire):
-    density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6, by="shell")
+    density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6, settings=DosSettings(by="shell"))
     (axes,) = density_of_states({"total": density}, "wire").axes
     assert labels(axes) == ["C 1s", "C 2s", "C 3s", "C 4s", "total"]
     (axes,) = density_of_states({"DFT": density, "model": density}).axes
@@ -106,7 +106,7 @@ def test_more_projections_than_colours(wire):
 
 
 def test_density_of_spin_down(wire):
-    density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6, by="element")
+    density = dos(wire.hamiltonian, wire.overlap, wire.structure, n_electrons=6, settings=DosSettings(by="element"))
     total, parts = np.stack([density.total] * 2), {"C": np.stack([density.total] * 2)}
     (axes,) = density_of_states({"total": replace(density, total=total, projections=parts)}).axes
     assert labels(axes) == ["C", "total"]

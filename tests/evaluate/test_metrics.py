@@ -224,7 +224,7 @@ def test_samples_without_overlap_or_electrons(predictions):
 
 
 class Physical:
-    """A "model" that computes the kinetic energy, which is equivariant, and adds the constant `bias` to each element."""
+    """A "model": the kinetic energy, which is equivariant, with the constant `bias` added to each element."""
 
     def __init__(self, bias: float = 0.0):
         self.bias = bias

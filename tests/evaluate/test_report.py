@@ -1,4 +1,4 @@
-"""The report is one file with the numbers of the evaluation. It loads nothing and is written completely or not at all."""
+"""The report is one file with the numbers of the evaluation, loads nothing, and is written completely or not."""
 
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser

@@ -1,10 +1,10 @@
 """Stage 1 written with e3nn's tensor products, with the same widths and for the same blocks, to compare speed.
 
-It is what an e3nn user would write (interaction of NequIP: Batzner et al., Nat. Commun. 13, 2453 (2022); heads as in QHNet, Yu et
-al., ICML 2023). Atoms have features of both parities up to l_max. Messages are depthwise tensor products `x_j (x) Y(r_ij)` ("uvu")
-whose weights, one for each path and channel, come from the distance by a perceptron; linear maps and a gate follow. Each
-pair of atoms has one more such product, of both atoms' features with the harmonics of their edge. A linear map gives the irreps of
-a block, Clebsch-Gordan coefficients the block, in the global frame.
+It is what an e3nn user would write (interaction of NequIP: Batzner et al., Nat. Commun. 13, 2453 (2022); heads as in
+QHNet, Yu et al., ICML 2023). Atoms have features of both parities up to l_max. Messages are depthwise tensor products
+`x_j (x) Y(r_ij)` ("uvu") whose weights, one for each path and channel, come from the distance by a perceptron; linear
+maps and a gate follow. Each pair of atoms has one more such product, of both atoms' features with the harmonics of
+their edge. A linear map gives the irreps of a block, Clebsch-Gordan coefficients the block, in the global frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ HIDDEN = 64
 
 
 def irreps_of(l_max: int, proper: int, pseudo: int) -> o3.Irreps:
-    """Irreps with `proper` channels of parity (-1)^l and `pseudo` of the other for each degree; scalars first, as in e3nn's gate."""
+    """Irreps of each degree, `proper` of parity (-1)^l and `pseudo` of the other; scalars first, as in e3nn's gate."""
     widths = [(proper, 1), (pseudo, -1)]
     degrees = [[0], [*range(1, l_max + 1)]]
     both = [(n, (l, sign * (-1) ** l)) for part in degrees for n, sign in widths for l in part]
@@ -33,7 +33,7 @@ def irreps_of(l_max: int, proper: int, pseudo: int) -> o3.Irreps:
 
 
 class Edges(NamedTuple):
-    """Directed edges: centre, neighbour (E,); harmonics (E, (l_max + 1)^2); radial (E, n), times the cutoff envelope."""
+    """Directed edges: centre, neighbour (E,); harmonics (E, (l_max + 1)^2); radial (E, n) with cutoff envelope."""
 
     centre: Tensor
     neighbour: Tensor
@@ -42,7 +42,7 @@ class Edges(NamedTuple):
 
 
 class Depthwise(nn.Module):
-    """`x (x) Y` channel by channel, with weights from the distance. The linear map to `out` is applied by the caller."""
+    """`x (x) Y` channel by channel, with weights from the distance; the caller applies the linear map `out`."""
 
     def __init__(self, irreps: o3.Irreps, harmonics: o3.Irreps, out: o3.Irreps, n_radial: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class BlockHead(nn.Module):
 
 
 class E3nnStage1(nn.Module):
-    """Turns a graph into blocks: of the pairs of each group, from first to second atom, and of the atoms of each shell type."""
+    """Turns a graph into blocks: of the pairs of each group, and of the atoms of each shell type."""
 
     def __init__(self, space: BlockIrreps, settings: Stage1Settings | None = None) -> None:
         super().__init__()

@@ -77,6 +77,6 @@ def gemm(dtype: torch.dtype, n_threads: int = 1, device: str = "cpu") -> float:
 
 
 def triad(n_bytes: int, n_threads: int = 1, device: str = "cpu") -> float:
-    """Bandwidth in GB/s of a = b + s c (two reads and one write, as in STREAM); the three arrays have `n_bytes` in total."""
+    """Bandwidth in GB/s of a = b + s c (two reads, one write, as in STREAM); the arrays have `n_bytes` in total."""
     a, b, c = (torch.full((max(n_bytes // 12, 1),), float(k), device=device) for k in range(3))
     return 12 * len(a) / best_time(lambda: torch.add(b, c, alpha=3.0, out=a), n_threads) / 1e9

@@ -28,7 +28,7 @@ def predict(
     watch: Watch = no_watch,
     fermi_level: bool = True,
 ) -> list[BlockMatrix]:
-    """`model.predict_many` without its check of the training domain; without `fermi_level`, H has the labels' energy zero."""
+    """`model.predict_many` without the check of the training domain, and without the Fermi level if it is False."""
     zero = None if fermi_level or model.card.energy_zero != "fermi_of_prediction" else "labels"
     inputs = model.inputs(structures, priors, zero, watch)
     matrices = model.evaluate(inputs, model.outputs(inputs.batch, ("full",), watch), watch)["full"]

@@ -1,7 +1,8 @@
 """Systems to time: structures by name, each with the shipped model for its elements.
 
-`water-N` is a batch of N molecules; `ethanol` and `butane` are molecules; `graphene-NxN` is a layer of 2 N^2 atoms; `bilayer-M` is the
-commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms. All atoms are displaced at random.
+`water-N` is a batch of N molecules; `ethanol` and `butane` are molecules; `graphene-NxN` is a layer of 2 N^2 atoms;
+`bilayer-M` is the commensurate twisted cell (M + 1, M) of two layers, 4 (3 M^2 + 3 M + 1) atoms. All atoms are
+displaced at random.
 """
 
 import re

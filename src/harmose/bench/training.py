@@ -81,7 +81,7 @@ def make_step(
     loss = PhaseLoss(network, fabric.device, 0.3)
     generator = torch.Generator(fabric.device).manual_seed(0)
     optimizer = PhaseOptimizer(
-        fabric, loss, average, generator, phase, Phase(learning_rate=1e-5), compiled, _not_compiled
+        fabric, loss, average, generator, phase, Phase(learning_rate=1e-5, warmup=0), compiled, _not_compiled
     )
     on_device = batch.to(fabric.device)
     return lambda: optimizer.step(on_device, 0, 0.0)

@@ -54,7 +54,8 @@ def bands(
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Print and draw bands along a path, with Fermi level and gap; with errors and ghost states if a reference is given.
+    """Print and draw bands along a path, with Fermi level and gap; with errors and ghost states if a reference is
+    given.
 
     docs/metrics.md defines the errors.
     """
@@ -90,7 +91,7 @@ def bands(
                 for name, sample in comparison.samples.items()
             }
         first = next(iter(series.values()))
-        check_window(first.by_spin - first.known_fermi_level, window)
+        check_window(first.by_spin - first.required_fermi_level, window)
         if len(series) == 2:
             dft, predicted = series.values()
             shift = fermi_shift(predicted, dft) if align == "fermi" else None

@@ -16,7 +16,7 @@ def bench(
     systems: Annotated[
         list[str] | None,
         typer.Option(
-            help="Systems to time: water-N, ethanol, butane, graphene-NxN, bilayer-M (twisted).  [default: nine of them]"
+            help="Systems: water-N, ethanol, butane, graphene-NxN, bilayer-M (twisted).  [default: nine of them]"
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model for all systems.  [default: shipped models]")] = None,

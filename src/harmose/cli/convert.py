@@ -52,8 +52,8 @@ def convert(
 ) -> None:
     """Convert DFT outputs or published data sets to a sample store, or a store to another format.
 
-    OUT appears complete or not at all. Samples that cannot be read or must not be trained on are listed and left out. In formats
-    other than a store, a single sample becomes OUT, several become folders or files in OUT.
+    OUT appears complete or not at all. Samples that cannot be read or must not be trained on are listed and left out.
+    In formats other than a store, a single sample becomes OUT, several become folders or files in OUT.
     """
     from harmose.data.store import Store
     from harmose.errors import ConfigError, FormatError

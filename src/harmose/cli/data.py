@@ -73,9 +73,9 @@ def _listing(store):
 def check(store: StoreArgument) -> None:
     """Find samples that must not be trained on. The exit code is 1 if there are any.
 
-    These are damaged records, matrices that are not Hermitian or not finite, S that is not positive definite, H equal to H0,
-    calculations that did not converge, structures that occur twice, orbital energies that do not belong to H and S,
-    orbitals in a wrong order, and other orbitals of an element than in earlier samples.
+    These are damaged records, matrices that are not Hermitian or not finite, S that is not positive definite, H equal
+    to H0, calculations that did not converge, structures that occur twice, orbital energies that do not belong to H and
+    S, orbitals in a wrong order, and other orbitals of an element than in earlier samples.
     """
     from harmose.data.checks import check_each
     from harmose.data.store import Store

@@ -67,12 +67,13 @@ def dos(
     """
     from harmose.evaluate.band_plots import density_of_states
     from harmose.evaluate.band_tables import dos_csv
+    from harmose.physics.dos import DosSettings
     from harmose.physics.dos import dos as compute_dos
     from harmose.physics.sparse.kpm import KpmSettings
     from harmose.physics.states import parse_mesh
 
     files = output_files(out, force)
-    settings = KpmSettings(moments, vectors, seed)
+    kpm_settings = KpmSettings(moments, vectors, seed)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
     comparison = read_or_predict(source, target, reference, console)
@@ -83,13 +84,13 @@ def dos(
 
     def compute(sample: "Sample") -> "DensityOfStates":
         if polynomials:
-            return _kpm(sample, comparison, electrons, window, width, points, settings, console)
+            return _kpm(sample, comparison, electrons, window, width, points, kpm_settings, console)
         filling = comparison.filling(sample, size, electrons)
         if filling.get("n_electrons", 0) is None:
             raise MatrixError("neither the Fermi level nor the number of electrons is known; give --electrons")
-        options: dict[str, Any] = {"width": None if tetrahedra else width, "by": by, "points": points, **filling}
-        structure = comparison.sample.structure
-        return compute_dos(sample.hamiltonian, sample.overlap, structure, size, window=window, **options)
+        h, s, structure = sample.hamiltonian, sample.overlap, comparison.sample.structure
+        settings = DosSettings(window, None if tetrahedra else width, by, points)
+        return compute_dos(h, s, structure, size, settings=settings, **filling)
 
     with error_prefix(comparison.sample.name), console.status(f"{n_orbitals} orbitals"):
         series = {name: compute(sample) for name, sample in comparison.samples.items()}
@@ -122,7 +123,7 @@ def _kpm(
     console: Any,
 ) -> "DensityOfStates":
     """Density of states by kernel polynomials; prints its statistical error."""
-    from harmose.physics.sparse.kpm import KpmSettings, kpm
+    from harmose.physics.sparse.kpm import kpm
 
     structure, filling = comparison.sample.structure, comparison.filling(sample, None, electrons)
     polynomials = kpm(sample.hamiltonian, sample.overlap, structure, window, width, settings=settings, **filling)

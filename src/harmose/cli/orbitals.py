@@ -30,7 +30,7 @@ def orbitals(
         bool, typer.Option("--all", help="Show all orbitals instead of those near the gap.")
     ] = False,
 ) -> None:
-    """Print orbital energies, HOMO, LUMO and gap of a predicted or a stored molecule, compared with DFT if a reference is given."""
+    """Print orbital energies and gap of a predicted or stored molecule, compared with DFT if a reference is given."""
     from harmose.evaluate.comparison import find_structure
     from harmose.inference.checkpoint import load
     from harmose.io.files import read
@@ -65,7 +65,7 @@ def _solve(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":
         raise MatrixError(f"sample {sample.name}: the number of electrons is not known; give --electrons")
     if sample.overlap is None:
         raise MatrixError(
-            f"sample {sample.name}: expected the overlap S (its basis set's name does not give it; a --reference does), got none"
+            f"sample {sample.name}: expected the overlap S, from a --reference or a basis set of PySCF or CP2K; got none"
         )
     return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
 

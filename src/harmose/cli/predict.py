@@ -45,7 +45,7 @@ def predict(
     energy_zero: Annotated[
         Literal["labels", "fermi_of_prediction"] | None,
         typer.Option(
-            help="Energy zero of H. `labels` skips the Fermi level, which is slow for large cells.  [default: the model's]"
+            help="Energy zero of H. `labels` skips the Fermi level, slow for large cells.  [default: the model's]"
         ),
     ] = None,
     partition: Annotated[
@@ -76,8 +76,8 @@ def predict(
 ) -> None:
     """Predict the Hamiltonian of one structure, or of many into a store.
 
-    Adds S where it can be computed, and prints gap, HOMO and LUMO with bounds of their errors. A .npz file holds the bounds of all
-    blocks and orbital energies. Structures that are predicted in parts have no bounds.
+    Adds S where it can be computed, and prints gap, HOMO and LUMO with bounds of their errors. A .npz file holds the
+    bounds of all blocks and orbital energies. Structures that are predicted in parts have no bounds.
     """
     from harmose.data.store import new_store
     from harmose.evaluate.comparison import find_structure

@@ -58,7 +58,7 @@ class Predictor:
     """True if the last structure was predicted in parts."""
 
     def sample(self, atoms: "Atoms", name: str, reference: "Sample | None" = None) -> "Sample":
-        """Predict H as a sample. S is that of `reference`, or computed where the basis set's radial functions are known."""
+        """Predict H as a sample. S is that of `reference`, or computed from radial functions of PySCF or CP2K."""
         from harmose.core.sample import Sample
         from harmose.io.basis_sets import is_known, overlap
 
@@ -89,7 +89,7 @@ class Predictor:
             )
 
     def bounds(self, sample: "Sample") -> "Uncertainty | None":
-        """Error bounds of a predicted sample; None for a part of the model, for a prediction in parts, and without calibration."""
+        """Error bounds of a sample; None for a stage of the model, a prediction in parts, or without calibration."""
         if self.stage != "full" or self.in_parts:
             return None
         return self.model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
@@ -114,15 +114,15 @@ class Predictor:
 
 
 def is_model(source: str) -> bool:
-    """True if `source` is the folder of a model, or no file or folder, so that it may be the name of a shipped model."""
+    """True if `source` is the folder of a model, or nothing on disk: then it may be the name of a shipped model."""
     return (Path(source) / "card.json").is_file() or not Path(source).exists()
 
 
 def read_or_predict(source: str, target: str | None, reference: Path | None, console: "Console") -> "Comparison":
     """Read a sample from a source, or predict it if `source` is a model, and read the DFT sample to compare it with.
 
-    The sample takes the reference's overlap if it has none. For bands and densities of states, which find the Fermi level of
-    the prediction themselves, the model does not shift its energies to it.
+    The sample takes the reference's overlap if it has none. For bands and densities of states, which find the Fermi
+    level of the prediction themselves, the model does not shift its energies to it.
     """
     from harmose.evaluate.comparison import Comparison, find_structure
     from harmose.inference.checkpoint import load

@@ -1,12 +1,13 @@
 """Errors of predicted bands, and predicted states that DFT does not have (`docs/metrics.md`).
 
-1. Aligning. H and H + c S have the same states, so the predicted bands are first moved by c: the median of E_DFT - E over the
-   states that are occupied in DFT, band by band in ascending order. A spurious band beneath all others would pair every band
-   with a wrong one. The lowest 0, 1, 2 or 3 predicted bands are therefore left out, whichever leaves the smallest errors.
-2. Ghost states: predicted states, within the window or below the lowest of DFT, that have no DFT state of the same k-point (and
-   spin) within the tolerance. Partners are paired one to one in ascending order, as many as possible.
-3. Error: |E - E_DFT| over the DFT states within the window, band by band in ascending order, after leaving out as many ghosts
-   below the lowest DFT state of a k-point as makes its error smallest.
+1. Aligning. H and H + c S have the same states, so the predicted bands are first moved by c: the median of E_DFT - E
+   over the states that are occupied in DFT, band by band in ascending order. A spurious band beneath all others would
+   pair every band with a wrong one. The lowest 0, 1, 2 or 3 predicted bands are therefore left out, whichever leaves the
+   smallest errors.
+2. Ghost states: predicted states, within the window or below the lowest of DFT, that have no DFT state of the same
+   k-point (and spin) within the tolerance. Partners are paired one to one in ascending order, as many as possible.
+3. Error: |E - E_DFT| over the DFT states within the window, band by band in ascending order, after leaving out as many
+   ghosts below the lowest DFT state of a k-point as makes its error smallest.
 """
 
 from collections.abc import Mapping
@@ -36,8 +37,8 @@ MOST_SPURIOUS = 3
 class BandErrors:
     """Errors of predicted bands: `mae` in eV over the `n_states` DFT states within the window, None if there are none.
 
-    `aligned` are the predicted bands after `shift` (eV) was added. `ghosts` (n_spins, n_k, n_bands) is True for each predicted
-    state that is a ghost.
+    `aligned` are the predicted bands after `shift` (eV) was added. `ghosts` (n_spins, n_k, n_bands) is True for each
+    predicted state that is a ghost.
     """
 
     mae: float | None
@@ -74,22 +75,22 @@ def compare_bands(
     _check_same(predicted, reference)
     shift = occupied_shift(predicted, reference, max(window[1], 0.0)) if shift is None else shift
     aligned = predicted.shifted(shift)
-    found, dft = aligned.by_spin, reference.by_spin
-    low, high = (reference.known_fermi_level + end for end in window)
-    ghosts = _ghosts(found, dft, low, high, tolerance)
+    energies, dft = aligned.by_spin, reference.by_spin
+    low, high = (reference.required_fermi_level + end for end in window)
+    ghosts = _ghosts(energies, dft, low, high, tolerance)
     inside = (dft >= low) & (dft <= high)
     n_states = int(inside.sum())
-    error = _least_errors(found, dft, inside, (found < dft[..., :1] - tolerance).sum(axis=-1))
+    error = _least_errors(energies, dft, inside, (energies < dft[..., :1] - tolerance).sum(axis=-1))
     return BandErrors(float(error / n_states) if n_states else None, n_states, shift, aligned, ghosts)
 
 
 def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1]) -> float:
     """Energy (eV) to add to the predicted bands: the median of E_DFT - E over the states that are occupied in DFT.
 
-    One more of the lowest predicted bands is left out only if that halves the mean error of the states up to `highest` (eV) above the
-    Fermi level.
+    One more of the lowest predicted bands is left out only if that halves the mean error of the states up to `highest`
+    (eV) above the Fermi level.
     """
-    found, dft, level = predicted.by_spin, reference.by_spin, reference.known_fermi_level
+    energies, dft, level = predicted.by_spin, reference.by_spin, reference.required_fermi_level
     n = dft.shape[-1]
     occupied, low = dft <= level, dft <= level + highest
     if not occupied.any():
@@ -97,7 +98,7 @@ def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1
     least, shift = np.inf, 0.0
     for left_out in range(min(MOST_SPURIOUS, n - 1) + 1):
         # The highest bands, which have no partner left, are paired with the last one.
-        difference = dft - found[..., np.minimum(np.arange(n) + left_out, n - 1)]
+        difference = dft - energies[..., np.minimum(np.arange(n) + left_out, n - 1)]
         middle = float(np.median(difference[occupied]))
         error = float(np.abs(difference - middle)[low].mean())
         if left_out == 0 or error < least / 2:
@@ -107,11 +108,11 @@ def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1
 
 def fermi_shift(predicted: Bands, reference: Bands) -> float:
     """Energy (eV) to add to the predicted bands so that both Fermi levels agree."""
-    return reference.known_fermi_level - predicted.known_fermi_level
+    return reference.required_fermi_level - predicted.required_fermi_level
 
 
 def reference_bands(sample: Sample, path: str | None = None) -> Bands | None:
-    """Bands of the DFT Hamiltonian of a crystal with S and a Fermi level or a number of electrons; None for other samples."""
+    """DFT bands of a crystal with S and a Fermi level or a number of electrons; None for other samples."""
     if sample.overlap is None or not sample.structure.pbc.any():
         return None
     level = sample.fermi_level
@@ -131,7 +132,7 @@ def bands_along(h: BlockMatrix, s: BlockMatrix | None, reference: Bands) -> Band
 
 
 def sample_band_errors(sample: Sample, predictions: Mapping[str, BlockMatrix]) -> dict[str, BandErrors]:
-    """`compare_bands` of each prediction with the bands of DFT, all with the sample's S; empty if there are none to compare with.
+    """`compare_bands` of each prediction with the bands of DFT, all with the sample's S; empty without bands of DFT.
 
     Raises `MatrixError` that names the sample.
     """
@@ -153,38 +154,39 @@ def _check_same(predicted: Bands, reference: Bands) -> None:
         raise MatrixError("bands: expected both at the same k-points, got others")
 
 
-def _ghosts(found: np.ndarray, dft: np.ndarray, low: float, high: float, tolerance: float) -> np.ndarray:
+def _ghosts(energies: np.ndarray, dft: np.ndarray, low: float, high: float, tolerance: float) -> np.ndarray:
     """True for predicted states without a partner, within [low, high] or below the lowest DFT state."""
-    single = _unpaired(found.reshape(-1, found.shape[-1]), dft.reshape(-1, dft.shape[-1]), tolerance)
-    below = found < dft[..., :1]
-    return single.reshape(found.shape) & ((found <= high) & (found >= low) | below)
+    single = _unpaired(energies.reshape(-1, energies.shape[-1]), dft.reshape(-1, dft.shape[-1]), tolerance)
+    below = energies < dft[..., :1]
+    return single.reshape(energies.shape) & ((energies <= high) & (energies >= low) | below)
 
 
-def _unpaired(found: np.ndarray, dft: np.ndarray, tolerance: float) -> np.ndarray:
-    """True for values of `found` (m, n) without a partner in `dft` (m, n) within the tolerance, one to one; both ascending.
+def _unpaired(energies: np.ndarray, dft: np.ndarray, tolerance: float) -> np.ndarray:
+    """True for values of `energies` (m, n) without a partner in `dft` (m, n) within the tolerance, one to one.
 
-    Each value takes the lowest partner that is left; for points on a line no rule makes more pairs. All rows advance together.
+    Both are in ascending order. Each value takes the lowest partner that is left; for points on a line no rule makes
+    more pairs. All rows advance together.
     """
-    n = found.shape[1]
-    rows = np.arange(len(found))
-    unpaired = np.zeros(found.shape, dtype=bool)
-    a, b = np.zeros(len(found), dtype=int), np.zeros(len(found), dtype=int)
+    n = energies.shape[1]
+    rows = np.arange(len(energies))
+    unpaired = np.zeros(energies.shape, dtype=bool)
+    a, b = np.zeros(len(energies), dtype=int), np.zeros(len(energies), dtype=int)
     while (going := (a < n) & (b < n)).any():
         r, i, j = rows[going], a[going], b[going]
-        difference = found[r, i] - dft[r, j]
+        difference = energies[r, i] - dft[r, j]
         unpaired[r, i] = difference < -tolerance  # the lowest partner left is too high already
         a[going] += difference <= tolerance
         b[going] += difference >= -tolerance
     return unpaired | (np.arange(n) >= a[:, None])
 
 
-def _least_errors(found: np.ndarray, dft: np.ndarray, inside: np.ndarray, n_below: np.ndarray) -> float:
-    """Sum of |E - E_DFT| over the states `inside`, leaving out at each k-point 0 to `n_below` of the lowest, whichever is best."""
-    n = found.shape[-1]
-    least = np.full(found.shape[:-1], np.inf)
+def _least_errors(energies: np.ndarray, dft: np.ndarray, inside: np.ndarray, n_below: np.ndarray) -> float:
+    """Least sum of |E - E_DFT| over the states `inside`, leaving out 0 to `n_below` lowest states of each k-point."""
+    n = energies.shape[-1]
+    least = np.full(energies.shape[:-1], np.inf)
     for left_out in range(int(n_below.max(initial=0)) + 1):
         # The highest bands, which have no partner left, are paired with the last one.
-        pairs = found[..., np.minimum(np.arange(n) + left_out, n - 1)]
+        pairs = energies[..., np.minimum(np.arange(n) + left_out, n - 1)]
         error = np.where(inside, np.abs(pairs - dft), 0.0).sum(axis=-1)
         least = np.where(left_out <= n_below, np.minimum(least, error), least)
     return float(least.sum())

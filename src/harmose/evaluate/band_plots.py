@@ -33,9 +33,9 @@ def band_structure(
 ) -> Figure:
     """Bands of one or two Hamiltonians by name, the reference first; `window` in eV.
 
-    Energies are relative to the Fermi level of the first (to 0 if it has none): align the second before. Each spin has a
-    panel. `ghosts` (n_spins, n_k, n_bands) is True for states of the last Hamiltonian to mark. Raises `ConfigError` if the first
-    has no band in the window.
+    Energies are relative to the Fermi level of the first (to 0 if it has none): align the second before. Each spin has
+    a panel. `ghosts` (n_spins, n_k, n_bands) is True for states of the last Hamiltonian to mark. Raises `ConfigError`
+    if the first has no band in the window.
     """
     first = next(iter(series.values()))
     zero = first.fermi_level or 0.0
@@ -76,7 +76,7 @@ def predicted_bands(prediction: Prediction, window: tuple[float, float] = WINDOW
 
 
 def density_of_states(series: Mapping[str, DensityOfStates], title: str = "") -> Figure:
-    """Densities of states of one or two Hamiltonians by name, the reference first, over the energy relative to their own Fermi levels.
+    """Densities of states of one or two Hamiltonians by name, the reference first, relative to their own Fermi levels.
 
     Projections of the last one are drawn beneath its total. The density of spin down is drawn downward.
     """
@@ -111,8 +111,8 @@ def check_window(energies: np.ndarray, window: tuple[float, float]) -> None:
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ConfigError(f"window: expected two energies in eV, the lower first, got {low:g} and {high:g}")
     if not ((energies >= low) & (energies <= high)).any():
-        raise ConfigError(f"window: there is no band from {low:g} to {high:g} eV; they lie from {energies.min():.2f} to "
-                          f"{energies.max():.2f}")  # fmt: skip
+        bands = f"they lie from {energies.min():.2f} to {energies.max():.2f}"
+        raise ConfigError(f"window: there is no band from {low:g} to {high:g} eV; {bands}")
 
 
 def _looks(n: int, single: Mapping | None = None) -> tuple[Mapping, ...]:

@@ -13,8 +13,8 @@ SPINS = ("up", "down")
 def bands_csv(series: Mapping[str, Bands], notes: Sequence[str] = ()) -> str:
     """One line for each k-point: x, k, the letter of a special point, and the band energies of each series.
 
-    Energies are relative to the Fermi level of the first series (unchanged if it has none). All series are at the same k-points.
-    `notes` become comments at the top.
+    Energies are relative to the Fermi level of the first series (unchanged if it has none). All series are at the same
+    k-points. `notes` become comments at the top.
     """
     first = next(iter(series.values()))
     zero = first.fermi_level or 0.0

@@ -2,8 +2,8 @@
 
     MAE(type) = sum of |H_predicted - H_DFT| over the elements of all blocks of the type / number of these elements
 
-over the whole matrix, so that each stored pair counts together with its reverse. (a, b) and (b, a) are one type, since H is
-Hermitian.
+over the whole matrix, so that each stored pair counts together with its reverse. (a, b) and (b, a) are one type, since
+H is Hermitian.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,8 @@ from harmose.evaluate.evaluation import BlockErrors
 
 Atom = tuple[int, tuple[Shell, ...]]
 Sums = Mapping[tuple[Atom, Atom, bool], np.ndarray]
-"""Keys: (element and shells of both atoms, heavier element first, if on-site). Values (n_stages + 1, shells, shells): sums of
+"""Keys: (element and shells of both atoms, heavier element first, if on-site). Values (n_stages + 1, shells, shells):
+sums of
 absolute errors in eV over elements of the whole matrix, one for each stage, and last the number of these elements."""
 
 

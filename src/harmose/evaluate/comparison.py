@@ -42,10 +42,11 @@ class Comparison:
         return self.reference.n_electrons if own is None and self.reference is not None else own
 
     def filling(self, sample: Sample, mesh: Any = None, n_electrons: float | None = None) -> dict[str, Any]:
-        """Choose how `bands` and `dos` fill the states of one of the samples: {"fermi_level": ...} or {"n_electrons": ...}.
+        """Choose how `bands` and `dos` fill the states of one of the samples: {"fermi_level": ...} or {"n_electrons":
+        ...}.
 
-        The number of electrons is used if it or a mesh of k-points is given, if two samples are compared (both Fermi levels
-        then come from one mesh), or if the sample has no Fermi level. A prediction beside DFT may have neither.
+        The number of electrons is used if it or a mesh of k-points is given, if two samples are compared (both Fermi
+        levels then come from one mesh), or if the sample has no Fermi level. A prediction beside DFT may have neither.
 
         Raises:
             MatrixError: a DFT sample, or a single prediction, has neither.
@@ -63,7 +64,8 @@ class Comparison:
 
 
 def find_structure(path: str | Path, atoms: Atoms, name: str) -> Sample:
-    """Return the sample with this structure from any source that `harmose.read` opens; one called `name` is tried first.
+    """Return the sample with this structure from any source that `harmose.read` opens; one called `name` is tried
+    first.
 
     Raises:
         FormatError: no sample of the source has this structure.

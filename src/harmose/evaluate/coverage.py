@@ -62,7 +62,7 @@ class CoverageCounter:
 
 
 def _ratios(prediction: Prediction, u: Uncertainty, confidences: Sequence[float]) -> dict[str, np.ndarray]:
-    """|error| / bound (Q, n) by quantity at Q confidences; quantities that the calibration has no bounds for are left out."""
+    """|error| / bound (Q, n) at Q confidences, by quantity; quantities without bounds are left out."""
     sample = prediction.sample
     error = mean_errors(prediction.full, sample.hamiltonian)
     ratios = {"blocks": np.array([error / u.at(confidence).blocks for confidence in confidences])}

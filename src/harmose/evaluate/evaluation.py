@@ -1,6 +1,7 @@
 """Results of a test set: predictions, their errors, and `Evaluation`, which is written to JSON and read back.
 
-Energies are in eV. `METRICS` lists the rows of every table, `STAGES` its columns; `docs/metrics.md` has definitions and sources.
+Energies are in eV. `METRICS` lists the rows of every table, `STAGES` its columns; `docs/metrics.md` has definitions and
+sources.
 """
 
 import json
@@ -135,8 +136,8 @@ class EvaluatedSample:
 class BlockErrors:
     """MAE in eV, by stage, of one type of block: two shells of two elements, on one atom or between two atoms.
 
-    The heavier element comes first. (a, b) and (b, a) are one type, since H is Hermitian. `n_elements` counts elements of
-    the whole matrix.
+    The heavier element comes first. (a, b) and (b, a) are one type, since H is Hermitian. `n_elements` counts elements
+    of the whole matrix.
     """
 
     elements: tuple[str, str]
@@ -161,9 +162,9 @@ class BlockErrors:
 class Coverage:
     """Observed shares of errors within the bounds that predictions state.
 
-    `confidence` is the one that predictions state. `shares[quantity]` holds the observed share at each of `confidences`,
-    `counts[quantity]` the number of blocks or orbital energies. `n_outside` of the `n_samples` samples lie outside the
-    training domain.
+    `confidence` is the one that predictions state. `shares[quantity]` holds the observed share at each of
+    `confidences`, `counts[quantity]` the number of blocks or orbital energies. `n_outside` of the `n_samples` samples
+    lie outside the training domain.
     """
 
     confidence: FiniteFloat
@@ -212,7 +213,7 @@ class Evaluation:
 
     @property
     def titles(self) -> dict[str, str]:
-        """Stages to show, with their titles. A stage of the model that changes no error of the one before is left out."""
+        """Stages to show, with titles. A stage of the model that has the errors of the one before is left out."""
         shown: list[str] = []
         for stage in self.stages:
             new = not shown or stage == NETWORK_ALONE

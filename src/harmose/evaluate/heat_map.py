@@ -1,7 +1,7 @@
 """The heat map of the paper: the MAE of each type of block, a panel for each stage, on one colour scale.
 
-Dark is a large error; light grey is a type of block that the samples do not have. A basis set of very many shells is shown by pairs
-of elements.
+Dark is a large error; light grey is a type of block that the samples do not have. A basis set of very many shells is
+shown by pairs of elements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,9 @@ MAX_LABELS = 40
 """Most shells (of all elements) that are shown one by one."""
 
 COLOUR_MAP = "magma_r"
+
+PAGE_WIDTH = 12.5
+"""Width in inches of a row of panels."""
 
 NO_BLOCK = "#f0f2f5"
 
@@ -46,7 +49,7 @@ def offsite_heat_map(evaluation: Evaluation, unit: str) -> Figure | None:
 
 
 def onsite_heat_map(evaluation: Evaluation, unit: str) -> Figure | None:
-    """MAE of the blocks on one atom, shell by (element, shell): a matrix for each element; None where there are none."""
+    """MAE of the blocks on one atom, shell by (element, shell), one matrix for each element; None without blocks."""
     blocks = [block for block in evaluation.blocks if block.onsite]
     columns = _labels(blocks)
     rows = tuple(dict.fromkeys(shell for _, shell in columns))
@@ -85,9 +88,9 @@ def _figure(table: _Table, evaluation: Evaluation, unit: str, stacked: bool = Fa
         return None
     titles = evaluation.titles
     cell = 0.34 if len(table.columns) <= 16 else 0.25 if stacked else 0.19
-    n_columns = 1 if stacked else min(len(titles), 2)
-    n_rows = -(-len(titles) // n_columns)
     width, height = max(cell * len(table.columns) + 0.8, 2.0), max(cell * len(table.rows) + 1.0, 2.2)
+    n_columns = 1 if stacked else len(titles) if len(titles) * width < PAGE_WIDTH else 2
+    n_rows = -(-len(titles) // n_columns)
     figure = new_figure(n_columns * width + 0.9, n_rows * height)
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for empty in panels[len(titles) :]:

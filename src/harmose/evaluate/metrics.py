@@ -4,8 +4,9 @@ The error of sample s is the mean over all elements of its matrix,
 
     e[s] = mean |H_predicted - H_DFT|
 
-A block that is stored once for a pair of atoms counts twice, since it stands for its reverse as well. For a molecule e[s] is
-therefore `np.mean(np.abs(difference.dense()))`. Spinor elements count as their real and imaginary parts. Energies are in eV.
+A block that is stored once for a pair of atoms counts twice, since it stands for its reverse as well. For a molecule
+e[s] is therefore `np.mean(np.abs(difference.dense()))`. Spinor elements count as their real and imaginary parts.
+Energies are in eV.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ from harmose.spin import Spin, absolute
 from harmose.units import HARTREE
 
 DEGENERATE = 1e-5 * HARTREE
-"""Orbital energies closer than this (eV) are compared as one subspace: any rotation among them solves the same equation."""
+"""Orbitals closer in energy than this (eV) are compared as one subspace: any mixture solves the same equation."""
 
 FRONTIER = ("homo", "lumo", "gap")
 
@@ -70,17 +71,18 @@ def evaluate(
 ) -> Evaluation:
     """Compute all metrics of a test set. Goes through `predictions` once and keeps none of them.
 
-    Orbital metrics are for molecules with S and a number of electrons. Bands are for crystals with S and a Fermi level or a
-    number of electrons (`band_metrics`). Samples without these are left out of those metrics.
+    Orbital metrics are for molecules with S and a number of electrons. Bands are for crystals with S and a Fermi level
+    or a number of electrons (`band_metrics`). Samples without these are left out of those metrics.
 
     Args:
         predictions: predictions of the same stages for each sample.
         rotations: rotation errors by stage (`rotation_errors`), copied into the result.
-        reference: an evaluation of the same samples, whose worst samples and block are the challenging ones. Default: stage 1.
+        reference: an evaluation of the same samples, whose worst samples and block are the challenging ones. Default:
+            stage 1.
 
     Raises:
-        MatrixError: a prediction has other blocks than its sample or is not finite, S is not positive definite (the message
-            names the sample), there is no sample, or `reference` lacks one.
+        MatrixError: a prediction has other blocks than its sample or is not finite, S is not positive definite (the
+            message names the sample), there is no sample, or `reference` lacks one.
     """
     samples, counts, sums, coverage, stages = [], [], {}, CoverageCounter(), ()
     for prediction in predictions:
@@ -125,8 +127,8 @@ def rotation_errors(
 ) -> dict[str, RotationError]:
     """Mean |H(Qx) - D(Q) H(x) D(Q)^T| over elements, structures and random rotations Q, by stage.
 
-    `priors` (one per structure, or None) are rotated with the structure. Without them a model that needs a prior computes it
-    for both orientations, each with the noise of its own integration grid.
+    `priors` (one per structure, or None) are rotated with the structure. Without them a model that needs a prior
+    computes it for both orientations, each with the noise of its own integration grid.
     """
     generator = np.random.default_rng(seed)
     errors: dict[str, list[float]] = {stage: [] for stage in stages}
@@ -175,8 +177,8 @@ def mean_absolute(operator: BlockMatrix) -> float:
 def wavefunction_similarity(predicted: MolecularOrbitals, reference: MolecularOrbitals) -> float | None:
     """Mean over occupied orbitals of |c . c'| / (|c| |c'|), the plain cosine of the coefficient vectors, without S.
 
-    Orbitals of the reference within `DEGENERATE` of their neighbour in energy, such as Kramers pairs, are compared as one
-    subspace: by the cosines of the principal angles between the two spans. None without occupied orbitals.
+    Orbitals of the reference within `DEGENERATE` of their neighbour in energy, such as Kramers pairs, are compared as
+    one subspace: by the cosines of the principal angles between the two spans. None without occupied orbitals.
     """
     n = reference.n_occupied
     if n == 0:
@@ -301,8 +303,9 @@ def spin_orbit_shifts(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> np.
 
         shift_p = e_p(H) - e_p(H_0)
 
-    for each occupied Kramers pair p in ascending order; H_0 is the scalar part of H. Both are solved with the same S. Where
-    orbital energies of H_0 are degenerate, differences of shifts are splittings. Raises `MatrixError` as `spin_orbitals`.
+    for each occupied Kramers pair p in ascending order; H_0 is the scalar part of H. Both are solved with the same S.
+    Where orbital energies of H_0 are degenerate, differences of shifts are splittings. Raises `MatrixError` as
+    `spin_orbitals`.
     """
     (coupled,), (alone,) = spin_orbitals(h, s, n_electrons), spin_orbitals(scalar_part(h), s, n_electrons)
     pairs = coupled.energies[: coupled.n_occupied].reshape(-1, 2).mean(1)

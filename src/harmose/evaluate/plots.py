@@ -1,7 +1,7 @@
 """Figures of an evaluation: elements of H and orbital energies over DFT, errors by sample, the learning curve.
 
-Each function returns a `matplotlib.figure.Figure`. Energies are given in eV and drawn in `unit`. `titles` (`Evaluation.titles`)
-holds the stages to draw, with their titles.
+Each function returns a `matplotlib.figure.Figure`. Energies are given in eV and drawn in `unit`. `titles`
+(`Evaluation.titles`) holds the stages to draw, with their titles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ Series = Mapping[str, np.ndarray]
 
 
 def predicted_against_dft(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure:
-    """Predicted elements of H over those of DFT, and their absolute errors beneath; of the first `MAX_SAMPLES` samples."""
+    """Predicted elements of H over those of DFT, with absolute errors beneath; of the first `MAX_SAMPLES` samples."""
     used = predictions[:MAX_SAMPLES]
     matrices = {stage: [p.stages[stage] for p in used] for stage in titles}
     matrices["dft"] = [p.sample.hamiltonian for p in used]
@@ -97,8 +97,9 @@ def orbital_energy_errors(predictions: Sequence[Prediction], unit: str, titles: 
         ticks, [_orbital_name(orbital) for orbital in ticks], rotation=40, ha="right", rotation_mode="anchor"
     )
     for side, name in ((-1, "occupied"), (1, "empty")):
-        axes.annotate(name, (-0.5, 0.99), xycoords=axes.get_xaxis_transform(), xytext=(5 * side, 0), va="top",
-                      textcoords="offset points", ha="left" if side > 0 else "right", fontsize=8, color=FAINT)  # fmt: skip
+        align = {"va": "top", "ha": "left" if side > 0 else "right", "fontsize": 8, "color": FAINT}
+        axes.annotate(name, (-0.5, 0.99), xycoords=axes.get_xaxis_transform(), xytext=(5 * side, 0),
+                      textcoords="offset points", **align)  # fmt: skip
     legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=len(titles))
     return figure
 
@@ -220,7 +221,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], unit: str) -> Figure | 
         rate.yaxis.get_offset_text().set_fontsize(7)
     grid[-1].set_xlabel(x_label, fontsize=9, color=TEXT)
     _mark_phases(list(grid), history, x)
-    legend(axes, loc="upper right")
+    legend(axes, loc="best")
     return figure
 
 

@@ -64,7 +64,8 @@ class Row:
 
 
 def terminal_table(evaluation: Evaluation, unit: str = "uEh") -> Group:
-    """Table of the metrics of each stage for `rich.print`, with the challenging samples and the coverage of bounds below.
+    """Table of the metrics of each stage for `rich.print`, with the challenging samples and the coverage of bounds
+    below.
 
     Raises `ConfigError` for a unit that is not in `ERROR_UNITS`.
     """
@@ -125,7 +126,7 @@ def write_report(
         path: file to write; its folder is made if it is missing.
         evaluation: result of `evaluate(predictions)`.
         predictions: the predictions of this evaluation, for the figures.
-        history: training log with the columns step, phase, seconds, loss, mae_train, mae_val (eV), learning_rate, or some.
+        history: training log: columns step, phase, seconds, loss, mae_train, mae_val (eV), learning_rate, or some.
         card: model card: a mapping, or an object with some of the attributes `CARD_FIELDS`.
         unit: one of `ERROR_UNITS`.
         title: heading of the page.
@@ -292,7 +293,9 @@ def _decimals(similarities: Iterable[float]) -> int:
 
 
 def _percent(reduction: float | None) -> str:
-    """A reduction in per cent: with a minus sign if the error grows, as a factor if it is more than ten times as large."""
+    """A reduction in per cent: negative if the error grows, a factor if it becomes more than ten times as large."""
     if reduction is None:
         return ""
-    return f"× {1 - reduction / 100:,.0f}" if reduction < -1000 else f"{reduction:.1f} %".replace("-", "−")
+    if reduction < -1000:
+        return f"× {1 - reduction / 100:,.0f}"
+    return f"{reduction:.1f} %".replace("-0.0", "0.0").replace("-", "−")

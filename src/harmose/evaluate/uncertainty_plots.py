@@ -26,7 +26,7 @@ MAX_BLOCKS = 8000
 
 
 def reliability(coverage: Coverage) -> Figure:
-    """Observed share over stated confidence. Points above the diagonal belong to bounds that are wider than necessary."""
+    """Observed share over stated confidence. Above the diagonal, bounds are wider than necessary."""
     figure = new_figure(5.2, 4.4)
     axes = dress(figure.add_subplot(), "stated confidence", "observed share", "Coverage")
     low = min([0.45, *(min(shares) for name, shares in coverage.shares.items() if name in COLOURS)]) - 0.03

@@ -1,0 +1,29 @@
+"""Scripts of `benchmarks/`: imports, order of molecules, error of the overlap."""
+
+import pytest
+
+from harmose.data.store import Store
+
+
+@pytest.mark.parametrize("name", ["learning_curve", "overlap", "scf_guard", "scf_start", "deeptb_times"])
+def test_import(benchmark_script, name):
+    assert callable(benchmark_script(name).main)
+
+
+def test_molecules_in_random_order(benchmark_script, water_store):
+    """Samples of one group, two by two, stay together."""
+    with Store.open(water_store) as store:
+        names = benchmark_script("learning_curve").molecule_by_molecule(store, store.names())
+    groups = [int(name.removeprefix("water-")) // 2 for name in names]
+    assert groups[::2] == groups[1::2]
+    assert sorted(groups) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert groups != sorted(groups)
+
+
+def test_overlap_error(benchmark_script):
+    script = benchmark_script("overlap")
+    atoms, basis = script.water(1)
+    s = script.harmose.overlap(atoms, basis)
+    assert script.error(atoms, basis, s) < 1e-6
+    wrong = s.with_values(s.values + 1e-3)
+    assert script.error(atoms, basis, wrong) == pytest.approx(1e-3, rel=0.1)
