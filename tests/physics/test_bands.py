@@ -9,10 +9,9 @@ from harmose.errors import ConfigError, MatrixError, StructureError
 from harmose.io.files import read
 from harmose.physics.bands import MIN_GAP, band_gap, bands
 from harmose.physics.eigen import eigenvalues
-from harmose.physics.kmesh import kmesh
 from harmose.physics.kpath import explicit_path, kpath, special_points
 from harmose.physics.occupations import FermiDirac
-from harmose.physics.states import energies_at, mesh_fermi_level, parse_mesh
+from harmose.physics.states import mesh_fermi_level
 from harmose.spin import Spin
 from harmose.units import BOHR
 
@@ -33,7 +32,7 @@ def test_the_fermi_level_of_displaced_graphene_is_that_of_cp2k(graphene, name):
     assert found == pytest.approx(sample.fermi_level, abs=1e-5)
 
 
-def test_two_bands_of_graphene_meet_at_k_and_at_the_fermi_level(graphene):
+def test_two_bands_of_graphene_meet_at_k(graphene):
     sample = graphene("pristine_1x1")
     found = bands(sample.hamiltonian, sample.overlap, DIRAC, sample.structure, 8, (15, 15, 1))
     at_k = np.argmin(np.abs(found.x - found.ticks[2]))
@@ -50,7 +49,7 @@ def test_two_bands_of_graphene_meet_at_k_and_at_the_fermi_level(graphene):
     assert velocity == pytest.approx(0.82e6, rel=0.05)
 
 
-def test_bands_of_a_supercell_are_those_of_the_cell_folded(graphene):
+def test_bands_of_a_supercell_are_folded(graphene):
     """k of the 3x3 cell holds the nine points (k + G) / 3 of the primitive one.
 
     CP2K took another grid for the two, so occupied bands agree to 2 meV after their zeros, the mean of H - H', do.
@@ -160,7 +159,7 @@ def test_bands_are_those_of_sisl_along_its_own_path(graphene, to_sisl):
 
 
 @pytest.mark.parametrize("c", [-7.5, 3.25])
-def test_a_multiple_of_s_moves_every_band_and_nothing_else(graphene, c):
+def test_a_multiple_of_s_shifts_all_bands(graphene, c):
     sample = graphene("pristine_1x1")
     h, s = sample.hamiltonian, sample.overlap
     moved = h.with_values(h.values + c * s.values)
@@ -171,7 +170,7 @@ def test_a_multiple_of_s_moves_every_band_and_nothing_else(graphene, c):
     assert plain.shifted(c).fermi_level == pytest.approx(found.fermi_level)
 
 
-def test_a_half_filled_chain_is_a_metal_with_its_level_in_the_middle(chain):
+def test_a_half_filled_chain_is_a_metal(chain):
     h, s, atoms = chain(-1.0, -0.5)
     found = bands(h, s, "GX", atoms, n_electrons=1, mesh=(60, 1, 1))
     np.testing.assert_allclose(found.energies[[0, -1], 0], [-2, 0], atol=1e-12)
@@ -218,17 +217,7 @@ def test_gaps_are_indirect_direct_or_none():
     assert band_gap(energies, -5.0) is None
 
 
-def test_many_kpoints_are_solved_in_parts(graphene, monkeypatch):
-    from harmose.physics import states
-
-    sample = graphene("pristine_1x1")
-    k = kmesh((4, 4, 1)).kpoints
-    whole = eigenvalues(sample.hamiltonian, sample.overlap, k)
-    monkeypatch.setattr(states, "CHUNK", 3 * 26**2)
-    np.testing.assert_array_equal(energies_at(sample.hamiltonian, sample.overlap, k), whole)
-
-
-def test_requests_without_meaning(chain):
+def test_bad_input(chain):
     h, s, atoms = chain(-1.0, -0.5)
     with pytest.raises(MatrixError, match=r"bands: .* the overlap S is needed"):
         bands(h, None, "GX", atoms)
@@ -245,11 +234,3 @@ def test_requests_without_meaning(chain):
     with pytest.raises(ConfigError, match="expected a k-mesh"):
         bands(h, s, explicit_path([[0, 0, 0]]), n_electrons=1)
     assert bands(h, s, [[0, 0, 0], [0.5, 0, 0]]).fermi_level is None
-
-
-def test_mesh_sizes_as_text():
-    assert parse_mesh("15x15x1") == parse_mesh("15, 15, 1") == (15, 15, 1)
-    assert parse_mesh("4") == (4, 4, 4)
-    for text in ("4x4", "", "axbxc", "1.5", "-3"):
-        with pytest.raises(ConfigError, match="a size such as 15x15x1"):
-            parse_mesh(text)

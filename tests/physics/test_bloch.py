@@ -44,7 +44,7 @@ def by_loops(h: BlockMatrix, k: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("spin", list(Spin))
-def test_bloch_sum_is_the_sum_over_all_blocks_and_their_reverses(spin):
+def test_sum_over_all_blocks_and_their_reverses(spin):
     h = crystal(spin)
     h_k = bloch_sum(h, KPOINTS)
     for index, k in enumerate(KPOINTS):
@@ -56,7 +56,7 @@ def test_bloch_sum_is_the_sum_over_all_blocks_and_their_reverses(spin):
 
 
 @pytest.mark.parametrize("spin", list(Spin))
-def test_bloch_sum_is_hermitian_periodic_in_k_and_dense_at_gamma(spin):
+def test_hermitian_periodic_and_dense_at_gamma(spin):
     h = crystal(spin)
     h_k = bloch_sum(h, KPOINTS)
     np.testing.assert_allclose(h_k, h_k.conj().swapaxes(-1, -2), atol=1e-12)

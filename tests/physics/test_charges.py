@@ -49,7 +49,7 @@ def test_rotation(water_sample):
     np.testing.assert_allclose(there.density.dense(), here.density.rotate(rotation).dense(), atol=1e-8)
 
 
-def test_occupations_sum_up_and_change_smoothly():
+def test_thermal_occupations():
     levels = np.array([-2.0, -0.5, -0.5 + TEMPERATURE, 1.0])
     filled = thermal_occupations(levels, 4.0)
     assert filled.sum() == pytest.approx(4)

@@ -14,7 +14,7 @@ from harmose.spin import Spin
 
 
 @pytest.mark.parametrize("smearing", [ROOM_TEMPERATURE, Gaussian(0.3)])
-def test_graphene_has_its_electrons_and_its_band_energy(graphene, smearing):
+def test_electrons_and_band_energy_of_graphene(graphene, smearing):
     """Tr(D S) = N and Tr(D H) = sum of occupied energies, both per cell and over R only."""
     sample, mesh = graphene("pristine_1x1"), kmesh((9, 9, 1))
     h, s = sample.hamiltonian, sample.overlap
@@ -25,7 +25,7 @@ def test_graphene_has_its_electrons_and_its_band_energy(graphene, smearing):
     assert electrons(d, h) == pytest.approx(band_energy, abs=1e-7)
 
 
-def test_half_the_mesh_is_as_good_as_the_whole(graphene):
+def test_half_of_the_mesh_gives_the_same_density(graphene):
     sample = graphene("pristine_1x1")
     half, whole = (
         crystal_density(sample.hamiltonian, sample.overlap, 8, kmesh((4, 3, 1), True, time_reversal)).values
@@ -34,7 +34,7 @@ def test_half_the_mesh_is_as_good_as_the_whole(graphene):
     np.testing.assert_allclose(half, whole, atol=1e-10)
 
 
-def test_a_supercell_has_the_density_of_the_cell(graphene):
+def test_density_of_a_supercell(graphene):
     """Blocks of the same pair of neighbours; 15x15 points of the cell are 5x5 of the 3x3 cell. CP2K's grids differ."""
     small, large = graphene("pristine_1x1"), graphene("pristine_3x3")
     d = crystal_density(small.hamiltonian, small.overlap, 8, (15, 15, 1))
@@ -44,14 +44,14 @@ def test_a_supercell_has_the_density_of_the_cell(graphene):
         np.testing.assert_allclose(folded.block(i, j), d.block(i, j), atol=1e-4)
 
 
-def test_a_molecule_has_its_density(water_sample):
+def test_density_of_a_molecule(water_sample):
     sample = water_sample(1)
     expected = density_matrix(sample.hamiltonian, sample.overlap, 10)
     found = crystal_density(sample.hamiltonian, sample.overlap, 10, (1, 1, 1))
     np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
 
 
-def test_a_full_band_is_one_electron_of_each_spin_on_its_atom(chain, with_spin):
+def test_density_of_a_full_band(chain, with_spin):
     """Full bands without overlap: D = identity, whatever the hopping."""
     h, s, _ = chain(0, 0)
     both = with_spin(h, Spin.COLLINEAR, [[-1.5, 0.25], [0.5, -0.25]])
@@ -60,14 +60,14 @@ def test_a_full_band_is_one_electron_of_each_spin_on_its_atom(chain, with_spin):
     assert electrons(d, s) == pytest.approx(1)
 
 
-def test_a_half_filled_chain_has_its_closed_form(chain):
+def test_density_of_a_half_filled_chain(chain):
     """D(R) = 2 sin(pi R / 2) / (pi R): 1 on site, 2 / pi to the neighbour."""
     h, s, _ = chain(0.0, -1.0)
     d = crystal_density(h, s, 1, (2000, 1, 1), Gaussian(1e-3))
     np.testing.assert_allclose(d.values, [[1.0, 2 / np.pi]], atol=1e-5)
 
 
-def test_a_spinor_points_against_the_field(chain, with_spin):
+def test_spinor_density_in_a_field(chain, with_spin):
     """H = B . sigma with B = (0, 0.4, 0) and one electron: D = (1 - sigma_y) / 2."""
     h, s, _ = chain(0, 0)
     band, field = np.array([0.0, -0.1]), np.array([-0.4j, 0.0])
@@ -95,7 +95,7 @@ def test_spinor_density_is_that_of_its_bloch_sum(chain, with_spin):
     np.testing.assert_allclose(d_k, (vectors * filled[:, None, :]) @ vectors.conj().swapaxes(1, 2), atol=1e-8)
 
 
-def test_requests_without_meaning(chain, graphene):
+def test_bad_input(chain, graphene):
     h, s, _ = chain(0.0, -1.0)
     with pytest.raises(MatrixError, match="overlap S is needed"):
         crystal_density(h, None, 1, (4, 1, 1))

@@ -50,13 +50,13 @@ def test_no_electrons_give_no_density(water):
 
 
 @pytest.mark.parametrize("n_electrons", [9, 9.5, 50, -2])
-def test_electrons_that_cannot_pair_are_refused(water, n_electrons):
+def test_odd_or_impossible_electrons(water, n_electrons):
     h, s, _ = water
     with pytest.raises(MatrixError, match="even number of electrons, at most 48"):
         dense_density(h, s, n_electrons)
 
 
-def test_matrices_that_have_no_density_are_refused(water):
+def test_bad_matrices(water):
     h, s, _ = water
     with pytest.raises(MatrixError, match="positive definite"):
         dense_density(h, s.with_values(-s.values), 10)
@@ -71,5 +71,5 @@ def test_matrices_that_have_no_density_are_refused(water):
         dense_density(h, hydrogen, 10)
 
 
-def test_occupied_orbitals_are_half_the_electrons():
+def test_occupied_orbitals():
     assert occupied_orbitals(10.0, 24) == 5

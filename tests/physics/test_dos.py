@@ -12,7 +12,7 @@ from harmose.spin import Spin
 
 
 @pytest.mark.parametrize("width", [0.1, None])
-def test_a_chain_has_its_van_hove_density(chain, width):
+def test_van_hove_density_of_a_chain(chain, width):
     """g(E) = 1 / (pi sqrt(4 t^2 - E^2)) for e = 2 t cos k."""
     h, s, atoms = chain(0.0, -1.0)
     found = dos(h, s, atoms, mesh=(600, 1, 1), settings=DosSettings((-1.5, 1.5), width and 0.02, points=61))
@@ -21,7 +21,7 @@ def test_a_chain_has_its_van_hove_density(chain, width):
 
 
 @pytest.mark.parametrize("by", [None, *GROUPINGS])
-def test_it_holds_every_orbital_and_its_parts_add_up(graphene, by):
+def test_integral_and_sum_of_projections(graphene, by):
     sample = graphene("pristine_1x1")
     found = dos(
         sample.hamiltonian, sample.overlap, sample.structure, (6, 6, 1), 8, settings=DosSettings(by=by, points=4001)
@@ -34,7 +34,7 @@ def test_it_holds_every_orbital_and_its_parts_add_up(graphene, by):
     assert list(found.projections) == names[by]
 
 
-def test_up_to_the_fermi_level_it_holds_the_electrons(graphene):
+def test_integral_up_to_the_fermi_level(graphene):
     """Two per state; and the tetrahedra agree with Gaussians about it."""
     sample = graphene("pristine_1x1")
     for width, error in ((0.02, 0.01), (None, 0.08)):
@@ -50,7 +50,7 @@ def test_up_to_the_fermi_level_it_holds_the_electrons(graphene):
         assert 2 * np.trapezoid(found.total, found.energies) == pytest.approx(8, abs=error)
 
 
-def test_the_bands_at_the_fermi_level_of_graphene_are_pi(graphene):
+def test_graphene_is_pi_at_the_fermi_level(graphene):
     """Odd under z -> -z: p_z with some d_xz and d_yz, but no s at all."""
     sample = graphene("pristine_1x1")
     found = dos(
@@ -66,7 +66,7 @@ def test_the_bands_at_the_fermi_level_of_graphene_are_pi(graphene):
     assert found.projections["C s"].sum() == pytest.approx(0, abs=1e-9 * total)
 
 
-def test_weights_are_the_shares_of_atoms_in_the_norm(graphene):
+def test_mulliken_weights(graphene):
     sample = graphene("mg_000")
     h, s, k = sample.hamiltonian, sample.overlap, np.array([[0.1, 0.2, 0.0]])
     _, c = solve(h, s, k)
@@ -80,7 +80,7 @@ def test_weights_are_the_shares_of_atoms_in_the_norm(graphene):
     np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-10)
 
 
-def test_molecules_have_levels(water_sample):
+def test_molecule(water_sample):
     sample = water_sample(0)
     found = dos(
         sample.hamiltonian,
@@ -95,7 +95,7 @@ def test_molecules_have_levels(water_sample):
     assert levels[4] < found.fermi_level < levels[5]
 
 
-def test_collinear_densities_are_two_and_spinor_ones_count_twice_the_orbitals(chain, with_spin):
+def test_collinear_and_spinor(chain, with_spin):
     h, s, atoms = chain(0, 0)
     both = with_spin(h, Spin.COLLINEAR, [[-1.5, 0.25], [0.5, -0.25]])
     found = dos(both, s, atoms, (12, 1, 1), 1, settings=DosSettings(by="shell", points=2001))
@@ -110,7 +110,7 @@ def test_collinear_densities_are_two_and_spinor_ones_count_twice_the_orbitals(ch
     np.testing.assert_allclose(found.projections["H"], found.total, atol=1e-12)
 
 
-def test_the_window_counts_from_the_fermi_level(chain):
+def test_window_relative_to_the_fermi_level(chain):
     h, s, atoms = chain(-3.0, -0.5)
     known = dos(h, s, atoms, (12, 1, 1), 1, settings=DosSettings((-1, 2), points=4))
     np.testing.assert_allclose(known.relative, [-1, 0, 1, 2], atol=1e-9)
@@ -120,7 +120,7 @@ def test_the_window_counts_from_the_fermi_level(chain):
     np.testing.assert_allclose(unknown.relative, [-1, 0, 1, 2])
 
 
-def test_requests_without_meaning(chain):
+def test_bad_input(chain):
     h, s, atoms = chain(-1.0, -0.5)
     with pytest.raises(MatrixError, match=r"density of states: .* overlap S is needed"):
         dos(h, None, atoms)

@@ -59,7 +59,7 @@ def test_coefficients_span_the_density_of_pyscf(water):
     assert orbitals.gap == pytest.approx(orbitals.lumo - orbitals.homo)
 
 
-def test_energies_do_not_change_when_the_molecule_turns(water):
+def test_energies_are_invariant_under_rotation(water):
     h, s, _ = water
     q = Rotation.random(random_state=1).as_matrix()
     np.testing.assert_allclose(eigenvalues(h.rotate(q), s.rotate(q)), eigenvalues(h, s), atol=1e-9)
@@ -138,12 +138,12 @@ def test_spinor_in_a_field_splits_by_twice_the_field():
     np.testing.assert_allclose(energies, expected, atol=1e-12)
 
 
-def test_overlap_that_is_not_positive_definite_is_named():
+def test_indefinite_overlap():
     with pytest.raises(MatrixError, match=r"k-point \[0.0, 0.0, 0.5\]: smallest eigenvalue -2.000e-01"):
         eigenvalues(chain(-1, 0.1), chain(1.0, 0.6), [[0, 0, 0], [0, 0, 0.5]])
 
 
-def test_requests_without_meaning_are_refused(water):
+def test_bad_input(water):
     h, s, _ = water
     with pytest.raises(MatrixError, match="need the overlap S"):
         eigenvalues(h, None)
@@ -162,7 +162,7 @@ def test_requests_without_meaning_are_refused(water):
         molecular_orbitals(chain(1, 0.1), chain(1, 0.1), 2)
 
 
-def test_each_spin_is_filled_up_to_one_level(water):
+def test_both_spins_are_filled_to_one_fermi_level(water):
     """Up lower than down by 20 eV: all seven up orbitals are filled before the fourth of spin down."""
     h, s, _ = water
     shifted = np.concatenate([h.values - 20 * s.values, h.values])
@@ -177,7 +177,7 @@ def test_each_spin_is_filled_up_to_one_level(water):
     assert [x.n_occupied for x in fixed] == [5, 5]
 
 
-def test_spinors_without_coupling_are_every_orbital_twice(water):
+def test_spinors_without_coupling(water):
     h, s, _ = water
     zero = np.zeros_like(h.values[0])
     spinor = with_spin(h, Spin.SPINOR, np.stack([h.values[0], zero, zero, h.values[0]]) + 0j)
@@ -188,7 +188,7 @@ def test_spinors_without_coupling_are_every_orbital_twice(water):
     assert orbitals.coefficients.shape == (14, 14)
 
 
-def test_orbitals_at_the_ends_of_a_basis_have_no_gap():
+def test_no_gap_without_occupied_or_empty_orbitals():
     lone = empty_matrix(CHAIN_BASIS, np.array([1]), np.zeros((0, 5), dtype=int)).with_values(np.array([[-13.6]]))
     unit = lone.with_values(np.array([[1.0]]))
     full, empty = molecular_orbitals(lone, unit, 2), molecular_orbitals(lone, unit, 0)

@@ -24,7 +24,7 @@ def test_points_are_those_of_ase(size):
 
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("size", [(3, 5, 1), (4, 2, 6), (1, 1, 1), (2, 1, 1)])
-def test_a_reduced_mesh_is_the_whole_one_for_even_functions(size, shifted):
+def test_reduced_meshes_sum_even_functions(size, shifted):
     whole, half = kmesh(size, shifted, time_reversal=False), kmesh(size, shifted)
     assert whole.weights.sum() == pytest.approx(1)
     assert half.weights.sum() == pytest.approx(1)
@@ -37,13 +37,13 @@ def test_a_reduced_mesh_is_the_whole_one_for_even_functions(size, shifted):
     assert len(half.kpoints) <= len(whole.kpoints) // 2 + 4
 
 
-def test_the_whole_mesh_is_in_order():
+def test_order_of_the_whole_mesh():
     mesh = kmesh((2, 3, 4), time_reversal=False)
     grid = mesh.kpoints[mesh.of_full].reshape(2, 3, 4, 3) % 1
     np.testing.assert_allclose(grid[1, 2, 3], [1 / 2, 2 / 3, 3 / 4])
 
 
-def test_size_follows_the_reciprocal_vectors():
+def test_mesh_size():
     atoms = Atoms("H", cell=[3.0, 6.0, 20.0], pbc=(True, True, False))
     assert mesh_size(atoms, spacing=0.3) == (9, 6, 1)  # 6.98 and 3.49, to multiples of 3
     assert mesh_size(atoms, spacing=1.5) == (2, 1, 1)
@@ -54,6 +54,6 @@ def test_size_follows_the_reciprocal_vectors():
 
 
 @pytest.mark.parametrize("size", [(3, 3), (0, 1, 1), (1.5, 1, 1), (10**4, 10**4, 1)])
-def test_sizes_without_meaning(size):
+def test_bad_sizes(size):
     with pytest.raises(ConfigError, match="three positive whole numbers"):
         kmesh(size)

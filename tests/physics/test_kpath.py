@@ -41,7 +41,7 @@ def test_labels_are_where_their_points_are():
     np.testing.assert_allclose(np.diff(found.ticks), lengths, rtol=1e-6)
 
 
-def test_steps_are_even_and_as_dense_as_asked():
+def test_steps_and_density():
     found = kpath(HEXAGON, "GMKG", density=50)
     steps = np.linalg.norm(np.diff(found.kpoints, axis=0) @ reciprocal_vectors(HEXAGON), axis=1)
     np.testing.assert_allclose(np.diff(found.x), steps, atol=1e-9)
@@ -49,7 +49,7 @@ def test_steps_are_even_and_as_dense_as_asked():
     assert len(kpath(HEXAGON, "GMKG", points=301).kpoints) == 301
 
 
-def test_a_jump_costs_no_way():
+def test_a_jump_has_no_length():
     found = kpath(HEXAGON, "GM,KG", density=10)
     assert found.labels == ("G", "M|K", "G")
     jump = np.argmin(np.diff(found.x))
@@ -58,7 +58,7 @@ def test_a_jump_costs_no_way():
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0], [0, 2, 1]])
-def test_a_layer_may_lie_along_any_axes_in_any_orientation(order):
+def test_orientation_of_a_layer(order):
     turn = Rotation.random(random_state=4).as_matrix()
     layer = Atoms("C2", HEXAGON.positions @ turn.T, cell=(HEXAGON.cell.array @ turn.T)[order], pbc=HEXAGON.pbc[order])
     if np.linalg.det(layer.cell.array) < 0:
@@ -68,7 +68,7 @@ def test_a_layer_may_lie_along_any_axes_in_any_orientation(order):
     assert not found.kpoints[:, ~layer.pbc].any()
 
 
-def test_a_wire_has_gamma_and_x():
+def test_wire():
     wire = Atoms("H", cell=[3.0, 9, 2.0], pbc=(False, False, True))
     found = kpath(wire)
     assert found.labels == ("G", "X")
@@ -76,7 +76,7 @@ def test_a_wire_has_gamma_and_x():
     assert found.x[-1] == pytest.approx(np.pi / 2)
 
 
-def test_seekpath_has_its_own_points():
+def test_seekpath():
     pytest.importorskip("seekpath")
     found, usual = kpath(bulk("Si"), "seekpath"), kpath(bulk("Si"))
     assert found.labels[:3] == ("G", "X", "U|K")
@@ -85,7 +85,7 @@ def test_seekpath_has_its_own_points():
         kpath(HEXAGON, "seekpath")
 
 
-def test_a_list_of_points_is_a_path():
+def test_list_of_points():
     k = [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0]]
     np.testing.assert_allclose(explicit_path(k, Atoms("H", cell=[2, 2, 2], pbc=True)).x, [0, np.pi / 4, np.pi / 2])
     np.testing.assert_allclose(explicit_path(k).x, [0, 1, 2])
@@ -94,12 +94,12 @@ def test_a_list_of_points_is_a_path():
 
 
 @pytest.mark.parametrize("path", ["GXG", "", "GM1", "gmk", "G-M", "Γ", "1G", ",", "G M"])
-def test_points_that_the_lattice_does_not_have(path):
+def test_unknown_points(path):
     with pytest.raises(ConfigError, match=f"points among G, K, M of this two-dimensional cell, got '{path}'"):
         kpath(HEXAGON, path)
 
 
-def test_requests_without_meaning():
+def test_bad_input():
     with pytest.raises(StructureError, match=r"expected a crystal, got a molecule \(H2O, no periodic direction\)"):
         kpath(molecule("H2O"), "GX")
     with pytest.raises(StructureError, match="independent lattice vectors"):

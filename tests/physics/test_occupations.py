@@ -19,7 +19,7 @@ RULES = [FermiDirac(0.1), Gaussian(0.1), MethfesselPaxton(0.1), MethfesselPaxton
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_levels_far_below_are_full_and_far_above_empty(rule):
+def test_full_and_empty_states(rule):
     energies = np.array([-1e6, -5.0, 0.0, 5.0, 1e6])
     np.testing.assert_allclose(occupations(energies, 0.0, rule), [1, 1, 0.5, 0, 0], atol=1e-12)
 
@@ -33,13 +33,13 @@ def test_levels_far_below_are_full_and_far_above_empty(rule):
         (MethfesselPaxton(1.0), lambda x: (1.5 - x**2) * np.exp(-(x**2)) / np.sqrt(np.pi)),
     ],
 )
-def test_an_occupation_is_the_integral_of_its_broadened_level(rule, delta):
+def test_occupation_is_the_integral_of_the_broadened_state(rule, delta):
     for x in (-2.0, -0.3, 0.0, 0.8, 2.5):
         assert rule.occupation(np.array(x)) == pytest.approx(quad(delta, x, 40)[0], abs=1e-10)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_fermi_level_of_a_gap_is_in_its_middle(rule):
+def test_mid_gap(rule):
     energies = np.array([[-5.0, -4.0, 3.0], [-4.5, -2.0, 4.0]])
     level = fermi_level(energies, np.array([0.5, 0.5]), 4, smearing=rule)
     assert level == pytest.approx(0.5, abs=1e-5)

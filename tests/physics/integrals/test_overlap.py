@@ -33,20 +33,20 @@ def of(atoms: Atoms, name: str):
         ("NaCl", "sto-3g"),
     ],
 )
-def test_molecules_have_the_overlap_of_pyscf(name, basis):
+def test_molecules_agree_with_pyscf(name, basis):
     atoms = molecule(name)
     s = two_centre_overlap(atoms, of(atoms, basis))
     np.testing.assert_allclose(s.values, pyscf_overlap(atoms, basis).values, atol=1e-13)
 
 
-def test_a_molecule_with_tables_between_many_pairs_has_the_overlap_of_pyscf():
+def test_interpolated_integrals_agree_with_pyscf():
     atoms = molecule("C60")
     atoms.rattle(0.03, seed=1)
     s = two_centre_overlap(atoms, of(atoms, "def2-svp"))
     np.testing.assert_allclose(s.values, pyscf_overlap(atoms, "def2-svp").values, atol=1e-10)
 
 
-def test_a_crystal_has_the_lattice_sums_of_pyscf():
+def test_a_crystal_agrees_with_pyscf():
     from pyscf.pbc import gto
 
     atoms = bulk("MgO", "rocksalt", a=4.21)
@@ -64,7 +64,7 @@ def test_a_crystal_has_the_lattice_sums_of_pyscf():
 
 
 @pytest.mark.parametrize("group", ["mg_000", "mg_019", "pristine_3x3", "pristine_1x1"])
-def test_graphene_has_the_overlap_of_cp2k(shared_data, group):
+def test_graphene_agrees_with_cp2k(shared_data, group):
     import h5py
 
     with h5py.File(shared_data / "crystals" / "graphene.h5") as file:
@@ -84,7 +84,7 @@ def test_graphene_has_the_overlap_of_cp2k(shared_data, group):
         ("siesta-Pt2-soc/Pt2_xx.TSHS", "Pt.ion.nc"),
     ],
 )
-def test_siesta_has_the_overlap_of_its_orbitals(shared_data, run, ion):
+def test_tables_agree_with_siesta(shared_data, run, ion):
     pytest.importorskip("sisl")
     siesta = pytest.importorskip("harmose.io.siesta.siesta")
     path = shared_data / "dft-outputs" / run
@@ -106,7 +106,7 @@ def flake() -> Atoms:
     return atoms
 
 
-def test_the_overlap_turns_with_the_structure(flake):
+def test_rotation(flake):
     rotation = random_rotation(np.random.default_rng(11))
     turned = flake.copy()
     turned.set_cell(flake.cell.array @ rotation.T)
@@ -116,7 +116,7 @@ def test_the_overlap_turns_with_the_structure(flake):
     np.testing.assert_allclose(s.rotate(rotation).values, two_centre_overlap(turned, basis).values, atol=1e-12)
 
 
-def test_the_overlap_turns_with_the_structure_for_tables(shared_data):
+def test_rotation_with_tables(shared_data):
     basis = read_ions([shared_data / "dft-outputs" / "siesta-Fe" / "Fe.ion.nc"])
     iron = bulk("Fe", cubic=True) * (2, 2, 2)
     iron.rattle(0.1, seed=3)
@@ -128,7 +128,7 @@ def test_the_overlap_turns_with_the_structure_for_tables(shared_data):
     np.testing.assert_allclose(s.rotate(rotation).values, two_centre_overlap(turned, basis).values, atol=1e-12)
 
 
-def test_the_overlap_does_not_know_the_order_of_atoms(flake):
+def test_permutation(flake):
     order = np.random.default_rng(0).permutation(len(flake))
     basis = of(flake, "def2-svp")
     s, shuffled = two_centre_overlap(flake, basis), two_centre_overlap(flake[order], basis)
@@ -136,7 +136,7 @@ def test_the_overlap_does_not_know_the_order_of_atoms(flake):
     np.testing.assert_allclose(shuffled.dense(), s.dense()[np.ix_(place, place)], atol=1e-12)
 
 
-def test_a_supercell_has_the_overlap_of_its_cell():
+def test_supercell():
     cell = graphene(vacuum=6.0)
     cell.pbc = (True, True, False)
     cell.rattle(0.05, seed=1)
@@ -147,14 +147,14 @@ def test_a_supercell_has_the_overlap_of_its_cell():
     np.testing.assert_allclose(large.block(2, 1, (1, 0, 0)), small.block(0, 1, (1, 0, 0)), atol=1e-11)
 
 
-def test_the_overlap_is_positive_definite_with_ones_on_the_diagonal(flake):
+def test_positive_definite_with_unit_diagonal(flake):
     s = two_centre_overlap(flake, of(flake, "def2-svp"))
     assert np.linalg.eigvalsh(bloch_sum(s, [0.3, 0, 0.1])[0]).min() > 1e-6
     block, row, col = s.indices
     np.testing.assert_allclose(s.values[0, (row == col) & (block < len(flake))], 1, atol=1e-12)
 
 
-def test_memory_grows_with_the_pairs_not_with_the_square():
+def test_memory_grows_with_the_pairs():
     n = 3000
     chain = Atoms(f"H{n}", np.outer(np.arange(n), [1.2, 0, 0]))
     basis = radial_basis("sto-3g", [1])
@@ -176,14 +176,14 @@ def test_single_atoms_and_empty_structures():
         two_centre_overlap(Atoms(), basis)
 
 
-def test_what_is_known_of_elements_serves_any_structure():
+def test_one_object_serves_all_structures():
     known = Overlaps(radial_basis("def2-svp", [1, 6, 8]))
     for atoms in (molecule("H2O"), molecule("CH3CH2OH"), molecule("CO"), molecule("H2O")):
         expected = two_centre_overlap(atoms, radial_basis("def2-svp", [1, 6, 8]))
         assert np.array_equal(known.of(build_graph(atoms, known.basis.basis)).values, expected.values)
 
 
-def test_what_cannot_be_meant_is_refused():
+def test_bad_input():
     basis = radial_basis("sto-3g", [1])
     with pytest.raises(BasisError, match="expected one of H, got O"):
         two_centre_overlap(molecule("H2O"), basis)

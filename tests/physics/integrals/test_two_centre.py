@@ -25,7 +25,7 @@ def tables(step: float, cutoff: float = 9.0) -> list[Tabulated]:
     return [Tabulated(g.l, np.exp(-np.outer(r**2, g.exponents)) @ g.coefficients, spacing, step) for g in GAUSSIANS]
 
 
-def test_two_s_gaussians_overlap_by_the_textbook_formula():
+def test_two_s_gaussians():
     a, b = 0.9, 0.35
     s = Gaussians(0, np.array([a]), np.array([1.0])), Gaussians(0, np.array([b]), np.array([1.0]))
     # R Y has the factor 1 / sqrt(4 pi) on either side
@@ -33,14 +33,14 @@ def test_two_s_gaussians_overlap_by_the_textbook_formula():
     np.testing.assert_allclose(TwoCentre([s[0]], [s[1]])(DISTANCES), expected[None], rtol=1e-13)
 
 
-def test_tables_and_gaussians_of_the_same_functions_agree():
+def test_tables_agree_with_gaussians():
     exact = TwoCentre(GAUSSIANS, GAUSSIANS)(DISTANCES)
     functions = tables(step=0.02)
     np.testing.assert_allclose(TwoCentre(functions, functions)(DISTANCES), exact, atol=2e-9)
     assert np.abs(exact).max() > 0.3
 
 
-def test_exchanging_the_atoms_gives_the_sign_of_the_inversion():
+def test_exchange_of_the_atoms():
     forward, back = TwoCentre(GAUSSIANS[:3], GAUSSIANS[2:]), TwoCentre(GAUSSIANS[2:], GAUSSIANS[:3])
     s, t = forward(DISTANCES), back(DISTANCES)
     for i, l1 in enumerate(forward.degrees[0]):
@@ -50,7 +50,7 @@ def test_exchanging_the_atoms_gives_the_sign_of_the_inversion():
             np.testing.assert_allclose(s[forward.starts[i, j] + k], sign * t[back.starts[j, i] + k], atol=1e-14)
 
 
-def test_at_distance_zero_only_shells_of_the_same_degree_overlap_and_by_their_radial_integral():
+def test_distance_zero():
     integrals = TwoCentre(GAUSSIANS, GAUSSIANS)
     onsite = integrals(np.zeros(1))[:, 0]
     r = np.linspace(0, 12, 20001)
@@ -84,7 +84,7 @@ def overlap_in_space(f: Tabulated, g: Tabulated, m: int, distance: float) -> flo
 
 
 @pytest.mark.parametrize(("l1", "l2", "m"), [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)])
-def test_orbitals_that_end_overlap_as_their_integral_over_space_says(l1, l2, m):
+def test_integral_over_space(l1, l2, m):
     f, g = truncated(l1, 2.5, 0.01), truncated(l2, 3.1, 0.01)
     integrals = TwoCentre([f], [g])
     for distance in (0.7, 2.2, 4.1):
@@ -92,7 +92,7 @@ def test_orbitals_that_end_overlap_as_their_integral_over_space_says(l1, l2, m):
         assert integrals(np.array([distance]))[m, 0] == pytest.approx(expected, abs=2e-6 * max(1, abs(expected)))
 
 
-def test_orbitals_that_do_not_touch_do_not_overlap():
+def test_orbitals_out_of_reach():
     near, far = truncated(2, 1.5, 0.02), truncated(2, 4.0, 0.02)
     integrals = TwoCentre([near, far], [near, far])
     assert integrals.reach == pytest.approx(8.0)

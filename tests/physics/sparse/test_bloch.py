@@ -49,7 +49,7 @@ def test_sparse_is_dense(spin, k, symbols):
 
 
 @pytest.mark.parametrize("k", KPOINTS)
-def test_blocks_without_an_index_for_each_value(k):
+def test_bsr(k):
     operator = random_crystal(Spin.NONE, "BBB")
     (found,) = sparse_at(operator, k, blocked=True)
     assert found.format == "bsr"
@@ -60,7 +60,7 @@ def test_blocks_without_an_index_for_each_value(k):
     assert single.data.dtype == (np.complex64 if k == KPOINTS[2] else np.float32)
 
 
-def test_an_overlap_takes_the_spin_of_its_hamiltonian():
+def test_spin_of_an_overlap():
     s = random_crystal(Spin.NONE)
     up, down = sparse_at(s, KPOINTS[2], Spin.COLLINEAR)
     assert (up != down).nnz == 0
@@ -71,7 +71,7 @@ def test_an_overlap_takes_the_spin_of_its_hamiltonian():
     assert both[:n, n:].nnz == 0
 
 
-def test_requests_without_meaning():
+def test_bad_input():
     with pytest.raises(MatrixError, match="expected one k-point, got 2"):
         sparse_at(random_crystal(Spin.NONE), np.zeros((2, 3)))
     with pytest.raises(MatrixError, match="expected an operator of spin none or collinear, got spinor"):

@@ -11,7 +11,7 @@ from harmose.spin import Spin
 
 @pytest.mark.parametrize("solver", ["dissection", "pardiso"])
 @pytest.mark.parametrize(("guess", "electrons"), [(0.0, 72), (6.0, 71.5)])
-def test_it_is_the_level_of_all_bands(graphene, guess, electrons, solver):
+def test_level_of_all_bands(graphene, guess, electrons, solver):
     if solver == "pardiso":
         pytest.importorskip("pypardiso", exc_type=ImportError)
     sample = graphene("mg_000")

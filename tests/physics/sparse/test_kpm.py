@@ -32,7 +32,7 @@ def cell(graphene):
     return h.with_values(h.values - sample.fermi_level * sample.overlap.values), sample.overlap, sample.structure
 
 
-def test_moments_of_the_whole_trace_are_exact(cell):
+def test_moments_of_the_whole_trace(cell):
     """One vector for each orbital: sum of lambda T_n((lambda - m) / w) over the eigenvalues of the same operator."""
     h, s, structure = cell
     (h_k,), (s_k,) = (sparse_at(x, blocked=True) for x in (h, s))
@@ -55,8 +55,8 @@ def test_jackson_kernel_is_positive():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_density_is_within_its_error(cell, dtype):
-    """Of dense levels broadened as much; it holds every orbital, and the electrons below the Fermi level."""
+def test_density_within_its_error(cell, dtype):
+    """Compare with eigenvalues broadened as much; count all orbitals and the electrons below the Fermi level."""
     h, s, structure = cell
     settings = KpmSettings(n_vectors=32, dtype=dtype, sparse=SPARSE)
     found = kpm(h, s, structure, (-22, 10), 0.7, n_electrons=72, settings=settings)
@@ -96,21 +96,21 @@ def test_spins(cell, with_spin):
     assert (np.abs(total.total - density.total.sum(axis=0)) / (error + 0.05 * total.total.max())).mean() < 1.5
 
 
-def test_the_number_of_moments_resolves_the_window():
+def test_number_of_moments():
     shift, number = choose_shift(-20.0, (-20.0, 10.0), 0.1, 5.0)
     assert shift > 25
     assert 1500 < number < 2000
     assert choose_shift(-20.0, (-20.0, 10.0), 0.2, 5.0)[1] == pytest.approx(number / 2, abs=2)
 
 
-def test_random_vectors_have_the_covariance_one():
+def test_covariance_of_random_vectors():
     for is_complex in (False, True):
         r = random_vectors(30, 20000, 3, is_complex)
         np.testing.assert_allclose(r @ r.conj().T / 20000, np.eye(30), atol=0.04)
     np.testing.assert_array_equal(random_vectors(5, 2, 1, False), random_vectors(5, 2, 1, False))
 
 
-def test_requests_without_meaning(cell):
+def test_bad_input(cell):
     h, s, structure = cell
     with pytest.raises(MatrixError, match="need the overlap"):
         kpm(h, None, structure)

@@ -39,7 +39,7 @@ SETTINGS = {
 @pytest.mark.parametrize("precision", SETTINGS)
 @pytest.mark.parametrize("kind", ["d", "D"])
 @pytest.mark.parametrize("form", ["bsr", "csr"])
-def test_solutions_and_counts_are_those_of_a_dense_solver(kind, form, precision):
+def test_solutions_and_counts(kind, form, precision):
     matrix = hermitian(10, 4, kind).asformat(form)
     factors = NestedDissection(matrix, SETTINGS[precision])
     b = np.random.default_rng(2).normal(size=400).astype(kind)
@@ -83,20 +83,20 @@ def test_fronts_touch_only_what_is_eliminated_later(leaf):
         filled[np.ix_(front.border, front.border)] = True
 
 
-def test_pieces_that_do_not_touch():
+def test_disconnected_graph():
     one = hermitian(6, 3, "d")
     both = sparse.block_diag([one, 2 * one]).tobsr((3, 3))
     b = np.random.default_rng(0).normal(size=216)
     np.testing.assert_allclose(both @ NestedDissection(both, SETTINGS["double"]).solve(b), b, atol=1e-9)
 
 
-def test_halves_save_memory():
+def test_number_of_values():
     """On a torus of n^2 places factors hold some n^2 log n values, without halves n^4."""
     sizes = [sum(len(f.own) * (len(f.own) + len(f.border)) for f in fronts(torus(n), 20)) for n in (20, 40)]
     assert sizes[1] < 8 * sizes[0]
 
 
-def test_a_matrix_without_an_inverse():
+def test_singular_matrix():
     matrix = hermitian(6, 2, "d").toarray()
     values, vectors = np.linalg.eigh(matrix)
     values[30] = 0

@@ -41,7 +41,7 @@ def test_states_are_those_of_the_dense_solver(graphene, solver):
         np.testing.assert_allclose(h_k @ c, (s_k @ c) * found.energies[i], atol=1e-6)
 
 
-def test_a_level_that_is_an_eigenvalue(graphene, solver):
+def test_center_at_an_eigenvalue(graphene, solver):
     sample = graphene("mg_000")
     h, s = sample.hamiltonian, sample.overlap
     expected = eigenvalues(h, s)[0]
@@ -84,7 +84,7 @@ def test_small_matrices_are_diagonalized(graphene):
         np.testing.assert_array_equal(one, np.sort(e[np.argsort(np.abs(e - level))[:4]]))
 
 
-def test_requests_without_meaning(graphene):
+def test_bad_input(graphene):
     sample = graphene("pristine_1x1")
     h, s = sample.hamiltonian, sample.overlap
     with pytest.raises(ConfigError, match="expected 1 to 26 states, got 27"):
