@@ -37,7 +37,7 @@ def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):
     sample = graphene("mg_000")
     h, s = sample.hamiltonian, sample.overlap
     expected = mesh_fermi_level(h, s, (1, 1, 1), 72)
-    monkeypatch.setattr(fermi, "COUNTED", 100)
+    monkeypatch.setattr(fermi, "SPARSE_SOLVER_ORBITALS", 100)
     assert own_fermi_level(h, s, (1, 1, 1), 72) == pytest.approx(expected, abs=1e-8)
 
     def nothing(*_):

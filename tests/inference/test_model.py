@@ -58,10 +58,8 @@ def test_energy_zeros(water):
 
 def test_far_structures_are_warned_of_in_one_line_at_the_caller(water):
     far = molecule("H2O")
-    far.positions[1] *= 1.4
-    with pytest.warns(
-        OutsideDomain, match=r"of 3 atoms \(largest score .* limit 2\)"
-    ) as caught:
+    far.positions[1] *= 2.0
+    with pytest.warns(OutsideDomain, match=r"of 3 atoms \(largest score .* limit 2\)") as caught:
         water.predict(far)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():

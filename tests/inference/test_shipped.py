@@ -19,6 +19,7 @@ from harmose.core.sample import relative_to_fermi_level
 from harmose.data.store import Store
 from harmose.errors import OutsideDomain
 from harmose.inference.checkpoint import SHIPPED, load
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.kernel_regression.training_domain import OOD_LIMIT
 
 NAMES = sorted(path.parent.name for path in SHIPPED.glob("*/card.json"))
@@ -93,7 +94,7 @@ def test_graphene_flags_a_bilayer_and_a_nanoribbon():
     space = model.regression.space
 
     def ood_score(atoms: Atoms) -> float:
-        return model.regression.ood_score(space.orient(build_graph(atoms, space.basis))).max()
+        return model.domain.scores(Neighbourhoods(space, space.orient(build_graph(atoms, space.basis)))).max()
 
     assert ood_score(graphene_cell()) < 1
     assert ood_score(bilayer_cell()) > OOD_LIMIT

@@ -19,8 +19,8 @@ def test_shipped_cards_of_version_2(path):
     assert old["version"] == 2
     card = Card.from_json(path.read_text(encoding="utf-8"))
     zeros = {"none": "labels", "fermi": "fermi_of_labels", "solved": "fermi_of_prediction"}
-    assert card.energy_zero == zeros[old["gauge"]]
-    assert card.overlap_filter == old["shrinkage"]
+    assert card.energy_zero == zeros[old.get("gauge", "none")]
+    assert card.overlap_filter == old.get("shrinkage", 0.0)
     assert card.network.stage1.so2_channels == old["model"]["encoder"]["doublets"]
     assert card.network.stage1.layers == old["model"]["encoder"]["blocks"]
     assert card.network.stage2.mlp_layers == old["model"]["refiner"]["layers"]
@@ -42,7 +42,7 @@ def test_version_1_had_learned_symmetry():
     ("old", "new"),
     [
         ("network.encoder.embed.weight", "network.stage1.encoder.embed.weight"),
-        ("network.refiner.attention.weights.0.weight", "network.stage2.attention.weights.0.weight"),
+        ("network.refiner.messages.axial.weight", "network.stage2.rounds.0.messages.proper.weight"),
         ("network.heads.pairs.0.doublets", "network.stage1.heads.pairs.0.so2"),
         ("baseline.pair.0.scale", "normalizer.pair_scale.0"),
         ("baseline.onsite.1.scale", "normalizer.onsite_scale.1"),

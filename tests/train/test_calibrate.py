@@ -9,7 +9,7 @@ from harmose.cli import main
 from harmose.data.store import Store
 from harmose.errors import ModelError
 from harmose.evaluate.coverage import CoverageCounter
-from harmose.evaluate.metrics import Prediction
+from harmose.evaluate.evaluation import Prediction
 from harmose.inference.checkpoint import load, save
 from harmose.io.files import read
 from harmose.train.calibrate import calibrated_on
@@ -51,10 +51,10 @@ def test_bounds_are_kept_by_new_samples(model, many_waters):
     for sample, u in zip(samples, known.uncertainty_many(structures, overlaps=overlaps)):
         assert u.blocks.shape == (6,)
         assert u.orbital_bounds.shape == u.orbital_energies.shape == (7,)
-        counter.add(Prediction(sample, u.hamiltonian, u.hamiltonian, u))
+        counter.add(Prediction(sample, {"full": u.hamiltonian}, u))
     coverage = counter.result()
     assert coverage.counts == {"blocks": 60, "occupied": 50, "unoccupied": 20, "homo": 10, "lumo": 10, "gap": 10}
-    assert min(coverage.at_level(name) for name in ("blocks", "occupied")) > 0.7
+    assert min(coverage.stated(name) for name in ("blocks", "occupied")) > 0.7
     assert coverage.shares["blocks"][0] < 0.85  # half of them, as stated, not all
 
 
@@ -125,10 +125,10 @@ def test_commands(model, many_waters, water_atoms, tmp_path, capsys):
     assert "expected H MAE" in out
     with np.load(tmp_path / "near.npz") as file:
         assert file["block_bounds"].shape == (6,)
-        assert float(file["level"]) == 0.9
+        assert float(file["confidence"]) == 0.9
     assert read(tmp_path / "near.npz").hamiltonian is not None
     assert main(["evaluate", str(model), str(many_waters), "--out", str(tmp_path / "e"), "--rotations", "0"]) == 0
-    assert "within the stated 90 % bounds: blocks of H" in capsys.readouterr().out
+    assert "errors within the bounds of 90 % confidence: blocks of H" in capsys.readouterr().out
     assert "Stated uncertainty" in (tmp_path / "e" / "report.html").read_text()
     assert main(["calibrate", str(model), str(many_waters), "--split", "test"]) == 0
     assert "10 samples, 10 of them independent: bounds up to 90 %" in capsys.readouterr().out

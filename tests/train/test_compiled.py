@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 import harmose
 from harmose.bench.systems import system
-from harmose.bench.training import known_priors, labelled
+from harmose.bench.training import compute_priors, labelled
 from harmose.errors import ConfigError
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.concatenation import compute_targets
@@ -34,7 +34,7 @@ def traced(monkeypatch):
 def known():
     each = system("water-5")
     model = harmose.load(each.model)
-    samples = labelled(model, each, known_priors(model, each))
+    samples = labelled(model, each, compute_priors(model, each))
     return model, normalize_targets(
         compute_targets(model.space, samples, model.card.target), Fit(model.normalizer, model.domain, model.regression)
     )

@@ -6,6 +6,7 @@ import pytest
 
 from harmose.errors import ConfigError
 from harmose.train.config import TrainConfig, load_config
+from harmose.train.schedule import JointPhase
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SHIPPED = next(path for path in CONFIGS if path.stem == "water")
@@ -53,7 +54,7 @@ def test_overrides_reach_keys_within_keys(tmp_path):
         tmp_path / "c.yaml", ["data=1", "out=2024", "phases.joint.share=0.25", "network.stage1.hidden=7"]
     )
     # what is left out keeps the default of its phase, not that of phases in general
-    assert config.phases.joint.learning_rate == TrainConfig(data="x", out="y").phases.joint.learning_rate
+    assert config.phases.joint.learning_rate == JointPhase().learning_rate
     assert config.phases.stage2.share == 0.5
     assert config.phases.joint.share == 0.25
     assert config.network.stage1.hidden == 7
@@ -72,14 +73,22 @@ def test_overrides_reach_keys_within_keys(tmp_path):
         ("energy_zero=vacuum", "energy_zero: input should be 'labels', 'fermi_of_labels' or 'fermi_of_prediction', got 'vacuum'"),
         ("prior=H1", "prior: input should be 'none' or 'H0', got 'H1'"),
         ("network.stage1.channels=wide", "network.stage1.channels: input should be a valid integer"),
-        ("network.stage1.channels=0", "network: expected channels above 0, got 0"),
-        ("phases.stage1.batch_size=0", "phases.stage1.batch_size: expected at least 1, got 0"),
-        ("phases.stage1.learning_rate=0", "phases.stage1: expected learning_rate above 0"),
-        ("phases.stage1.clip=-1", "phases.stage1.clip: expected a number above 0, or null, got -1"),
+        ("network.stage1.channels=0", "network.stage1.channels: input should be greater than 0, got 0"),
+        ("phases.stage1.batch_size=0", "phases.stage1.batch_size: input should be greater than or equal to 1, got 0"),
+        ("phases.stage1.learning_rate=0", "phases.stage1.learning_rate: input should be greater than 0, got 0"),
+        ("phases.stage1.clip=-1", "phases.stage1.clip: input should be greater than 0, got -1"),
         ("time_limit=null", "phases.stage1 has a share of the time: expected a time_limit, or steps or epochs"),
         ("seed.x=1", "seed.x: seed is a value, not a group of keys"),
         ("seed", "expected key=value, got 'seed'"),
-        ("model=big", "model: "),
+        ("network=big", "network: "),
+        ("gauge=fermi", "there is no key gauge: it is called energy_zero (labels, fermi_of_labels, fermi_of_prediction) now"),
+        ("many_body=false", "there is no key many_body: it is called regression (kernel, pairs, none) now"),
+        ("references=3", "there is no key references: it is called sparse_points now"),
+        ("model.encoder.channels=4", "there is no key model: it is called network now"),
+        ("network.refiner.heads=4", "there is no key network.refiner: it is called stage2 now"),
+        ("network.stage2.layers=1", "there is no key network.stage2.layers: it is called mlp_layers now"),
+        ("network.stage1.doublets=1", "there is no key network.stage1.doublets: it is called so2_channels now"),
+        ("network.stage1.channels=true", "network.stage1.channels: input should be a valid integer"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(override, words):
@@ -102,7 +111,8 @@ def test_a_prior_has_no_fermi_level():
 def test_all_phases_off():
     off = [f"phases.{name}.share=0" for name in ("stage1", "stage2", "joint")]
     with pytest.raises(ConfigError, match="all phases are switched off"):
-        load_config(SHIPPED, ["data=x", "out=y", *off])
+        load_config(SHIPPED, ["data=x", "out=y", "regression=none", *off])
+    assert load_config(SHIPPED, ["data=x", "out=y", *off]).phases.active == ()
 
 
 @pytest.mark.parametrize(

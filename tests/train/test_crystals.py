@@ -129,7 +129,7 @@ def test_other_surroundings_are_warned_of(model):
     far = chain(0, "HLi", 0.0)
     model.predict(far)
     far.positions[:, 1] *= 2.5
-    with pytest.warns(OutsideDomain, match="outside the training domain: the surroundings of 2 of 2 atoms"):
+    with pytest.warns(OutsideDomain, match="outside the training domain: 2 of 2 atoms"):
         model.predict(far)
 
 

@@ -10,7 +10,7 @@ from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.evaluate.metrics import rotation_error
 from harmose.inference.checkpoint import load
 from harmose.nn.stage1.inputs import InputSettings
-from harmose.physics.overlap_filter import filtered
+from harmose.physics.overlap_filter import filter_correction
 from harmose.train.calibrate import calibrated_on
 from harmose.train.engine import train
 
@@ -55,7 +55,7 @@ def test_corrections_are_trusted_as_far_as_the_overlap_shows_them(small_config, 
         sample = store["water-6"]
     plain = replace(model, card=replace(model.card, overlap_filter=0.0))
     correction = plain.predict(sample.structure, sample.prior) - sample.prior
-    expected = sample.prior + filtered(correction, sample.overlap, 0.3)
+    expected = sample.prior + filter_correction(correction, sample.overlap, 0.3)
     np.testing.assert_allclose(model.predict(sample.structure, sample.prior).values, expected.values, atol=1e-9)
     with pytest.raises(ConfigError, match="expected prior H0 with overlap_filter"):
         small_config("other", "overlap_filter=0.3")
@@ -95,7 +95,7 @@ def test_what_a_store_lacks_is_named(small_config, tmp_path, water_sample, water
 
 
 def test_weights_without_meaning(small_config):
-    with pytest.raises(ConfigError, match=r"loss\.occupied: expected a number from 0, got -1"):
+    with pytest.raises(ConfigError, match=r"loss\.occupied: input should be greater than or equal to 0, got -1"):
         small_config("run", "loss.occupied=-1")
     with pytest.raises(ConfigError, match=r"no key loss\.occupid: did you mean loss\.occupied"):
         small_config("run", "loss.occupid=1")

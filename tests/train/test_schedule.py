@@ -2,7 +2,7 @@
 
 import pytest
 
-from harmose.train.schedule import Phase, Schedule, steps_per_epoch
+from harmose.train.schedule import JointPhase, Phase, Schedule, Stage1Phase, Stage2Phase, steps_per_epoch
 
 
 def test_the_rate_rises_and_falls_to_zero():
@@ -28,13 +28,13 @@ def test_steps_before_epochs_before_share():
 
 
 def test_the_time_is_shared_by_the_phases_to_come():
-    schedule = Schedule(stage1=Phase(share=0.6), stage2=Phase(share=0.3), joint=Phase(share=0.1))
+    schedule = Schedule(stage1=Stage1Phase(share=0.6), stage2=Stage2Phase(share=0.3), joint=JointPhase(share=0.1))
     assert schedule.active == ("stage1", "stage2", "joint")
     assert schedule.budget("stage1", 100.0) == pytest.approx(60)
     # stage 1 ended early: what it left is shared 3 : 1
     assert schedule.budget("stage2", 80.0) == pytest.approx(60)
     assert schedule.budget("joint", 20.0) == pytest.approx(20)
-    assert Schedule(stage1=Phase(share=1.0), stage2=Phase()).active == ("stage1",)
+    assert Schedule(stage1=Stage1Phase(share=1.0), stage2=Stage2Phase(share=0.0)).active == ("stage1",)
 
 
 def test_averaging_begins_free_and_reaches_its_decay():

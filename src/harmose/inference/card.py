@@ -1,4 +1,4 @@
-"""`Card`: what a model is, as JSON beside its weights; older versions are brought up to this one."""
+"""`Card`: the description of a model, as JSON beside its weights; cards of older versions are upgraded."""
 
 import json
 from collections.abc import Mapping
@@ -35,38 +35,47 @@ CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is: everything that decides whether a request makes sense for it, and where it comes from.
+    """Description of a model: what it is for, its settings, and where it comes from.
 
-    `settings` are those of the labels (the store's metadata). `metrics` holds energies in eV.
+    Attributes:
+        basis, spin: basis set and spin of its matrices.
+        network: settings of the network; None for the regression alone.
+        l_max: largest degree of its irreps.
+        regression: kind of the regression.
+        needs_prior: True if H0 is added to the prediction.
+        inputs: operators that stage 1 reads besides the structure.
+        energy_zero: energy zero of its predictions.
+        overlap_filter: threshold of the Wiener filter of H - H0 (`harmose.physics.overlap_filter`); 0 disables it.
+        periodic: True if it was trained on crystals.
+        settings: settings of the labels (metadata of the store).
+        conventions: units and conventions of its numbers.
+        training_set: SHA-256 of the training samples' records; `n_train`: their number.
+        n_parameters: parameters of the network; `seed`, `date`, `harmose`: seed, day and package version of the training.
+        metrics: errors on the validation samples, energies in eV.
+        calibration: number of samples (`samples`) and of independent `groups` that the error bounds were fitted to, the
+            `left_out_training_samples` among them, and the `highest_confidence` that they support; empty without bounds.
     """
 
     basis: BasisSet
     spin: Spin
     network: NetworkSettings | None
-    """None for the regression alone."""
     l_max: int
     regression: RegressionKind = "kernel"
     needs_prior: bool = False
     inputs: InputSettings = field(default_factory=InputSettings)
-    """What stage 1 reads besides the structure."""
     energy_zero: EnergyZero = "labels"
     overlap_filter: float = 0.0
-    """The t of `harmose.physics.overlap_filter`; 0: corrections to H0 are added as they are."""
     periodic: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
     training_set: str = ""
-    """SHA-256 of the training samples' records."""
     n_train: int = 0
     n_parameters: int = 0
     seed: int = 0
     date: str = ""
     harmose: str = ""
-    """Version of the package that trained it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    """What the bounds of errors were fitted to: `samples`, how many of them are independent (`groups`), `highest_confidence`, the
-    `left_out` training samples among them; empty for a model without."""
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -79,7 +88,7 @@ class Card:
 
     @property
     def target(self) -> TargetSettings:
-        """What a prediction is to be compared with, and what of a sample the model reads."""
+        """Return the target that predictions are compared with, and the operators that the model reads."""
         return TargetSettings(
             prior=self.needs_prior, fermi=self.energy_zero != "labels", operators=self.inputs.operators
         )
@@ -110,7 +119,7 @@ class Card:
 
     @staticmethod
     def from_json(text: str, where: str = "model card") -> "Card":
-        """`FormatError` unless the text is a card of this format, of this version or an older one."""
+        """Read a card; `FormatError` unless the text is a card of this version or an older one."""
         try:
             content = json.loads(text)
             if content["format"] != FORMAT:

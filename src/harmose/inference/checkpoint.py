@@ -46,17 +46,29 @@ def save(model: Model, path: str | Path) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], text: Mapping[str, str] | None = None) -> None:
-    """A safetensors file, whole or not at all."""
+    """Write a safetensors file, whole or not at all."""
     own = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     # not save_file: its files are the owner's alone, and a full disk is no OSError there
     write_file(path, to_bytes(own, metadata=dict(text or {})))
 
 
 def load(name_or_path: str | Path) -> Model:
-    """A model from the folder of a training, or a shipped one by its name.
+    """Load a model from the folder of a training, or a shipped model by its name.
 
-    Raises `FormatError` for a folder that holds no model or a damaged one, `ModelError` when there is no such folder or
-    name, or when the weights do not belong to the card.
+    Args:
+        name_or_path: folder with `model.safetensors` and `card.json`, or a name such as "water-pbe-def2svp".
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        FormatError: the folder holds no model, or a damaged one.
+        ModelError: there is no such folder or name, or the weights do not belong to the card.
+
+    Examples:
+        >>> import harmose
+        >>> harmose.load("water-pbe-def2svp").card.functional
+        'pbe'
     """
     path = located(name_or_path)
     try:
@@ -74,7 +86,7 @@ def load(name_or_path: str | Path) -> Model:
 
 
 def located(name_or_path: str | Path) -> Path:
-    """The folder of a model, given as such or by the name of a shipped one."""
+    """Return the folder of a model, from its path or from the name of a shipped model."""
     for path in (Path(name_or_path), SHIPPED / str(name_or_path)):
         if path.is_dir():
             return path

@@ -259,7 +259,17 @@ class Model(Pipeline):
         overlaps: Sequence[BlockMatrix | None],
         predicted: Sequence[BlockMatrix],
     ) -> list[Uncertainty | None]:
-        """Return `uncertainty_many` of predicted matrices; None for each structure if the model has no calibration."""
+        """Return `uncertainty_many` of predicted matrices; None for each structure if the model has no calibration.
+
+        Args:
+            structures: structures, positions in angstrom.
+            priors: H0 of each structure in eV; None: computed if the model reads it.
+            overlaps: S of each structure; None: computed.
+            predicted: predicted H of each structure in eV.
+
+        Returns:
+            One result for each structure; None for each if the model has no calibration.
+        """
         if not self.is_calibrated:
             return [None] * len(structures)
         return [*self.uncertainty_many(structures, priors, overlaps, predicted=predicted)]

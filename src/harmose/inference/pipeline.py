@@ -30,7 +30,7 @@ from harmose.kernel_regression.training_domain import TrainingDomain
 from harmose.nn.stage1.baseline import Stage1Output
 from harmose.nn.two_stage import TwoStage, add
 from harmose.physics.integrals.overlap import Overlaps
-from harmose.physics.overlap_filter import filtered
+from harmose.physics.overlap_filter import filter_correction
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 from harmose.representation.charge_features import ChargeFeatures
@@ -123,7 +123,7 @@ class Pipeline:
 
     @property
     def prior(self) -> Prior | None:
-        """How H0 is computed; None for a model that neither adds nor reads it."""
+        """Computes H0; None for a model that neither adds nor reads it."""
         reads = self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density
         return Prior(self.card.code, self.card.settings) if reads else None
 
@@ -231,7 +231,7 @@ class Pipeline:
             overlaps = [self.overlap(m, atoms) for m, atoms in zip(matrices, structures, strict=True)]
         if self.card.overlap_filter and overlaps is not None:
             pairs = zip(matrices, overlaps, strict=True)
-            matrices = [filtered(m, s, self.card.overlap_filter) for m, s in pairs]
+            matrices = [filter_correction(m, s, self.card.overlap_filter) for m, s in pairs]
         if self.card.needs_prior:
             matrices = [m if prior is None else m + prior for m, prior in zip(matrices, priors, strict=True)]
         if zero == "fermi_of_prediction" and overlaps is not None:

@@ -30,10 +30,10 @@ class Prior:
 
 def check_prior(prior: BlockMatrix, like: BlockMatrix) -> BlockMatrix:
     """Return H0 as an operator in the basis set of `like`; `ModelError` where basis set, blocks or spin differ."""
-    elements = set(like.numbers.tolist())
-    if prior.basis.restricted(set(prior.numbers.tolist())) != like.basis.restricted(elements):
+    same_atoms, elements = np.array_equal(prior.numbers, like.numbers), set(like.numbers.tolist())
+    if same_atoms and prior.basis.restricted(elements) != like.basis.restricted(elements):
         raise ModelError(f"expected a prior in basis {like.basis.name} with the model's shells, got {prior.basis.name}")
-    if not (np.array_equal(prior.numbers, like.numbers) and np.array_equal(prior.pairs, like.pairs)):
+    if not (same_atoms and np.array_equal(prior.pairs, like.pairs)):
         raise ModelError("expected a prior of the same structure, got one with other atoms or blocks")
     if prior.spin is not like.spin:
         raise ModelError(f"expected a prior of spin {like.spin}, as the model's, got {prior.spin}")

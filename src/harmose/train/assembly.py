@@ -1,8 +1,8 @@
-"""From coefficients back to matrices, differentiably and for whole batches: what losses on levels see of an error.
+"""Coefficients back to dense matrices, differentiably and for whole batches, for losses on orbitals.
 
-The inverse of `targets.to_coefficients`, in torch throughout: coefficients -> blocks in the edge frames -> global frame ->
-Bloch sums, one dense matrix for each sample, k-point and collinear spin. All is linear, so that the error of H alone is
-brought back: baseline, prior and gauge drop out. A pair's rotation is read off the frames that its batch already holds.
+The inverse of `block_irreps.to_coefficients`, in torch: coefficients -> blocks in the edge frames -> global frame ->
+Bloch sums, one dense matrix for each sample, k-point and collinear spin. Everything is linear, so that
+the error of H suffices: regression, prior and energy zero cancel. A pair's rotation is taken from the frames of its batch.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ from harmose.spin import Spin
 class Assembly(nn.Module):
     """`assembly(coefficients, batch, kpoints)`: dense Hermitian matrices (B, O, s n, s n), s = 2 for spinors.
 
-    `coefficients` in eV; O as in `ReferenceOrbitals`; n orbitals of the largest sample, zeros beyond those of smaller ones. Atoms of a
-    sample come in the batch's order. kpoints (B, K, 3) in 1/angstrom, None for molecules: then K = 1 and, but for
+    `coefficients` in eV; O as in `ReferenceOrbitals`; n basis functions of the largest sample, zeros as padding. Atoms are in
+    the order of the batch. kpoints (B, K, 3) in 1/angstrom, None for molecules: then K = 1 and, but for
     spinors, the matrices are real.
     """
 
@@ -73,7 +73,7 @@ class Assembly(nn.Module):
         return matrix + pairs + pairs.mH
 
     def orbital_starts(self, batch: GraphBatch) -> tuple[Tensor, int]:
-        """First orbital of each atom among those of its sample (N,), and the orbitals of the largest sample."""
+        """Return the first orbital of each atom within its sample (N,), and the number of orbitals of the largest sample."""
         counts, order = self.counts[batch.species], torch.argsort(batch.sample, stable=True)
         total = torch.bincount(batch.sample[order], counts[order].double(), batch.n_samples).long()
         before = torch.cumsum(counts[order], 0) - counts[order] - (torch.cumsum(total, 0) - total)[batch.sample[order]]
@@ -91,7 +91,7 @@ class Assembly(nn.Module):
         return rotation[:, columns][:, :, columns] * getattr(self, f"same_{shell_type}")
 
     def _turned_back(self, blocks: Tensor, rotation: Tensor) -> Tensor:
-        """Vectors of spin from the edge's frame into the global one; other channels do not turn."""
+        """Rotate spin vectors from the edge's frame into the global one; other channels are scalars."""
         if self.space.spin is not Spin.SPINOR:
             return blocks
         vector = torch.einsum("pba,pbxy->paxy", rotation[:, 1:4, 1:4], blocks[:, 1:])
@@ -122,7 +122,7 @@ class Assembly(nn.Module):
 
 
 def _orbitals(shells: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each orbital of an atom: its column (l, m) among all degrees, and its shell."""
+    """Return the column (l, m) of each orbital of an atom among all degrees, and its shell."""
     columns = np.concatenate([np.arange(l * l, (l + 1) ** 2) for l in shells])
     return columns, np.repeat(np.arange(len(shells)), [2 * l + 1 for l in shells])
 
@@ -134,6 +134,6 @@ def _components(spin: Spin, dtype: torch.dtype) -> Tensor:
 
 
 def _table(name: str, table: np.ndarray, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The rows of a layout's change of basis that exist, and where they are."""
+    """Return the rows of a layout's change of basis that are not zero, and their numbers."""
     rows = np.flatnonzero(np.abs(table).sum(1))
     return {f"{name}_rows": torch.as_tensor(rows), f"{name}_table": torch.as_tensor(table[rows], dtype=dtype)}

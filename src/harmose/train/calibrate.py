@@ -18,10 +18,10 @@ from harmose.representation.block_irreps import Coefficients
 from harmose.representation.concatenation import SampleTargets, TargetSettings, assemble, compositions, compute_targets
 from harmose.train.dataset import ValidationSet, chunks
 from harmose.train.fit import Fit, fit_to_samples, load_targets
-from harmose.uncertainty.calibration import Compared, Held, fit_blocks, fit_orbitals
+from harmose.uncertainty.calibration import HeldOutSample, OrbitalErrors, fit_blocks, fit_orbitals
 from harmose.uncertainty.features import ErrorFeatures, error_features
 from harmose.uncertainty.llpr import LastLayer, fit_last_layer
-from harmose.uncertainty.orbitals import compared, orbital_energies
+from harmose.uncertainty.orbitals import orbital_energies, orbital_errors
 from harmose.uncertainty.prediction import mean_errors
 
 FEW_GROUPS = 20
@@ -73,7 +73,7 @@ def calibrated(
     if leave_one_out is not None and len({x.group for x in predictions}) < FEW_GROUPS:
         of = target or model.card.target
         predictions += _training_predictions(model, store, training, of, leave_one_out, last_layer)
-    fitted = fit_blocks([Held(x.group, x.features, x.error) for x in predictions], last_layer)
+    fitted = fit_blocks([HeldOutSample(x.group, x.features, x.error) for x in predictions], last_layer)
     spectra = ((x.group, _orbital_errors(x, fitted.spreads(x.features))) for x in predictions)
     fitted = fit_orbitals(fitted, [(group, each) for group, each in spectra if each is not None])
     about = {
@@ -165,7 +165,7 @@ def _predictions(
     whole, space = part.concatenated, model.space
     samples = [store[name] for name in part.names]
     matrices = whole.split(matrix, [build_graph(sample.structure, space.basis) for sample in samples])
-    std = last_layer.of(model.network, part.batch)
+    std = last_layer.std(model.network, part.batch)
     ood = model.domain.scores(environments(model.regression, space, whole.oriented))
     features = error_features(space, whole, scales, ood, std).split(whole)
     chosen = range(len(samples)) if most is None else np.unique(np.linspace(0, len(samples) - 1, most).astype(int))
@@ -176,11 +176,11 @@ def _predictions(
     return [_Prediction(x.name, x, h, features[k]) for x, h, k in zip(labels, completed, chosen, strict=True)]
 
 
-def _orbital_errors(x: _Prediction, spreads: np.ndarray) -> Compared | None:
+def _orbital_errors(x: _Prediction, spreads: np.ndarray) -> OrbitalErrors | None:
     """Compare the sample's orbital energies; None without S, or without a molecule's number of electrons."""
     sample = x.sample
     periodic = sample.structure.pbc.any()
     if sample.overlap is None or (sample.n_electrons is None and not periodic):
         return None
     energies = orbital_energies(x.h, sample.overlap, spreads, None if periodic else sample.n_electrons)
-    return compared(energies, np.sort(eigenvalues(sample.hamiltonian, sample.overlap), axis=None))
+    return orbital_errors(energies, np.sort(eigenvalues(sample.hamiltonian, sample.overlap), axis=None))

@@ -1,4 +1,4 @@
-"""Before a training starts: whether its store is fit for its configuration, and what the labels say of themselves."""
+"""Checks before a training: a store must hold what the configuration needs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from harmose.train.config import TrainConfig
 
 
 def check(store: Store, config: TrainConfig) -> None:
-    """`FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
+    """Raise `FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
     _check_splits(store, config)
     if config.overlap_filter and store.spin is not Spin.NONE:
         raise ConfigError(f"{store.path}: expected overlap_filter 0 with labels of spin {store.spin}")
@@ -29,7 +29,7 @@ def _check_splits(store: Store, config: TrainConfig) -> None:
 
 
 def training_names(store: Store, config: TrainConfig) -> list[str]:
-    """The first `train_samples` of the split."""
+    """Return the names of the first `train_samples` of the training split."""
     names, n = store.splits[config.train_split], config.train_samples
     if n is not None and n > len(names):
         raise ConfigError(f"train_samples: expected at most the {len(names)} of {config.train_split}, got {n}")
@@ -37,16 +37,16 @@ def training_names(store: Store, config: TrainConfig) -> list[str]:
 
 
 def _check_solvable(store: Store, names: Sequence[str]) -> None:
-    """Now, not after the training: a prediction's Fermi level needs S and the number of electrons."""
+    """Raise an error now, not after the training, unless S and the number of electrons are known: E_F needs them."""
     structure = store[names[0]].structure
     n_electrons(label_settings(store, names), store.basis, store.spin, structure)
     overlap(structure, store.basis)
 
 
 def label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
-    """The store's metadata and, where labels tell, the electrons of each element's atom (`valence`).
+    """Return the store's metadata and, where they follow from the labels, the valence electrons of each element (`valence`).
 
-    Predictions of crystals need the latter; PySCF's can be asked of PySCF.
+    The Fermi level of a predicted crystal needs them. For labels of PySCF, PySCF counts them.
     """
     if "valence" in store.metadata or store.metadata.get("code") == "pyscf":
         return store.metadata

@@ -262,6 +262,6 @@ class ValidationSet:
         whole, predicted = part.concatenated, self.matrix(k, predict(part.batch))
         difference = predicted.values - part.target.values
         if s is not None:
-            difference = difference - whole.of_values(best_shift(whole, predicted, difference, s), predicted) * s
+            difference = difference - whole.per_value(best_shift(whole, predicted, difference, s), predicted) * s
         error = absolute(difference).sum(0)
         return element_sums(whole, predicted, error) / n_elements(whole, predicted)

@@ -129,7 +129,7 @@ class Trainer:
         self.final_cost = (8 if config.calibrate else 3) * self.validation_cost
 
     def run(self) -> None:
-        """All phases, the final validation, the model."""
+        """Run all phases, then save the model."""
         active = self.schedule.active
         self._say_sizes()
         while self.state.phase < len(active):
@@ -151,7 +151,7 @@ class Trainer:
         else:
             if name != "stage1" and self.network.stage2.is_untrained:
                 self._fit_stage2_scale()
-            self._validate(name, phase)  # what the phase must better
+            self._validate(name, phase)  # errors that the phase must improve
         for batch in self._batches(phase):
             fraction = self._fraction(n_steps)
             if fraction >= 1 or p.ended:
@@ -180,10 +180,10 @@ class Trainer:
         batch = self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).to(self.fabric.device)
         self.network.fit_stage2_scale(batch.graph, batch.targets)
         for module in (self.average, self.best):
-            module.get_submodule("stage2.sizes").load_state_dict(self.network.stage2.sizes.state_dict())
+            module.get_submodule("stage2.output_scale").load_state_dict(self.network.stage2.output_scale.state_dict())
 
     def _set_time(self, name: PhaseName) -> None:
-        """How long a phase that begins may take: its share of what the final validation and a reserve leave."""
+        """Set how long a phase may take: its share of the time without the final validation and a reserve."""
         p, limit = self.state, self.config.time_limit
         if p.phase_seconds is None and limit is not None:
             remaining = limit - self.seconds - self.final_cost - min(max(0.01 * limit, 1.0), 10.0)
@@ -191,7 +191,7 @@ class Trainer:
             p.phase_seconds = max(self.schedule.budget(name, max(remaining, 0.0)), 1e-3)
 
     def _batches(self, phase: Phase) -> Iterator[TrainingBatch]:
-        """Full batches of one epoch's permutation after the other, from the position on."""
+        """Yield full batches, epoch after epoch, from the present state on."""
         n, p = len(self.dataset), self.state
         size = min(phase.batch_size, n)
         while True:
@@ -201,7 +201,7 @@ class Trainer:
             p.epoch, p.epoch_step = p.epoch + 1, 0
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The samples in the order of an epoch, which depends on the seed and the epoch only."""
+        """Return the order of the samples in an epoch; it depends on the seed and the epoch only."""
         return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.dataset))
 
     @property
@@ -209,7 +209,7 @@ class Trainer:
         return self.now() - self.begin
 
     def _fraction(self, n_steps: int | None) -> float:
-        """How much of the phase is over: by steps, by time, or by whichever is further."""
+        """Return the fraction of the phase that is over, by steps or by time, whichever is larger."""
         p = self.state
         by_steps = p.phase_step / n_steps if n_steps else 0.0
         by_time = (self.seconds - p.phase_start) / p.phase_seconds if p.phase_seconds is not None else 0.0
@@ -218,12 +218,13 @@ class Trainer:
     def _predict(self, stage: str) -> Predict:
         def predict(batch: GraphBatch) -> Coefficients:
             with torch.no_grad():
-                return self.average(batch.to(self.fabric.device), stage)
+                batch = batch.to(self.fabric.device)
+                return self.average.stage1(batch).h1 if stage == "stage1" else self.average(batch)
 
         return predict
 
     def _report(self, name: PhaseName, phase: Phase, fraction: float) -> None:
-        """Live line, rows of the log and validation when they are due."""
+        """Update the progress line; write a row of the log and validate when they are due."""
         p = self.state
         if self.log.console.is_terminal and p.phase_step % 5 == 0:
             self._show(name, phase, fraction)
@@ -245,7 +246,7 @@ class Trainer:
         p.losses = []
 
     def _can_afford_validation(self) -> bool:
-        """Where the time rules, validations wait until they take no more than `VALIDATION_SHARE` of it."""
+        """Return True if validation takes no more than `VALIDATION_SHARE` of the time, where there is a time limit."""
         p = self.state
         return p.phase_seconds is None or p.validating + self.validation_cost <= VALIDATION_SHARE * (
             self.seconds - p.phase_start
@@ -259,10 +260,10 @@ class Trainer:
         return max(int(expected / LOG_ROWS), 1)
 
     def _validate(self, name: PhaseName, phase: Phase) -> dict[str, float]:
-        """Errors of the averaged weights in eV; the best weights of the phase are noted.
+        """Return errors of the averaged weights in eV, and keep the best weights of the phase.
 
-        A few samples choose badly: weights count as better than those that the phase began with where the mean of the
-        samples' differences exceeds its standard error.
+        Since few samples choose badly, weights count as better than those at the beginning of the phase only where the mean of
+        the samples' differences exceeds its standard error.
         """
         p, begin = self.state, self.seconds
         predict = self._predict("stage1" if name == "stage1" else "full")
@@ -311,7 +312,7 @@ class Trainer:
 
 
 def clearly_positive(x: np.ndarray) -> bool:
-    """Whether the mean exceeds its standard error, which one number does not tell."""
+    """Return True if the mean exceeds its standard error; one number alone must be positive."""
     return bool(x.mean() > (x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else 0.0))
 
 

@@ -1,4 +1,4 @@
-"""What is fitted in closed form before the network is trained: regression, normalizer and training domain."""
+"""The closed-form fit before the network is trained: regression, normalizer and training domain."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Fit:
         return self.normalizer.space
 
     def offsets(self, targets: SampleTargets) -> Coefficients:
-        """Return what network outputs are added to, in eV."""
+        """Return the values in eV that network outputs are added to."""
         graph = environments(self.regression, self.space, targets.concatenated.oriented, targets.charges)
         return offsets(self.regression, self.normalizer, graph)
 

@@ -1,4 +1,7 @@
-"""What a training tells: a CSV table, TensorBoard, and a live line in the terminal."""
+"""Log of a training: a CSV table, TensorBoard by Fabric's logger, and a progress line in the terminal.
+
+The table is written here, since Fabric's CSVLogger deletes an earlier one, and a resumed training continues it.
+"""
 
 import csv
 from collections.abc import Mapping
@@ -7,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lightning_fabric.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -14,13 +18,13 @@ from harmose.units import ERROR_UNITS
 
 METRICS = "metrics.csv"
 COLUMNS: tuple[str, ...] = ("step", "phase", "seconds", "loss", "mae_train", "mae_val", "learning_rate")
-"""`loss` in micro-Hartree, MAEs in eV; an MAE is there where it was measured."""
+"""`loss` in micro-Hartree, MAEs in eV; MAEs are empty in rows without a validation."""
 
 
 class Log:
-    """Rows of `metrics.csv`, the same numbers for TensorBoard, and the progress line. A context manager.
+    """Writes rows of `metrics.csv`, the same numbers for TensorBoard, and the progress line. A context manager.
 
-    A resumed run drops the rows after `step`, which it will write again. `unit` is that of errors on the console.
+    A resumed run drops the rows after `step`, since it writes them again. `unit`: unit of errors on the console.
     """
 
     def __init__(self, folder: Path, console: Console, step: int, tensorboard: bool, unit: str = "uEh"):
@@ -30,7 +34,8 @@ class Log:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        self.board = _board(folder, step) if tensorboard else None
+        logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=step or None)
+        self.board = logger if tensorboard else None
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
         self.live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.live.add_task("preparing", total=1.0, text="")
@@ -42,31 +47,31 @@ class Log:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.live.stop()
         if self.board is not None:
-            self.board.close()
+            self.board.finalize("success")
 
     def show(self, description: str, fraction: float, text: str = "") -> None:
-        """The live line."""
+        """Update the progress line."""
         self.live.update(
             self.task, description=description, completed=min(fraction, 1.0), text=text, refresh=fraction >= 1
         )
 
     def error(self, energy: float) -> str:
-        """An energy in eV as a number of `unit`."""
+        """Return an energy in eV as text in `unit`."""
         size = energy / ERROR_UNITS[self.unit]
         return f"{size:.2f}" if size >= 1 else f"{size:.4f}"
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """A row of the table; also a line in the terminal when an MAE was measured."""
+        """Write a row; print it, too, after a validation."""
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow({k: _plain(v) for k, v in row.items()})
         if self.board is not None:
-            for name in ("loss", "mae_train", "mae_val", "learning_rate"):
-                if row.get(name) is not None:
-                    self.board.add_scalar(f"{row['phase']}/{name}", row[name], row["step"])
+            names = ("loss", "mae_train", "mae_val", "learning_rate")
+            metrics = {f"{row['phase']}/{name}": row[name] for name in names if row.get(name) is not None}
+            self.board.log_metrics(metrics, row["step"])
         if row.get("mae_val") is not None:
             errors = ", ".join(f"{n} {self.error(row[f'mae_{n}'])}" for n in ("train", "val"))
             self.say(
@@ -80,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
-    """The rows up to `step`; a line that was cut off is left out."""
+    """Return the rows up to `step`, without a last line that was cut off."""
     rows = []
     with suppress(OSError, csv.Error, UnicodeDecodeError), open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -88,9 +93,3 @@ def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
             if whole and row["step"].isdigit() and int(row["step"]) <= step:
                 rows.append(row)
     return rows
-
-
-def _board(folder: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)

@@ -20,12 +20,12 @@ from harmose.train.dataset import TrainingBatch
 from harmose.units import MICRO_HARTREE
 
 EPSILON = 1e-12
-"""eV^2 under each root: an error of 1e-6 eV is where the norm stops to pull."""
+"""eV^2, added under each root: gradients vanish below errors of 1e-6 eV."""
 
 
 @dataclass(frozen=True)
 class DegreeWeights:
-    """sqrt(2L + 1) of every irrep: pairs[group] (K,), onsite[signature] (l_max + 1, K) with 0 where there is none.
+    """sqrt(2L + 1) of every irrep: pairs[group] (K,), onsite[shell_type] (l_max + 1, K) with 0 where there is none.
 
     degrees (l_max + 1, (l_max + 1)^2): 1 where the row (l, m) belongs to the degree.
     """
@@ -36,7 +36,7 @@ class DegreeWeights:
 
 
 def degree_weights(space: BlockIrreps, device: torch.device | str = "cpu") -> DegreeWeights:
-    """The constants of `block_loss` for a target space."""
+    """Return the weights of `block_loss` for the irreps of a set of blocks."""
     l = torch.arange(space.l_max + 1)
     degrees = torch.eye(space.l_max + 1, device=device)[:, torch.repeat_interleave(l, 2 * l + 1)]
     pairs, onsite = {}, {}
@@ -49,17 +49,17 @@ def degree_weights(space: BlockIrreps, device: torch.device | str = "cpu") -> De
 
 
 def block_loss(weights: DegreeWeights, predicted: Coefficients, batch: TrainingBatch) -> Tensor:
-    """The loss of this module's equation, a scalar in micro-Hartree."""
+    """Return the loss of this module's equation, a scalar in micro-Hartree."""
     return norms_of_blocks(weights, physical_errors(predicted, batch), batch.n_elements)
 
 
 def physical_errors(predicted: Coefficients, batch: TrainingBatch) -> Coefficients:
-    """s (x - t): the error of H in eV."""
+    """Return s (x - t), the error of H in eV."""
     return map_coefficients(lambda x, t, s: (x - t) * s, predicted, batch.targets, batch.scales)
 
 
 def norms_of_blocks(weights: DegreeWeights, errors: Coefficients, n_elements: int) -> Tensor:
-    """The loss of errors in eV."""
+    """Return the loss in micro-Hartree of errors in eV."""
     total = weights.degrees.new_zeros(())
     for group, e in errors.pairs.items():
         if len(e):
@@ -73,11 +73,10 @@ def norms_of_blocks(weights: DegreeWeights, errors: Coefficients, n_elements: in
 
 
 def shift_free(errors: Coefficients, batch: GraphBatch) -> Coefficients:
-    """Errors of H less the c S of each sample that lies nearest: blind to H -> H + c S, which means the same.
+    """Subtract from the errors of each sample the c S that is nearest to them: H and H + c S describe the same physics.
 
-    c = <S, dH> / <S, S> over all elements, the least squares. It is differentiated through, so that the whole is a
-    projection: neither the loss nor its gradient has a part along S. (Were c held fixed, the gradient would have one, but
-    for the c at which the loss itself is smallest, a weighted median, for which there is no closed form.)
+    c = <S, dH> / <S, S> over all elements (least squares). Gradients flow through c, so that the subtraction is a projection:
+    neither the loss nor its gradient has a component along S.
     """
     overlap = batch.operators["overlap"]
     of_pairs = {g: batch.sample[batch.first[batch.pair_slice(k)]] for k, g in enumerate(errors.pairs)}
@@ -95,5 +94,5 @@ def shift_free(errors: Coefficients, batch: GraphBatch) -> Coefficients:
 
 
 def _products(s: Tensor, e: Tensor) -> Tensor:
-    """<S, dH> and <S, S> of each block (2, N)."""
+    """Return <S, dH> and <S, S> of each block (2, N)."""
     return torch.stack([(s * e).sum((1, 2)), s.square().sum((1, 2))])

@@ -1,4 +1,4 @@
-"""Losses that know what H is for, from the error of H between the reference orbitals.
+"""Losses on orbitals and their energies, from the error of H between the reference orbitals.
 
 With all reference orbitals C (`C^dagger S C = 1`, energies e) of a sample, at one k-point or for one spin,
 
@@ -8,14 +8,14 @@ is the error of H in an orthonormal basis. Three losses of it, all in micro-Hart
 
     overlap metric   sqrt( mean over p, q of |M_pq|^2 )              the norm of L^-1 dH L^-dagger for any L L^dagger = S
     occupied         sqrt( mean over p occupied, any q, of |M_pq|^2, with weights 1 / (1 + |e_p - e_q| / E)^2 )
-    eigenvalues      mean over levels p of |e'_p - e_p|,             e' = eigenvalues of diag(e) + M, those of the prediction
+    eigenvalues      mean over orbitals p of |e'_p - e_p|,             e' = eigenvalues of diag(e) + M, those of the prediction
 
 To first order a state p gains M_qp / (e_p - e_q) of state q and the energy M_pp, so that *occupied* weighs what changes the
 density and the occupied energies; core and far empty states, which hardly mix in, count less (E = 1 Rydberg). Comparing H
 between reference orbitals is the idea of WALoss (Li et al., Enhancing the scalability and applicability of Kohn-Sham
-Hamiltonians for molecular systems, ICLR 2025). The sums are over whole levels: rotating degenerate
-orbitals into each other changes none of them. `eigenvalues` is a sum of one function for all levels that are degenerate in
-the reference, and smooth where they meet, since reference levels within `levels.DEGENERATE` stand at their mean.
+Hamiltonians for molecular systems, ICLR 2025). None
+of the losses changes when degenerate orbitals are mixed. `eigenvalues` is smooth where levels cross, since reference energies
+within `reference_orbitals.DEGENERATE` of each other are replaced by their mean.
 """
 
 from collections.abc import Mapping
@@ -37,9 +37,9 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class LossSettings:
-    """What the loss has besides the norms of blocks (`loss.block_loss`): weights of the losses of this module.
+    """Weights of the losses of this module, which are added to the norms of blocks (`loss.block_loss`).
 
-    With `shift_blind` H and H + c S are the same to all of it.
+    `shift_blind`: all losses treat H and H + c S as equal.
     """
 
     shift_blind: bool = False
@@ -49,12 +49,12 @@ class LossSettings:
 
     @property
     def needs_orbitals(self) -> bool:
-        """Whether reference levels are needed."""
+        """True if reference orbitals are needed."""
         return bool(self.overlap_metric or self.occupied or self.eigenvalues)
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Those that are on, by name."""
+        """Weights above 0, by name."""
         weights = {name: getattr(self, name) for name in LOSSES}
         return {name: weight for name, weight in weights.items() if weight}
 

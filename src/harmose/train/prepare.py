@@ -18,7 +18,7 @@ TRAINING_ERRORS = 30
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training reads.
+    """Data of a training.
 
     Attributes:
         fit: regression, normalizer and training domain.

@@ -1,8 +1,8 @@
-"""The reference levels of each training sample, for losses that know what H is for.
+"""Reference orbitals of each training sample, for losses on orbitals and their energies.
 
 Every sample is solved once, before training, `H c = e S c`: molecules as they are, crystals at `POINTS` k-points. Orbitals
-come atom by atom in the order of a `GraphBatch` (signature after signature); at k-points they are in the gauge of vectors
-between atoms, `c_a -> exp(-i k . r_a) c_a`, in which a pair's phase is that of its vector, which the graph knows.
+come atom by atom in the order of a `GraphBatch` (shell type after shell type); at k-points they are in the atomic Bloch gauge, `c_a -> exp(-i k . r_a) c_a`,
+in which the phase of a pair is that of its vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,26 +21,26 @@ from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
 
 POINTS = 4
-"""k-points of a crystal: Gamma, and three that lie evenly and on no symmetry line."""
+"""Number of k-points of a crystal: Gamma, and three on no symmetry line."""
 
 SPREAD = (0.8191725134, 0.6710436067, 0.5497004779)
 """Powers of 1/g with g^4 = g + 1: multiples of them, less whole numbers, fill the cube evenly (Roberts)."""
 
 DEGENERATE = 1e-4
-"""eV: reference levels closer to their neighbour are one level."""
+"""eV: orbital energies closer together count as degenerate."""
 
 ABOVE = 5.0
-"""eV: how far above the lowest empty level energies count."""
+"""eV: energies up to this far above the lowest empty one count."""
 
 FAR = 1e6
-"""eV: where the levels are that smaller samples of a batch lack."""
+"""eV: energy of the padding for smaller samples of a batch."""
 
 
 @dataclass(frozen=True)
 class ReferenceOrbitals:
-    """Levels of B samples, each at O operators (k-points times collinear spins); n orbitals, m levels of the largest.
+    """Orbitals of B samples, each at O operators (k-points times collinear spins); n basis functions, m orbitals of the largest.
 
-    coefficients (B, O, s n, m), s = 2 for spinors, zero where a sample is smaller; energies (B, O, m) in eV, ascending,
+    coefficients (B, O, s n, m), s = 2 for spinors, zero in the padding; energies (B, O, m) in eV, ascending,
     degenerate ones at their mean; occupied, counted, exists (B, O, m): 1 or 0; kpoints (B, K, 3) in 1/angstrom with 2 pi,
     None for molecules. `counted` are those whose energies matter: occupied, and up to `ABOVE` the lowest empty one.
     """
@@ -61,12 +61,12 @@ Advance = Callable[[int], None]
 
 
 class ReferenceOrbitalTable:
-    """The levels of samples by name: `table(names)`, padded to the largest of them."""
+    """Reference orbitals of samples by name: `table(names)`, padded to the largest of them."""
 
     def __init__(
         self, store: Store, names: Sequence[str], space: BlockIrreps, target: TargetSettings, advance: Advance
     ):
-        """`MatrixError` or `FormatError`, with its name, for a sample without S or without a number of electrons."""
+        """Solve all samples; `MatrixError` or `FormatError` names one without S or without a number of electrons."""
         self.spin, self.orbitals = space.spin, {}
         for name in names:
             self.orbitals[name] = sample_orbitals(store[name], space, target)
@@ -79,7 +79,7 @@ class ReferenceOrbitalTable:
 def sample_orbitals(
     sample: Sample, space: BlockIrreps, target: TargetSettings, dtype: torch.dtype = torch.float32
 ) -> ReferenceOrbitals:
-    """Of one sample (B = 1), rounded to `dtype` or the complex type that belongs to it."""
+    """Return the orbitals of one sample (B = 1) in `dtype`, or in the complex type of the same precision."""
     s = target.operator(sample, "overlap")
     moved = target.sample(sample)
     points = kpoints(sample.structure.pbc)
@@ -101,14 +101,14 @@ def sample_orbitals(
 
 
 def kpoints(pbc: np.ndarray) -> np.ndarray:
-    """Gamma alone for a molecule, `POINTS` of a crystal (n, 3), zero in directions that are not periodic."""
+    """Return Gamma for a molecule, `POINTS` k-points for a crystal (n, 3), with zeros in directions without periodicity."""
     if not np.any(pbc):
         return np.zeros((1, 3))
     return np.arange(POINTS)[:, None] * np.array(SPREAD) % 1.0 * np.asarray(pbc)
 
 
 def merged(energies: np.ndarray) -> np.ndarray:
-    """Levels (O, m), ascending, with those of a degenerate level at their mean."""
+    """Replace degenerate energies in (O, m), ascending, by their mean."""
     begins = np.diff(energies, axis=1, prepend=-np.inf) > DEGENERATE
     cluster = np.cumsum(begins.ravel()) - 1
     means = np.bincount(cluster, weights=energies.ravel()) / np.bincount(cluster)
@@ -116,14 +116,14 @@ def merged(energies: np.ndarray) -> np.ndarray:
 
 
 def _occupied(sample: Sample, energies: np.ndarray) -> np.ndarray:
-    """Which levels (O, m) hold electrons: of a molecule the lowest, of a crystal those up to the Fermi level."""
+    """Return a mask (O, m) of occupied orbitals: the lowest of a molecule, those up to the Fermi level of a crystal."""
     if sample.structure.pbc.any():
         if sample.fermi_level is None:
-            raise MatrixError(f"sample {sample.name}: expected a Fermi level, which losses on levels need, got none")
+            raise MatrixError(f"sample {sample.name}: expected a Fermi level, which losses on orbitals need, got none")
         return energies <= sample.fermi_level
     if sample.n_electrons is None:
         raise MatrixError(
-            f"sample {sample.name}: expected a number of electrons, which losses on levels need, got none"
+            f"sample {sample.name}: expected a number of electrons, which losses on orbitals need, got none"
         )
     n = round(sample.n_electrons / (2 if sample.spin is Spin.NONE else 1))
     order = np.argsort(energies.ravel(), kind="stable")
@@ -135,7 +135,7 @@ def _occupied(sample: Sample, energies: np.ndarray) -> np.ndarray:
 def _between_atoms(
     sample: Sample, space: BlockIrreps, points: np.ndarray, c: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Coefficients (O, s n, m) with atoms signature after signature, and the phase of each atom's place at k."""
+    """Return coefficients (O, s n, m) in the atomic Bloch gauge, atoms shell type after shell type, and k-points in 1/angstrom."""
     h, atoms = sample.hamiltonian, sample.structure
     order = np.argsort(space.shell_type[space.species(h.numbers)], kind="stable")
     counts = h.orbital_counts[order]
@@ -151,7 +151,7 @@ def _between_atoms(
 
 
 def stacked(parts: Sequence[ReferenceOrbitals], spin: Spin = Spin.NONE) -> ReferenceOrbitals:
-    """Levels of several samples, smaller ones filled up."""
+    """Stack the orbitals of several samples, padded to the largest."""
     halves = 2 if spin is Spin.SPINOR else 1
     n = max(p.coefficients.shape[2] for p in parts) // halves
     m = max(p.energies.shape[2] for p in parts)

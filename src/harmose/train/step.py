@@ -22,20 +22,25 @@ from harmose.train.reference_orbitals import ReferenceOrbitalTable
 from harmose.train.schedule import Phase, PhaseName
 
 BETAS = (0.9, 0.98)
-"""Of AdamW: gradients of small batches are forgotten sooner than its default does."""
+"""Decay rates of AdamW. Gradients of small batches are forgotten sooner than with its default of 0.999."""
 
 
 class PhaseBatch:
-    """A batch on its way through Fabric, which would otherwise take it apart; `compiled`: in place of the loss itself."""
+    """Wraps a batch so that Fabric passes it through unchanged. `compiled`: compiled loss to use instead of the eager one."""
 
     def __init__(self, batch: TrainingBatch, compiled: Compiled | None = None):
         self.batch, self.compiled = batch, compiled
 
 
 class PhaseLoss(nn.Module):
-    """The loss of a batch in a phase; `stage2` sees stage 1 as given, `joint` adds `stage1_weight` times stage 1's loss.
+    """The cascade loss of HarmoSE (Yin et al., arXiv:2401.00744) of a batch in a phase.
 
-    Norms of blocks, and what `settings` adds; `orbitals` are those of all training samples where it needs them.
+        stage1   loss(H1)
+        stage2   loss(H1 + dH), with stage 1 frozen
+        joint    loss(H1 + dH) + stage1_weight loss(H1)
+
+    The loss is the norm of blocks (`loss`), plus terms that `settings` switches on (`physics_loss`); those that need them get
+    the reference orbitals of all training samples in `orbitals`.
     """
 
     def __init__(
@@ -52,13 +57,13 @@ class PhaseLoss(nn.Module):
         self.weights = degree_weights(network.space, device)
         self.assembly = Assembly(network.space).to(device) if self.settings.needs_orbitals else None
 
-    def forward(self, handed: PhaseBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
-        if handed.compiled is None:
-            return self.of(handed.batch, phase, generator)
-        return handed.compiled(replace(handed.batch, names=()), phase, generator)
+    def forward(self, wrapped: PhaseBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
+        if wrapped.compiled is None:
+            return self.phase_loss(wrapped.batch, phase, generator)
+        return wrapped.compiled(replace(wrapped.batch, names=()), phase, generator)
 
-    def of(self, batch: TrainingBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
-        """What `forward` returns, of a batch as it is."""
+    def phase_loss(self, batch: TrainingBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
+        """Return the loss of an unwrapped batch in micro-Hartree."""
         with torch.set_grad_enabled(phase != "stage2"):
             first = self.network.stage1(batch.graph)
         if phase == "stage1":
@@ -68,7 +73,7 @@ class PhaseLoss(nn.Module):
         return loss if phase == "stage2" else loss + self.stage1_weight * self.loss(first.h1, batch)
 
     def loss(self, predicted: Coefficients, batch: TrainingBatch) -> Tensor:
-        """Of a prediction, in micro-Hartree."""
+        """Return the loss of a prediction in micro-Hartree."""
         errors = physical_errors(predicted, batch)
         if self.settings.shift_blind:
             errors = shift_free(errors, batch.graph)
@@ -81,9 +86,9 @@ class PhaseLoss(nn.Module):
 
 
 class PhaseOptimizer:
-    """A phase's trained parameters, their averages in `average`, and the optimizer; the other parameters are frozen.
+    """Optimizes the parameters of a phase and their moving averages in `average`; all other parameters are frozen.
 
-    `compiled`: the loss is compiled, and where that fails `say` is told why and steps are made without.
+    `compiled`: compile the loss; where that fails, `log` is called with the reason, and steps are made without.
     """
 
     def __init__(
@@ -95,7 +100,7 @@ class PhaseOptimizer:
         name: PhaseName,
         settings: Phase,
         compiled: bool = False,
-        say: Callable[[str], object] = print,
+        log: Callable[[str], object] = print,
     ):
         network = loss.network
         self.fabric, self.name, self.settings, self.generator = fabric, name, settings, generator
@@ -108,13 +113,13 @@ class PhaseOptimizer:
             self.parameters, settings.learning_rate, BETAS, weight_decay=settings.weight_decay, fused=True
         )
         self.loss = fabric.setup_module(loss)
-        self.compiled, self.say = Compiled(loss.of) if compiled else None, say
+        self.compiled, self.log = Compiled(loss.phase_loss) if compiled else None, log
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
 
     def step(self, batch: TrainingBatch, number: int, fraction: float) -> float:
-        """Step `number` (from 0) of the phase, of which `fraction` is over; returns the loss.
+        """Make step `number` (from 0) of the phase, of which `fraction` is over, and return the loss.
 
-        Where the loss or its gradient is not finite, nothing changes and NaN is returned.
+        Returns NaN and changes nothing where the loss or its gradient is not finite.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(number, fraction)
@@ -128,14 +133,14 @@ class PhaseOptimizer:
         return value
 
     def _differentiate(self, batch: TrainingBatch) -> tuple[float, float, Tensor]:
-        """`_gradient`, compiled where that works."""
+        """Return `_gradient`, compiled where that works."""
         compiled = self.compiled
         if compiled is None or not compiled.takes(batch.graph):
             return self._gradient(batch)
         if not compiled.is_new:
             return self._tried(batch, compiled)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a compiler's
+            warnings.simplefilter("ignore")  # warnings of the compiler
             expected = self._gradient(batch)
             found = self._tried(batch, compiled, expected)
         return found
@@ -146,29 +151,29 @@ class PhaseOptimizer:
             if expected is not None:
                 compiled.check(expected[:2], found[:2])
             return found
-        except Exception as error:  # whatever a compiler says: it is not needed
+        except Exception as error:  # any compiler error: compiling is optional
             self.compiled = None
-            self.say(f"compile: not possible here, going on without ({reason(error)})")
+            self.log(f"compile: not possible here, continuing without ({reason(error)})")
             return self._gradient(batch)
 
     def _gradient(self, batch: TrainingBatch, compiled: Compiled | None = None) -> tuple[float, float, Tensor]:
-        """The loss and the norm of its gradient, which is left in the parameters."""
+        """Return the loss and the norm of its gradient, which is stored in the parameters."""
         self.optimizer.zero_grad()
         loss = self.loss(PhaseBatch(batch, compiled), self.name, self.generator)
         self.fabric.backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
-        # The one time in a step that a device is waited for.
+        # The only synchronization with the device in a step.
         value, size = torch.stack([loss.detach(), norm.detach().to(loss)]).tolist()
         return value, size, norm
 
     @torch.no_grad()
     def finish(self) -> None:
-        """The averaged weights become the network's."""
+        """Copy the averaged weights into the network."""
         for parameter, averaged in zip(self.parameters, self.averaged, strict=True):
             parameter.copy_(averaged)
 
 
 def trained_parameters(network: TwoStage, phase: PhaseName) -> list[nn.Parameter]:
-    """What a phase changes, in a fixed order."""
+    """Return the parameters that a phase trains, in a fixed order."""
     trained = {"stage1": network.stage1, "stage2": network.stage2, "joint": network}
     return list(trained[phase].parameters())

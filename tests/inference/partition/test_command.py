@@ -21,10 +21,10 @@ def test_in_parts(water, tmp_path):
     for name, options in {"whole": [], "parts": ["--partition", "1", "--memory", "8GB"]}.items():
         out = tmp_path / f"{name}.npz"
         arguments = ["predict", "water-pbe-def2svp", str(water), "--out", str(out), *options]
-        told = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        assert told.exit_code == 0
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 0
         found[name] = harmose.read(out).hamiltonian.values
-        assert ("3 atoms, 3 pairs in 3 parts; memory " in told.output) == (name == "parts")
+        assert ("3 atoms, 3 pairs in 3 parts; memory " in done.output) == (name == "parts")
         assert ("block_bounds" in np.load(out)) == (name == "whole")
     assert np.abs(found["parts"] - found["whole"]).max() < 2e-6
 
@@ -32,9 +32,9 @@ def test_in_parts(water, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--partition", "half"], "--partition: expected auto, off or a number of pairs, got 'half'"),
-        (["--memory", "much"], "--memory: expected a quantity like 500MB or 12GB, got 'much'"),
-        (["--stage", "2"], "--stage: expected full or stage1, got '2'"),
+        (["--partition", "half"], "expected auto, off or a number of pairs, got 'half'"),
+        (["--memory", "much"], "expected a quantity like 500MB or 12GB, got 'much'"),
+        (["--stage", "2"], "'2' is not one of 'regression', 'stage1', 'full'"),
         (["--partition", "1", "--memory", "1MB"], "memory: 3 atoms need at least"),
     ],
 )

@@ -1,8 +1,9 @@
-"""How much memory a prediction by parts takes, said before it begins, and what goes to files so that it fits."""
+"""Memory of a prediction in parts: stated before it begins, and kept by moving arrays into files."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import psutil
+import lazy_loader
 import torch
 
 from harmose.core.basis import BasisSet
@@ -10,24 +11,38 @@ from harmose.core.graph import Graph
 from harmose.errors import ConfigError
 from harmose.inference.partition.part_model import PartModel
 
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = lazy_loader.load("psutil")  # imported on first use
+
 PAIRS_PER_PART = 2_000
-"""Fewer and calls of operators count; more and what is in flight falls out of the caches."""
+"""Pairs of atoms in a part. With fewer the overhead of calls dominates; with more, data do not fit into the caches."""
 FEWEST_PAIRS = 250
+"""Smallest part that a small memory leads to."""
 USABLE = 0.8
-"""Of the memory that is free."""
+"""Fraction of the free memory that is used by default."""
 IN_FLIGHT, OVERHEAD = 3.5, 1e8
-"""Numbers that are in memory for one that an edge is given or gives, at the worst moment of a round, and bytes besides: measured."""
+"""Peak bytes per edge-feature byte, and fixed overhead in bytes (measured)."""
 FRAMES, FEATURES = 5, 5
-"""Bytes of a number of a pair's rotation, and of an edge's features: those of float32, and what allocating by parts wastes."""
+"""Bytes per number of a pair's rotation, and per edge feature: 4 of float32, and the waste of allocating by parts (measured)."""
 PER_PAIR, PER_ATOM = 1600, 400
-"""Bytes of the graph and its neighbours in the closed form."""
+"""Bytes per pair and per atom of the graph and of the regression's neighbour lists (measured)."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes: `present` before it begins, `graph`, `atoms`, `edges` (their features between rounds), `frames`, `blocks`, `in_flight`.
+    """Memory in bytes, and what is kept where.
 
-    What `maps_features` or `maps_blocks` says is in files counts for nothing, nor do frames unless `keeps_frames`.
+    Attributes:
+        n_atoms, n_pairs: size of the graph; `pairs_per_part`: size of a part.
+        present: memory of the process before the prediction.
+        graph: graph and neighbour lists.
+        atoms: features of all atoms.
+        edges: features of all edges between two layers; in files with `maps_features`.
+        frames: rotations of all pairs; only with `keeps_frames`.
+        blocks: the predicted blocks; in a file with `maps_blocks`. Memory-mapped arrays are not counted.
+        in_flight: peak of the parts that are computed at the same time.
     """
 
     n_atoms: int
@@ -50,7 +65,7 @@ class Plan:
 
     @property
     def memory(self) -> float:
-        """Bytes at the worst moment."""
+        """Return the peak memory in bytes."""
         kept = (0 if self.maps_features else self.edges) + (0 if self.maps_blocks else self.blocks)
         kept += self.frames if self.keeps_frames else 0
         return self.present + self.graph + self.atoms + kept + self.in_flight
@@ -65,13 +80,13 @@ class Plan:
 
 
 def n_values(basis: BasisSet, graph: Graph) -> int:
-    """Matrix elements of all blocks of a graph."""
+    """Return the number of matrix elements of all blocks of a graph."""
     counts = basis.counts(graph.numbers)
     return int((counts**2).sum() + (counts[graph.pairs[:, 0]] * counts[graph.pairs[:, 1]]).sum())
 
 
 def plan(model: PartModel, memory: float | None = None, pairs_per_part: int | None = None) -> Plan:
-    """A plan that fits into `memory` bytes, of the whole process; `ConfigError` where none does."""
+    """Return a plan that fits into `memory` bytes of the whole process; `ConfigError` where none does."""
     present = float(psutil.Process().memory_info().rss)
     if memory is None:
         memory = present + USABLE * psutil.virtual_memory().available
@@ -104,7 +119,7 @@ def plan(model: PartModel, memory: float | None = None, pairs_per_part: int | No
 
     most = max(min(pairs_per_part or PAIRS_PER_PART, n_pairs), 1)
     for per_part in dict.fromkeys([most, *(pairs_per_part is None) * [max(most // 4, 1), min(most, FEWEST_PAIRS)]]):
-        for last in range(4):  # what is given up first costs the least time
+        for last in range(4):  # in order of the time that it costs
             found = planned(per_part, last < 1, last > 1, last > 2)
             if found.memory <= memory:
                 return found

@@ -10,9 +10,7 @@ from harmose.core.graph import Graph
 
 @dataclass(frozen=True)
 class Part:
-    """The pairs `start` to `stop` of a graph; `atoms` (n,): which of its atoms they join, ascending; `graph`: the pairs among
-    those alone, in the same order.
-    """
+    """The pairs `start` to `stop` of a graph; `atoms` (n,): the atoms that they join, ascending; `graph`: those atoms and pairs."""
 
     start: int
     stop: int
@@ -25,13 +23,13 @@ class Part:
 
 
 def parts(graph: Graph, size: int) -> Iterator[Part]:
-    """The graph's pairs, `size` at a time (fewer at the end)."""
+    """Yield the graph's pairs, `size` at a time (fewer at the end)."""
     for start in range(0, graph.n_pairs, size):
         yield part(graph, start, min(start + size, graph.n_pairs))
 
 
 def part(graph: Graph, start: int, stop: int) -> Part:
-    """The pairs `start` to `stop`."""
+    """Return the part of the pairs `start` to `stop`."""
     pairs = graph.pairs[start:stop]
     # Places among ascending atoms keep the canonical direction and order of pairs.
     atoms, place = np.unique(pairs[:, :2], return_inverse=True)

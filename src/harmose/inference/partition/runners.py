@@ -1,4 +1,4 @@
-"""Who works on the parts: this process, or the workers of a Dask scheduler. Features of edges stay where they were made."""
+"""Runners of a prediction in parts: this process, or the workers of a Dask scheduler, which keep the features of their edges."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,21 +20,21 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 PATIENCE = "20s"
-"""To wait for a scheduler."""
+"""Time to wait for a scheduler."""
 
 
 class Runner(Protocol):
-    """Does one round of all parts."""
+    """Evaluates one layer on all parts."""
 
     def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
-        """Every part, in any order, and its answer without the features of its edges; `atoms`: what all atoms know."""
+        """Yield every part, in any order, with its result without edge features, from the features of all atoms."""
         ...
 
 
 class LocalRunner:
-    """This process, as many parts at a time as PyTorch has threads; features of edges in memory or in files of `folder`.
+    """Runs as many parts at a time as PyTorch has threads; features of edges are in memory, or in files of `folder`.
 
-    `keeps_frames`: what a part's network reads is made once, not in each round.
+    `keeps_frames`: frames of the edges are computed once, not in each layer.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LocalRunner:
         self.model, self.parts, self.folder, self.keeps_frames = model, parts, folder, keeps_frames
         self._edges: list[EdgeFeatures | None] = [None] * len(parts)
         self._prepared: dict[int, PreparedPart] = {}
-        _ = model.neighbourhoods  # made once, not by every thread
+        _ = model.neighbourhoods  # computed once, before the threads start
 
     def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         def work(n: int) -> PartResult:
@@ -74,7 +74,7 @@ class LocalRunner:
 
 
 def on_threads(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """`work` on each item, in order, with as many threads as PyTorch has; no further ahead than that, since results are large."""
+    """Yield `work(item)` in order, with as many threads as PyTorch has; no further ahead, since results are large."""
     with one_thread_each() as n_workers, ThreadPoolExecutor(n_workers) as pool:
         running: deque[Future[T]] = deque()
         for item in items:
@@ -87,9 +87,9 @@ def on_threads(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
 
 @contextmanager
 def one_thread_each() -> Iterator[int]:
-    """PyTorch's number of threads, which are those of the caller meanwhile: each operation, of numpy too, has one.
+    """Limit PyTorch and NumPy to one thread per operation, and return the number of threads that PyTorch had.
 
-    Much of a part's work is in small operations, which threads of their own do not help.
+    Most operations of a part are small and gain nothing from threads of their own; parts run on threads instead.
     """
     n = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -101,7 +101,7 @@ def one_thread_each() -> Iterator[int]:
 
 
 class DaskRunner:
-    """The workers of a Dask scheduler, each of which keeps the features of the edges of its parts."""
+    """Runs parts on the workers of a Dask scheduler; each worker keeps the edge features of its parts."""
 
     def __init__(self, client: Any, model: PartModel, parts: Sequence[Part]) -> None:
         self.client, self.parts = client, parts
@@ -111,7 +111,7 @@ class DaskRunner:
     @classmethod
     @contextmanager
     def connected(cls, model: PartModel, parts: Sequence[Part], scheduler: str) -> "Iterator[DaskRunner]":
-        """`ConfigError` when there is no scheduler at this address, or it has no worker."""
+        """Connect; `ConfigError` when there is no scheduler at this address, or it has no worker."""
         from distributed import Client
 
         try:
@@ -144,7 +144,7 @@ def _others(answer: PartResult) -> PartResult:
 
 
 def of_part(atoms: Any, part: Part) -> Any:
-    """What the atoms of a part know, of all."""
+    """Return the features of the atoms of a part, from those of all atoms."""
     if atoms is None:
         return None
     chosen = torch.as_tensor(part.atoms)
