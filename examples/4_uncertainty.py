@@ -1,6 +1,6 @@
 """4. Ask a model how wrong it may be, and choose the structures to label next.
 
-    python examples/4_uncertainty.py
+python examples/4_uncertainty.py
 """
 
 import warnings

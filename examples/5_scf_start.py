@@ -1,6 +1,6 @@
 """5. Start a PySCF calculation from a predicted Hamiltonian.
 
-    python examples/5_scf_start.py
+python examples/5_scf_start.py
 """
 
 import pyscf

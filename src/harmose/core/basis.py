@@ -136,6 +136,12 @@ class BasisSet:
     def degrees(self, z: int) -> tuple[int, ...]:
         """Angular momentum l of each shell of element `z`, in order.
 
+        Args:
+            z: atomic number.
+
+        Returns:
+            l of each shell.
+
         Raises:
             BasisError: for an element that the basis set lacks.
         """
@@ -143,6 +149,12 @@ class BasisSet:
 
     def n_orbitals(self, z: int) -> int:
         """Number of orbitals of element `z`.
+
+        Args:
+            z: atomic number.
+
+        Returns:
+            The sum of 2l + 1 over the shells.
 
         Raises:
             BasisError: for an element that the basis set lacks.
@@ -197,6 +209,9 @@ class BasisSet:
         Args:
             elements: atomic numbers; may repeat.
 
+        Returns:
+            A basis set of the same name.
+
         Raises:
             BasisError: for an element that the basis set lacks.
         """
@@ -208,6 +223,9 @@ class BasisSet:
 
         Args:
             other: a basis set of the same name.
+
+        Returns:
+            A basis set of the same name.
 
         Raises:
             BasisError: for another name, or for an element whose shells or radii differ.
@@ -225,7 +243,11 @@ class BasisSet:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """The basis set as JSON text."""
+        """The basis set as JSON text.
+
+        Returns:
+            Name, shells and radii (angstrom, six digits); `from_json` reads it.
+        """
         elements = {
             str(z): {"shells": [[s.n, s.l, s.zeta] for s in self.shells[z]], "radius": self.radii[z]}
             for z in self.shells
@@ -238,6 +260,9 @@ class BasisSet:
 
         Args:
             text: output of `to_json`.
+
+        Returns:
+            The basis set.
 
         Raises:
             BasisError: for any other text.

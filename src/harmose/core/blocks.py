@@ -182,6 +182,9 @@ class BlockMatrix:
         Args:
             values: shape (spin.n_components, size).
 
+        Returns:
+            The matrix; tables that do not depend on values are shared.
+
         Raises:
             MatrixError: for values of another shape.
         """
@@ -231,6 +234,9 @@ class BlockMatrix:
     def csr(self) -> "scipy.sparse.csr_matrix":
         """The matrix `dense()` in sparse form, made without a dense one; `harmose.physics.sparse.bloch` has other k.
 
+        Returns:
+            Shape (n, n); for a periodic structure the sum over R, at the Gamma point.
+
         Raises:
             MatrixError: for an operator with spin.
         """
@@ -251,6 +257,9 @@ class BlockMatrix:
 
         Args:
             rotation: proper rotation Q of positions (x, y, z), shape (3, 3).
+
+        Returns:
+            A matrix with the same blocks.
 
         Raises:
             StructureError: for any other matrix.

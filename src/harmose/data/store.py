@@ -126,6 +126,9 @@ class Store:
             spin: spin kind of all samples.
             metadata: settings that all samples share, as JSON values.
 
+        Returns:
+            The store, open for writing.
+
         Raises:
             FormatError: for a path that exists.
         """
@@ -140,6 +143,9 @@ class Store:
         Args:
             path: folder of the store.
             writable: True to add samples; False leaves the folder unchanged.
+
+        Returns:
+            The store.
 
         Raises:
             FormatError: for a folder that is not a store, or a store of another version.
@@ -259,7 +265,11 @@ class Store:
         return value[:8], value[8:]
 
     def names(self) -> list[str]:
-        """Names of all samples, in order of insertion."""
+        """Names of all samples, in order of insertion.
+
+        Returns:
+            The names.
+        """
         return list(self._entries)
 
     def __len__(self) -> int:
@@ -289,6 +299,12 @@ class Store:
     def provenance(self, name: str) -> dict[str, Any]:
         """`Sample.provenance` of one sample, read without its matrices.
 
+        Args:
+            name: name of the sample.
+
+        Returns:
+            JSON values: code, version, functional, cycles, group, ...
+
         Raises:
             FormatError: for a name that the store lacks, and for a corrupt record.
         """
@@ -296,6 +312,12 @@ class Store:
 
     def record(self, name: str) -> bytes:
         """The bytes of a sample on disk, with verified checksum.
+
+        Args:
+            name: name of the sample.
+
+        Returns:
+            The record, as `append_records` of another store takes it.
 
         Raises:
             FormatError: for a name that the store lacks, and for a corrupt record.

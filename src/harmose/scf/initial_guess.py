@@ -126,7 +126,14 @@ def run(mf: Any, model: Predictor) -> Any:
 
 
 def from_prediction(mf: Any) -> bool:
-    """True if `mf` starts or started from the predicted density; False if it was rejected."""
+    """True if `mf` starts or started from the predicted density; False if it was rejected.
+
+    Args:
+        mf: a mean field after `start`.
+
+    Returns:
+        True or False.
+    """
     hook = getattr(mf, "pre_kernel", None)
     return isinstance(hook, Guard) and isinstance(mf.init_guess, np.ndarray) and mf.init_guess is not hook.fallback
 
@@ -191,7 +198,14 @@ def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:
 
 
 def structure(mol: gto.Mole) -> Atoms:
-    """A PySCF molecule as `ase.Atoms`, positions in angstrom; `info` has its charge and spin (unpaired electrons)."""
+    """A PySCF molecule as `ase.Atoms`, positions in angstrom; `info` has its charge and spin (unpaired electrons).
+
+    Args:
+        mol: molecule.
+
+    Returns:
+        The atoms, without a cell.
+    """
     numbers = [gto.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
     atoms = Atoms(numbers, mol.atom_coords(unit="angstrom"))
     if mol.charge:
@@ -227,7 +241,14 @@ class ScfRun:
 
 @dataclass(frozen=True)
 class ScfComparison:
-    """SCF from PySCF's minao guess and from a prediction: cycles, and energies in Hartree."""
+    """SCF from PySCF's minao guess and from a prediction.
+
+    Attributes:
+        cycles_minao: SCF cycles from the minao guess.
+        cycles_predicted: SCF cycles from the prediction.
+        energy_minao: total energy from the minao guess, in Hartree.
+        energy_predicted: total energy from the prediction, in Hartree.
+    """
 
     cycles_minao: int
     cycles_predicted: int
@@ -252,6 +273,9 @@ def compare_scf(model: Predictor, atoms: Atoms, settings: PySCFSettings | None =
         model: a model, from `harmose.load`.
         atoms: molecule.
         settings: default `model_settings(model)`.
+
+    Returns:
+        Cycles and energies of both runs.
 
     Raises:
         LabellingError: for an SCF that does not converge.
@@ -324,7 +348,14 @@ def _exists(mf: Any, guess: str) -> bool:
 
 
 def model_settings(model: Predictor) -> PySCFSettings:
-    """Settings of the model's labels with PySCF's default convergence (1e-9 Hartree), which users of PySCF know."""
+    """Settings of the model's labels with PySCF's default convergence (1e-9 Hartree), which users of PySCF know.
+
+    Args:
+        model: a model, from `harmose.load`.
+
+    Returns:
+        Settings of PySCF.
+    """
     labels = {k: v for k, v in model.card.settings.items() if k in PySCFSettings.__dataclass_fields__}
     return PySCFSettings(**{**labels, "convergence": 1e-9, "convergence_gradient": None})
 
