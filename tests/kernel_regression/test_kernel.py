@@ -21,7 +21,7 @@ EDGES, THIRD = 5, 4
 
 
 def scene(seed: int) -> tuple[Triangles, np.ndarray]:
-    """Edges of 1 to 1.5 angstrom with four atoms of two species around each, in cylindrical coordinates of their frames."""
+    """Edges of 1 to 1.5 angstrom, each with four third atoms of two species, in cylindrical coordinates of their frames."""
     generator = np.random.default_rng(seed)
     length = generator.uniform(1, 1.5, EDGES)
     edge = np.repeat(np.arange(EDGES), THIRD)

@@ -44,7 +44,7 @@ def test_bounds_grow_with_the_ood_score(calibration, held_out):
 
 
 def test_beyond_the_calibration_bounds_grow_in_proportion(unrelated, held_out, last_layer):
-    """These errors do not depend on the standard deviation, but nothing is known beyond the largest one."""
+    """These errors do not depend on the standard deviation; above its largest value bounds grow nevertheless."""
     calibration = fit_blocks(unrelated, last_layer)
     largest = calibration.feature_limits[1]
     features = replace(held_out(1, seed=2)[0].features, last_layer_std=np.full(30, largest))

@@ -90,7 +90,7 @@ def kernels_numpy(
         for _ in range(exponent.bit_length() - 1):  # squaring is many times faster than `**`
             values *= values
         projections.append((to_orders @ values).reshape(2, -1, *envelope.shape) * envelope)
-    # The reversed edge is seen in a mirrored frame.
+    # The frame of the reversed edge is a mirror image.
     return [_combine(x[k], x[1 - k], orders) for k, x in enumerate(projections)]
 
 

@@ -12,6 +12,7 @@ and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005); in potentials GAP, Bartok, P
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,11 +69,7 @@ class KernelRegression:
 
     def values_of(self, graph: Neighbourhoods) -> Coefficients:
         """Return the coefficients of a graph in eV, from its neighbourhoods."""
-        pairs, atoms = graph.oriented.pairs, graph.oriented.atoms
-        return Coefficients(
-            {group: self.pair_values(graph, group, rows) for group, rows in pairs.items()},
-            {shell_type: self.onsite_values(graph, shell_type, rows) for shell_type, rows in atoms.items()},
-        )
+        return graph.oriented.coefficients(partial(self.pair_values, graph), partial(self.onsite_values, graph))
 
     def pair_values(self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
         """Return the coefficients (P, S, K) of some pairs (P,) of a group in eV."""

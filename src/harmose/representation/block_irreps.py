@@ -147,6 +147,17 @@ class OrientedPairs:
         """Free the memory of the matrices that `wigner` has computed."""
         self._wigner.clear()
 
+    def coefficients(
+        self,
+        of_pairs: Callable[[tuple[int, int], np.ndarray], Tensor],
+        of_atoms: Callable[[int, np.ndarray], Tensor],
+    ) -> "Coefficients":
+        """Return the values of two functions: of each group and its pairs, and of each shell type and its atoms."""
+        return Coefficients(
+            {group: of_pairs(group, pairs) for group, pairs in self.pairs.items()},
+            {shell_type: of_atoms(shell_type, atoms) for shell_type, atoms in self.atoms.items()},
+        )
+
     @property
     def pair_order(self) -> np.ndarray:
         """All pairs (P,), group after group."""
@@ -196,11 +207,13 @@ def _channel_frames(space: BlockIrreps, oriented: OrientedPairs, group: tuple[in
     return shells_frames(degrees, [oriented.wigner(l)[pairs] for l in range(max(degrees) + 1)])
 
 
-def _adjoint_signs(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int]) -> Tensor:
-    """Signs of channels for blocks that enter transposed, else ones (P_group, C, 1, 1)."""
+def _sign_adjoints(space: BlockIrreps, oriented: OrientedPairs, group: tuple[int, int], blocks: Tensor) -> Tensor:
+    """Blocks (P_group, C, n_a, n_b), those that enter transposed times the signs of their channels."""
     signs = [channel.adjoint for channel in space.spin.channels for _ in range(2 * channel.degree + 1)]
+    if min(signs) > 0:
+        return blocks
     swapped = torch.as_tensor(oriented.swapped[oriented.pairs[group]])[:, None]
-    return torch.where(swapped, torch.tensor(signs), 1)[:, :, None, None]
+    return blocks * torch.where(swapped, torch.tensor(signs), 1)[:, :, None, None]
 
 
 def _pair_places(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedPairs, group: tuple[int, int]) -> Tensor:
@@ -226,7 +239,7 @@ def to_coefficients(space: BlockIrreps, matrix: BlockMatrix, oriented: OrientedP
         layout = space.pair_layout(group)
         blocks = values[:, _pair_places(space, matrix, oriented, group)].movedim(0, 1)
         left, right = _block_frames(space, oriented, group)
-        blocks = left[:, None] @ (blocks * _adjoint_signs(space, oriented, group)) @ right.mT[:, None]
+        blocks = left[:, None] @ _sign_adjoints(space, oriented, group, blocks) @ right.mT[:, None]
         turn = _channel_frames(space, oriented, group)
         blocks = blocks.flatten(1) if turn is None else (turn @ blocks.flatten(2)).flatten(1)
         pairs[group] = layout.to_coefficients(blocks).unflatten(1, (layout.n_slots, layout.n_irreps))
@@ -250,7 +263,7 @@ def to_matrix(space: BlockIrreps, coefficients: Coefficients, graph: Graph, orie
         turn = _channel_frames(space, oriented, group)
         if turn is not None:
             blocks = (turn.mT @ blocks.flatten(2)).unflatten(2, blocks.shape[2:])
-        blocks = left.mT[:, None] @ blocks @ right[:, None] * _adjoint_signs(space, oriented, group)
+        blocks = _sign_adjoints(space, oriented, group, left.mT[:, None] @ blocks @ right[:, None])
         values[:, _pair_places(space, matrix, oriented, group)] = blocks.movedim(1, 0)
     for s, irreps in coefficients.onsite.items():
         if len(irreps):

@@ -109,7 +109,7 @@ def concatenate(space: BlockIrreps, graphs: Sequence[Graph]) -> ConcatenatedGrap
 
 @dataclass(frozen=True)
 class TargetSettings:
-    """What a model learns, and which operators it reads.
+    """Target of a model, and operators that it reads.
 
     Attributes:
         prior: learn H - H0 instead of H.

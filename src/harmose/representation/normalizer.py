@@ -9,6 +9,7 @@ Coefficients are in float64, since 1e-5 eV matters beside core levels of -500 eV
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,13 +43,7 @@ class Normalizer:
 
     def scales(self, oriented: OrientedPairs) -> Coefficients:
         """Return the scales of a graph: pairs (P_group, 1, K), on-site (N, (l_max+1)^2, K)."""
-        return Coefficients(
-            {group: self.pair_scales(oriented, group, members) for group, members in oriented.pairs.items()},
-            {
-                shell_type: self.onsite_scales(oriented, shell_type, atoms)
-                for shell_type, atoms in oriented.atoms.items()
-            },
-        )
+        return oriented.coefficients(partial(self.pair_scales, oriented), partial(self.onsite_scales, oriented))
 
     def pair_scales(self, oriented: OrientedPairs, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
         """Return the scales (P, 1, K) of some pairs (P,) of a group."""
@@ -80,13 +75,8 @@ class Normalizer:
 
     def shifts(self, oriented: OrientedPairs) -> Coefficients:
         """Return the shifts of a graph, in eV."""
-        return Coefficients(
-            {group: self.pair_shifts(group, len(members)) for group, members in oriented.pairs.items()},
-            {
-                shell_type: self.onsite_shifts(oriented, shell_type, atoms)
-                for shell_type, atoms in oriented.atoms.items()
-            },
-        )
+        onsite = partial(self.onsite_shifts, oriented)
+        return oriented.coefficients(lambda group, pairs: self.pair_shifts(group, len(pairs)), onsite)
 
     def check_covers(self, oriented: OrientedPairs) -> None:
         """Raise `ModelError` for an element or a pair of elements that the training set does not have."""
