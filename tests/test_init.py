@@ -56,7 +56,7 @@ def test_loading_a_model_imports_no_package_that_it_does_not_need():
         "lightning",
         "e3nn",
         "sisl",
-        "h5py",
+        "h5py.h5",
         "pandas",
         "scipy.optimize",
         "rich",
