@@ -136,9 +136,10 @@ def solve_chemical_potential(
             f"got {n_electrons:g}"
         )
 
-    def level(n: float) -> float:
-        return scipy.optimize.brentq(lambda mu: count(mu) - n, low, high, xtol=1e-14, rtol=1e-15)
+    def level(offset: float) -> float:
+        # The difference of the counts is exact; `count(mu) - (n_electrons + offset)` would round the offset away in a gap.
+        return scipy.optimize.brentq(lambda mu: count(mu) - n_electrons - offset, low, high, xtol=1e-14, rtol=1e-15)
 
     if not tolerance:
-        return level(n_electrons)
-    return (level(max(n_electrons - tolerance, least)) + level(min(n_electrons + tolerance, most))) / 2
+        return level(0.0)
+    return (level(max(-tolerance, least - n_electrons)) + level(min(tolerance, most - n_electrons))) / 2
