@@ -11,7 +11,7 @@ COMPARED_LIBRARIES = ("e3nn",)
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is timed, on how many threads, and for how long."""
+    """Systems to time, number of threads, limits of the measurements."""
 
     systems: tuple[str, ...] = DEFAULT
     threads: int = 1

@@ -68,8 +68,7 @@ def evaluate(
         alone = None if network_alone is None else load(network_alone)
         if alone is not None:
             check_labels(alone.card, opened)
-            with error_prefix("--network-alone"):
-                check_network_alone(alone, whole)
+            check_network_alone(alone, whole)
         names = split_names(opened, split)[:max_samples]
         predictions = list(progress(_predict(whole, alone, opened, names), "predicting", len(names), console))
     rotation_errors = evaluate_rotations(whole, predictions[:ROTATED_SAMPLES], rotations, alone)

@@ -83,8 +83,8 @@ def check_network_alone(other: StageModel, model: StageModel) -> None:
     """Raise `ModelError` unless `other` is a model without a regression and with the energy zero of `model`."""
     if "regression" in other.stages:
         raise ModelError(
-            "network alone: expected a model that was trained with regression: none, got one with a regression"
+            "--network-alone: expected a model that was trained with regression: none, got one with a regression"
         )
     if other.card.target.fermi != model.card.target.fermi:
         zeros = f"{model.card.energy_zero}, as the model's, got {other.card.energy_zero}"
-        raise ModelError(f"network alone: expected a model with the energy zero {zeros}")
+        raise ModelError(f"--network-alone: expected a model with the energy zero {zeros}")
