@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from harmose.inference.card import VERSION, Card
+from harmose.inference.checkpoint import load, save
 from harmose.inference.upgrades import card_from_1, present_weights
 
 CARDS = sorted(Path(__file__).with_name("cards").glob("*.json"))
@@ -55,3 +57,22 @@ def test_names_of_weights(old, new):
     value = torch.ones(1)
     assert present_weights({old: value}, 2) == {new: value}
     assert present_weights({old: value}, VERSION) == {old: value}
+
+
+def test_a_model_of_version_2_predicts_the_same(water_atoms):
+    """Numbers that version 2 itself predicted and stated, for three trained phases on six waters."""
+    folder = Path(__file__).with_name("models") / "version-2"
+    model, atoms = load(folder), water_atoms(20)
+    assert model.card.regression == "kernel"
+    with np.load(folder / "expected.npz") as expected:
+        for stage in ("stage1", "full"):
+            h = model.predict(atoms, stage=stage)
+            np.testing.assert_allclose(h.values, expected[stage], rtol=0, atol=1e-5)  # float32 networks
+        np.testing.assert_allclose(model.uncertainty(atoms).blocks, expected["bounds"], rtol=1e-4)
+
+
+def test_a_model_of_version_2_is_saved_as_the_present_one(tmp_path, water_atoms):
+    model = load(Path(__file__).with_name("models") / "version-2")
+    save(model, tmp_path)
+    assert json.loads((tmp_path / "card.json").read_text())["version"] == VERSION
+    np.testing.assert_array_equal(load(tmp_path).predict(water_atoms(1)).values, model.predict(water_atoms(1)).values)
