@@ -6,7 +6,7 @@ import pytest
 from harmose.errors import MatrixError
 from harmose.physics.bloch import bloch_sum
 from harmose.physics.crystal_density import crystal_density, electrons
-from harmose.physics.density import density_matrix
+from harmose.physics.density import density_from_dense
 from harmose.physics.kmesh import kmesh
 from harmose.physics.occupations import ROOM_TEMPERATURE, Gaussian, occupations
 from harmose.physics.states import energies_at, mesh_fermi_level
@@ -46,9 +46,9 @@ def test_density_of_a_supercell(graphene):
 
 def test_density_of_a_molecule(water_sample):
     sample = water_sample(1)
-    expected = density_matrix(sample.hamiltonian, sample.overlap, 10)
+    expected = density_from_dense(sample.hamiltonian.dense(), sample.overlap.dense(), 10)
     found = crystal_density(sample.hamiltonian, sample.overlap, 10, (1, 1, 1))
-    np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
+    np.testing.assert_allclose(found.dense(), expected, atol=1e-9)
 
 
 def test_density_of_a_full_band(chain, with_spin):

@@ -1,4 +1,4 @@
-"""The one-particle density matrix of a closed shell, from H and S.
+"""The one-particle density matrix of a closed shell from dense H and S (see `crystal_density` for blocks and other spins).
 
     H c_i = e_i S c_i,    c_i^T S c_j = delta_ij,    D = 2 sum_{i <= N/2} c_i c_i^T,    Tr(D S) = N
 
@@ -8,41 +8,14 @@ with the N/2 lowest orbitals doubly occupied (Szabo and Ostlund, Modern Quantum 
 import numpy as np
 import scipy
 
-from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
-from harmose.spin import Spin
-
-
-def density_matrix(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> BlockMatrix:
-    """Return the density matrix of a molecule without spin in the blocks of H, without units.
-
-    Blocks outside the graph are dropped: H and S vanish there, so that Tr(D H) and Tr(D S) lose nothing. `dense_density` has
-    all of D. Raises `MatrixError` as it does.
-    """
-    _, row, col = h.indices
-    return h.with_values(dense_density(h, s, n_electrons)[None, row, col])
-
-
-def dense_density(h: BlockMatrix, s: BlockMatrix, n_electrons: float) -> np.ndarray:
-    """Return the density matrix (n, n), orbitals in the order of H.
-
-    Raises `MatrixError` for other spins, a periodic structure, an odd or impossible number of electrons, H and S of
-    different blocks, and an S that is not positive definite.
-    """
-    if h.spin is not Spin.NONE:
-        raise MatrixError(f"density matrix: expected a closed shell (spin none), got spin {h.spin}")
-    if h.pairs[:, 2:].any():
-        raise MatrixError(
-            "density matrix: expected a molecule, got blocks between periodic images (see `crystal_density`)"
-        )
-    if s.n_orbitals != h.n_orbitals or not np.array_equal(s.numbers, h.numbers):
-        sizes = f"{h.n_orbitals} and {s.n_orbitals} orbitals"
-        raise MatrixError(f"density matrix: expected H and S of the same atoms, got {sizes}")
-    return density_from_dense(h.dense(), s.dense(), n_electrons)
 
 
 def density_from_dense(h: np.ndarray, s: np.ndarray, n_electrons: float) -> np.ndarray:
-    """Return the density matrix of H and S (n, n) in any orbital order, energies in any unit; see `dense_density`."""
+    """Return the density matrix (n, n) of H and S (n, n), in their order of orbitals; energies in any unit.
+
+    Raises `MatrixError` for an odd or impossible number of electrons and for an S that is not positive definite.
+    """
     n_occupied = occupied_orbitals(n_electrons, len(h))
     if n_occupied == 0:
         return np.zeros_like(h)
