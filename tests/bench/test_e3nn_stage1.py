@@ -1,5 +1,8 @@
 """Stage 1 written with e3nn is equivariant, predicts the same blocks as harmose, and learns."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,14 @@ from harmose.bench.systems import system
 from harmose.nn.stage1.settings import Stage1Settings
 from harmose.so3.wigner import random_rotation, wigner_d
 
-pytest.importorskip("e3nn")
-from harmose.bench.e3nn_stage1 import E3nnStage1, make_e3nn_step
+pytestmark = pytest.mark.skipif(find_spec("e3nn") is None, reason="e3nn is not installed")
 
 SMALL = Stage1Settings(channels=4, pseudo_channels=2, radial=8)
+
+
+def e3nn_stage1():
+    """The module, imported on first use: the import of e3nn takes seconds."""
+    return import_module("harmose.bench.e3nn_stage1")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +30,7 @@ def model():
 @pytest.fixture(scope="module")
 def network(model):
     torch.manual_seed(0)
-    return E3nnStage1(model.space, SMALL)
+    return e3nn_stage1().E3nnStage1(model.space, SMALL)
 
 
 def test_rotation_and_inversion(model, network):
@@ -59,6 +66,6 @@ def test_number_of_elements(model, network):
 
 
 def test_training(model, network):
-    step = make_e3nn_step(network, model.inputs(system("water-2").structures).batch)
+    step = e3nn_stage1().make_e3nn_step(network, model.inputs(system("water-2").structures).batch)
     losses = [step() for _ in range(8)]
     assert losses[-1] < losses[0]

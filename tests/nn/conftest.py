@@ -1,6 +1,7 @@
 """A small basis set with s, p and d shells, small molecules, and networks with random weights."""
 
-import lazy_loader
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,11 @@ from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.batch import graph_batch
 from harmose.representation.block_irreps import BlockIrreps, to_matrix
 
-o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
+
+def o3():
+    """The module, imported on first use: the import of e3nn takes seconds."""
+    return import_module("e3nn.o3")
+
 
 S, P, D = (Shell(1, 0), Shell(2, 1), Shell(3, 2))
 BASIS = BasisSet("spd", {1: (S, P), 6: (S, Shell(2, 0), P, D), 8: (S, Shell(2, 0), P, D)}, {1: 6.0, 6: 6.0, 8: 6.0})
@@ -74,7 +79,7 @@ def e3nn_wigner():
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)  # e3nn makes its own constants in the default dtype
         try:
-            return o3.Irrep(l, 1).D_from_matrix(torch.as_tensor(rotation[np.ix_(order, order)]))
+            return o3().Irrep(l, 1).D_from_matrix(torch.as_tensor(rotation[np.ix_(order, order)]))
         finally:
             torch.set_default_dtype(default)
 

@@ -1,6 +1,7 @@
 """Orbital orders: round trips, and PySCF's order and signs against e3nn's harmonics on points in space."""
 
-import lazy_loader
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,11 @@ from pyscf import gto
 from harmose.errors import BasisError
 from harmose.so3.conventions import E3NN, PYSCF, Convention
 
-o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
+
+def o3():
+    """The module, imported on first use: the import of e3nn takes seconds."""
+    return import_module("e3nn.o3")
+
 
 SHUFFLED = Convention("shuffled", {1: (2, 0, 1), 2: (4, 2, 0, 1, 3)}, {2: (1, -1, 1, -1, 1)})
 
@@ -49,7 +54,7 @@ def test_pyscf_orbitals_are_e3nn_harmonics(l):
     orbitals = mol.eval_gto("GTOval_sph", points)
     index, sign = PYSCF.indices([l])
     inside = sign * orbitals[:, index]
-    y = o3.spherical_harmonics(l, torch.as_tensor(points)[:, [1, 2, 0]], normalize=False).numpy()
+    y = o3().spherical_harmonics(l, torch.as_tensor(points)[:, [1, 2, 0]], normalize=False).numpy()
     radial = inside[:, :1] / y[:, :1]
     assert (radial > 0).all()
     np.testing.assert_allclose(inside, radial * y, rtol=1e-10, atol=1e-13)
@@ -74,7 +79,7 @@ def test_formulas_of_the_documentation():
         ],
     }
     for l, rows in formulas.items():
-        e3nn = o3.spherical_harmonics(l, torch.as_tensor(points)[:, [1, 2, 0]], False, normalization="norm").numpy()
+        e3nn = o3().spherical_harmonics(l, torch.as_tensor(points)[:, [1, 2, 0]], False, normalization="norm").numpy()
         np.testing.assert_allclose(np.stack(rows, axis=1), e3nn, atol=1e-12, err_msg=f"l = {l}")
 
 

@@ -1,8 +1,8 @@
 """Wigner matrices against e3nn's, their group laws, and their accuracy where Euler angles are ill-defined."""
 
 from functools import partial
+from importlib import import_module
 
-import lazy_loader
 import numpy as np
 import pytest
 import torch
@@ -11,7 +11,11 @@ from scipy.spatial.transform import Rotation
 from harmose.errors import StructureError
 from harmose.so3.wigner import check_rotation, edge_wigner, random_rotation, shells_wigner, wigner_d
 
-o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
+
+def o3():
+    """The module, imported on first use: the import of e3nn takes seconds."""
+    return import_module("e3nn.o3")
+
 
 TOLERANCE = {np.float32: 5e-6, np.float64: 2e-14}
 DTYPES = tuple(TOLERANCE)
@@ -26,7 +30,7 @@ POLES = {
 
 def harmonics(l, points):
     """e3nn's real harmonics of (x, y, z) points, order m = -l..l: e3nn wants (y, z, x)."""
-    return o3.spherical_harmonics(l, torch.as_tensor(points)[..., [1, 2, 0]], normalize=True).numpy()
+    return o3().spherical_harmonics(l, torch.as_tensor(points)[..., [1, 2, 0]], normalize=True).numpy()
 
 
 def matrix_from_harmonics(l, rotation):
@@ -54,7 +58,7 @@ def e3nn_in_float64():
 @pytest.mark.parametrize("l", DEGREES)
 def test_same_as_e3nn(l, dtype):
     q = rotations(50)
-    reference = o3.Irrep(l, 1).D_from_matrix(torch.as_tensor(q[:, [1, 2, 0]][:, :, [1, 2, 0]])).numpy()
+    reference = o3().Irrep(l, 1).D_from_matrix(torch.as_tensor(q[:, [1, 2, 0]][:, :, [1, 2, 0]])).numpy()
     d = wigner_d(l, q.astype(dtype))
     assert d.dtype == dtype
     # e3nn computes Euler angles with acos, which costs some digits in float64

@@ -1,6 +1,7 @@
 """Small layers: cutoff, radial functions, linear maps of irreps, and scales that are fitted to a batch."""
 
-import lazy_loader
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,10 @@ from harmose.nn.ops.layers import (
 )
 from harmose.so3.wigner import random_rotation
 
-o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
+
+def o3():
+    """The module, imported on first use: the import of e3nn takes seconds."""
+    return import_module("e3nn.o3")
 
 
 def test_envelope_is_smooth_and_ends_at_the_reach():

@@ -1,6 +1,7 @@
 """The convolution in edge frames spans exactly the maps of e3nn's tensor product with spherical harmonics."""
 
-import lazy_loader
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,11 @@ from harmose.nn.ops.so2 import SO2Linear
 from harmose.representation.layout import pair_frames, reversal_signs
 from harmose.so3.wigner import edge_wigner
 
-o3 = lazy_loader.load("e3nn.o3", suppress_warning=True)  # its import takes seconds
+
+def o3():
+    """The module, imported on first use: the import of e3nn takes seconds."""
+    return import_module("e3nn.o3")
+
 
 L = 3
 SIGNS = ReversalSigns(so2_signs(L).double(), m0_signs(L).double())
@@ -35,7 +40,7 @@ def between(vectors: torch.Tensor) -> PairFrames:
 
 
 def harmonics(l: int, vectors: torch.Tensor) -> torch.Tensor:
-    return o3.spherical_harmonics(l, vectors[:, [1, 2, 0]], normalize=True)
+    return o3().spherical_harmonics(l, vectors[:, [1, 2, 0]], normalize=True)
 
 
 def tensor_product_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Tensor) -> torch.Tensor:
@@ -43,7 +48,7 @@ def tensor_product_maps(l_in: int, l_out: int, mirrored: bool, vectors: torch.Te
     paths = []
     for f in range(abs(l_in - l_out), l_in + l_out + 1):
         if (l_in + f + l_out) % 2 == mirrored:
-            table = o3.wigner_3j(l_in, f, l_out, dtype=torch.float64)
+            table = o3().wigner_3j(l_in, f, l_out, dtype=torch.float64)
             paths.append(torch.einsum("ifo,ef->eoi", table, harmonics(f, vectors)))
     return torch.stack(paths) if paths else torch.zeros(0, len(vectors), 2 * l_out + 1, 2 * l_in + 1).double()
 
