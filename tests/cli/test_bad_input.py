@@ -306,7 +306,7 @@ def test_full_disk_while_labelling(tmp_path, water_file, capsys, monkeypatch):
 LIMITED = """
 import resource, sys
 from harmose.cli import main
-from harmose.label import label  # imports write their bytecode before the limit holds
+import harmose.cli.label  # imports write their bytecode before the limit holds
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 sys.exit(main(sys.argv[1:]))
 """

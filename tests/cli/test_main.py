@@ -1,12 +1,17 @@
-"""The command `harmose`: help, and `python -m harmose`."""
+"""The command `harmose`: help, which modules are imported, and `python -m harmose`."""
 
+import ast
 import subprocess
 import sys
+from inspect import cleandoc
+from pathlib import Path
 
 import pytest
 import typer
 
+from harmose import cli
 from harmose.cli import app, main
+from harmose.cli.commands import COMMANDS as TABLE
 
 COMMANDS = [
     *("demo", "label", "convert", "train", "evaluate", "predict", "calibrate", "rank"),
@@ -30,12 +35,46 @@ def test_help_of_a_command(command, capsys):
     assert f"harmose {command} " in out.replace("\n", " ") + " "
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from harmose.cli import main; main(['--help']);"
-        "assert not {'torch', 'numpy', 'ase', 'pyscf', 'distributed', 'e3nn'} & set(sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+def modules_after(*arguments: str) -> set[str]:
+    """Run a command in a new process; return the names of the modules that it has imported."""
+    code = "import sys; from harmose.cli import main; main(sys.argv[1:]); print('modules:', *sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(run.stdout.split("modules:")[1].split())
+
+
+HEAVY = {"torch", "numpy", "scipy", "ase", "pyscf", "matplotlib", "distributed", "e3nn", "lmdb"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [(["--help"], set()), (["no-such-command"], set()), (["version"], {"harmose.cli.options", "harmose.cli.version"})],
+)
+def test_only_the_module_of_the_command_is_imported(arguments, imported):
+    modules = modules_after(*arguments)
+    assert {name for name in modules if name.startswith("harmose.cli.")} == {"harmose.cli.commands", *imported}
+    assert HEAVY & modules == set()
+
+
+def test_data_imports_no_torch(water_store):
+    assert {"torch", "pyscf", "matplotlib", "harmose.cli.predict"} & modules_after(
+        "data", "ls", str(water_store)
+    ) == set()
+
+
+def test_table_of_commands():
+    """The table has every module with an `app`, and the first paragraph of the docstring of its command."""
+    loaded = typer.main.get_command(app).commands
+    helps = {name: " ".join(cleandoc(loaded[name].help).split("\n\n")[0].split()) for name in TABLE}
+    assert helps == TABLE
+    modules = Path(cli.__file__).parent.glob("*.py")
+    assert {path.stem for path in modules if "\napp = new_app(" in path.read_text()} == set(TABLE) == set(COMMANDS)
+
+
+def test_imports_are_at_the_top():
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        nested = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset]
+        assert [f"{path.name}: line {node.lineno}" for node in nested] == []
 
 
 def test_every_option_is_explained():

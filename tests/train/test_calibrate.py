@@ -129,6 +129,6 @@ def test_commands(model, many_waters, water_atoms, tmp_path, capsys):
     assert read(tmp_path / "near.npz").hamiltonian is not None
     assert main(["evaluate", str(model), str(many_waters), "--out", str(tmp_path / "e"), "--rotations", "0"]) == 0
     assert "errors within the bounds of 90 % confidence: blocks of H" in capsys.readouterr().out
-    assert "Stated uncertainty" in (tmp_path / "e" / "report.html").read_text()
+    assert "<h2>Uncertainty</h2>" in (tmp_path / "e" / "report.html").read_text()
     assert main(["calibrate", str(model), str(many_waters), "--split", "test"]) == 0
     assert "10 samples, 10 of them independent: bounds up to 90 %" in capsys.readouterr().out

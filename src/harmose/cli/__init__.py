@@ -1,7 +1,4 @@
-"""The command `harmose`: one file per command, and one place where errors become one line and exit code 2.
-
-Commands import what they need when they run, so that `harmose --help` is quick.
-"""
+"""The command `harmose`: one module per command, and one place where errors become one line and exit code 2."""
 
 import os
 import sys
@@ -11,27 +8,11 @@ from typing import Any
 
 import typer
 
-from harmose.cli import (
-    bands,
-    bench,
-    calibrate,
-    convert,
-    data,
-    demo,
-    dos,
-    evaluate,
-    label,
-    orbitals,
-    predict,
-    rank,
-    scf,
-    train,
-    version,
-)
-from harmose.cli.options import examples
+from harmose.cli.commands import LazyGroup
 from harmose.errors import HarmoseError, OutsideDomain
 
 app = typer.Typer(
+    cls=LazyGroup,
     name="harmose",
     help="Kohn-Sham Hamiltonians of molecules and crystals from the atomic structure alone.",
     epilog="`harmose demo` runs a small example of everything, from DFT to a report, in a few minutes.",
@@ -41,54 +22,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.command(epilog=examples("harmose demo"))(demo.demo)
-app.command(
-    epilog=examples(
-        "harmose label water.xyz water --functional pbe --basis def2-svp --workers 2",
-        "harmose label graphene.xyz graphene --code cp2k --kmesh 3 3 1",
-    )
-)(label.label)
-app.command(
-    epilog=examples(
-        "harmose convert siesta-runs silicon",
-        "harmose convert QH9Stable.db qh9",
-        "harmose convert silicon silicon-deeph --to deeph",
-    )
-)(convert.convert)
-app.add_typer(data.app, name="data")
-app.command(epilog=examples("harmose train configs/water.yaml data=water out=runs/water time_limit=20min"))(train.train)
-app.command(epilog=examples("harmose evaluate runs/water water --split val --out runs/water/evaluation"))(
-    evaluate.evaluate
-)
-app.command(epilog=examples("harmose predict runs/water new.xyz --out new.npz"))(predict.predict)
-app.command(epilog=examples("harmose calibrate runs/water water --split val"))(calibrate.calibrate)
-app.command(epilog=examples("harmose rank runs/water pool.xyz --first 100 --out next.xyz"))(rank.rank)
-app.command(
-    epilog=examples(
-        "harmose orbitals runs/water new.xyz",
-        "harmose orbitals runs/water new.xyz --reference water",
-        "harmose orbitals water frame-0",
-    )
-)(orbitals.orbitals)
-app.command(
-    epilog=examples(
-        "harmose bands graphene pristine_1x1 --path GMKG --window -20 10 --out bands.png",
-        "harmose bands runs/graphene new.cif --reference graphene --out bands.png",
-    )
-)(bands.bands)
-app.command(
-    epilog=examples(
-        "harmose dos graphene pristine_1x1 --by l --window -20 10 --out dos.png",
-        "harmose dos runs/graphene new.cif --reference graphene --out dos.png",
-    )
-)(dos.dos)
-app.command(
-    epilog=examples("harmose scf runs/water new.xyz", "harmose scf runs/water new.xyz --guesses all --no-diis")
-)(scf.scf)
-app.command(epilog=examples("harmose bench --quick", "harmose bench --out bench", "harmose bench --systems bilayer-9"))(
-    bench.bench
-)
-app.command(epilog=examples("harmose version"))(version.version)
+
+
+@app.callback()
+def _options() -> None:
+    """Do nothing. Without this callback, Typer refuses an app that has no command yet."""
+
 
 # Typer has its own copy of click since version 0.25; this is its exception class in any version.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]

@@ -1,9 +1,10 @@
 """`harmose bands`: bands of a prediction or of a DFT sample, or of one over the other."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
+from rich.table import Table
 
 from harmose.cli.figures import OutOption, WindowOption, energy_text, output_files, write_files
 from harmose.cli.options import (
@@ -13,20 +14,33 @@ from harmose.cli.options import (
     SourceArgument,
     TargetArgument,
     error_prefix,
+    examples,
+    new_app,
     table,
     terminal,
 )
 from harmose.cli.predictions import read_or_predict
 from harmose.errors import ConfigError
-
-if TYPE_CHECKING:
-    from harmose.evaluate.band_metrics import BandErrors
-    from harmose.physics.bands import Bands, Gap
+from harmose.evaluate.band_metrics import GHOST_DISTANCE, BandErrors, compare_bands, fermi_shift
+from harmose.evaluate.band_plots import band_structure, check_window
+from harmose.evaluate.band_tables import bands_csv
+from harmose.physics.bands import Bands, Gap
+from harmose.physics.bands import bands as compute_bands
+from harmose.physics.kpath import kpath
+from harmose.physics.states import parse_mesh
 
 BAND_DENSITY = 40.0
 """Number of k-points per 1/angstrom of a path that is drawn."""
 
+app = new_app()
 
+
+@app.command(
+    epilog=examples(
+        "harmose bands graphene pristine_1x1 --path GMKG --window -20 10 --out bands.png",
+        "harmose bands runs/graphene new.cif --reference graphene --out bands.png",
+    )
+)
 def bands(
     source: SourceArgument,
     target: TargetArgument = None,
@@ -59,13 +73,6 @@ def bands(
 
     docs/metrics.md defines the errors.
     """
-    from harmose.evaluate.band_metrics import compare_bands, fermi_shift
-    from harmose.evaluate.band_plots import band_structure, check_window
-    from harmose.evaluate.band_tables import bands_csv
-    from harmose.physics.bands import bands as compute_bands
-    from harmose.physics.kpath import kpath
-    from harmose.physics.states import parse_mesh
-
     if around_fermi is not None and reference is not None:
         raise ConfigError(
             "--around-fermi: expected no --reference, whose bands are compared one by one from the lowest"
@@ -108,9 +115,7 @@ def bands(
     )
 
 
-def _summary(errors: "BandErrors", window: tuple[float, float]) -> str:
-    from harmose.evaluate.band_metrics import GHOST_DISTANCE
-
+def _summary(errors: BandErrors, window: tuple[float, float]) -> str:
     error = f"mean absolute error {1e3 * (errors.mae or 0.0):.3f} meV of {errors.n_states} states"
     ghosts = f"{errors.ghost_states or 'no'} ghost state{'' if errors.ghost_states == 1 else 's'}"
     return (
@@ -119,7 +124,7 @@ def _summary(errors: "BandErrors", window: tuple[float, float]) -> str:
     )
 
 
-def _table(series: "Mapping[str, Bands]"):
+def _table(series: Mapping[str, Bands]) -> Table:
     made = table("", *series)
     gaps = [None if bands.fermi_level is None else bands.gap for bands in series.values()]
     made.add_row("Fermi level (eV)", *(energy_text(bands.fermi_level) for bands in series.values()))
@@ -128,7 +133,7 @@ def _table(series: "Mapping[str, Bands]"):
     return made
 
 
-def _gap_text(gap: "Gap | None") -> str:
+def _gap_text(gap: Gap | None) -> str:
     if gap is None:
         return ""
     if gap.is_metal:

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
 
-from harmose.cli.options import terminal
+from harmose.bench.run import run
+from harmose.bench.settings import BenchmarkLimits, BenchSettings
+from harmose.cli.options import examples, new_app, terminal
+
+app = new_app()
 
 
+@app.command(epilog=examples("harmose bench --quick", "harmose bench --out bench", "harmose bench --systems bilayer-9"))
 def bench(
     out: Annotated[Path, typer.Option(help="Folder for bench.md, bench.json and the figures.")] = Path("harmose-bench"),
     quick: Annotated[
@@ -42,11 +48,6 @@ def bench(
 
     No store is needed. Labels are predictions of the models, since times do not depend on what is learned.
     """
-    import torch
-
-    from harmose.bench.run import run
-    from harmose.bench.settings import BenchmarkLimits, BenchSettings
-
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     default = BenchSettings.quick() if quick else BenchSettings(limits=BenchmarkLimits(repeats, seconds))

@@ -4,10 +4,17 @@ from typing import Annotated
 
 import typer
 
-from harmose.cli.options import ModelArgument, StoreArgument, check_labels, split_names, terminal
+from harmose.cli.inputs import check_labels, split_names
+from harmose.cli.options import ModelArgument, StoreArgument, examples, new_app, terminal
+from harmose.data.store import Store
 from harmose.errors import FormatError
+from harmose.inference import checkpoint
+from harmose.train.calibrate import calibrated_on
+
+app = new_app()
 
 
+@app.command(epilog=examples("harmose calibrate runs/water water --split val"))
 def calibrate(
     model: ModelArgument,
     store: StoreArgument,
@@ -21,12 +28,8 @@ def calibrate(
     ] = False,
 ) -> None:
     """Fit the error bounds of a trained model to held-out samples. `harmose train` does this at its end."""
-    from harmose.data.store import Store
-    from harmose.inference.checkpoint import load, located, save
-    from harmose.train.calibrate import calibrated_on
-
     with Store.open(store) as opened:
-        loaded = load(model)
+        loaded = checkpoint.load(model)
         check_labels(loaded.card, opened)
         training = opened.splits.get("train")
         if not training:
@@ -34,7 +37,7 @@ def calibrate(
                 f"{store}: the store has no split train; calibration needs it to exclude training samples"
             )
         calibrated = calibrated_on(loaded, opened, training, split_names(opened, split), refit)
-    save(calibrated, located(model))
+    checkpoint.save(calibrated, checkpoint.located(model))
     summary = calibrated.card.calibration
     left_out = summary["left_out_training_samples"]
     more = f" and {left_out} left-out training samples" if left_out else ""

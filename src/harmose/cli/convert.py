@@ -1,25 +1,38 @@
 """`harmose convert`: from DFT outputs and published data sets to a store, and from a store to other formats."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
+import numpy as np
 import typer
+from rich.console import Console
 
-from harmose.cli.options import ForceOption, check_output, new_output, progress, terminal
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from harmose.core.sample import Sample
-    from harmose.data.store import Store
-    from harmose.io.sources import Source
+from harmose.cli.options import ForceOption, check_output, examples, new_app, new_output, progress, terminal
+from harmose.core.sample import Sample, check_sample
+from harmose.data.store import Store
+from harmose.errors import ConfigError, FormatError, HarmoseError, MatrixError
+from harmose.io.files import open_source, write
+from harmose.io.petsc import write_petsc
+from harmose.io.sources import Source
+from harmose.io.wannier90 import write_wannier90
 
 SAMPLES_PER_TRANSACTION = 64
 
 Target = Literal["store", "deeph", "deeph-legacy", "wannier90", "petsc", "npz"]
 
 
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "harmose convert siesta-runs silicon",
+        "harmose convert QH9Stable.db qh9",
+        "harmose convert silicon silicon-deeph --to deeph",
+    )
+)
 def convert(
     source: Annotated[
         Path,
@@ -55,10 +68,6 @@ def convert(
     OUT appears complete or not at all. Samples that cannot be read or must not be trained on are listed and left out.
     In formats other than a store, a single sample becomes OUT, several become folders or files in OUT.
     """
-    from harmose.data.store import Store
-    from harmose.errors import ConfigError, FormatError
-    from harmose.io.files import open_source
-
     if loewdin is not None and to != "wannier90":
         raise ConfigError(f"--loewdin: expected --to wannier90, got --to {to}")
     if kpoint is not None and to != "petsc":
@@ -95,12 +104,9 @@ def convert(
 
 
 def _good_samples(
-    source: "Source", names: list[str], bad: dict[str, str], strict: bool, console: "Console"
-) -> Iterator["Sample"]:
+    source: Source, names: list[str], bad: dict[str, str], strict: bool, console: Console
+) -> Iterator[Sample]:
     """Yield the samples that pass the checks. The reasons of the others are added to `bad`, or raised if `strict`."""
-    from harmose.core.sample import check_sample
-    from harmose.errors import HarmoseError
-
     for name in progress(names, "converting", len(names), console):
         try:
             sample = source[name]
@@ -116,12 +122,8 @@ def _good_samples(
             yield sample
 
 
-def _check_overlap(sample: "Sample") -> None:
+def _check_overlap(sample: Sample) -> None:
     """Check S of a crystal at Gamma, which truncated or wrong cells spoil; `check_sample` checks molecules."""
-    import numpy as np
-
-    from harmose.errors import MatrixError
-
     if sample.overlap is None or not sample.structure.pbc.any():
         return
     try:
@@ -130,10 +132,7 @@ def _check_overlap(sample: "Sample") -> None:
         raise MatrixError(f"sample {sample.name}: S at Gamma is not positive definite") from None
 
 
-def _write_store(path: Path, source: "Source", samples: Iterator["Sample"], bad: dict[str, str], strict: bool) -> None:
-    from harmose.data.store import Store
-    from harmose.errors import HarmoseError
-
+def _write_store(path: Path, source: Source, samples: Iterator[Sample], bad: dict[str, str], strict: bool) -> None:
     first = next(samples, None)
     if first is None:
         return
@@ -159,21 +158,18 @@ def _write_store(path: Path, source: "Source", samples: Iterator["Sample"], bad:
             _keep_splits(source, store)
 
 
-def _keep_splits(source: "Store", store: "Store") -> None:
+def _keep_splits(source: Store, store: Store) -> None:
     store.set_splits({split: [name for name in names if name in store] for split, names in source.splits.items()})
 
 
 def _write_folder(
     path: Path,
-    samples: Iterator["Sample"],
+    samples: Iterator[Sample],
     to: str,
     loewdin: tuple[int, int, int] | None,
     kpoint: tuple[float, float, float] | None,
     several: bool,
 ) -> None:
-    from harmose.errors import FormatError
-    from harmose.io.files import write
-
     if several:
         path.mkdir()
     for sample in samples:
@@ -181,12 +177,8 @@ def _write_folder(
         if place.exists():
             raise FormatError(f"{sample.name}: expected different file names, got two samples with {place.name}")
         if loewdin is not None:
-            from harmose.io.wannier90 import write_wannier90
-
             write_wannier90(place, sample, loewdin)
         elif kpoint is not None:
-            from harmose.io.petsc import write_petsc
-
             write_petsc(place, sample, kpoint)
         else:
             write(place, sample, to)
@@ -194,7 +186,5 @@ def _write_folder(
 
 def _file_name(name: str, to: str) -> str:
     """Turn a sample's name into a file name, which cannot lead out of the folder."""
-    import re
-
     plain = re.sub(r"[^\w.+=,-]+", "_", name).lstrip(".") or "sample"
     return f"{plain}.npz" if to == "npz" else plain

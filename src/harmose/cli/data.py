@@ -4,10 +4,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from ase.data import chemical_symbols
+from rich.markup import escape
+from rich.table import Table
 
-from harmose.cli.options import ForceOption, StoreArgument, check_output, examples, new_output, progress, terminal
+from harmose.cli.commands import COMMANDS
+from harmose.cli.options import (
+    ForceOption,
+    StoreArgument,
+    check_output,
+    examples,
+    new_app,
+    new_output,
+    progress,
+    terminal,
+)
+from harmose.data.checks import check_each
+from harmose.data.curation import merge as merge_stores
+from harmose.data.curation import split as random_split
+from harmose.data.store import Store
+from harmose.errors import FormatError
 
-app = typer.Typer(help="List, check, split and merge sample stores.", no_args_is_help=True)
+app = new_app(COMMANDS["data"])
 
 
 @app.command("ls", epilog=examples("harmose data ls water", "harmose data ls water --samples"))
@@ -16,8 +34,6 @@ def ls(
     samples: Annotated[bool, typer.Option("--samples", help="Also list the samples.")] = False,
 ) -> None:
     """Print the contents of a store: elements, basis set, settings, splits, failures."""
-    from harmose.data.store import Store
-
     console = terminal()
     with Store.open(store) as opened:
         console.print(_summary(opened))
@@ -27,11 +43,7 @@ def ls(
             console.print(f"failed: {name}: {reason}", style="yellow", markup=False)
 
 
-def _summary(store):
-    from ase.data import chemical_symbols
-    from rich.markup import escape
-    from rich.table import Table
-
+def _summary(store: Store) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows = {
         "store": str(store.path),
@@ -50,10 +62,7 @@ def _summary(store):
     return table
 
 
-def _listing(store):
-    from rich.markup import escape
-    from rich.table import Table
-
+def _listing(store: Store) -> Table:
     owner = {name: split for split, names in store.splits.items() for name in names}
     table = Table("name", "formula", "atoms", "orbitals", "energy (eV)", "split", "group")
     for sample in store:
@@ -77,9 +86,6 @@ def check(store: StoreArgument) -> None:
     to H0, calculations that did not converge, structures that occur twice, orbital energies that do not belong to H and
     S, orbitals in a wrong order, and other orbitals of an element than in earlier samples.
     """
-    from harmose.data.checks import check_each
-    from harmose.data.store import Store
-
     console = terminal()
     with Store.open(store) as opened:
         checked = progress(check_each(opened), "checking", len(opened), console)
@@ -112,10 +118,6 @@ def split(
     force: ForceOption = False,
 ) -> None:
     """Split a store at random into train, val and test, and record the split in the store."""
-    from harmose.data.curation import split as random_split
-    from harmose.data.store import Store
-    from harmose.errors import FormatError
-
     with Store.open(store, writable=True) as opened:
         if opened.splits and not force:
             raise FormatError(f"{store}: has the splits {', '.join(opened.splits)} already; --force replaces them")
@@ -132,12 +134,9 @@ def merge(
     force: ForceOption = False,
 ) -> None:
     """Merge stores with the same settings into a new one, with their splits."""
-    from harmose.data.curation import merge as merged
-    from harmose.data.store import Store
-
     check_output(out, force)
     opened = [Store.open(path) for path in stores]
     with new_output(out, force) as hidden:
-        merged(opened, hidden)
+        merge_stores(opened, hidden)
     with Store.open(out) as result:
         terminal().print(f"{out}: {len(result)} samples", markup=False)

@@ -1,9 +1,12 @@
 """`harmose dos`: density of states of a prediction or of a DFT sample, or of one over the other."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from harmose.cli.figures import OutOption, WindowOption, energy_text, output_files, write_files
 from harmose.cli.options import (
@@ -13,17 +16,21 @@ from harmose.cli.options import (
     SourceArgument,
     TargetArgument,
     error_prefix,
+    examples,
+    new_app,
     table,
     terminal,
 )
 from harmose.cli.predictions import read_or_predict
+from harmose.core.sample import Sample
 from harmose.errors import ConfigError, MatrixError
-
-if TYPE_CHECKING:
-    from harmose.core.sample import Sample
-    from harmose.evaluate.comparison import Comparison
-    from harmose.physics.dos import DensityOfStates
-    from harmose.physics.sparse.kpm import KpmSettings
+from harmose.evaluate.band_plots import density_of_states
+from harmose.evaluate.band_tables import dos_csv
+from harmose.evaluate.comparison import Comparison
+from harmose.physics.dos import DensityOfStates, DosSettings
+from harmose.physics.dos import dos as compute_dos
+from harmose.physics.sparse.kpm import KpmSettings, kpm
+from harmose.physics.states import parse_mesh
 
 DENSE_ORBITALS = 6000
 """Most orbitals for which all states are computed by default; this takes minutes and grows with the cube."""
@@ -31,7 +38,15 @@ DENSE_ORBITALS = 6000
 KPM = "Kernel polynomial method (--method kpm)"
 """Heading of the options of one method."""
 
+app = new_app()
 
+
+@app.command(
+    epilog=examples(
+        "harmose dos graphene pristine_1x1 --by l --window -20 10 --out dos.png",
+        "harmose dos runs/graphene new.cif --reference graphene --out dos.png",
+    )
+)
 def dos(
     source: SourceArgument,
     target: TargetArgument = None,
@@ -65,13 +80,6 @@ def dos(
 
     Both spins are counted if the calculation is spin-polarized; otherwise each state holds two electrons.
     """
-    from harmose.evaluate.band_plots import density_of_states
-    from harmose.evaluate.band_tables import dos_csv
-    from harmose.physics.dos import DosSettings
-    from harmose.physics.dos import dos as compute_dos
-    from harmose.physics.sparse.kpm import KpmSettings
-    from harmose.physics.states import parse_mesh
-
     files = output_files(out, force)
     kpm_settings = KpmSettings(moments, vectors, seed)
     size = None if mesh is None else parse_mesh(mesh)
@@ -82,7 +90,7 @@ def dos(
     if polynomials and method is None:
         console.print(f"{n_orbitals} orbitals: kernel polynomials at Gamma (--method dense computes all states)")
 
-    def compute(sample: "Sample") -> "DensityOfStates":
+    def compute(sample: Sample) -> DensityOfStates:
         if polynomials:
             return _kpm(sample, comparison, electrons, window, width, points, kpm_settings, console)
         filling = comparison.filling(sample, size, electrons)
@@ -113,18 +121,16 @@ def _uses_kpm(method: str | None, n_orbitals: int, dense_only: Mapping[str, Any]
 
 
 def _kpm(
-    sample: "Sample",
-    comparison: "Comparison",
+    sample: Sample,
+    comparison: Comparison,
     electrons: float | None,
     window: tuple[float, float],
     width: float,
     points: int | None,
-    settings: "KpmSettings",
-    console: Any,
-) -> "DensityOfStates":
-    """Density of states by kernel polynomials; prints its statistical error."""
-    from harmose.physics.sparse.kpm import kpm
-
+    settings: KpmSettings,
+    console: Console,
+) -> DensityOfStates:
+    """Return the density of states by kernel polynomials, and print its statistical error."""
     structure, filling = comparison.sample.structure, comparison.filling(sample, None, electrons)
     polynomials = kpm(sample.hamiltonian, sample.overlap, structure, window, width, settings=settings, **filling)
     density, error = polynomials.dos(window, points or 1001)
@@ -141,9 +147,7 @@ def _kpm(
     return density
 
 
-def _table(series: "Mapping[str, DensityOfStates]"):
-    import numpy as np
-
+def _table(series: Mapping[str, DensityOfStates]) -> Table:
     rows: dict[str, list[str]] = {"Fermi level (eV)": [], "at the Fermi level (1/eV)": []}
     for density in series.values():
         rows["Fermi level (eV)"].append(energy_text(density.fermi_level))

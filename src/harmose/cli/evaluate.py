@@ -1,34 +1,40 @@
 """`harmose evaluate`: errors of a model on labelled samples."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from harmose.cli.inputs import check_labels, split_names
 from harmose.cli.options import (
     ForceOption,
     ModelArgument,
     StoreArgument,
-    check_labels,
     check_output,
     error_prefix,
+    examples,
+    new_app,
     new_output,
     progress,
-    split_names,
     terminal,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from harmose.data.store import Store
-    from harmose.evaluate.evaluation import Prediction
-    from harmose.inference.model import Model
+from harmose.data.store import Store
+from harmose.evaluate.evaluation import Prediction
+from harmose.evaluate.metrics import evaluate as compute_metrics
+from harmose.evaluate.predictions import check_network_alone, evaluate_rotations, predict_samples
+from harmose.evaluate.report import terminal_table, write_report
+from harmose.inference import checkpoint
+from harmose.inference.model import Model
+from harmose.train.dataset import chunks
 
 ROTATED_SAMPLES = 4
 """Number of samples whose structures are rotated for the rotation error."""
 
+app = new_app()
 
+
+@app.command(epilog=examples("harmose evaluate runs/water water --split val --out runs/water/evaluation"))
 def evaluate(
     model: ModelArgument,
     store: StoreArgument,
@@ -51,21 +57,15 @@ def evaluate(
     force: ForceOption = False,
 ) -> None:
     """Print the errors of a model on a store: of the regression, with stage 1, and with stage 2 (docs/metrics.md)."""
-    from harmose.data.store import Store
-    from harmose.evaluate.metrics import evaluate as compute_metrics
-    from harmose.evaluate.predictions import check_network_alone, evaluate_rotations
-    from harmose.evaluate.report import terminal_table, write_report
-    from harmose.inference.checkpoint import load
-
     files = [] if out is None else [out / "evaluation.json", out / "report.html"]
     for file in files:
         if file.exists():
             check_output(file, force)
     console = terminal()
     with Store.open(store) as opened:
-        whole = load(model)
+        whole = checkpoint.load(model)
         check_labels(whole.card, opened)
-        alone = None if network_alone is None else load(network_alone)
+        alone = None if network_alone is None else checkpoint.load(network_alone)
         if alone is not None:
             check_labels(alone.card, opened)
             check_network_alone(alone, whole)
@@ -89,12 +89,7 @@ def evaluate(
         console.print(f"{files[1]}", markup=False, soft_wrap=True)
 
 
-def _predict(
-    model: "Model", network_alone: "Model | None", store: "Store", names: "Sequence[str]"
-) -> "Iterator[Prediction]":
-    from harmose.evaluate.predictions import predict_samples
-    from harmose.train.dataset import chunks
-
+def _predict(model: Model, network_alone: Model | None, store: Store, names: Sequence[str]) -> Iterator[Prediction]:
     for samples in chunks(store, names):
         with error_prefix(store.path):
             predictions = predict_samples(model, samples, network_alone)

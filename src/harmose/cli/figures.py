@@ -1,17 +1,15 @@
 """Options and output files that `harmose bands` and `harmose dos` share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
+from matplotlib.figure import Figure
 
 from harmose.cli.options import check_output, new_output, terminal
 from harmose.errors import ConfigError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -26,7 +24,7 @@ OutOption = Annotated[
 
 
 def output_files(out: Path | None, force: bool) -> tuple[Path, ...]:
-    """Files that --out names, checked before any work is done for them."""
+    """Return the files that --out names; raise before any work is done if one cannot be written."""
     if out is None:
         return ()
     suffix = out.suffix.lower()
@@ -38,20 +36,19 @@ def output_files(out: Path | None, force: bool) -> tuple[Path, ...]:
     return files
 
 
-def write_files(files: Sequence[Path], force: bool, draw: Any, csv: str) -> None:
-    """Write a figure (result of `draw()`) and its numbers, all files or none."""
+def write_files(files: Sequence[Path], force: bool, draw: Callable[[], Figure], csv: str) -> None:
+    """Write a figure, which `draw` returns, and its numbers: all files or none."""
     with ExitStack() as stack:
         for file in files:
             hidden = stack.enter_context(new_output(file, force))
             if file.suffix == ".csv":
                 hidden.write_text(csv, encoding="utf-8")
             else:
-                figure: Figure = draw()
-                figure.savefig(hidden, dpi=200)
+                draw().savefig(hidden, dpi=200)
     for file in files:
         terminal().print(f"{file}", markup=False, soft_wrap=True)
 
 
 def energy_text(energy: float | None) -> str:
-    """An energy in eV for a table; empty if it is None."""
+    """Return an energy in eV as text for a table; empty if it is None."""
     return "" if energy is None else f"{energy:.6f}"

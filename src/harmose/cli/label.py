@@ -5,7 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from harmose.cli.options import StructuresArgument, terminal
+from harmose.cli.options import StructuresArgument, examples, new_app, terminal
+from harmose.errors import LabellingError
+from harmose.io.structures import read_structures
+from harmose.label import settings_for
+from harmose.label.label import label as run_labelling
 
 RUN, MOLECULES, CRYSTALS = "Run", "PySCF (molecules)", "CP2K (crystals)"
 """Headings of the options."""
@@ -13,7 +17,15 @@ RUN, MOLECULES, CRYSTALS = "Run", "PySCF (molecules)", "CP2K (crystals)"
 NOT_SETTINGS = ("structures", "store", "code", "workers", "scheduler", "retry_failed", "skip_bad")
 """Parameters of `label` that are not settings of a DFT code; the others have the names of the settings' fields."""
 
+app = new_app()
 
+
+@app.command(
+    epilog=examples(
+        "harmose label water.xyz water --functional pbe --basis def2-svp --workers 2",
+        "harmose label graphene.xyz graphene --code cp2k --kmesh 3 3 1",
+    )
+)
 def label(
     context: typer.Context,
     structures: StructuresArgument,
@@ -112,16 +124,10 @@ def label(
 
     The same command continues a run that was stopped. Structures that fail are listed and left out.
     """
-    from harmose.errors import LabellingError
-    from harmose.io.structures import read_structures
-
     atoms = read_structures(structures)
-    from harmose.label import settings_for
-    from harmose.label.label import label as run
-
     options = {k: value for k, value in context.params.items() if value is not None and k not in NOT_SETTINGS}
-    console = terminal()
-    summary = run(atoms, store, settings_for(code, options), workers, scheduler, console, retry_failed, skip_bad)
+    settings, console = settings_for(code, options), terminal()
+    summary = run_labelling(atoms, store, settings, workers, scheduler, console, retry_failed, skip_bad)
     if summary.failed and not summary.finished + summary.reused:
         raise LabellingError(f"{structures}: none of its {len(summary.failed)} structures could be labelled")
     counts = f"{summary.finished} labelled, {summary.reused} were there before, {len(summary.failed)} failed"

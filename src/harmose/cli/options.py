@@ -1,22 +1,18 @@
-"""Arguments that several commands share, checks of what they name, and handling of outputs."""
+"""Arguments that several commands share, the terminal, and handling of outputs. Nothing here imports numpy."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
 from harmose.core.files import atomic_path
-from harmose.errors import ConfigError, FormatError, HarmoseError, ModelError
-
-if TYPE_CHECKING:
-    from ase import Atoms
-    from rich.console import Console
-
-    from harmose.data.store import Store
-    from harmose.inference.card import Card
+from harmose.errors import FormatError, HarmoseError
 
 T = TypeVar("T")
 
@@ -54,28 +50,35 @@ ElectronsOption = Annotated[
 ]
 
 
+def new_app(help: str | None = None) -> typer.Typer:
+    """Return an empty Typer app: of a group with this help, or of a single command."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=help is not None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+
+
 def examples(*commands: str) -> str:
-    """The epilog of a command's help."""
+    """Return the epilog of a command's help."""
     lines = [f"`{command}`" for command in commands]
     return ("Example: " if len(lines) == 1 else "Examples:\n\n") + "\n\n".join(lines)
 
 
-def terminal() -> "Console":
-    """The console that commands print to."""
-    from rich.console import Console
-
+def terminal() -> Console:
+    """Return the console that commands print to."""
     return Console(highlight=False)
 
 
-def progress(items: Iterable[T], text: str, total: int, console: "Console") -> Iterable[T]:
+def progress(items: Iterable[T], text: str, total: int, console: Console) -> Iterable[T]:
     """Iterate over `items`; on a terminal, show a progress bar with the estimated time left."""
-    from rich.progress import track
-
     return track(items, text, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def installed_version(package: str) -> str:
-    """Version of an installed package, or "not installed"."""
+    """Return the version of an installed package, or "not installed"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -112,43 +115,8 @@ def error_prefix(name: object) -> Iterator[None]:
         raise type(error)(f"{name}: {error}") from None
 
 
-def one_structure(path: Path) -> "Atoms":
-    """The only structure of a file, checked."""
-    from harmose.io.structures import read_structures
-
-    structures = read_structures(path)
-    if len(structures) != 1:
-        raise FormatError(f"{path}: expected one structure, got {len(structures)}")
-    return structures[0]
-
-
-def split_names(store: "Store", split: str | None) -> list[str]:
-    """Names of the samples of a split. Default: test, or else val, or else all."""
-    splits = store.splits
-    if split is None:
-        split = next((name for name in ("test", "val") if splits.get(name)), "all")
-    if split != "all" and split not in splits:
-        raise ConfigError(f"{store.path}: expected a split among {', '.join([*splits, 'all'])}, got {split!r}")
-    names = store.names() if split == "all" else splits[split]
-    if not names:
-        raise FormatError(f"{store.path}: there are no samples to evaluate on")
-    return names
-
-
-def check_labels(card: "Card", store: "Store") -> None:
-    """Raise `ModelError` if a store has other labels (spin, code, functional, basis) than those the model learned."""
-    if card.spin is not store.spin:
-        raise ModelError(f"{store.path}: expected labels of spin {card.spin}, as the model's, got {store.spin}")
-    for key in ("code", "functional", "basis"):
-        learned, stored = card.settings.get(key), store.metadata.get(key)
-        if learned is not None and stored is not None and learned != stored:
-            raise ModelError(f"{store.path}: expected labels of {key} {learned}, as the model's, got {stored}")
-
-
-def table(*columns: str, title: str | None = None) -> Any:
-    """A `rich` table whose columns after the first are aligned right."""
-    from rich.table import Table
-
+def table(*columns: str, title: str | None = None) -> Table:
+    """Return a table whose columns after the first are aligned right."""
     made = Table(*columns, title=title)
     for column in made.columns[1:]:
         column.justify = "right"

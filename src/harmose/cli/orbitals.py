@@ -2,22 +2,34 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from harmose.cli.options import ElectronsOption, ReferenceOption, SourceArgument, one_structure, table, terminal
+from harmose.cli.inputs import one_structure
+from harmose.cli.options import ElectronsOption, ReferenceOption, SourceArgument, examples, new_app, table, terminal
 from harmose.cli.predictions import Predictor, is_model
+from harmose.core.sample import Sample
 from harmose.errors import MatrixError
-
-if TYPE_CHECKING:
-    from harmose.core.sample import Sample
-    from harmose.physics.eigen import MolecularOrbitals
+from harmose.evaluate.comparison import find_structure
+from harmose.inference import checkpoint
+from harmose.io.files import read
+from harmose.physics.eigen import MolecularOrbitals, spin_orbitals
 
 SHOWN_ORBITALS = 8
 """Number of orbitals on each side of the gap that are shown without --all."""
 
+app = new_app()
 
+
+@app.command(
+    epilog=examples(
+        "harmose orbitals runs/water new.xyz",
+        "harmose orbitals runs/water new.xyz --reference water",
+        "harmose orbitals water frame-0",
+    )
+)
 def orbitals(
     source: SourceArgument,
     target: Annotated[
@@ -31,13 +43,9 @@ def orbitals(
     ] = False,
 ) -> None:
     """Print orbital energies and gap of a predicted or stored molecule, compared with DFT if a reference is given."""
-    from harmose.evaluate.comparison import find_structure
-    from harmose.inference.checkpoint import load
-    from harmose.io.files import read
-
     if is_model(source):
         atoms, name = one_structure(Path(target)), Path(target).stem
-        model = load(source)
+        model = checkpoint.load(source)
         dft = None if reference is None else find_structure(reference, atoms, name)
         sample = Predictor(model, source).sample(atoms, name, dft)
     else:
@@ -58,26 +66,25 @@ def orbitals(
         terminal().print(_orbital_table(predicted, other, all_orbitals, electrons_each, title))
 
 
-def _solve(sample: "Sample") -> "tuple[MolecularOrbitals, ...]":
-    from harmose.physics.eigen import spin_orbitals
-
+def _solve(sample: Sample) -> tuple[MolecularOrbitals, ...]:
     if sample.n_electrons is None:
         raise MatrixError(f"sample {sample.name}: the number of electrons is not known; give --electrons")
     if sample.overlap is None:
         raise MatrixError(
-            f"sample {sample.name}: expected the overlap S, from a --reference or a basis set of PySCF or CP2K; got none"
+            f"sample {sample.name}: expected the overlap S, from a --reference or a basis set of PySCF or CP2K; "
+            "got none"
         )
     return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
 
 
 def _orbital_table(
-    predicted: "MolecularOrbitals",
-    dft: "MolecularOrbitals | None",
+    predicted: MolecularOrbitals,
+    dft: MolecularOrbitals | None,
     all_orbitals: bool,
     electrons_each: int,
     title: str | None,
-):
-    """One row for each orbital; `electrons_each` is the number of electrons of an occupied orbital."""
+) -> Table:
+    """Return a table with one row for each orbital. An occupied orbital holds `electrons_each` electrons."""
     made = table(
         "orbital", "electrons", "energy (eV)", *([] if dft is None else ["DFT (eV)", "difference (meV)"]), title=title
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,21 +11,30 @@ from harmose.cli.options import (
     ModelArgument,
     StructureArgument,
     check_output,
+    examples,
+    new_app,
     new_output,
     progress,
     terminal,
 )
 from harmose.cli.predictions import Predictor, parse_memory, parse_partition
+from harmose.core.sample import Sample
+from harmose.data.store import new_store
 from harmose.errors import FormatError
-
-if TYPE_CHECKING:
-    from harmose.core.sample import Sample
-    from harmose.uncertainty.prediction import Uncertainty
+from harmose.evaluate.comparison import find_structure
+from harmose.inference import checkpoint
+from harmose.io.npz import write_npz
+from harmose.io.structures import read_structures
+from harmose.uncertainty.prediction import Uncertainty
+from harmose.units import MICRO_HARTREE
 
 LARGE_STRUCTURES = "Large structures"
 """Heading of the options of predictions in parts."""
 
+app = new_app()
 
+
+@app.command(epilog=examples("harmose predict runs/water new.xyz --out new.npz"))
 def predict(
     model: ModelArgument,
     structure: StructureArgument,
@@ -79,12 +88,6 @@ def predict(
     Adds S where it can be computed, and prints gap, HOMO and LUMO with bounds of their errors. A .npz file holds the
     bounds of all blocks and orbital energies. Structures that are predicted in parts have no bounds.
     """
-    from harmose.data.store import new_store
-    from harmose.evaluate.comparison import find_structure
-    from harmose.inference.checkpoint import load
-    from harmose.io.npz import write_npz
-    from harmose.io.structures import read_structures
-
     check_output(out, force)
     structures = read_structures(structure)
     if out.suffix == ".npz" and len(structures) != 1:
@@ -92,9 +95,10 @@ def predict(
             f"{structure}: expected one structure for a .npz, got {len(structures)}; name a store instead"
         )
     console = terminal()
-    predictor = Predictor(load(model), model, partition, memory, scheduler, stage, energy_zero, out.parent, console)
+    loaded = checkpoint.load(model)
+    predictor = Predictor(loaded, model, partition, memory, scheduler, stage, energy_zero, out.parent, console)
 
-    def sample(k: int) -> "Sample":
+    def sample(k: int) -> Sample:
         atoms, name = structures[k], f"{structure.stem}-{k}"
         return predictor.sample(atoms, name, None if overlap is None else find_structure(overlap, atoms, name))
 
@@ -118,14 +122,12 @@ def predict(
     console.print(f"{out}: {len(structures)} predicted", markup=False, soft_wrap=True)
 
 
-def _with_bounds(sample: "Sample", bounds: "Uncertainty") -> "Sample":
+def _with_bounds(sample: Sample, bounds: Uncertainty) -> Sample:
     return replace(sample, provenance={**sample.provenance, "uncertainty": bounds.summary()})
 
 
-def bounds_line(u: "Uncertainty") -> str:
-    """Gap, HOMO and LUMO with their bounds, and the expected error of H, in one line."""
-    from harmose.units import MICRO_HARTREE
-
+def bounds_line(u: Uncertainty) -> str:
+    """Return gap, HOMO and LUMO with their bounds, and the expected error of H, in one line."""
     energies = {"gap": u.gap, "HOMO": u.homo, "LUMO": u.lumo}
     parts = [f"{name} {energy} eV" for name, energy in energies.items() if energy is not None]
     parts.append(f"expected H MAE {u.expected_error / MICRO_HARTREE:.3g} µEh")

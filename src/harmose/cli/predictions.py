@@ -2,25 +2,29 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from ase import Atoms
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
 
-from harmose.cli.options import error_prefix, one_structure
+from harmose.cli.inputs import one_structure
+from harmose.cli.options import error_prefix
+from harmose.core.sample import Sample
 from harmose.errors import ModelError
-
-if TYPE_CHECKING:
-    from ase import Atoms
-    from rich.console import Console
-
-    from harmose.core.sample import Sample
-    from harmose.evaluate.comparison import Comparison
-    from harmose.inference.model import Model
-    from harmose.uncertainty.prediction import Uncertainty
+from harmose.evaluate.comparison import Comparison, find_structure
+from harmose.inference import checkpoint
+from harmose.inference.model import Model
+from harmose.io import pyscf
+from harmose.io.basis_sets import is_known, overlap
+from harmose.io.files import read
+from harmose.train.config import Bytes
+from harmose.uncertainty.prediction import Uncertainty
 
 
 def parse_partition(text: str) -> str | int:
-    """Value of --partition: auto, off, or a positive number of pairs."""
+    """Return the value of --partition: auto, off, or a positive number of pairs."""
     if text in ("auto", "off"):
         return text
     if not (text.isdecimal() and int(text) > 0):
@@ -29,11 +33,7 @@ def parse_partition(text: str) -> str | int:
 
 
 def parse_memory(text: str) -> float:
-    """Value of --memory in bytes."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from harmose.train.config import Bytes
-
+    """Return the value of --memory in bytes."""
     try:
         return TypeAdapter(Bytes).validate_python(text)
     except ValidationError:
@@ -44,7 +44,7 @@ def parse_memory(text: str) -> float:
 class Predictor:
     """Predicts structures as samples, with the options of `Model.predict`."""
 
-    model: "Model"
+    model: Model
     name: str
     """The model's name or folder."""
     partition: Any = "auto"
@@ -53,15 +53,12 @@ class Predictor:
     stage: str = "full"
     energy_zero: str | None = None
     folder: Path | None = None
-    console: "Console | None" = None
+    console: Console | None = None
     in_parts: bool = False
     """True if the last structure was predicted in parts."""
 
-    def sample(self, atoms: "Atoms", name: str, reference: "Sample | None" = None) -> "Sample":
+    def sample(self, atoms: Atoms, name: str, reference: Sample | None = None) -> Sample:
         """Predict H as a sample. S is that of `reference`, or computed from radial functions of PySCF or CP2K."""
-        from harmose.core.sample import Sample
-        from harmose.io.basis_sets import is_known, overlap
-
         with error_prefix(atoms.info["source"]):
             self.in_parts = False
             h = self.model.predict(
@@ -88,17 +85,14 @@ class Predictor:
                 provenance={"kind": "prediction", "model": self.name},
             )
 
-    def bounds(self, sample: "Sample") -> "Uncertainty | None":
-        """Error bounds of a sample; None for a stage of the model, a prediction in parts, or without calibration."""
+    def bounds(self, sample: Sample) -> Uncertainty | None:
+        """Return the error bounds; None for a stage of the model, a prediction in parts, or without calibration."""
         if self.stage != "full" or self.in_parts:
             return None
         return self.model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
 
-    def _n_electrons(self, atoms: "Atoms") -> float | None:
-        """Number of electrons as in the labels; None if their settings do not say."""
-        from harmose.io import pyscf
-        from harmose.io.basis_sets import is_known
-
+    def _n_electrons(self, atoms: Atoms) -> float | None:
+        """Return the number of electrons as in the labels; None if their settings do not say."""
         card = self.model.card
         try:
             return self.model.n_electrons(atoms)
@@ -118,21 +112,17 @@ def is_model(source: str) -> bool:
     return (Path(source) / "card.json").is_file() or not Path(source).exists()
 
 
-def read_or_predict(source: str, target: str | None, reference: Path | None, console: "Console") -> "Comparison":
+def read_or_predict(source: str, target: str | None, reference: Path | None, console: Console) -> Comparison:
     """Read a sample from a source, or predict it if `source` is a model, and read the DFT sample to compare it with.
 
     The sample takes the reference's overlap if it has none. For bands and densities of states, which find the Fermi
     level of the prediction themselves, the model does not shift its energies to it.
     """
-    from harmose.evaluate.comparison import Comparison, find_structure
-    from harmose.inference.checkpoint import load
-    from harmose.io.files import read
-
     if target is not None and is_model(source):
         path = Path(target)
         atoms = one_structure(path)
         dft = None if reference is None else find_structure(reference, atoms, str(path))
-        model = load(source)
+        model = checkpoint.load(source)
         energy_zero = "labels" if model.card.energy_zero == "fermi_of_prediction" else None
         predictor = Predictor(model, source, energy_zero=energy_zero, console=console)
         return Comparison(predictor.sample(atoms, path.stem, dft), dft)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from ase.io import write
 
 from harmose.cli.options import (
     ForceOption,
@@ -11,18 +13,26 @@ from harmose.cli.options import (
     StructuresArgument,
     check_output,
     error_prefix,
+    examples,
+    new_app,
     new_output,
     progress,
     table,
     terminal,
 )
+from harmose.inference import checkpoint
+from harmose.io.structures import read_structures
+from harmose.units import MICRO_HARTREE
 
 STRUCTURES_PER_PASS = 8
 
 LISTED_STRUCTURES = 20
 """Most structures that are printed."""
 
+app = new_app()
 
+
+@app.command(epilog=examples("harmose rank runs/water pool.xyz --first 100 --out next.xyz"))
 def rank(
     model: ModelArgument,
     structures: StructuresArgument,
@@ -33,16 +43,9 @@ def rank(
     force: ForceOption = False,
 ) -> None:
     """Order structures by the error that the model expects, largest first: candidates for the next labels."""
-    import numpy as np
-    from ase.io import write
-
-    from harmose.inference.checkpoint import load
-    from harmose.io.structures import read_structures
-    from harmose.units import MICRO_HARTREE
-
     if out is not None:
         check_output(out, force)
-    atoms, loaded, console = read_structures(structures), load(model), terminal()
+    atoms, loaded, console = read_structures(structures), checkpoint.load(model), terminal()
     batches = [atoms[k : k + STRUCTURES_PER_PASS] for k in range(0, len(atoms), STRUCTURES_PER_PASS)]
     with error_prefix(structures):
         ranked = progress(batches, "ranking", len(batches), console)

@@ -1,19 +1,24 @@
 """`harmose scf`: PySCF started from its own guesses and from a prediction."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from harmose.cli.options import ModelArgument, StructureArgument, error_prefix, one_structure, table, terminal
+from harmose.cli.inputs import one_structure
+from harmose.cli.options import ModelArgument, StructureArgument, error_prefix, examples, new_app, table, terminal
 from harmose.errors import ConfigError, LabellingError
+from harmose.inference import checkpoint
+from harmose.scf.initial_guess import GUESSES, ScfRun, compare_guesses, model_settings
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harmose.scf.initial_guess import ScfRun
+app = new_app()
 
 
+@app.command(
+    epilog=examples("harmose scf runs/water new.xyz", "harmose scf runs/water new.xyz --guesses all --no-diis")
+)
 def scf(
     model: ModelArgument,
     structure: StructureArgument,
@@ -32,12 +37,9 @@ def scf(
     max_cycle: Annotated[int, typer.Option(min=1, help="Maximum number of SCF cycles.")] = 100,
 ) -> None:
     """Converge PySCF from its own guesses and from the prediction, and print how many cycles the prediction saves."""
-    from harmose.inference.checkpoint import load
-    from harmose.scf.initial_guess import compare_guesses, model_settings
-
     names = _names(guesses)
     atoms = one_structure(structure)
-    loaded = load(model)
+    loaded = checkpoint.load(model)
     with error_prefix(atoms.info["source"]):
         settings = replace(model_settings(loaded), convergence=convergence, max_cycle=max_cycle)
         runs = compare_guesses(loaded, atoms, names, settings, damping if no_diis else None)
@@ -49,8 +51,6 @@ def scf(
 
 
 def _names(guesses: str) -> list[str]:
-    from harmose.scf.initial_guess import GUESSES
-
     names = list(GUESSES) if guesses == "all" else [name.strip() for name in guesses.split(",") if name.strip()]
     for name in names:
         if name not in GUESSES:
@@ -58,7 +58,7 @@ def _names(guesses: str) -> list[str]:
     return ["minao", *(name for name in names if name != "minao")]
 
 
-def _table(runs: "Sequence[ScfRun]"):
+def _table(runs: Sequence[ScfRun]) -> Table:
     prediction, *others = runs
     made = table("guess", "SCF cycles", "energy (Ha)")
     for run in (*others, prediction):
@@ -68,7 +68,7 @@ def _table(runs: "Sequence[ScfRun]"):
     return made
 
 
-def _summary(runs: "Sequence[ScfRun]") -> str:
+def _summary(runs: Sequence[ScfRun]) -> str:
     prediction, minao = runs[:2]
     if not (prediction.converged and minao.converged):
         return ""

@@ -5,10 +5,16 @@ from typing import Annotated
 
 import typer
 
-from harmose.cli.options import terminal
+from harmose.cli.options import examples, new_app, terminal
+from harmose.train.config import load_config
+from harmose.train.engine import train as run_training
+
+app = new_app()
 
 
+@app.command(epilog=examples("harmose train configs/water.yaml data=water out=runs/water time_limit=20min"))
 def train(
+    context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the file.")
@@ -18,14 +24,7 @@ def train(
 
     If the share of both phases is 0, the model is the regression alone.
     """
-    import time
-
-    begin = time.monotonic()  # before PyTorch is imported, which takes seconds of the time limit
-    from harmose.train.config import load_config
-
-    settings = load_config(config, overrides or [])
-    from harmose.train.engine import train as run
-
     console = terminal()
-    out = run(settings, console, begin)
+    begin: float = context.obj  # before PyTorch was imported, which takes seconds of the time limit
+    out = run_training(load_config(config, overrides or []), console, begin)
     console.print(f"model: {out}", markup=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harmose.cli.options import split_names
+from harmose.cli.inputs import split_names
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError
 
