@@ -7,6 +7,9 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Bytecode is kept: tests start many processes, and pytest would rewrite all assertions anew in each run.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install test coverage demo lint ruff pyright imports docstrings docs docs-serve format clean
 
 help:
