@@ -1,6 +1,8 @@
 """4. Ask a model how wrong it may be, and choose the structures to label next.
 
-python examples/4_uncertainty.py
+    python examples/4_uncertainty.py
+
+The model ships with the package. Writes no files.
 """
 
 import warnings

@@ -1,6 +1,8 @@
 """5. Start a PySCF calculation from a predicted Hamiltonian.
 
-python examples/5_scf_start.py
+    python examples/5_scf_start.py
+
+The model ships with the package. Writes no files.
 """
 
 import pyscf
