@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ import harmose
 from harmose.core.blocks import BlockMatrix
 from harmose.evaluate.style import DFT, FAINT, FULL, STAGE1, TEXT, dress, legend, new_figure
 from harmose.inference.model import Model
-from harmose.physics.dos import DensityOfStates, dos
+from harmose.physics.dos import DensityOfStates, DosSettings, dos
 from harmose.physics.sparse.kpm import kpm
 from harmose.physics.sparse.shift_invert import states_near
 from harmose.physics.states import mesh_fermi_level
@@ -72,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     atoms = twisted(asked.m)
     print(f"({asked.m + 1}, {asked.m}): {angle(asked.m):.3f} degrees, {len(atoms):,} atoms")
     with timed("H"):
-        h = harmose.predict(model, atoms, memory=asked.memory * 1e9, told=print)
+        h = model.predict(atoms, memory=asked.memory * 1e9, energy_zero="labels", log=print)
     with timed("S"):
         s = harmose.overlap(atoms, h.basis)
     print(f"{h.n_orbitals:,} orbitals, {2 * len(h.pairs):,} directed blocks")
@@ -112,8 +111,9 @@ def timed(what: str) -> Iterator[None]:
 def of_bernal(model: Model, width: float) -> DensityOfStates:
     """The same density of states of layers that are not twisted but shifted to AB, from a mesh of k-points."""
     atoms = shifted(np.array([1 / 3, 1 / 3]))
-    h = harmose.predict(model, atoms)
-    return dos(h, harmose.overlap(atoms, h.basis), atoms, (12, 12, 1), VALENCE * len(atoms), WINDOW, width)
+    h = model.predict(atoms)
+    settings = DosSettings(WINDOW, width)
+    return dos(h, harmose.overlap(atoms, h.basis), atoms, (12, 12, 1), VALENCE * len(atoms), settings=settings)
 
 
 def crossing(model: Model, m: int) -> float:
@@ -142,7 +142,7 @@ def near_levels(model: Model, m: int, level: float) -> list[Levels]:
 
 def in_labels_zero(model: Model, atoms: Atoms) -> BlockMatrix:
     """H without the search for its Fermi level."""
-    return harmose.predict(replace(model, card=replace(model.card, gauge="none")), atoms)
+    return model.predict(atoms, energy_zero="labels")
 
 
 def write_tables(folder: Path, density: DensityOfStates, error: np.ndarray, levels: list[Levels]) -> None:

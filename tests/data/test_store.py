@@ -402,10 +402,13 @@ def test_killed_writer_loses_at_most_one_sample(water_store):
 
 READING = """
 import sys
+import threading
 from harmose.data.store import Store
 store = Store.open(sys.argv[1])
+stopped = []
+threading.Thread(target=lambda: stopped.append(sys.stdin.read()), daemon=True).start()
 print("ready", flush=True)
-for _ in range(300):
+while not stopped:
     store.failures
     for name in store.names()[-20:]:
         store.record(name)
@@ -415,16 +418,14 @@ for _ in range(300):
 def test_reading_while_another_process_writes(water_store):
     """Without locks LMDB's writer reuses pages that are being read; some of these many reads would fail."""
     run = [sys.executable, "-c", READING, str(water_store)]
-    reader = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    reader = subprocess.Popen(run, **pipes, text=True)
     assert reader.stdout is not None
     assert reader.stdout.readline() == "ready\n"
-    writes = 0
     with Store.open(water_store, writable=True) as store:
         raw = store.record("water-0")
-        while reader.poll() is None:
-            store.append_records([(f"copy-{writes}", raw)])
-            store.remember_failure(f"failure-{writes % 7}", "no reason")
-            writes += 1
-    _, err = reader.communicate()
+        for k in range(200):
+            store.append_records([(f"copy-{k}", raw)])
+            store.remember_failure(f"failure-{k % 7}", "no reason")
+    _, err = reader.communicate()  # closes the reader's input, which stops it
     assert (reader.returncode, err) == (0, "")
-    assert writes > 10
