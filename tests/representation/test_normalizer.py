@@ -147,3 +147,13 @@ def test_scales_of_all_elements_are_needed(normalizer, targets):
 def test_a_normalizer_of_another_basis_set_is_refused(normalizer, space: BlockIrreps):
     with pytest.raises(ModelError, match="the normalizer is not complete"):
         from_state(space, to_state(normalizer))
+
+
+def test_like_atoms_may_be_exchanged(normalizer, targets):
+    """An irrep of the shells (a, b) of two like atoms has the scale of its mirror image (b, a)."""
+    space = targets.space
+    for pair_type, scale in normalizer.pair_scale.items():
+        if space.is_symmetric(pair_type):
+            shell_type = int(space.shell_type[pair_type // len(space.elements)])
+            column = space.pair_layout((shell_type, shell_type)).reversal[0]
+            np.testing.assert_allclose(scale[:-5][column], scale[:-5], rtol=1e-12)

@@ -127,7 +127,10 @@ def fit_normalizer(
     for group, members in oriented.pairs.items():
         values = residual.pairs[group].numpy()
         for pair_type, rows in rows_by_key(oriented.pair_type[members]):
-            pair_scale[pair_type] = _fit_pair_scale(distance[members[rows]], values[rows])
+            squares = (values[rows] ** 2).sum(1)
+            if space.is_symmetric(pair_type):  # the order of two like atoms must not count
+                squares = (squares + squares[:, space.pair_layout(group).reversal[0]]) / 2
+            pair_scale[pair_type] = _fit_pair_scale(distance[members[rows]], squares)
     for shell_type, atoms in oriented.atoms.items():
         layout = space.onsite_layout(shell_type)
         for species, rows in rows_by_key(oriented.species[atoms]):
@@ -151,16 +154,18 @@ def _fit_onsite_scale(residual: np.ndarray, l_max: int) -> np.ndarray:
     return scale
 
 
-def _fit_pair_scale(distance: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Return the scales (K + 5,) of a pair type: the rms of each irrep, and the trend of all irreps with the distance."""
-    size = (residual**2).sum(1)
-    rms = np.maximum(np.sqrt(size.mean(0)), SCALE_FLOOR)
+def _fit_pair_scale(distance: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return the scales (K + 5,) of a pair type, from the squared norms of its irreps (P, K).
+
+    They are the rms of each irrep, and the trend of all irreps with the distance.
+    """
+    rms = np.maximum(np.sqrt(squares.mean(0)), SCALE_FLOOR)
     low, high = distance.min(), distance.max()
     powers = _powers(distance, low, high)
-    trend = np.log(np.maximum((size / rms**2).mean(1), 1e-12)) / 2
+    trend = np.log(np.maximum((squares / rms**2).mean(1), 1e-12)) / 2
     envelope = np.linalg.solve(powers.T @ powers + 1e-3 * len(powers) * np.eye(3), powers.T @ trend)
     flat = np.concatenate([rms, envelope, [low, high]])
-    relative = np.sqrt((size / scale_at(flat, distance) ** 2).mean(0))
+    relative = np.sqrt((squares / scale_at(flat, distance) ** 2).mean(0))
     return np.concatenate([rms * np.maximum(relative, 1e-3), envelope, [low, high]])
 
 

@@ -1,8 +1,8 @@
 """Reference orbitals of each training sample, for losses on orbitals and their energies.
 
-Every sample is solved once, before training, `H c = e S c`: molecules as they are, crystals at `POINTS` k-points. Orbitals
-come atom by atom in the order of a `GraphBatch` (shell type after shell type); at k-points they are in the atomic Bloch gauge, `c_a -> exp(-i k . r_a) c_a`,
-in which the phase of a pair is that of its vector.
+Every sample is solved once, before training, `H c = e S c`: molecules as they are, crystals at `POINTS` k-points. Basis
+functions are atom by atom in the order of a `GraphBatch` (shell type after shell type); at k-points coefficients are in the
+atomic Bloch gauge, `c_a -> exp(-i k . r_a) c_a`, in which the phase of a pair is that of its vector.
 """
 
 from collections.abc import Callable, Sequence
