@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from harmose.errors import ConfigError, MatrixError
+from harmose.physics import dos as dos_module
 from harmose.physics.bloch import bloch_sum
-from harmose.physics.dos import DosSettings, dos
+from harmose.physics.dos import DENSE_ORBITALS, DosSettings, dos, uses_kpm
 from harmose.physics.eigen import eigenvalues, solve
 from harmose.physics.projections import GROUPINGS, mulliken
+from harmose.physics.sparse.kpm import KpmSettings
 from harmose.spin import Spin
 
 
@@ -132,3 +134,33 @@ def test_bad_input(chain):
         dos(h, s, atoms, settings=DosSettings((2, -2)))
     with pytest.raises(ConfigError, match="2 to 1000000 points"):
         DosSettings(points=1)
+
+
+def test_default_method():
+    large = DENSE_ORBITALS + 1
+    assert uses_kpm(large, None, DosSettings())
+    assert not uses_kpm(DENSE_ORBITALS, None, DosSettings())
+    assert uses_kpm(1, None, DosSettings(method="kpm"))
+    assert not uses_kpm(large, None, DosSettings(method="dense"))
+    for mesh, settings in (((2, 2, 1), {}), (None, {"by": "element"}), (None, {"width": None})):
+        assert not uses_kpm(large, mesh, DosSettings(**settings))
+        with pytest.raises(ConfigError, match="expected method dense, got kpm"):
+            uses_kpm(1, mesh, DosSettings(**settings, method="kpm"))
+    with pytest.raises(ConfigError, match="expected auto, dense or kpm, got 'chebyshev'"):
+        DosSettings(method="chebyshev")
+
+
+def test_kernel_polynomials_of_a_large_cell(graphene, monkeypatch):
+    sample = graphene("pristine_1x1")
+    h, s, atoms = sample.hamiltonian, sample.overlap, sample.structure
+    settings = DosSettings((-25, 10), 1.0, points=401, kpm=KpmSettings(n_vectors=64))
+    dense = dos(h, s, atoms, (1, 1, 1), fermi_level=0.0, settings=settings)
+    monkeypatch.setattr(dos_module, "DENSE_ORBITALS", h.n_orbitals - 1)
+    large = dos(h, s, atoms, fermi_level=0.0, settings=settings)
+    assert dense.error is None
+    assert large.error is not None
+    assert large.error.shape == large.total.shape == (401,)
+    np.testing.assert_array_equal(large.energies, dense.energies)
+    assert np.trapezoid(large.total, large.energies) == pytest.approx(
+        np.trapezoid(dense.total, dense.energies), rel=0.1
+    )

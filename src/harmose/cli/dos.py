@@ -1,7 +1,7 @@
 """`harmose dos`: density of states of a prediction or of a DFT sample, or of one over the other."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -27,13 +27,11 @@ from harmose.errors import ConfigError, MatrixError
 from harmose.evaluate.band_plots import density_of_states
 from harmose.evaluate.band_tables import dos_csv
 from harmose.evaluate.comparison import Comparison
-from harmose.physics.dos import DensityOfStates, DosSettings
+from harmose.physics.density_of_states import DensityOfStates
+from harmose.physics.dos import DENSE_ORBITALS, POINTS, DosSettings, uses_kpm
 from harmose.physics.dos import dos as compute_dos
 from harmose.physics.sparse.kpm import KpmSettings, kpm
 from harmose.physics.states import parse_mesh
-
-DENSE_ORBITALS = 6000
-"""Most orbitals for which all states are computed by default; this takes minutes and grows with the cube."""
 
 KPM = "Kernel polynomial method (--method kpm)"
 """Heading of the options of one method."""
@@ -81,23 +79,28 @@ def dos(
     Both spins are counted if the calculation is spin-polarized; otherwise each state holds two electrons.
     """
     files = output_files(out, force)
+    dense_only = {"--by": by is not None, "--tetrahedra": tetrahedra, "--mesh": mesh is not None}
+    if method == "kpm" and any(dense_only.values()):
+        raise ConfigError(f"{max(dense_only, key=dense_only.__getitem__)}: expected --method dense, got kpm")
     kpm_settings = KpmSettings(moments, vectors, seed)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
     comparison = read_or_predict(source, target, reference, console)
     n_orbitals = comparison.sample.hamiltonian.n_orbitals
-    polynomials = _uses_kpm(method, n_orbitals, {"--by": by, "--tetrahedra": tetrahedra or None, "--mesh": mesh})
+    with error_prefix(comparison.sample.name):
+        broadening = None if tetrahedra else width
+        settings = DosSettings(window, broadening, by, points, method=method or "auto", kpm=kpm_settings)
+    polynomials = uses_kpm(n_orbitals, size, settings)
     if polynomials and method is None:
         console.print(f"{n_orbitals} orbitals: kernel polynomials at Gamma (--method dense computes all states)")
 
     def compute(sample: Sample) -> DensityOfStates:
         if polynomials:
-            return _kpm(sample, comparison, electrons, window, width, points, kpm_settings, console)
+            return _kpm(sample, comparison, electrons, window, width, settings, console)
         filling = comparison.filling(sample, size, electrons)
         if filling.get("n_electrons", 0) is None:
             raise MatrixError("neither the Fermi level nor the number of electrons is known; give --electrons")
         h, s, structure = sample.hamiltonian, sample.overlap, comparison.sample.structure
-        settings = DosSettings(window, None if tetrahedra else width, by, points)
         return compute_dos(h, s, structure, size, settings=settings, **filling)
 
     with error_prefix(comparison.sample.name), console.status(f"{n_orbitals} orbitals"):
@@ -112,35 +115,26 @@ def dos(
     write_files(files, force, lambda: density_of_states(series, comparison.title), dos_csv(series, notes))
 
 
-def _uses_kpm(method: str | None, n_orbitals: int, dense_only: Mapping[str, Any]) -> bool:
-    """True if kernel polynomials are to be used; `ConfigError` if an option excludes them."""
-    used = [name for name, value in dense_only.items() if value is not None]
-    if method == "kpm" and used:
-        raise ConfigError(f"{used[0]}: expected --method dense, got kpm")
-    return method == "kpm" or (method is None and not used and n_orbitals > DENSE_ORBITALS)
-
-
 def _kpm(
     sample: Sample,
     comparison: Comparison,
     electrons: float | None,
     window: tuple[float, float],
     width: float,
-    points: int | None,
-    settings: KpmSettings,
+    settings: DosSettings,
     console: Console,
 ) -> DensityOfStates:
     """Return the density of states by kernel polynomials, and print its statistical error."""
     structure, filling = comparison.sample.structure, comparison.filling(sample, None, electrons)
-    polynomials = kpm(sample.hamiltonian, sample.overlap, structure, window, width, settings=settings, **filling)
-    density, error = polynomials.dos(window, points or 1001)
+    polynomials = kpm(sample.hamiltonian, sample.overlap, structure, window, width, settings=settings.kpm, **filling)
+    density, error = polynomials.dos(window, settings.points or POINTS)
     mean = float(density.total.mean())
     relative = float(error.mean()) / mean if mean else 0.0
     counted = sum(m.counted_states[0] for m in polynomials.moments)
     expected = sum(m.n_states for m in polynomials.moments)
     uncertain = "" if polynomials.fermi_error is None else f"; Fermi level within {polynomials.fermi_error:.3f} eV"
     console.print(
-        f"{polynomials.moments[0].values.shape[1]} moments, {settings.n_vectors} vectors: standard error "
+        f"{polynomials.moments[0].values.shape[1]} moments, {settings.kpm.n_vectors} vectors: standard error "
         f"{100 * relative:.1f} % of the density; {counted:.1f} states of {expected}{uncertain}",
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""Density of states: all states, and projections on elements, atoms or shells.
+"""Density of states: from all states, with projections, or by kernel polynomials for large cells.
 
     g(E) = sum_k w_k sum_n delta(E - e_nk)          integral g(E) dE = number of orbitals of the cell
 
@@ -7,8 +7,9 @@ Vosko and Coleridge, J. Phys. C 12, 2991 (1979), as ASE has it). States are coun
 two. A projected density has the state's Mulliken weight as a factor, and the projections add up to the total.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import pi, sqrt
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -17,10 +18,12 @@ from ase.dft.dos import linear_tetrahedron_integration
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError
+from harmose.physics.density_of_states import DensityOfStates
 from harmose.physics.kmesh import SPACING, KMesh, mesh_size
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
 from harmose.physics.occupations import fermi_level as find_fermi_level
 from harmose.physics.projections import Groups, grouping, mulliken
+from harmose.physics.sparse.kpm import KpmSettings, kpm
 from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_for, states_at
 from harmose.spin import Spin
 
@@ -29,6 +32,12 @@ POINTS, MAX_POINTS = 1001, 1_000_000
 
 GAUSSIAN_SPACING = 0.08
 """Spacing of the default mesh for Gaussians (1/angstrom), so fine that single k-points are not visible. Tetrahedra need fewer."""
+
+DENSE_ORBITALS = 6000
+"""Most orbitals for which all states are computed by default; this takes minutes and grows with the cube."""
+
+KPM_WINDOW = (-20.0, 10.0)
+"""Default window of kernel polynomials in eV, which need one before they know the spectrum."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,9 @@ class DosSettings:
         by: Project on "element", "atom", "shell" or "l".
         points: Number of energies. Default: 1001, or as many as draw each Gaussian with five points to its width.
         smearing: Occupation rule of the Fermi level.
+        method: "dense": all states. "kpm": kernel polynomials at Gamma, in linear time; default window -20 to 10 eV.
+            "auto": kpm above 6000 orbitals, unless tetrahedra, projections or a mesh exclude it.
+        kpm: Settings of the kernel polynomials.
     """
 
     window: tuple[float, float] | None = None
@@ -48,6 +60,8 @@ class DosSettings:
     by: str | None = None
     points: int | None = None
     smearing: Smearing = ROOM_TEMPERATURE
+    method: Literal["auto", "dense", "kpm"] = "auto"
+    kpm: KpmSettings = field(default_factory=KpmSettings)
 
     def __post_init__(self) -> None:
         if self.width is not None and not 0 < self.width < np.inf:
@@ -56,35 +70,8 @@ class DosSettings:
             raise ConfigError(f"density of states: expected 2 to {MAX_POINTS} points, got {self.points}")
         if self.by is not None:
             grouping(self.by)
-
-
-@dataclass(frozen=True, eq=False)
-class DensityOfStates:
-    """Density of states in states per eV and cell; without spin each state holds two electrons.
-
-    Attributes:
-        energies: In eV, on the scale of H (n_e,).
-        total: All states (n_e,), collinear (2, n_e).
-        projections: Parts of `total`, of the same shape, by the label of the element, atom or shell.
-        spin: Spin of H.
-        fermi_level: In eV on the scale of H, or None.
-    """
-
-    energies: np.ndarray
-    total: np.ndarray
-    projections: dict[str, np.ndarray]
-    spin: Spin = Spin.NONE
-    fermi_level: float | None = None
-
-    @property
-    def zero(self) -> float:
-        """The Fermi level in eV, 0 without one."""
-        return 0.0 if self.fermi_level is None else self.fermi_level
-
-    @property
-    def relative(self) -> np.ndarray:
-        """Energies (n_e,) in eV relative to `zero`."""
-        return self.energies - self.zero
+        if self.method not in ("auto", "dense", "kpm"):
+            raise ConfigError(f"method: expected auto, dense or kpm, got {self.method!r}")
 
 
 def dos(
@@ -96,7 +83,10 @@ def dos(
     fermi_level: float | None = None,
     settings: DosSettings = DosSettings(),
 ) -> DensityOfStates:
-    """Compute the density of states of H and S from all energies on a mesh of k-points.
+    """Compute the density of states of H and S: from all energies on a mesh of k-points, or by kernel polynomials.
+
+    Kernel polynomials take H and S at Gamma. Their Fermi level, from `n_electrons`, is that of zero temperature and has a
+    statistical error of up to some tenths of an eV: set `fermi_level` if it is known.
 
     Args:
         h: Hamiltonian in eV, any spin.
@@ -112,7 +102,7 @@ def dos(
 
     Raises:
         MatrixError: No S, and as `eigenvalues`.
-        ConfigError: A window or mesh without meaning.
+        ConfigError: A window or mesh without meaning, or kernel polynomials with tetrahedra, projections or a mesh.
 
     Examples:
         >>> import harmose
@@ -126,6 +116,10 @@ def dos(
         (['O', 'H'], (1001,))
     """
     s = check_overlap(s, "density of states")
+    if uses_kpm(h.n_orbitals, mesh, settings):
+        window, width = settings.window or KPM_WINDOW, settings.width or 0.0
+        polynomials = kpm(h, s, structure, window, width, n_electrons, fermi_level, settings=settings.kpm)
+        return polynomials.dos(window, settings.points or POINTS)[0]
     groups = grouping(settings.by)(h) if settings.by is not None else {}
     mesh = mesh_for(h, mesh if mesh is not None else default_mesh(structure, settings.width))
     energies, weights = _energies_and_weights(h, s, mesh, groups)
@@ -144,6 +138,19 @@ def dos(
     density = density if n_spins == 2 else density[0]  # ([2,] 1 + n_groups, n_e)
     projections = {label: density[..., k, :] for k, label in enumerate(groups, start=1)}
     return DensityOfStates(grid, density[..., 0, :], projections, h.spin, fermi_level)
+
+
+def uses_kpm(n_orbitals: int, mesh: Mesh | None, settings: DosSettings) -> bool:
+    """Return True if `dos` uses kernel polynomials for so many orbitals.
+
+    Raises:
+        ConfigError: The method is "kpm", and tetrahedra, projections or a mesh exclude it.
+    """
+    excluding = {"by": settings.by is not None, "tetrahedra": settings.width is None, "mesh": mesh is not None}
+    names = [name for name, excludes in excluding.items() if excludes]
+    if settings.method == "kpm" and names:
+        raise ConfigError(f"{names[0]}: expected method dense, got kpm")
+    return settings.method == "kpm" or (settings.method == "auto" and not names and n_orbitals > DENSE_ORBITALS)
 
 
 def default_mesh(structure: Atoms, width: float | None) -> tuple[int, int, int]:

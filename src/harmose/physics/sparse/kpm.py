@@ -27,7 +27,7 @@ from scipy.optimize import minimize_scalar
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
-from harmose.physics.dos import DensityOfStates
+from harmose.physics.density_of_states import DensityOfStates
 from harmose.physics.eigen import check_pair
 from harmose.physics.occupations import electrons_per_state, solve_chemical_potential
 from harmose.physics.sparse.bloch import GAMMA, Matrix, pencils
@@ -193,7 +193,7 @@ class KernelPolynomials:
         total, error = each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
         if self.spin is not Spin.COLLINEAR:
             total, error = total[0], error[0]
-        return DensityOfStates(grid, total, {}, self.spin, self.fermi_level), error
+        return DensityOfStates(grid, total, {}, self.spin, self.fermi_level, error), error
 
     def electrons(self, energies: ArrayLike) -> np.ndarray:
         """Return the number of electrons below `energies` (n_e,), from each vector (v, n_e)."""
