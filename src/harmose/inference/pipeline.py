@@ -139,9 +139,20 @@ class Pipeline:
         energy_zero: EnergyZero | None = None,
         watch: Watch = no_watch,
     ) -> ModelInput:
-        """Compute everything that the model reads; H0 by PySCF unless it is among `priors`.
+        """Compute everything that the model reads of some structures.
 
-        Raises `ModelError` for what the card does not cover, `StructureError` for a structure without meaning.
+        Args:
+            structures: structures, positions in angstrom.
+            priors: H0 in eV of each structure; None where PySCF is to compute it.
+            energy_zero: energy zero of the prediction; default: that of the card.
+            watch: stopwatch for the steps.
+
+        Returns:
+            The inputs of all structures.
+
+        Raises:
+            ModelError: the card does not cover a structure.
+            StructureError: a structure has no meaning.
         """
         card, space = self.card, self.space
         with watch("graph"):
@@ -167,7 +178,18 @@ class Pipeline:
         return ModelInput(structures, graphs, whole, batch, neighbourhoods, computed, overlaps)
 
     def graphs(self, structures: Sequence[Atoms]) -> list[Graph]:
-        """Check structures against the card, and return their graphs."""
+        """Check structures against the card, and return their graphs.
+
+        Args:
+            structures: structures, positions in angstrom.
+
+        Returns:
+            Pairs of atoms within each other's reach, of each structure.
+
+        Raises:
+            ModelError: the card does not cover a structure.
+            StructureError: a structure has no meaning.
+        """
         for atoms in structures:
             check_atoms(atoms)
             unknown = sorted(set(atoms.numbers.tolist()) - set(self.card.elements))
@@ -181,11 +203,28 @@ class Pipeline:
         return [build_graph(atoms, self.space.basis) for atoms in structures]
 
     def neighbourhoods(self, graph: ConcatenatedGraph, charges: ChargeFeatures | None = None) -> Neighbourhoods:
-        """Return the atomic environments of a graph."""
+        """Return the atomic environments of a graph, for the regression and the training domain.
+
+        Args:
+            graph: one or several structures.
+            charges: charges and density matrix of H0, for a model that reads them.
+
+        Returns:
+            The environments, computed when they are needed.
+        """
         return environments(self.regression, self.space, graph.oriented, charges)
 
     def outputs(self, batch: GraphBatch, stages: Sequence[str], watch: Watch = no_watch) -> Outputs:
-        """Evaluate the network for some stages."""
+        """Evaluate the network.
+
+        Args:
+            batch: graphs, on the network's device.
+            stages: names among `STAGES`.
+            watch: stopwatch for the steps.
+
+        Returns:
+            Normalized coefficients by stage; None for "regression", and for a model without a network.
+        """
         out: dict[str, Coefficients | None] = dict.fromkeys(stages)
         if self.network is None or not {"stage1", "full"} & set(stages):
             return Outputs(out, None)
@@ -200,11 +239,27 @@ class Pipeline:
         return Outputs(out, first)
 
     def offsets(self, neighbourhoods: Neighbourhoods) -> Coefficients:
-        """Return what network outputs are added to, in eV: values of the regression, or the normalizer's shifts."""
+        """Return the coefficients in eV that network outputs are added to: values of the regression, or the shifts.
+
+        Args:
+            neighbourhoods: atomic environments of a graph.
+
+        Returns:
+            Coefficients of all blocks in eV.
+        """
         return offsets(self.regression, self.normalizer, neighbourhoods)
 
     def evaluate(self, inputs: ModelInput, outputs: Outputs, watch: Watch = no_watch) -> dict[str, list[BlockMatrix]]:
-        """Turn network outputs into blocks of each structure, by stage, without H0 and in the labels' energy zero."""
+        """Turn network outputs into blocks, without H0 and in the labels' energy zero.
+
+        Args:
+            inputs: inputs of the structures.
+            outputs: outputs of the network for them.
+            watch: stopwatch for the steps.
+
+        Returns:
+            By stage, one matrix in eV for each structure.
+        """
         whole = inputs.concatenated
         with watch("regression"):
             offsets, scales = self.offsets(inputs.neighbourhoods), self.normalizer.scales(whole.oriented)
@@ -224,7 +279,19 @@ class Pipeline:
     ) -> list[BlockMatrix]:
         """Turn predicted matrices into Hamiltonians: filter, add H0, shift to E_F, as set in the card.
 
-        `overlaps`: S of each structure; computed where it is needed and missing.
+        Args:
+            matrices: predicted matrices in eV, one for each structure.
+            structures: structures, positions in angstrom.
+            priors: H0 in eV of each structure, or None.
+            overlaps: S of each structure; computed where it is needed and missing.
+            energy_zero: energy zero of the result; default: that of the card.
+
+        Returns:
+            H in eV of each structure.
+
+        Raises:
+            BasisError: S is needed, and the radial functions of the basis set are not known.
+            ModelError: the Fermi level is needed, and the number of electrons is not known.
         """
         zero = energy_zero or self.card.energy_zero
         if overlaps is None and (self.card.overlap_filter or zero == "fermi_of_prediction"):
@@ -240,11 +307,32 @@ class Pipeline:
         return list(matrices)
 
     def overlap(self, like: BlockMatrix, atoms: Atoms) -> BlockMatrix:
-        """Return S of a structure, with the blocks of its H."""
+        """Return the overlap of a structure.
+
+        Args:
+            like: a matrix with the blocks that S is to have.
+            atoms: the structure, positions in angstrom.
+
+        Returns:
+            S, without unit.
+
+        Raises:
+            BasisError: the radial functions of the basis set are not known.
+        """
         return self.overlaps.of(Graph(like.numbers, like.pairs, pair_vectors(atoms, like.pairs)))
 
     def n_electrons(self, atoms: Atoms) -> float:
-        """Return the number of electrons of a structure, counted as in the labels."""
+        """Return the number of electrons of a structure, counted as in the labels.
+
+        Args:
+            atoms: the structure.
+
+        Returns:
+            Number of electrons in the cell.
+
+        Raises:
+            ModelError: the labels do not say how electrons are counted.
+        """
         return n_electrons(self.card.settings, self.card.basis, self.card.spin, atoms)
 
     def _priors(
@@ -288,7 +376,7 @@ def environments(
 def offsets(
     regression: KernelRegression | None, normalizer: Normalizer, neighbourhoods: Neighbourhoods
 ) -> Coefficients:
-    """Return what network outputs are added to, in eV: values of the regression, or the normalizer's shifts without one."""
+    """Return the coefficients in eV that network outputs are added to: of the regression, or the normalizer's shifts."""
     if regression is None:
         return normalizer.shifts(neighbourhoods.oriented)
     return regression.values_of(neighbourhoods)
