@@ -7,8 +7,8 @@ Atoms are halved again and again; those of one half that touch the other separat
 430 (1990)). Each set of rows o is eliminated before the separators b that it touches; its Schur complement S is added to
 the next of them (multifrontal method: Duff and Reid, ACM TOMS 9, 302 (1983)). Nearly all time is in products of dense matrices.
 
-Why not a library: see docs/performance.md. SuperLU takes three times as long at 11,000 orbitals and cannot index the factors of
-145,132; PARDISO takes as long, keeps them in double precision and in memory, and needs MKL.
+Why not a library alone: docs/performance.md has the measurements. SuperLU takes three times as long at 11,000 orbitals. PARDISO is
+as fast or faster, but needs MKL (840 MB), double precision, and all factors in memory.
 
 Pivots are exchanged within blocks of the diagonal only. The factors are therefore those of A + E with an error E that may be
 larger than rounding, and `solve` refines. Refinement converges if and only if (A + E)^-1 E has eigenvalues below 1 alone; then no
