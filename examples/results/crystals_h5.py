@@ -41,7 +41,7 @@ INSIDE = {"s": "", "p": "y,z,x", "d": "xy,yz,z2,xz,x2-y2"}
 """m = -l..l by their names; other orders are refused."""
 
 VALENCE = {1: 1, 5: 3, 6: 4, 7: 5, 8: 6, 14: 4, 15: 5, 16: 6}
-"""ChargeFeatures of an atom with a Goedecker-Teter-Hutter pseudopotential."""
+"""Valence electrons of an atom with a Goedecker-Teter-Hutter pseudopotential."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,11 +1,11 @@
-"""How a model of graphene does on structures beyond its training set: errors, novelty, time and memory, as one table.
+"""How a model of graphene does on structures beyond its training set: errors, out-of-domain score, time and memory, as one table.
 
     python examples/results/graphene_table.py graphene-pbe-dzvp STORE
 
 STORE holds the labels (`examples/results/crystals_h5.py`), among them the sample `pristine_1x1`. The structures are those of
-`examples/results/graphene_structures.py`. A perfect cell of any size has the blocks of the primitive one, so that the error of each is
-known against CP2K; of the others only how far they are from the training set (`novelty`; outside from 2). Each prediction
-runs in a process of its own, which gives its memory.
+`examples/results/graphene_structures.py`. A perfect cell of any size has the blocks of the primitive cell, so that its error
+against CP2K is computed without another DFT run. The other structures have no labels: the table shows how far they are from the
+training set (out-of-domain score; above 2 is outside). Each prediction runs in its own process, so that its memory can be read.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from harmose.core.graph import build_graph
 from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.data.store import Store
 from harmose.errors import HarmoseError, OutsideDomain
+from harmose.inference.pipeline import environments
 from harmose.kernel_regression.training_domain import OOD_LIMIT
 
 LABEL = "pristine_1x1"
@@ -37,17 +38,19 @@ LABEL = "pristine_1x1"
 
 @dataclass(frozen=True)
 class Row:
-    """One prediction: processor time in seconds, the process's peak memory in GB, H in eV."""
+    """One prediction: processor time in seconds, the process's peak memory in GB, H in eV, largest score of an atom."""
 
     name: str
     hamiltonian: BlockMatrix
     seconds: float
     memory: float
-    novelty: float
+    ood_score: float
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Predict structures of graphene and compare them with what is known.")
+    parser = argparse.ArgumentParser(
+        description="Predict structures of graphene and compare perfect cells with their DFT reference."
+    )
     parser.add_argument("model", help="a shipped model's name, or the folder of a training")
     parser.add_argument("store", type=Path, help=f"labels, with the sample {LABEL}")
     options = parser.parse_args(arguments)
@@ -63,13 +66,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def isolated(model: str, name: str, atoms: Atoms) -> Row:
-    """`predicted` in a fresh process."""
+    """Return `predicted`, computed in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(predicted, model, name, atoms).result()
 
 
 def predicted(model: str, name: str, atoms: Atoms) -> Row:
-    """The prediction of one structure, timed after a small one that sets up what is made once."""
+    """Predict one structure; a small one before it does the work that is done once for each process."""
     loaded = harmose.load(model)
     loaded.predict(primitive())
     begin = time.process_time()
@@ -78,19 +81,21 @@ def predicted(model: str, name: str, atoms: Atoms) -> Row:
         h = loaded.predict(atoms)
     seconds = time.process_time() - begin
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    space = loaded.baseline.space
-    novelty = loaded.baseline.novelty(space.orient(build_graph(atoms, space.basis))).max()
-    return Row(name, h, seconds, memory / 1e9, float(novelty))
+    oriented = loaded.space.orient(build_graph(atoms, loaded.space.basis))
+    score = loaded.domain.scores(environments(loaded.regression, loaded.space, oriented)).max()
+    return Row(name, h, seconds, memory / 1e9, float(score))
 
 
 def table(rows: list[Row], label: Sample) -> Table:
     """Perfect cells with their errors, the others without."""
-    out = Table("structure", "atoms", "H MAE (meV)", "on-site", "off-site", "novelty", "time (s)", "memory (GB)")
+    out = Table(
+        "structure", "atoms", "H MAE (meV)", "on-site", "off-site", "out-of-domain score", "time (s)", "memory (GB)"
+    )
     for row in rows:
         h = row.hamiltonian
         errors = [f"{1e3 * x:.3f}" for x in perfect_errors(h, label)] if row.name.startswith("pristine") else [""] * 3
-        novelty = f"{row.novelty:.2f}" + (", outside" if row.novelty > OOD_LIMIT else "")
-        out.add_row(row.name, str(len(h.numbers)), *errors, novelty, f"{row.seconds:.2f}", f"{row.memory:.2f}")
+        score = f"{row.ood_score:.2f}" + (", outside" if row.ood_score > OOD_LIMIT else "")
+        out.add_row(row.name, str(len(h.numbers)), *errors, score, f"{row.seconds:.2f}", f"{row.memory:.2f}")
     return out
 
 

@@ -18,7 +18,7 @@ from ase.io import write
 from harmose.so3.wigner import random_rotation
 
 MOLECULES = {"Te": (2, 1.66, 90.3), "Po": (2, 1.75, 89.0), "Sb": (3, 1.70, 91.6)}
-"""Of each heavy atom: how many hydrogens, bond length in angstrom and H-X-H angle in degrees, near equilibrium."""
+"""Number of hydrogens of each heavy atom, bond length in angstrom and H-X-H angle in degrees, near equilibrium."""
 
 GEOMETRIES = 50
 

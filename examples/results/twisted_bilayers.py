@@ -8,7 +8,7 @@
     python examples/results/twisted_bilayers.py merge STORE           # of train.store, val.store and test.store, which are its splits
 
 Small ones: 28 atoms, where the layers' lattices agree in a cell sqrt(7) times as wide. In half of them the layers are
-parallel and shifted at random, which is what the surroundings in a slightly twisted bilayer look like; in the others
+parallel and shifted at random, as they are locally in a slightly twisted bilayer; in the others
 they are twisted by 21.8 degrees. All are strained, at random distances of the layers, and thermally displaced.
 With 3 x 3 k-points the corners of each layer's zone, where the bands cross, are on the mesh.
 """
@@ -39,22 +39,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     merged.add_argument("store", type=Path)
     merged.add_argument("--train", type=int, help="only so many of train.store")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if asked.kind == "merge":
-            merge(asked.store, asked.train)
+        if options.kind == "merge":
+            merge(options.store, options.train)
             return 0
-        if asked.kind == "twisted":
-            atoms = twisted(asked.m)
-            atoms.write(asked.file, format="extxyz")
-            print(f"{asked.file}: {len(atoms)} atoms, {angle(asked.m):.3f} degrees")
+        if options.kind == "twisted":
+            atoms = twisted(options.m)
+            atoms.write(options.file, format="extxyz")
+            print(f"{options.file}: {len(atoms)} atoms, {angle(options.m):.3f} degrees")
             return 0
-        asked.folder.mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True)
         generator = np.random.default_rng(0)
         for split, n in {"train": 32, "val": 3, "test": 6}.items():
             structures = [sampled(generator, k % 2 == 0) for k in range(n)]
-            write(asked.folder / f"{split}.xyz", structures, format="extxyz")
-            print(f"{asked.folder / split}.xyz: {n} structures")
+            write(options.folder / f"{split}.xyz", structures, format="extxyz")
+            print(f"{options.folder / split}.xyz: {n} structures")
     except OSError as error:
         print(f"error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2

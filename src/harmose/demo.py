@@ -112,7 +112,7 @@ def _label(out: Path, settings: DemoSettings, console: Console) -> None:
 
 def _train(out: Path, settings: DemoSettings, console: Console) -> None:
     with _step(2, "Training: regression, stage 1, stage 2", console):
-        console.print("first a kernel regression in closed form; then, on what it leaves,")
+        console.print("first a kernel regression, solved by linear algebra; then, on what it leaves,")
         console.print("stage 1: an equivariant network; stage 2: a graph Transformer; then both together")
         train(training(out, settings), console)
 

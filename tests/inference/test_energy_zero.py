@@ -1,4 +1,4 @@
-"""ChargeFeatures of each element, told from whole samples."""
+"""Valence electrons of each element from the electrons of whole samples; the Fermi level of a prediction."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -21,7 +21,7 @@ SILICON_SITE = {
     "mirror": np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]),
     "fourfold rotoinversion": np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, -1]]),
 }
-"""What generates the point group Td of a site, and more."""
+"""Generators of the point group Td of a site, and more operations."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_overlap_depends_on_the_sign(silicon, unequal_m):
 
 
 def signs(operator):
-    """Of each stored value, the product of aims's signs of its two orbitals."""
+    """Return the product of aims's signs of both orbitals of each stored value."""
     _, sign = AIMS.indices([l for z in operator.numbers.tolist() for l in operator.basis.degrees(z)])
     _, row, col = operator.indices
     return sign[row] * sign[col]

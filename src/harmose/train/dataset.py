@@ -109,7 +109,7 @@ class NormalizedSamples:
         return NormalizedSamples(chosen.names, chosen.graph, chosen.targets, chosen.scales, *counts)
 
     def _local_rows(self, atoms: list[Tensor], pairs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Rows counted from the start of their own group or signature."""
+        """Rows counted from the start of their own group (pairs) or shell type (atoms)."""
         starts = [np.concatenate([[0], np.cumsum(c.sum(0))]) for c in (self.pair_counts, self.atom_counts)]
         return [r - int(s) for r, s in zip(pairs, starts[0])], [r - int(s) for r, s in zip(atoms, starts[1])]
 

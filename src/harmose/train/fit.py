@@ -1,4 +1,4 @@
-"""The closed-form fit before the network is trained: regression, normalizer and training domain."""
+"""The fit before the network is trained, by linear algebra: regression, normalizer and training domain."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def no_progress(_: float) -> None:
 
 @dataclass(frozen=True)
 class Fit:
-    """The parts of a model that are fitted in closed form.
+    """The parts of a model that are fitted by linear algebra, without gradient steps.
 
     Attributes:
         normalizer: scales of the network's outputs.
@@ -86,7 +86,7 @@ def fit_to_samples(
     sparse_points: int | None = None,
     progress: Progress = no_progress,
 ) -> Fit:
-    """Fit the closed-form parts of a model to samples.
+    """Fit regression, normalizer and training domain to samples.
 
     Where there are many molecules, all geometries of one molecule are left out together. `sparse_points`: largest number of
     sparse points for each pair type; 0: three-centre terms alone.

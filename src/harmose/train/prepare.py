@@ -1,4 +1,4 @@
-"""The data of a training: the closed-form fit, normalized samples, and the sets that errors are measured on."""
+"""The data of a training: the fit of the regression, normalized samples, and the sets that errors are measured on."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Cache of the closed-form fits of trainings: fitted once, and shared by trainings on the same samples.
+"""Cache of regression fits: each is made once, and shared by trainings on the same samples.
 
 A fit depends only on the training samples, on what is learned of them and on the code that fits. A cache folder
 (`regression_cache: FOLDER`) holds each fit under the digest of these; networks, seeds and schedules do not enter.
@@ -21,7 +21,7 @@ from harmose.train.fit import FILE, fit_to_samples, load_targets, read_fit, writ
 Progress = Callable[[str, float, str], None]
 """Called with the name of the work, the fraction that is done, and a text."""
 
-SOURCES = ("core", "kernel_regression", "physics/charges.py", "representation", "so3", "train/fit.py")
+SOURCES = ("core", "kernel_regression", "physics/charges.py", "physics/occupations.py", "representation", "so3", "train/fit.py")
 """Files and folders of the package that decide the numbers of a fit to given samples."""
 
 

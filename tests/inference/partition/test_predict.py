@@ -20,7 +20,7 @@ TOLERANCE = 2e-6
 
 @pytest.fixture(scope="module")
 def model():
-    """Of graphene, in the zero of energy of its labels: what its own Fermi level costs is not asked here."""
+    """The graphene model on the energy scale of its labels, so that no Fermi level is computed."""
     loaded = harmose.load("graphene-pbe-dzvp")
     return replace(loaded, card=replace(loaded.card, energy_zero="labels"))
 
@@ -51,10 +51,10 @@ def test_same_numbers_as_the_whole(model, sheet, whole, stage, size):
 def test_same_numbers_from_files(model, sheet, whole, tmp_path):
     plan = PartitionedPrediction(model, sheet, pairs_per_part=97).plan
     small = replace(plan, keeps_frames=False, maps_features=True, maps_blocks=True)
-    asked = PartitionedPrediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
-    assert asked.plan.maps_features
-    assert asked.plan.maps_blocks
-    found, _ = asked.run(folder=tmp_path)
+    prediction = PartitionedPrediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
+    assert prediction.plan.maps_features
+    assert prediction.plan.maps_blocks
+    found, _ = prediction.run(folder=tmp_path)
     assert isinstance(found.values, np.memmap)
     assert not list(tmp_path.iterdir()), "files that stay behind"
     assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
@@ -128,9 +128,9 @@ def test_stated_memory_is_kept():
         model = replace(model, card=replace(model.card, energy_zero="labels"))
         atoms = graphene(a=2.46, size=(6, 6, 1), vacuum=6.0)
         atoms.pbc = (True, True, False)
-        asked = PartitionedPrediction(model, atoms, stage="stage1")
-        stated = asked.plan.memory
-        asked.run()
+        prediction = PartitionedPrediction(model, atoms, stage="stage1")
+        stated = prediction.plan.memory
+        prediction.run()
         peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
         print(stated, 1024 * int(peak.split()[1]))
     """)

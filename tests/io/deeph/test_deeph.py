@@ -20,7 +20,7 @@ POINT_GROUP = {
     "mirror in the layer": (np.diag([1.0, 1.0, -1.0]), 1e-6),
     "half a turn about y": (np.diag([-1.0, 1.0, -1.0]), 1e-5),
 }
-"""What generates D3h, and how far H (elements up to 65 eV) is from it: OpenMX's grid does not have the axis of order 3."""
+"""Generators of D3h, and how far H (elements up to 65 eV) is from it: OpenMX's grid does not have the axis of order 3."""
 
 
 @pytest.fixture(scope="module")
