@@ -83,3 +83,9 @@ def test_blocks_of_a_perfect_cell_are_found_in_the_primitive_one(structures, tab
 def test_a_store_that_is_not_there(table, tmp_path, capsys):
     assert table.main(["graphene-pbe-dzvp", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_row_has_the_score_of_the_training_domain(structures, table):
+    row = table.predicted("graphene-pbe-dzvp", "pristine-1x1", structures.primitive())
+    assert 0 < row.ood_score < 2
+    assert row.hamiltonian.n_orbitals == 26
