@@ -49,7 +49,7 @@ def label(
         typer.Option(help="Address of a Dask scheduler to use instead of this machine.", rich_help_panel=RUN),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Calculate again what failed before.", rich_help_panel=RUN)
+        bool, typer.Option("--retry-failed", help="Repeat structures that failed before.", rich_help_panel=RUN)
     ] = False,
     skip_bad: Annotated[
         bool,
@@ -69,7 +69,7 @@ def label(
     spin: Annotated[
         Literal["none", "collinear", "spinor"] | None,
         typer.Option(
-            help="collinear: with the number of unpaired electrons `spin` of each structure. spinor: with spin-orbit "
+            help="collinear: unrestricted; `spin` of a structure is its number of unpaired electrons. spinor: spin-orbit "
             "potentials of the basis set, such as crenbl.  [default: none]",
             rich_help_panel=MOLECULES,
         ),

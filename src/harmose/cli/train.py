@@ -22,7 +22,7 @@ def train(
 ) -> None:
     """Train a model. The same command continues a training that was stopped.
 
-    If the share of both phases is 0, the model is the regression alone.
+    If the share of every phase is 0, the model is the regression alone.
     """
     console = terminal()
     begin: float = context.obj  # before PyTorch was imported, which takes seconds of the time limit
