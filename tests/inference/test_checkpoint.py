@@ -166,6 +166,10 @@ def test_cards_that_are_none(folder, text, words):
         ({"l_max": 8}, "l_max 8 does not belong to the basis set"),
         ({"basis_fingerprint": "0" * 16}, "does not have the fingerprint"),
         ({"spin": "sideways"}, "the model card is corrupt"),
+        ({"version": "3"}, "got something else .version '3'"),
+        ({"settings": None}, "the model card is corrupt .settings None"),
+        ({"needs_prior": "no"}, "the model card is corrupt .needs_prior 'no'"),
+        ({"metrics": 3}, "the model card is corrupt .metrics 3"),
         ({"network": {"stage1": {"channels": 4, "turbo": 1}, "stage2": {}}}, "the model card is corrupt"),
         ({"network": {"stage1": {"channels": 10**9}, "stage2": {}}}, "the model card is corrupt"),
         ({"network": {"stage1": {"channels": "x"}, "stage2": {}}}, "the model card is corrupt"),
@@ -237,6 +241,14 @@ def test_parts_of_another_model_are_refused_at_loading(folder, name):
     assert name in tensors
     save_file(tensors | {name: torch.zeros(2, 3, dtype=torch.float64)}, folder / WEIGHTS)
     with pytest.raises(ModelError, match="does not belong to the card"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["network.stage1.encoder.embed.weight", "normalizer.pair_scale.1", "domain.0.mean"])
+def test_numbers_that_are_undefined_are_refused_at_loading(folder, name):
+    tensors = load_file(folder / WEIGHTS)
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match=f"expected real, finite numbers in the weights, got others in {name}"):
         load(folder)
 
 

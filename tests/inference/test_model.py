@@ -59,9 +59,15 @@ def test_energy_zeros(water):
 def test_far_structures_are_warned_of_in_one_line_at_the_caller(water):
     far = molecule("H2O")
     far.positions[1] *= 2.0
-    with pytest.warns(OutsideDomain, match=r"of 3 atoms \(largest score .* limit 2\)") as caught:
-        water.predict(far)
-    assert caught[0].filename == __file__
+    for call, argument in (
+        (water.predict, far),
+        (water.predict_many, [far]),
+        (water.uncertainty, far),
+        (water.uncertainty_many, [far]),
+    ):
+        with pytest.warns(OutsideDomain, match=r"of 3 atoms \(largest score .* limit 2\)") as caught:
+            call(argument)
+        assert [w.filename for w in caught] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         water.predict(molecule("H2O"))

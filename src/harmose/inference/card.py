@@ -32,6 +32,22 @@ CONVENTIONS = {
     "targets": "O(3) irreps: off-site in edge frames, on-site in the global frame; regression subtracted",
 }
 
+PLAIN: dict[str, type] = {
+    "needs_prior": bool,
+    "periodic": bool,
+    "settings": dict,
+    "conventions": dict,
+    "training_set": str,
+    "n_train": int,
+    "n_parameters": int,
+    "seed": int,
+    "date": str,
+    "harmose": str,
+    "metrics": dict,
+    "calibration": dict,
+}
+"""Types of the entries that are read as they are."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -124,7 +140,9 @@ class Card:
             content = json.loads(text)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}")
-            version = int(content["version"])
+            version = content["version"]
+            if type(version) is not int:
+                raise ValueError(f"version {version!r}")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError(f"{where}: expected the card of a harmose model, got something else ({error})") from None
         if not 0 < version <= VERSION:
@@ -163,5 +181,8 @@ def _card(content: dict[str, Any]) -> Card:
     overlap_filter = content.get("overlap_filter", 0.0)
     if not (isinstance(overlap_filter, float) and 0 <= overlap_filter < 10):
         raise ValueError(f"overlap_filter {overlap_filter!r}")
+    for name, kind in PLAIN.items():
+        if name in content and not isinstance(content[name], kind):
+            raise ValueError(f"{name} {content[name]!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
     return Card(**plain | {"basis": basis, "spin": spin, "network": settings, "inputs": inputs, "l_max": l_max})

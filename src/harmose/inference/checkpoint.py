@@ -101,6 +101,7 @@ def located(name_or_path: str | Path) -> Path:
 
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
     """Build the model; `ModelError` for tensors that do not belong to the card."""
+    _check_numbers(tensors, path)
     space = block_irreps(card.basis, card.spin)
     parts = {name: with_prefix(tensors, f"{name}.") for name in ("normalizer", "domain", "regression", "calibration")}
     network = None if card.network is None else _network(card, space, with_prefix(tensors, "network."), path)
@@ -113,6 +114,15 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
             raise ModelError(f"{path}: the regression and the normalizer are of other pairs of elements")
     domain = training_domain.from_state(space, parts["domain"])
     return Model(card, scales, fitted, network, domain, calibration.from_state(parts["calibration"]))
+
+
+def _check_numbers(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise `ModelError` for tensors that are not of real, defined numbers: predictions would be NaN without an error."""
+    for name, tensor in tensors.items():
+        # Bounds and floors may be infinite: a confidence that is not supported, an axis that does not vary.
+        valid = not tensor.isnan().any() if name.startswith(("calibration.", "domain.")) else tensor.isfinite().all()
+        if tensor.is_complex() or not valid:
+            raise ModelError(f"{path}: expected real, finite numbers in the weights, got others in {name}")
 
 
 def _network(card: Card, space: BlockIrreps, tensors: Mapping[str, torch.Tensor], path: Path) -> TwoStage:

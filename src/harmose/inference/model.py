@@ -205,7 +205,7 @@ class Model(Pipeline):
             >>> u.outside, u.confidence
             (False, 0.9)
         """
-        return self.uncertainty_many([atoms], [prior], [overlap], confidence)[0]
+        return self._uncertainties([atoms], [prior], [overlap], confidence)[0]
 
     def uncertainty_many(
         self,
@@ -236,21 +236,7 @@ class Model(Pipeline):
             >>> len(harmose.load("water-pbe-def2svp").uncertainty_many([molecule("H2O")]))
             1
         """
-        calibration = self._calibration()
-        confidence = calibration.confidence(confidence)
-        if not structures:
-            return []
-        inputs = self.inputs(structures, priors)
-        if predicted is None:
-            done = self._finish(inputs, self.outputs(inputs.batch, ("full",)))
-            self._warn(done.scores, stacklevel=4)
-            predicted = done.stages["full"]
-        overlaps = [None] * len(structures) if overlaps is None else overlaps
-        out = []
-        for h, atoms, s, features in zip(predicted, structures, overlaps, self._error_features(inputs), strict=True):
-            energies = self._orbital_energies(h, atoms, s, calibration.spreads(features))
-            out.append(Uncertainty(h, confidence, features, calibration, energies))
-        return out
+        return self._uncertainties(structures, priors, overlaps, confidence, predicted)
 
     def bounds_many(
         self,
@@ -318,6 +304,31 @@ class Model(Pipeline):
             return Predictions({stage: [] for stage in stages}, [])
         inputs = self.inputs(structures, priors, zero)
         return self._finish(inputs, self.outputs(inputs.batch, stages), zero)
+
+    def _uncertainties(
+        self,
+        structures: Sequence[Atoms],
+        priors: Sequence[BlockMatrix | None] | None,
+        overlaps: Sequence[BlockMatrix | None] | None,
+        confidence: float | None,
+        predicted: Sequence[BlockMatrix] | None = None,
+    ) -> list[Uncertainty]:
+        """Return `uncertainty_many`; warnings point at the caller of the public method that calls this one."""
+        calibration = self._calibration()
+        confidence = calibration.confidence(confidence)
+        if not structures:
+            return []
+        inputs = self.inputs(structures, priors)
+        if predicted is None:
+            done = self._finish(inputs, self.outputs(inputs.batch, ("full",)))
+            self._warn(done.scores, stacklevel=4)
+            predicted = done.stages["full"]
+        overlaps = [None] * len(structures) if overlaps is None else overlaps
+        out = []
+        for h, atoms, s, features in zip(predicted, structures, overlaps, self._error_features(inputs), strict=True):
+            energies = self._orbital_energies(h, atoms, s, calibration.spreads(features))
+            out.append(Uncertainty(h, confidence, features, calibration, energies))
+        return out
 
     def _finish(self, inputs: ModelInput, outputs: Outputs, energy_zero=None) -> Predictions:
         parts = inputs.structures, inputs.priors, inputs.overlaps, energy_zero

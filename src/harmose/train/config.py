@@ -53,16 +53,23 @@ def _quantity(units: Mapping[str, float], example: str):
     return BeforeValidator(parse)
 
 
+def _text(value: Any, expected: str) -> str:
+    """Return a text or a number, such as a folder 2024, as text."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
+        raise ValueError(f"expected {expected}")
+    return str(value)
+
+
 Seconds = Annotated[float, _quantity(SECONDS, "20min, 90s or 1h"), Field(gt=0)]
 Bytes = Annotated[float, _quantity(BYTES, "500MB or 2GB"), Field(ge=0)]
-Text = Annotated[str, BeforeValidator(str)]
-Folder = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else Path(str(value)))]
+Text = Annotated[str, BeforeValidator(lambda value: _text(value, "a name"))]
+Folder = Annotated[Path, BeforeValidator(lambda value: Path(_text(value, "a path")))]
 
 
 class TrainConfig(BaseModel):
     """Configuration of `harmose train`. `configs/water.yaml` explains every key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     data: Folder
     out: Folder

@@ -13,7 +13,7 @@ PHASES: tuple[PhaseName, ...] = ("stage1", "stage2", "joint")
 """In their order: stage 1 alone; stage 2 on the residual of the frozen stage 1; both together."""
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class Phase:
     """One phase. Its length is `steps`, else `epochs`, else its `share` of the training time; 0 switches it off.
 
@@ -56,14 +56,14 @@ class Phase:
         return min(self.ema_decay, t / (t + 10))
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class Stage1Phase(Phase):
     """Stage 1 alone."""
 
     share: Annotated[float, Field(ge=0)] = 0.7
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class Stage2Phase(Phase):
     """Stage 2 on the residual of the frozen stage 1."""
 
@@ -71,14 +71,14 @@ class Stage2Phase(Phase):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class JointPhase(Phase):
     """Both stages together."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
 
 
-@dataclass(frozen=True, config={"extra": "forbid"})
+@dataclass(frozen=True, config={"extra": "forbid", "allow_inf_nan": False})
 class Schedule:
     """The phases. In `joint` the loss is that of the full model plus `stage1_weight` times that of stage 1 alone."""
 

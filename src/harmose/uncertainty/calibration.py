@@ -126,11 +126,11 @@ class Calibration:
             ModelError: the calibration does not support the confidence.
         """
         highest = self.highest
-        if highest is None or not 0 < (requested or highest) <= highest:
+        if highest is None or not 0 < (highest if requested is None else requested) <= highest:
             supported = "none" if highest is None else f"confidences up to {highest:g}"
             raise ModelError(
                 f"uncertainty: the model was calibrated on {self.n_groups} independent samples, which support "
-                f"{supported}; got {requested or DEFAULT_CONFIDENCE:g}"
+                f"{supported}; got {DEFAULT_CONFIDENCE if requested is None else requested:g}"
             )
         return min(DEFAULT_CONFIDENCE, highest) if requested is None else requested
 

@@ -55,7 +55,7 @@ def predict_in_parts(
 
     Raises `ModelError` for a model that reads H0, S or charges, `ConfigError` for memory that is too small.
     """
-    if partition != "auto" and partition != "off" and (isinstance(partition, str) or partition < 1):
+    if partition not in ("auto", "off") and (type(partition) is not int or partition < 1):
         raise ConfigError(f"partition: expected auto, off or a number of pairs, got {partition!r}")
     by_size = partition == "auto" and scheduler is None
     if partition == "off" or (by_size and (len(atoms) <= FEW_ATOMS or _needs_whole(pipeline, stage))):
