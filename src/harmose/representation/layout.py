@@ -11,7 +11,7 @@ Slots of an irrep, in this order: m = 0; m = 1 even, odd; m = 2 even, odd; ... u
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from harmose.core.basis import n_orbitals
-from harmose.so3.coupling import block_coupling, onsite_coupling
+from harmose.so3.coupling import Coupling, block_coupling, onsite_coupling
 from harmose.so3.wigner import half_turn
 from harmose.spin import Spin
 
@@ -37,9 +37,18 @@ def slot_order(l: int, parity: int, slot: int) -> tuple[int, int]:
 
 
 class ChangeOfBasis:
-    """Orthonormal change of basis from flattened blocks of channels to coefficients; `table` is its sparse matrix."""
+    """Orthonormal change of basis from flattened blocks of channels to coefficients.
 
-    table: "scipy.sparse.csr_array"
+    `make_table` computes its sparse matrix, with orthonormal or zero rows. It is computed when it is first needed, since the
+    network and the checks of files need only the labels of the irreps.
+    """
+
+    make_table: "partial[scipy.sparse.csr_array]"
+
+    @cached_property
+    def table(self) -> "scipy.sparse.csr_array":
+        """The sparse matrix (coefficients, n_channels * n1 * n2)."""
+        return self.make_table()
 
     @property
     def matrix(self) -> np.ndarray:
@@ -67,7 +76,7 @@ class PairLayout(ChangeOfBasis):
         left: l of each shell of the first atom.
         right: l of each shell of the second atom.
         l_max: largest degree of the frames.
-        table: (S * K, n_channels * n1 * n2), with orthonormal or zero rows; blocks are in the edge frame.
+        make_table: computes `table` (S * K, n_channels * n1 * n2); blocks are in the edge frame.
         degree: degree L of each irrep (K,).
         parity: +1 for proper irreps, -1 for pseudo ones (K,).
         shells: numbers of the two shells (K, 2).
@@ -79,7 +88,7 @@ class PairLayout(ChangeOfBasis):
     left: tuple[int, ...]
     right: tuple[int, ...]
     l_max: int
-    table: "scipy.sparse.csr_array"
+    make_table: "partial[scipy.sparse.csr_array]"
     degree: np.ndarray
     parity: np.ndarray
     shells: np.ndarray
@@ -150,19 +159,19 @@ def pair_layout(left: tuple[int, ...], right: tuple[int, ...], l_max: int, spin:
         for slot in range(2 * l + 1):
             m, sign = slot_order(l, p, slot)
             place, source, signs = [*place, slot * len(heads) + k], [*source, head + l + m], [*signs, sign]
-    table = _rows_at(coupling.table, place, source, signs, (2 * l_max + 1) * len(heads))
+    table = partial(_rows_at, coupling, place, source, signs, (2 * l_max + 1) * len(heads))
     columns = coupling.shells[heads], coupling.channel[heads], coupling.orbital_degree[heads]
     return PairLayout(left, right, l_max, table, degree, parity, *columns, spin)
 
 
 def _rows_at(
-    table: "scipy.sparse.csr_array", place: ArrayLike, source: ArrayLike, signs: ArrayLike, n_rows: int
+    coupling: Coupling, place: ArrayLike, source: ArrayLike, signs: ArrayLike, n_rows: int
 ) -> "scipy.sparse.csr_array":
-    """Return a table of `n_rows` rows: at each place the source row of `table` times a sign, zero elsewhere."""
+    """Return a table of `n_rows` rows: at each place the source row of the coupling's times a sign, zero elsewhere."""
     chosen = scipy.sparse.csr_array(
-        (np.array(signs, float), (np.array(place), np.array(source))), (n_rows, table.shape[0])
+        (np.array(signs, float), (np.array(place), np.array(source))), (n_rows, coupling.n_coefficients)
     )
-    return scipy.sparse.csr_array(chosen @ table)
+    return scipy.sparse.csr_array(chosen @ coupling.table)
 
 
 class OnsiteIrreps(NamedTuple):
@@ -188,14 +197,14 @@ class OnsiteLayout(ChangeOfBasis):
     Attributes:
         shells: l of each shell.
         l_max: largest degree.
-        table: ((l_max + 1)^2 * K, n_channels * n * n).
+        make_table: computes `table` ((l_max + 1)^2 * K, n_channels * n * n).
         mask: True where a row has this column ((l_max + 1)^2, K).
         n_proper: number of columns of proper irreps, which come first.
     """
 
     shells: tuple[int, ...]
     l_max: int
-    table: "scipy.sparse.csr_array"
+    make_table: "partial[scipy.sparse.csr_array]"
     mask: np.ndarray
     n_proper: int
 
@@ -230,7 +239,7 @@ def onsite_layout(shells: tuple[int, ...], l_max: int, spin: Spin = Spin.NONE) -
     mask = np.zeros((rows, n_proper + n_pseudo), dtype=bool)
     mask[row, column] = True
     n = coupling.n_coefficients
-    table = _rows_at(coupling.table, row * mask.shape[1] + column, np.arange(n), np.ones(n), mask.size)
+    table = partial(_rows_at, coupling, row * mask.shape[1] + column, np.arange(n), np.ones(n), mask.size)
     return OnsiteLayout(shells, l_max, table, mask, n_proper)
 
 

@@ -13,7 +13,7 @@ space, even under inversion. Each irrep L of the block couples with it to J = |L
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +28,11 @@ class Coupling:
     """The orthogonal change of basis between a flattened block (n_channels, n1, n2) and its coefficients in irreps.
 
     Rows are sorted by degree J, parity (proper first), copy and order M; copies are in the order of channels. All
-    arrays but `table` have one value for each row.
+    arrays but the entries of `table` have one value for each row.
 
     Attributes:
-        table: sparse, shape (n_coefficients, n_channels * n1 * n2).
+        entries: value, row and column of each entry of `table`, with zeros among them.
+        width: number of columns, n_channels * n1 * n2.
         degree: degree J of the irrep.
         order: order M = -J..J.
         parity: +1 for proper tensors, which inversion multiplies by (-1)^J; -1 for pseudotensors.
@@ -41,7 +42,8 @@ class Coupling:
         orbital_degree: degree L of the block's irrep before coupling with the channel; J itself for scalar channels.
     """
 
-    table: "scipy.sparse.csr_array"
+    entries: tuple[np.ndarray, np.ndarray, np.ndarray]
+    width: int
     degree: np.ndarray
     order: np.ndarray
     parity: np.ndarray
@@ -54,6 +56,14 @@ class Coupling:
     def n_coefficients(self) -> int:
         """Number of coefficients of a block."""
         return len(self.degree)
+
+    @cached_property
+    def table(self) -> "scipy.sparse.csr_array":
+        """Sparse matrix (n_coefficients, n_channels * n1 * n2)."""
+        value, row, column = self.entries
+        table = scipy.sparse.csr_array((value, (row, column)), shape=(self.n_coefficients, self.width))
+        table.eliminate_zeros()
+        return table
 
     @property
     def matrix(self) -> np.ndarray:
@@ -169,8 +179,6 @@ def _collect(n_elements: int, spin: Spin, irreps: list[_Irrep]) -> Coupling:
         column.append(np.tile(irrep.places, 2 * j + 1))
         value.append(irrep.rows.ravel())
         start += 2 * j + 1
-    shape = (start, spin.n_channels * n_elements)
-    table = scipy.sparse.csr_array((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), shape=shape)
-    table.eliminate_zeros()
+    entries = np.concatenate(value), np.concatenate(row), np.concatenate(column)
     degree, order, parity, copy, a, b, channel, l = np.array(labels).T
-    return Coupling(table, degree, order, parity, copy, np.stack([a, b], 1), channel, l)
+    return Coupling(entries, spin.n_channels * n_elements, degree, order, parity, copy, np.stack([a, b], 1), channel, l)
