@@ -57,7 +57,7 @@ train(pairs, Console(quiet=True))
 
 
 def mean_absolute_error(model, stage):
-    """Mean absolute error of H in meV on the test split, which training has not seen."""
+    """Mean absolute error of H in meV on the test split, which training does not use."""
     differences = [model.predict(s.structure, stage=stage) - s.hamiltonian for s in samples[22:]]
     return 1000 * np.mean([np.abs(difference.dense()).mean() for difference in differences])
 

@@ -160,15 +160,15 @@ def test_offsets_keys_and_indices(spin, case):
 @pytest.mark.parametrize(("spin", "case"), CASES)
 def test_groups_hold_every_block_once(spin, case):
     matrix = random_matrix(case, spin)
-    seen, blocks = [], loops(matrix)
+    visited, blocks = [], loops(matrix)
     for (z1, z2), index, where in matrix.groups():
         assert where.shape == (len(index), BASIS.n_orbitals(z1), BASIS.n_orbitals(z2))
         for k, at in zip(index, where):
             i, j, *cell = matrix.keys[k].tolist()
             assert (matrix.numbers[i], matrix.numbers[j]) == (z1, z2)
             assert np.array_equal(matrix.values[:, at], blocks[i, j, *cell])
-        seen += index.tolist()
-    assert sorted(seen) == list(range(len(matrix.keys)))
+        visited += index.tolist()
+    assert sorted(visited) == list(range(len(matrix.keys)))
 
 
 def rotation_by_loops(matrix, rotation):

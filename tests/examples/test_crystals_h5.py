@@ -1,4 +1,4 @@
-"""The import of published matrices of crystals, checked with bands that are known, and with files that are not what they say."""
+"""Import of published matrices of crystals: bands of an exact model, and files with wrong content."""
 
 import importlib.util
 from pathlib import Path

@@ -125,7 +125,7 @@ def molecule_of(symbol: str, basis: str = "def2-svp", **options) -> gto.Mole:
 
 class UncalledModel(ConvergedModel):
     def predict(self, atoms: Atoms) -> BlockMatrix:
-        raise AssertionError("the molecule must be refused before the model is asked")
+        raise AssertionError("the molecule must be refused before the model predicts")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A trained model knows its errors: bounds from samples that it has not seen, in its files, its predictions and its reports."""
+"""A trained model knows its errors: bounds from samples outside its training set, in its files, its predictions and its reports."""
 
 from dataclasses import replace
 

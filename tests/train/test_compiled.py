@@ -82,7 +82,7 @@ def test_batches_of_all_sizes_from_one_graph(traced, stepper, known):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_what_does_not_compile_is_left(stepper, known, monkeypatch, late):
-    """At once, or only when the gradient is asked for."""
+    """At once, or only when the gradient is computed."""
 
     def broken(function, **_):
         def call(*inputs):
