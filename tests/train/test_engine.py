@@ -322,6 +322,15 @@ def test_folders_that_hold_something_else(small_config, tmp_path, stop_after, mo
     with pytest.raises(ConfigError, match="expected a folder"):
         train(small_config("file"))
     train(small_config("run"))
+    settings = tmp_path / "run" / "config.json"
+    before = settings.read_text()
+    settings.write_text(before.replace('"energy_zero":"labels"', '"gauge":"none"'))
+    with pytest.raises(ConfigError, match="holds a training of another version of harmose"):
+        train(small_config("run"))
+    settings.write_text("{")
+    with pytest.raises(FormatError, match="expected the settings of a training, got a damaged file"):
+        train(small_config("run"))
+    settings.write_text(before)
     with pytest.raises(ConfigError, match=r"with seed = 0, this one has 3: .*overwrite=true"):
         train(small_config("run", "seed=3"))
     assert load(train(small_config("run", "seed=3", "overwrite=true"))).card.seed == 3

@@ -27,6 +27,7 @@ from harmose.representation.concatenation import block_irreps
 from harmose.uncertainty import state as calibration
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
+WHITENING = ("calibration.edges.", "calibration.atoms.")
 SHIPPED = Path(__file__).parents[1] / "models"
 
 
@@ -120,7 +121,8 @@ def _check_numbers(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Raise `ModelError` for tensors that are not of real, defined numbers: predictions would be NaN without an error."""
     for name, tensor in tensors.items():
         # Bounds and floors may be infinite: a confidence that is not supported, an axis that does not vary.
-        valid = not tensor.isnan().any() if name.startswith(("calibration.", "domain.")) else tensor.isfinite().all()
+        table = name.startswith(("calibration.", "domain.")) and not name.startswith(WHITENING)
+        valid = not tensor.isnan().any() if table else tensor.isfinite().all()
         if tensor.is_complex() or not valid:
             raise ModelError(f"{path}: expected real, finite numbers in the weights, got others in {name}")
 

@@ -127,7 +127,7 @@ def _pair(space: BlockIrreps, pair_type: int, parts: Parts, reads_charges: bool)
         if reads_charges:
             _check_shape(f"electronic.{m}", electronic[m], (n_pair_terms(space, low, high, m), k))
     expansion = None
-    if "expansion.distance" in parts:
+    if any(name.startswith("expansion.") for name in parts):
         expansion = _expansion(space, PAIR_KERNEL, parts, "expansion.", len(orders), k, layout.n_proper)
     return PairRegression(linear, expansion, electronic)
 
@@ -149,8 +149,7 @@ def _atom(space: BlockIrreps, species: int, parts: Parts, reads_charges: bool) -
             _check(int(key) < n_orders and reads_charges, f"a tensor {name}")
             _check_shape(name, x, (n_atom_terms(space, species, int(key)), layout.n_proper))
             electronic[int(key)] = x
-        elif part.startswith("expansion_") and key == "distance":
-            neighbour = int(part.removeprefix("expansion_"))
+        elif part.startswith("expansion_") and (neighbour := int(part.removeprefix("expansion_"))) not in expansions:
             _check(neighbour < len(space.elements), f"a tensor {name}")
             expansions[neighbour] = _expansion(space, ATOM_KERNEL, parts, f"{part}.", n_orders, n_columns, n_proper)
     _check(len({x.sparse_points.parameters for x in expansions.values()}) < 2, "kernels of several exponents")

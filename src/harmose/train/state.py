@@ -174,11 +174,18 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
 
 
 def _check_same(config: TrainConfig, before: str) -> None:
-    old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
+    try:
+        old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
+    except (ValueError, AttributeError):
+        raise FormatError(f"{config.out / SETTINGS}: expected the settings of a training, got a damaged file") from None
+    if old.keys() != new.keys():
+        raise ConfigError(
+            f"out: {config.out} holds a training of another version of harmose: choose another folder, or overwrite=true"
+        )
+    for key in sorted(old):
+        if old[key] != new[key]:
             raise ConfigError(
-                f"out: {config.out} holds a training with {key} = {old.get(key)}, this one has {new.get(key)}: "
+                f"out: {config.out} holds a training with {key} = {old[key]}, this one has {new[key]}: "
                 "choose another folder, or overwrite=true"
             )
 
