@@ -196,7 +196,7 @@ class Pipeline:
             if unknown:
                 elements = ", ".join(chemical_symbols[z] for z in self.card.elements)
                 raise ModelError(
-                    f"expected elements among {elements}, which the model knows, got {chemical_symbols[unknown[0]]}"
+                    f"expected elements of the training set ({elements}), got {chemical_symbols[unknown[0]]}"
                 )
             if atoms.pbc.any() and not self.card.periodic:
                 raise ModelError(f"expected a molecule, as in the model's training set, got pbc {atoms.pbc.tolist()}")

@@ -24,7 +24,7 @@ from harmose.physics.occupations import solve_chemical_potential
 from harmose.units import BOHR, HARTREE
 
 TEMPERATURE = 0.01
-"""Electronic temperature in Hartree: occupations stay smooth where two levels cross."""
+"""Electronic temperature in Hartree: occupations stay smooth where two orbital energies cross."""
 MIN_RADIUS = 0.55
 """Angstrom, in place of hydrogen's covalent radius: its charge is softer."""
 CONVERGED = 1e-9
@@ -68,8 +68,8 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
     kernel = coulomb(prior.numbers, positions)
 
     def density_and_charge(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        levels, orbitals = scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
-        p = (orbitals * thermal_occupations(levels, n_electrons)) @ orbitals.T
+        energies, orbitals = scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
+        p = (orbitals * thermal_occupations(energies, n_electrons)) @ orbitals.T
         return p, np.bincount(atom, np.diag(p), len(prior.numbers)) - prior.numbers
 
     potential, residual = fixed_point(lambda v: kernel @ density_and_charge(v)[1], np.zeros(len(prior.numbers)))
@@ -91,13 +91,13 @@ def coulomb(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return BOHR / np.sqrt(separation**2 + (radius[:, None] + radius) ** 2)
 
 
-def thermal_occupations(levels: np.ndarray, n_electrons: float) -> np.ndarray:
-    """Return the electrons (0 to 2) in each of the ascending `levels` (n,) in Hartree: Fermi-Dirac at `TEMPERATURE`."""
+def thermal_occupations(energies: np.ndarray, n_electrons: float) -> np.ndarray:
+    """Return the electrons (0 to 2) in each of the ascending `energies` (n,) in Hartree: Fermi-Dirac at `TEMPERATURE`."""
 
     def filled(mu: float) -> np.ndarray:
-        return 2 * scipy.special.expit((mu - levels) / TEMPERATURE)
+        return 2 * scipy.special.expit((mu - energies) / TEMPERATURE)
 
-    ends = levels[0] - 1, levels[-1] + 1
+    ends = energies[0] - 1, energies[-1] + 1
     return filled(solve_chemical_potential(lambda mu: filled(mu).sum(), n_electrons, *ends))
 
 
