@@ -21,7 +21,15 @@ from harmose.train.fit import FILE, fit_to_samples, load_targets, read_fit, writ
 Progress = Callable[[str, float, str], None]
 """Called with the name of the work, the fraction that is done, and a text."""
 
-SOURCES = ("core", "kernel_regression", "physics/charges.py", "physics/occupations.py", "representation", "so3", "train/fit.py")
+SOURCES = (
+    "core",
+    "kernel_regression",
+    "physics/charges.py",
+    "physics/occupations.py",
+    "representation",
+    "so3",
+    "train/fit.py",
+)
 """Files and folders of the package that decide the numbers of a fit to given samples."""
 
 
