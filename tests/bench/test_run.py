@@ -40,7 +40,7 @@ def test_quick(tmp_path, capsys):
         (["--against", "pytorch"], "Invalid value for '--against': 'pytorch' is not one of 'none', 'e3nn'"),
         (["--device", "tpu"], "Invalid value for '--device': 'tpu' is not one of 'cpu', 'cuda', 'auto'"),
         (["--model", "/no/model"], "no such model"),
-        (["--model", "water-pbe-def2svp", "--systems", "graphene-1x1"], "expected elements among H, O"),
+        (["--model", "water-pbe-def2svp", "--systems", "graphene-1x1"], "expected elements of the training set (H, O)"),
         (["--threads", "0"], "Invalid value for '--threads'"),
         (["--repeats", "0"], "Invalid value for '--repeats'"),
     ],

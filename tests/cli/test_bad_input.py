@@ -257,7 +257,7 @@ def test_other_files_as_a_model(tmp_path, water_store, refused):
 
 
 OUTSIDE = {
-    "element": (molecule("NH3"), "water.extxyz, frame 0: expected elements among H, O"),
+    "element": (molecule("NH3"), "water.extxyz, frame 0: expected elements of the training set (H, O)"),
     "periodic": (Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[9, 9, 9], pbc=True), "expected a molecule"),
     "odd": (Atoms("OH", [[0, 0, 0], [0, 0, 1]]), "even number of electrons, got 9"),
 }

@@ -131,7 +131,7 @@ class UncalledModel(ConvergedModel):
 @pytest.mark.parametrize(
     ("mean_field", "text"),
     [
-        (lambda: dft.RKS(molecule_of("He")), "expected elements among H, O, got He"),
+        (lambda: dft.RKS(molecule_of("He")), r"expected elements of the training set \(H, O\), got He"),
         (lambda: dft.RKS(molecule_of("O", basis="sto-3g")), "basis def2-svp .* got one in sto-3g"),
         (lambda: dft.RKS(molecule_of("O", cart=True)), r"got one in def2-svp \(Cartesian\)"),
         (lambda: dft.UKS(molecule_of("O", spin=2)), "closed shell, got 8 electrons with spin"),

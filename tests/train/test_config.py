@@ -92,6 +92,7 @@ def test_overrides_reach_keys_within_keys(tmp_path):
         ("model.encoder.channels=4", "there is no key model: it is called network now"),
         ("network.refiner.heads=4", "there is no key network.refiner: it is called stage2 now"),
         ("network.stage2.layers=1", "there is no key network.stage2.layers: it is called mlp_layers now"),
+        ("network.layers=1", "there is no key network.layers: expected one of stage1, stage2"),
         ("network.stage1.doublets=1", "there is no key network.stage1.doublets: it is called so2_channels now"),
         ("network.stage1.channels=true", "network.stage1.channels: input should be a valid integer"),
     ],

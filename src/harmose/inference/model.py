@@ -173,7 +173,8 @@ class Model(Pipeline):
             >>> list(harmose.load("water-pbe-def2svp").predict_stages([molecule("H2O")]))
             ['regression', 'stage1', 'full']
         """
-        predicted = self._predict(structures, priors, self.stages if stages is None else stages, energy_zero)
+        stages = self.stages if stages is None else (stages,) if isinstance(stages, str) else stages
+        predicted = self._predict(structures, priors, stages, energy_zero)
         self._warn(predicted.scores, stacklevel=3)
         return predicted.stages
 

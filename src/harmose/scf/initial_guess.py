@@ -368,7 +368,7 @@ def _check_molecule(mol: gto.Mole, basis: BasisSet) -> None:
     missing = sorted(set(numbers.tolist()) - set(basis.elements))
     if missing:
         elements = ", ".join(chemical_symbols[z] for z in basis.elements)
-        raise ModelError(f"expected elements among {elements}, got {chemical_symbols[missing[0]]}")
+        raise ModelError(f"expected elements of the training set ({elements}), got {chemical_symbols[missing[0]]}")
     if not has_basis(mol, basis.name):
         raise ModelError(f"expected a molecule in basis {basis.name} (spherical), got one in {_basis_name(mol)}")
 

@@ -193,7 +193,7 @@ def _first_problem(error: ValidationError) -> str:
 
 def _unknown_key(key: str, keys: Sequence[str]) -> str:
     prefix, _, last = key.rpartition(".")
-    if last in OLD_KEYS:
+    if last in OLD_KEYS and (last != "layers" or prefix == "network.stage2"):
         return f"there is no key {key}: it is called {OLD_KEYS[last]} now"
     near = difflib.get_close_matches(last, keys, n=1)
     dot = f"{prefix}." if prefix else ""
