@@ -20,6 +20,7 @@ from harmose.errors import ModelError
 from harmose.inference import checkpoint
 from harmose.io.assembly import zeros
 from harmose.io.basis_sets import overlap
+from harmose.io.files import write
 from harmose.io.pyscf.pyscf import molecule, to_blocks
 from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
@@ -170,3 +171,23 @@ def read_csv() -> Callable[[str], tuple[list[str], list[str], np.ndarray]]:
         return comments, head, np.array([[float(x) for k, x in enumerate(row) if head[k] != "point"] for row in body])
 
     return read
+
+
+@pytest.fixture
+def refused_command(run, chain, water_sample, capsys) -> Callable[[str, str], None]:
+    """`refused_command(command, words)`: one line with these words on stderr, exit code 2, and no file written."""
+
+    def check(command: str, words: str) -> None:
+        write("one.npz", chain.sample("one"))
+        write("bare.npz", chain.sample("bare", overlap=None))
+        write("unknown.npz", chain.sample("unknown", n_electrons=None))
+        write("water.npz", water_sample(0))
+        before = sorted(Path().iterdir())
+        assert run(command) == 2
+        captured = capsys.readouterr()
+        assert words in captured.err
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+        assert sorted(Path().iterdir()) == before
+
+    return check

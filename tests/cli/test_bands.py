@@ -128,15 +128,5 @@ def test_states_around_the_fermi_level(run, chain, table_rows, read_csv, capsys)
         ("bands chain_model nothing.xyz", "nothing.xyz: no such"),
     ],
 )  # fmt: skip
-def test_bad_input(run, chain, command, words, water_sample, capsys):
-    write("one.npz", chain.sample("one"))
-    write("bare.npz", chain.sample("bare", overlap=None))
-    write("unknown.npz", chain.sample("unknown", n_electrons=None))
-    write("water.npz", water_sample(0))
-    before = sorted(Path().iterdir())
-    assert run(command) == 2
-    captured = capsys.readouterr()
-    assert words in captured.err
-    assert captured.err.count("\n") == 1
-    assert captured.out == ""
-    assert sorted(Path().iterdir()) == before
+def test_bad_input(refused_command, command, words):
+    refused_command(command, words)
