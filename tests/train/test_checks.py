@@ -1,0 +1,35 @@
+"""Checks before a training: splits, number of samples, and what a Fermi level needs."""
+
+import pytest
+
+from harmose.data.store import Store
+from harmose.errors import ConfigError, FormatError, ModelError
+from harmose.train.checks import check, label_settings, training_names
+
+
+def test_a_store_that_will_do(small_config, water_store):
+    with Store.open(water_store) as store:
+        assert check(store, small_config()) is None
+        assert training_names(store, small_config("run", "train_samples=2")) == ["water-0", "water-1"]
+
+
+@pytest.mark.parametrize("key", ["train_split", "val_split"])
+def test_a_missing_split_is_named(small_config, water_store, key):
+    with Store.open(water_store) as store, pytest.raises(FormatError, match="in the split other; the store's splits"):
+        check(store, small_config("run", f"{key}=other"))
+
+
+def test_too_many_samples(small_config, water_store):
+    with Store.open(water_store) as store, pytest.raises(ConfigError, match="at most the 6 of train, got 9"):
+        check(store, small_config("run", "train_samples=9"))
+
+
+def test_valence_electrons_follow_from_the_labels(water_store):
+    """Waters alone hold H and O in one ratio: their electrons do not follow."""
+    with Store.open(water_store) as store:
+        assert "valence" not in label_settings(store, store.names())
+
+
+def test_a_fermi_level_needs_electrons(small_config, water_store):
+    with Store.open(water_store) as store, pytest.raises(ModelError, match="valence electrons"):
+        check(store, small_config("run", "energy_zero=fermi_of_prediction"))
