@@ -3,9 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from ase.build import molecule
 
+from harmose.core.sample import Sample
+from harmose.data.store import Store
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
+from harmose.io.pyscf.pyscf import overlap, to_blocks
 from harmose.train.config import TrainConfig, load_config
 
 SMALL = {
@@ -25,6 +32,22 @@ SMALL = {
     "tensorboard": False,
     "regression": "pairs",
 }  # fmt: skip
+
+
+@pytest.fixture
+def mixed_store(tmp_path, water_basis, water_sample, water_atoms) -> Store:
+    """Hydrogen, hydrogen peroxide and water in turn: samples with different numbers of pairs in each group."""
+    path = tmp_path / "mixed"
+    generator = np.random.default_rng(1)
+    with Store.create(path, water_basis) as store:
+        for k in range(9):
+            atoms = [molecule("H2"), molecule("H2O2"), water_atoms(k)][k % 3]
+            atoms.positions += 0.02 * generator.normal(size=atoms.positions.shape)
+            mol = pyscf_molecule(atoms, "sto-3g")
+            h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, water_basis))
+            s = overlap(atoms, "sto-3g", water_basis)
+            store.append(Sample(f"m{k}", atoms, water_basis, h, s, h.with_values(h.values / 2)))
+    return Store.open(path)
 
 
 @pytest.fixture

@@ -5,18 +5,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
 from torch import Tensor
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.core.sample import Sample
-from harmose.data.store import Store
 from harmose.errors import FormatError, MatrixError
-from harmose.io.assembly import zeros
-from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
-from harmose.io.pyscf.pyscf import overlap, to_blocks
 from harmose.representation.block_irreps import map_coefficients, to_coefficients, to_matrix
 from harmose.representation.concatenation import (
     TargetSettings,
@@ -28,23 +22,7 @@ from harmose.representation.concatenation import (
     sample_graph,
 )
 from harmose.train.dataset import ValidationSet, chunks, load_dataset, normalize_targets
-from harmose.train.fit import fit_to_samples, load_targets, read_fit, write_fit
-
-
-@pytest.fixture
-def mixed_store(tmp_path, water_basis, water_sample, water_atoms) -> Store:
-    """Hydrogen, hydrogen peroxide and water in turn: samples with different numbers of pairs in each group."""
-    path = tmp_path / "mixed"
-    generator = np.random.default_rng(1)
-    with Store.create(path, water_basis) as store:
-        for k in range(9):
-            atoms = [molecule("H2"), molecule("H2O2"), water_atoms(k)][k % 3]
-            atoms.positions += 0.02 * generator.normal(size=atoms.positions.shape)
-            mol = pyscf_molecule(atoms, "sto-3g")
-            h = to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, water_basis))
-            s = overlap(atoms, "sto-3g", water_basis)
-            store.append(Sample(f"m{k}", atoms, water_basis, h, s, h.with_values(h.values / 2)))
-    return Store.open(path)
+from harmose.train.fit import fit_to_samples, load_targets
 
 
 def assert_equal(a: Tensor, b: Tensor, name: str = "") -> None:
@@ -194,42 +172,3 @@ def test_what_is_missing_is_named(mixed_store, water_sample):
         compute_targets(
             block_irreps(mixed_store.basis), [replace(water_sample(0), prior=None)], TargetSettings(prior=True)
         )
-
-
-def test_the_number_of_sparse_points_is_bounded(mixed_store):
-    targets = load_targets(mixed_store, mixed_store.names()[:4], TargetSettings())
-    few, all_of_them = (fit_to_samples(targets, sparse_points=n).regression.pairs for n in (2, None))
-    for pair_type, pair in few.items():
-        assert pair.kernel_expansion is not None
-        assert len(pair.kernel_expansion.sparse_points.distance) == min(
-            2, len(all_of_them[pair_type].kernel_expansion.sparse_points.distance)
-        )
-
-
-def test_terms_add_up_and_files_hold_them(mixed_store, tmp_path):
-    """Functions of distances; + three-centre terms; + kernel: each leaves less."""
-    targets = load_targets(mixed_store, mixed_store.names(), TargetSettings())
-    oriented, errors = targets.concatenated.oriented, {}
-    for name, kind, n in (("pairs", "pairs", None), ("three-centre", "kernel", 0), ("kernel", "kernel", None)):
-        fit = fit_to_samples(targets, kind, n)
-        values = fit.regression.values(oriented)
-        assert all((pair.kernel_expansion is None) == (name != "kernel") for pair in fit.regression.pairs.values())
-        errors[name] = sum(float((values.pairs[g] - x).abs().sum()) for g, x in targets.coefficients.pairs.items())
-        write_fit(tmp_path / "fit.safetensors", fit)
-        again = read_fit(tmp_path / "fit.safetensors", targets.space)
-        assert all(torch.equal(again.regression.values(oriented).pairs[g], x) for g, x in values.pairs.items())
-        assert (again.leave_one_out is None) == (kind == "pairs")
-    assert errors["kernel"] < errors["three-centre"] < errors["pairs"]
-
-
-def test_a_fit_without_regression(mixed_store, tmp_path):
-    """On-site scalars are shifted by their mean, all else is only scaled."""
-    targets = load_targets(mixed_store, mixed_store.names(), TargetSettings())
-    fit = fit_to_samples(targets, "none")
-    assert fit.regression is None
-    write_fit(tmp_path / "fit.safetensors", fit)
-    batch = normalize_targets(targets, read_fit(tmp_path / "fit.safetensors", targets.space)).pick(np.arange(9))
-    for x in batch.targets.onsite.values():
-        assert abs(float(x[:, 0].mean())) < 0.2
-    for x in batch.targets.pairs.values():
-        assert 0.05 < float(x.square().sum(1).mean().sqrt()) < 2
