@@ -51,11 +51,11 @@ def test_importing_loads_nothing_heavy():
 def test_loading_a_model_imports_no_package_that_it_does_not_need():
     heavy = (
         "pyscf",
-        "distributed",
+        "distributed.core",
         "matplotlib",
         "lightning",
         "e3nn",
-        "sisl",
+        "sisl.io",
         "h5py.h5",
         "pandas",
         "scipy.optimize",

@@ -1,10 +1,13 @@
 """Checks of structures (`ase.Atoms`), and their pairs of neighbours."""
 
+import lazy_loader
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
 
 from harmose.errors import StructureError
+
+vesin = lazy_loader.load("vesin")  # imported on first use, since it imports torch
 
 MIN_DISTANCE = 0.3
 """Smallest distance of two atoms in angstrom; the H2 bond is 0.74."""
@@ -88,12 +91,10 @@ def neighbour_pairs(
         _check_cell(atoms, where)
     if len(atoms) == 0 or cutoff <= 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0)
-    from vesin import NeighborList  # imports torch, which takes seconds
-
     if atoms.pbc.any() and not atoms.pbc.all():
         # vesin takes three periodic directions or none: give the others lattice vectors that no pair can cross.
         atoms = _made_periodic(atoms, cutoff)
-    i, j, shift, distance = NeighborList(cutoff=_search_radius(atoms, cutoff), full_list=False).compute(
+    i, j, shift, distance = vesin.NeighborList(cutoff=_search_radius(atoms, cutoff), full_list=False).compute(
         points=atoms.positions, box=atoms.cell.array, periodic=bool(atoms.pbc.all()), quantities="ijSd"
     )
     near = distance < cutoff

@@ -28,6 +28,11 @@ from harmose.io.cp2k.output import failure, read_output
 from harmose.label.code import Code
 from harmose.physics.bloch import bloch_sum
 
+try:
+    import fcntl
+except ImportError:  # not on every system, and neither is CP2K
+    fcntl = None
+
 PROGRAMS = ("cp2k.psmp", "cp2k.ssmp", "cp2k.popt", "cp2k.sopt", "cp2k")
 
 SCRATCH = "harmose-cp2k-"
@@ -153,8 +158,6 @@ def _run(folder: Path, formula: str) -> None:
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A scratch folder that is removed at the end; one of a killed process is removed by a later process."""
-    import fcntl  # not on every system, and neither is CP2K
-
     _remove_abandoned(time.time())
     folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
     try:
@@ -167,8 +170,6 @@ def _scratch() -> Iterator[Path]:
 
 def _remove_abandoned(now: float) -> None:
     """Remove scratch folders older than `ABANDONED` at the time `now` (seconds) that no process uses."""
-    import fcntl
-
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
         try:
             if now - folder.stat().st_mtime < ABANDONED:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import lazy_loader
 import torch
 from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_limits
@@ -15,6 +16,8 @@ from harmose.errors import ConfigError
 from harmose.inference.partition.part_model import PartModel, PartResult, PreparedPart
 from harmose.inference.partition.parts import Part
 from harmose.nn.ops.features import EdgeFeatures
+
+distributed = lazy_loader.load("distributed")  # imported on first use
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -112,10 +115,8 @@ class DaskRunner:
     @contextmanager
     def connected(cls, model: PartModel, parts: Sequence[Part], scheduler: str) -> "Iterator[DaskRunner]":
         """Connect; `ConfigError` when there is no scheduler at this address, or it has no worker."""
-        from distributed import Client
-
         try:
-            with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
+            with distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
                 if not client.nthreads():
                     raise ConfigError(f"the Dask scheduler {scheduler}: expected workers, got none")
                 yield cls(client, model, parts)
@@ -123,14 +124,12 @@ class DaskRunner:
             raise ConfigError(f"cannot work with the Dask scheduler {scheduler}: {error}") from None
 
     def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
-        from distributed import as_completed
-
         number, submit = {}, self.client.submit
         for n, part in enumerate(self.parts):
             done = submit(PartModel.run, self._model, k, part, of_part(atoms, part), self._edges[n], pure=False)
             self._edges[n] = submit(_edges, done, pure=False)
             number[submit(_others, done, pure=False)] = n
-        for future in as_completed(number, loop=self.client.loop):
+        for future in distributed.as_completed(number, loop=self.client.loop):
             yield self.parts[number[future]], future.result()
             future.release()
 

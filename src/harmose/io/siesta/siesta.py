@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lazy_loader
 import numpy as np
 from ase import Atoms
 
@@ -34,6 +35,8 @@ from harmose.io.siesta.ion_nc import NAME
 from harmose.io.species import element_of, shells_of_elements
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
+
+sisl = lazy_loader.load("sisl")  # imported on first use
 
 SIESTA = Convention("siesta", {}, {l: tuple((-1) ** abs(m) for m in range(-l, l + 1)) for l in range(1, 7)})
 """m = -l..l with the Condon-Shortley sign: p is (-y, z, -x)."""
@@ -154,9 +157,6 @@ class _Stored:
 
 
 def _read_matrices(file: Path, run: _Run, header: Header) -> _Stored:
-    import sisl
-    from sisl.io.siesta import hsxSileSiesta, tshsSileSiesta
-
     is_hsx = run.matrix.suffix == ".HSX"
     old = is_hsx and header.version == 0
     try:
@@ -165,7 +165,7 @@ def _read_matrices(file: Path, run: _Run, header: Header) -> _Stored:
             warnings.simplefilter("ignore")
             # The oldest files have relative positions only.
             geometry = {"geometry": sisl.get_sile(_needed(run, ".XV")).read_geometry()} if old else {}
-            sile = (hsxSileSiesta if is_hsx else tshsSileSiesta)(file)
+            sile = (sisl.io.siesta.hsxSileSiesta if is_hsx else sisl.io.siesta.tshsSileSiesta)(file)
             operator = sile.read_hamiltonian(dtype=np.float64, **geometry)
             fermi_level = None if old else float(sile.read_fermi_level())
             # Not from the operator: there the oldest files have lost their atoms.
