@@ -9,11 +9,11 @@ from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.errors import ModelError
 from harmose.evaluate.evaluation import NETWORK_ALONE, Prediction
-from harmose.evaluate.metrics import RotationError, rotation_errors
+from harmose.evaluate.metrics import Predictor, RotationError, rotation_errors
 from harmose.uncertainty.prediction import Uncertainty
 
 
-class StageModel(Protocol):
+class StageModel(Predictor, Protocol):
     """The part of `harmose.Model` that an evaluation uses."""
 
     @property
@@ -21,13 +21,6 @@ class StageModel(Protocol):
 
     @property
     def stages(self) -> tuple[str, ...]: ...
-
-    def predict_stages(
-        self,
-        structures: Sequence[Atoms],
-        priors: Sequence[BlockMatrix | None] | None = None,
-        stages: Sequence[str] | None = None,
-    ) -> dict[str, list[BlockMatrix]]: ...
 
     def bounds_many(
         self,
