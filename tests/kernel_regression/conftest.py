@@ -8,6 +8,8 @@ from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
+from harmose.io.assembly import zeros
+from harmose.io.pyscf.pyscf import molecule, to_blocks
 from harmose.kernel_regression.fit import fit_regression
 from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
@@ -59,6 +61,29 @@ def predict() -> Callable[[KernelRegression, Atoms], BlockMatrix]:
         return to_matrix(regression.space, regression.values(oriented), graph, oriented)
 
     return matrix
+
+
+@pytest.fixture(scope="package")
+def hamiltonian(water_basis) -> Callable[[Atoms], BlockMatrix]:
+    """`hamiltonian(atoms)`: H in eV of a structure of H and O, as in the samples of the training set."""
+
+    def matrix(atoms: Atoms) -> BlockMatrix:
+        mol = molecule(atoms, "sto-3g")
+        return to_blocks(mol.intor("int1e_kin") + mol.intor("int1e_nuc"), zeros(atoms, water_basis))
+
+    return matrix
+
+
+@pytest.fixture(scope="package")
+def stretched() -> Callable[[float], Atoms]:
+    """`stretched(distance)`: water with one O-H bond of this length in angstrom."""
+
+    def water(distance: float) -> Atoms:
+        atoms = Atoms("OHH", [[0.0, 0.0, 0.117], [0.0, 0.757, -0.471], [0.0, -0.757, -0.471]])
+        atoms.set_distance(0, 1, distance, fix=0)
+        return atoms
+
+    return water
 
 
 @pytest.fixture(scope="package")

@@ -18,21 +18,24 @@ def test_linear_values_are_features_times_weights(neighbourhoods, rng):
     graph, edges = neighbourhoods(molecule("H2O")), np.arange(6)
     features = pair_features(graph, edges, 1, graph.triangles(edges))
     linear = {m: rng.normal(size=(x.shape[1], 2)) for m, x in enumerate(features)}
-    values = PairRegression(linear).values(graph, edges, 5)
+    values, variance = PairRegression(linear).values(graph, edges, 5)
     np.testing.assert_allclose(values[:, 0], features[0] @ linear[0], atol=1e-9)
     even, odd = np.split(features[1] @ linear[1], 2)
     np.testing.assert_allclose(values[:, 1], even, atol=1e-9)
     np.testing.assert_allclose(values[:, 2], odd, atol=1e-9)
     assert not values[:, 3:].any()
+    assert not variance.any()
 
 
 def test_both_directions_at_once_agree_with_each_direction(kernel_regression, neighbourhoods):
     graph, hydrogens = neighbourhoods(molecule("H2O")), kernel_regression.pairs[0]
     pairs = np.flatnonzero(graph.oriented.pair_type == 0)
     assert graph.same_from_both_ends
-    for direction, both in enumerate(hydrogens.both_values(graph, pairs, 5)):
-        alone = hydrogens.values(graph, pairs + direction * graph.n_pairs, 5)
-        np.testing.assert_allclose(both, alone, atol=1e-9)
+    *both, variance = hydrogens.both_values(graph, pairs, 5)
+    alone = [hydrogens.values(graph, pairs + direction * graph.n_pairs, 5) for direction in range(2)]
+    for values, (expected, _) in zip(both, alone, strict=True):
+        np.testing.assert_allclose(values, expected, atol=1e-9)
+    np.testing.assert_allclose(variance, (alone[0][1] + alone[1][1]) / 2, rtol=1e-5)
 
 
 def test_values_do_not_depend_on_the_limits_of_memory(kernel_regression, water_sample):
@@ -41,10 +44,10 @@ def test_values_do_not_depend_on_the_limits_of_memory(kernel_regression, water_s
     oriented = space.orient(build_graph(water_sample(7).structure, space.basis))
     whole, parts = kernel_regression.values(oriented), kernel_regression.neighbourhoods(oriented, settings=settings)
     for group, pairs in oriented.pairs.items():
-        values = kernel_regression.pair_values(parts, group, pairs)
+        values, _, _ = kernel_regression.pair_values(parts, group, pairs)
         torch.testing.assert_close(values, whole.pairs[group], atol=1e-9, rtol=0)
     for shell_type, atoms in oriented.atoms.items():
-        values = kernel_regression.onsite_values(parts, shell_type, atoms)
+        values, _, _ = kernel_regression.onsite_values(parts, shell_type, atoms)
         torch.testing.assert_close(values, whole.onsite[shell_type], atol=1e-9, rtol=0)
 
 
@@ -53,7 +56,7 @@ def test_linear_terms_of_an_atom_are_sums_over_its_neighbours(neighbourhoods, rn
     layout = graph.space.onsite_layout(1)
     weights = rng.normal(size=(N_GAUSSIANS, layout.n_proper))
     regression = AtomRegression(np.zeros(layout.n_proper), {(1, 0): weights}, {})
-    values = regression.values(graph, np.array([0]), layout)[0]
+    values = regression.values(graph, np.array([0]), layout)[0][0]
     edges = graph.atom_edges(np.array([0]))
     vectors = graph.pairs.vectors[edges.edges] / edges.distance[:, None]
     expected = vectors[:, [1, 2, 0]].T @ (radial_gaussians(edges.distance) @ weights)

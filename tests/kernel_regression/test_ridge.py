@@ -1,9 +1,10 @@
-"""Ridge regression against its definition; leave-one-group-out predictions against fits without the group."""
+"""Ridge regression against its definition; predictions and variances of groups left out against fits without the group."""
 
 import numpy as np
 import pytest
 
-from harmose.kernel_regression.ridge import cholesky, fit_kernel, ridge
+from harmose.kernel_regression.fading import OUTERMOST
+from harmose.kernel_regression.ridge import N_DRAWS, cholesky, fit_kernel, ridge
 from harmose.kernel_regression.settings import RegressionSettings
 from harmose.kernel_regression.training import Hyperparameters
 
@@ -21,10 +22,18 @@ def solution(x, y, penalty):
     return np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ y)
 
 
-def check_leave_one_out(x, y, sample, penalty, predicted):
+def check_left_out(x, y, penalty, rows, predicted, variance):
+    """Compare with a fit without some rows: predictions, and `x^T (X^T X + P)^-1 x`."""
+    others = np.setdiff1d(np.arange(len(x)), rows)
+    np.testing.assert_allclose(predicted, x[rows] @ solution(x[others], y[others], penalty), atol=1e-9)
+    inverse = np.linalg.inv(x[others].T @ x[others] + np.diag(penalty))
+    np.testing.assert_allclose(variance, np.einsum("nf,fg,ng->n", x[rows], inverse, x[rows]), rtol=1e-8)
+
+
+def check_leave_one_out(x, y, sample, penalty, fit):
     for s in np.unique(sample):
-        weights = solution(x[sample != s], y[sample != s], penalty)
-        np.testing.assert_allclose(predicted[sample == s], x[sample == s] @ weights, atol=1e-9)
+        rows = np.flatnonzero(sample == s)
+        check_left_out(x, y, penalty, rows, fit.leave_one_out[rows], fit.variance[rows])
 
 
 def test_weights_solve_the_normal_equations(problem):
@@ -36,14 +45,62 @@ def test_weights_solve_the_normal_equations(problem):
 def test_leave_one_out_predictions_are_those_of_fits_without_the_sample(problem, solver_numbers):
     penalty = np.full(8, 0.3)
     fit = ridge(*problem, [penalty], RegressionSettings(solver_numbers=solver_numbers))
-    check_leave_one_out(*problem, penalty, fit.leave_one_out)
+    check_leave_one_out(*problem, penalty, fit)
 
 
 def test_leave_one_out_predictions_of_samples_with_more_rows_than_features(rng):
     x, sample = rng.normal(size=(60, 5)), np.repeat([0, 1, 2], 20)
     y = x @ rng.normal(size=(5, 2)) + 0.1 * rng.normal(size=(60, 2))
     penalty = np.full(5, 0.3)
-    check_leave_one_out(x, y, sample, penalty, ridge(x, y, sample, [penalty]).leave_one_out)
+    check_leave_one_out(x, y, sample, penalty, ridge(x, y, sample, [penalty]))
+
+
+def test_the_outermost_samples_are_left_out_together(problem):
+    x, y, sample = problem
+    penalty = np.full(8, 0.3)
+    fit = ridge(*problem, [penalty])
+    rows, predicted, variance = fit.outermost
+    chosen = np.unique(sample[rows])
+    assert len(chosen) == int(OUTERMOST * 12) == 2
+    assert sorted(rows) == np.flatnonzero(np.isin(sample, chosen)).tolist()
+    largest = [fit.variance[sample == s].max() for s in range(12)]
+    assert min(largest[s] for s in chosen) > max(largest[s] for s in range(12) if s not in chosen)
+    check_left_out(x, y, penalty, rows, predicted, variance)
+    assert (variance >= fit.variance[rows] - 1e-12).all()
+
+
+def test_not_more_rows_are_left_out_together_than_fit_into_memory(problem):
+    """Three rows of eight features: those of the samples with the largest variances."""
+    x, y, _ = problem
+    penalty = np.full(8, 0.3)
+    rows = ridge(*problem, [penalty]).outermost.rows
+    few = ridge(*problem, [penalty], RegressionSettings(solver_numbers=24)).outermost
+    np.testing.assert_array_equal(few.rows, rows[:3])
+    check_left_out(x, y, penalty, *few)
+
+
+def test_a_few_samples_have_no_outermost_ones(rng):
+    x, y = rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
+    rows, predicted, variance = ridge(x, y, np.arange(4), [np.ones(2)]).outermost
+    assert (rows.shape, predicted.shape, variance.shape) == ((0,), (0, 3), (0,))
+
+
+def test_squares_of_draws_have_the_variance_as_their_mean(problem, monkeypatch):
+    """A mean of n squares of normal numbers scatters by sqrt(2 / n)."""
+    monkeypatch.setattr("harmose.kernel_regression.ridge.N_DRAWS", 20_000)
+    x, y, sample = problem
+    penalty = np.linspace(0.1, 2, 8)
+    found = ((x @ ridge(x, y, sample, [penalty]).draws) ** 2).mean(1)
+    exact = np.einsum("nf,fg,ng->n", x, np.linalg.inv(x.T @ x + np.diag(penalty)), x)
+    ratio = found / exact
+    assert np.abs(ratio - 1).max() < 5 * np.sqrt(2 / 20_000)
+    assert np.abs(ratio - 1).mean() > 0.1 * np.sqrt(2 / 20_000)  # they are draws, not a root of the matrix
+
+
+def test_a_few_draws_are_the_same_in_each_fit(problem):
+    one, other = (ridge(*problem, [np.ones(8)]).draws for _ in range(2))
+    assert one.shape == (8, N_DRAWS)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_the_penalty_that_predicts_best_is_chosen(problem):
@@ -63,6 +120,26 @@ def test_kernel_weights_are_those_of_a_gaussian_process(rng):
     noise = 1e-3
     fit = fit_kernel(np.zeros((15, 0)), (kernel, kernel), y, np.arange(15), [Hyperparameters(noise, 1.0)])
     np.testing.assert_allclose(kernel @ fit.kernel, kernel @ np.linalg.solve(kernel + noise * np.eye(15), y), atol=1e-6)
+
+
+def test_draws_of_a_kernel_have_the_variance_of_a_gaussian_process(rng, monkeypatch):
+    """With a sparse point at every row, it is the diagonal of K (K + noise)^-1."""
+    monkeypatch.setattr("harmose.kernel_regression.ridge.N_DRAWS", 20_000)
+    points, y = rng.normal(size=(15, 2)), rng.normal(size=(15, 1))
+    kernel = np.exp(-((points[:, None] - points) ** 2).sum(-1))
+    fit = fit_kernel(np.zeros((15, 0)), (kernel, kernel), y, np.arange(15), [Hyperparameters(0.1, 1.0)])
+    exact = np.diag(np.linalg.solve(kernel + 0.1 * np.eye(15), kernel))
+    np.testing.assert_allclose(((kernel @ fit.kernel_draws) ** 2).mean(1), exact, rtol=5 * np.sqrt(2 / 20_000))
+    np.testing.assert_allclose(fit.variance, exact / (1 - exact), rtol=1e-6)  # without the row itself
+
+
+def test_draws_of_linear_and_kernel_terms_belong_together(rng, monkeypatch):
+    monkeypatch.setattr("harmose.kernel_regression.ridge.N_DRAWS", 20_000)
+    x, points = rng.normal(size=(40, 2)), rng.normal(size=(40, 1))
+    kernel = np.exp(-((points - points.T) ** 2))
+    fit = fit_kernel(x, (kernel[:, :10], kernel[:10, :10]), x[:, :1], np.arange(40), [Hyperparameters(0.1, 1.0)])
+    found = ((x @ fit.linear_draws + kernel[:, :10] @ fit.kernel_draws) ** 2).mean(1)
+    np.testing.assert_allclose(found / (1 - found), fit.variance, rtol=0.1)
 
 
 def test_linear_terms_of_large_prior_variance_explain_what_they_can(rng):

@@ -10,6 +10,7 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.core.graph import build_graph
 from harmose.errors import ModelError
 from harmose.kernel_regression.fit import fit_regression
+from harmose.kernel_regression.linear_terms import PairRegression
 from harmose.kernel_regression.state import from_state, to_state
 from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import TargetSettings
@@ -28,9 +29,23 @@ def test_round_trip(request, name, water_sample):
     regression = request.getfixturevalue(name)
     space = regression.space
     again = from_state(space, to_state(regression))
-    oriented = space.orient(build_graph(water_sample(5).structure, space.basis))
     assert again.kind == regression.kind
-    assert_same(regression.values(oriented), again.values(oriented))
+    for name in ("pair_fades", "distance_fades", "onsite_fades"):
+        assert getattr(again, name) == getattr(regression, name)
+    assert again.distances.keys() == regression.distances.keys()
+    assert_fades_the_same(again, regression, water_sample(5).structure)
+
+
+def assert_fades_the_same(again, regression, water):
+    """In the training set and far outside: values, weights and standard deviations, and what the regression fades to."""
+    for distance in (0.96, 1.6, 3.0):
+        water.set_distance(0, 1, distance, fix=0)
+        oriented = regression.space.orient(build_graph(water, regression.space.basis))
+        one, other = (x.faded(x.neighbourhoods(oriented)) for x in (again, regression))
+        assert_same(one.values, other.values)
+        np.testing.assert_allclose(one.weights, other.weights, rtol=1e-9)
+        np.testing.assert_allclose(one.std, other.std, rtol=1e-9)
+        assert_same(*(x.simple_values(x.neighbourhoods(oriented)) for x in (again, regression)))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +59,38 @@ def test_round_trip_of_a_regression_that_reads_charges(with_charges):
     """Weights of electronic terms are written in float32."""
     training, regression = with_charges
     again = from_state(training.space, to_state(regression))
-    values = [x.values(training.oriented, training.charges) for x in (regression, again)]
-    for group in values[0].pairs:
-        torch.testing.assert_close(values[1].pairs[group], values[0].pairs[group], rtol=0, atol=1e-4)
+    graphs = [x.neighbourhoods(training.oriented, training.charges) for x in (regression, again)]
+    one, other = (x.faded(graph) for x, graph in zip((regression, again), graphs))
+    for group in one.values.pairs:
+        torch.testing.assert_close(other.values.pairs[group], one.values.pairs[group], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(other.std, one.std, rtol=1e-2)
+
+
+def test_a_regression_of_version_3_never_fades(kernel_regression, water_sample):
+    """Its states have neither draws nor simpler regressions."""
+
+    def without(draws: int, expansion):
+        weights = {m: w[:, draws:] for m, w in expansion.weights.items()}
+        return replace(expansion, weights=weights, n_proper=expansion.n_proper - draws)
+
+    pairs, onsite = {}, {}
+    for key, pair in kernel_regression.pairs.items():
+        n, linear = pair.n_draws, {m: w[:, pair.n_draws :] for m, w in pair.linear.items()}
+        pairs[key] = PairRegression(linear, without(n, pair.kernel_expansion))
+    for key, atom in kernel_regression.onsite.items():
+        expansions = {n: without(atom.n_draws, x) for n, x in atom.kernel_expansions.items()}
+        onsite[key] = replace(atom, kernel_expansions=expansions, draws=None, average=None)
+    old = type(kernel_regression)(kernel_regression.space, pairs, onsite)
+    state = to_state(old)
+    assert {name.split(".")[0] for name in state} == {"pair", "onsite"}
+    assert not [name for name in state if "draws" in name or "fade" in name or "average" in name]
+    again = from_state(old.space, state)
+    atoms = water_sample(5).structure
+    atoms.set_distance(0, 1, 1.6, fix=0)
+    oriented = old.space.orient(build_graph(atoms, old.space.basis))
+    values, weights, std = again.faded(again.neighbourhoods(oriented))
+    assert weights.min() == weights.max() == std.min() == std.max() == 1
+    assert_same(values, replace(kernel_regression, pair_fades={}, onsite_fades={}, distances={}).values(oriented))
 
 
 def test_columns_of_zeros_are_not_written(kernel_regression):
@@ -77,7 +121,15 @@ PARTS = (
     "pair.1.expansion.position",
     "pair.1.expansion.third",
     "pair.1.expansion.n_proper",
+    "pair.1.n_draws",
+    "pair.1.fade",
+    "distance.1.linear.0",
+    "distance.1.fade",
     "onsite.0.mean",
+    "onsite.0.average",
+    "onsite.0.fade",
+    "onsite.0.draws.shift",
+    "onsite.0.draws.linear_1",
     "onsite.1.linear.1_0",
     "onsite.1.expansion_0.weights_2",
     "onsite.1.expansion_0.count",
@@ -91,7 +143,7 @@ def test_a_tensor_of_another_shape_is_refused(kernel_regression, name):
         from_state(kernel_regression.space, state | {name: state[name][:-1]})
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if ".linear.1_0" not in name])
+@pytest.mark.parametrize("name", [name for name in PARTS if not name.endswith((".linear.1_0", ".draws.linear_1"))])
 def test_a_missing_tensor_is_refused(kernel_regression, name):
     state = to_state(kernel_regression)
     del state[name]
@@ -99,7 +151,7 @@ def test_a_missing_tensor_is_refused(kernel_regression, name):
         from_state(kernel_regression.space, state)
 
 
-@pytest.mark.parametrize("part", ["mean_density", "electronic.1"])
+@pytest.mark.parametrize("part", ["mean_density", "electronic.1", "draws.electronic"])
 def test_electronic_terms_of_another_shape_are_refused(with_charges, part):
     training, regression = with_charges
     state = to_state(regression)
@@ -118,6 +170,15 @@ def test_electronic_terms_of_another_shape_are_refused(with_charges, part):
         ("atoms.1.mean", [1.0]),
         ("onsite.1.linear.1_5", [1.0]),
         ("pair", [1.0]),
+        ("pair.1.n_draws", [10**6]),
+        ("pair.1.n_draws", [-1]),
+        ("pair.1.fade", [-1.0, 1.0]),
+        ("pair.1.fade", [1.0, 0.0]),
+        ("onsite.1.fade", [float("inf"), 1.0]),
+        ("onsite.1.fade", [1.0, float("nan")]),
+        ("onsite.1.fade", [1.0, 1.0, 1.0]),
+        ("onsite.1.draws.linear_7", [1.0]),
+        ("onsite.1.draws.shift", []),
     ],
 )
 def test_values_that_make_no_sense_are_refused(kernel_regression, name, values):
