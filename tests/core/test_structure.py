@@ -22,6 +22,19 @@ GOOD = {
 }
 
 
+@pytest.mark.parametrize(
+    "sites",
+    [
+        {"0": {"H": 1.0}, "1": {"H": 1}},
+        {"0": {"H": 1.0, "Li": 0.0}},
+        {"0": {"H": "."}, "1": {"H": "?"}},  # not stated, so full
+        {"0": {"H": 1.0}, "7": {"Li": 0.5}},  # of an atom that has been removed
+    ],
+)
+def test_full_sites_pass(sites):
+    assert check_structure(occupied(sites, [1.0, 1.0])) is None
+
+
 @pytest.mark.parametrize("atoms", GOOD.values(), ids=GOOD)
 def test_good_structures_pass(atoms):
     assert check_structure(atoms) is None
@@ -37,6 +50,22 @@ def with_number(number):
     return atoms
 
 
+def half_an_element():
+    atoms = h2(0, 0, 1)
+    atoms.arrays["numbers"] = np.array([1, 1.5])
+    return atoms
+
+
+def occupied(sites=None, column=None):
+    atoms = h2(0, 0, 1)
+    atoms.set_array("spacegroup_kinds", np.arange(2))
+    if sites is not None:
+        atoms.info["occupancy"] = sites
+    if column is not None:
+        atoms.set_array("occupancy", np.array(column))
+    return atoms
+
+
 BAD = {
     "no atoms": (Atoms(), "file 3: expected at least one atom, got none"),
     "NaN": (
@@ -47,6 +76,17 @@ BAD = {
     "far": (h2(0, 0, 1e9), r"expected finite positions .*, got \[0.0, 0.0, 1000000000.0\] for atom 1"),
     "dummy atom": (with_number(0), "file 3: expected chemical elements, got atomic number 0 for atom 1"),
     "negative number": (with_number(-6), "expected chemical elements, got atomic number -6 for atom 1"),
+    "beyond oganesson": (with_number(119), "expected chemical elements, got atomic number 119 for atom 1"),
+    "fractional number": (half_an_element(), "expected chemical elements, got atomic number 1.5 for atom 1"),
+    "shared site": (
+        occupied({"0": {"H": 1.0}, "1": {"H": 0.5, "Li": 0.5}}),
+        "file 3: expected sites that one element occupies fully, got occupancy H 0.5 and Li 0.5 of site 1",
+    ),
+    "partly empty site": (occupied({"0": {"H": 0.75}}), "got occupancy H 0.75 of site 0"),
+    "integer keys": (occupied({0: {"H": 0.75}}), "got occupancy H 0.75 of site 0"),
+    "empty site": (occupied({"0": {"H": 0.0}}), "got occupancy H 0.0 of site 0"),
+    "unreadable share": (occupied({"0": {"H": "half"}}), "got occupancy H half of site 0"),
+    "column of occupancies": (occupied(column=[1.0, 0.5]), "got occupancy 0.5 of atom 1"),
     "on top": (
         h2(0.1, 0, 0),
         "file 3: expected atoms at least 0.3 angstrom apart, got 0.100 between atoms 0 and 1",

@@ -37,15 +37,15 @@ class Graph:
         return len(self.pairs)
 
 
-def build_graph(atoms: Atoms, basis: BasisSet) -> Graph:
+def build_graph(atoms: Atoms, basis: BasisSet, where: str = "structure") -> Graph:
     """The graph of all pairs closer than the sum of their orbital radii.
 
-    Raises `BasisError` for an element that the basis set lacks, `StructureError` for positions or a cell without
-    meaning and for atoms on top of each other.
+    Raises `BasisError` for an element that the basis set lacks, `StructureError`, which begins with `where`, for
+    positions or a cell without meaning and for atoms on top of each other.
     """
     radius = basis.reach(atoms.numbers)
-    i, j, shift, distance = neighbour_pairs(atoms, max(2 * float(radius.max(initial=0.0)), MIN_DISTANCE))
-    check_distances(i, j, distance)
+    i, j, shift, distance = neighbour_pairs(atoms, max(2 * float(radius.max(initial=0.0)), MIN_DISTANCE), where)
+    check_distances(i, j, distance, where)
     near = distance < radius[i] + radius[j]
     pairs = canonical_pairs(np.column_stack([i, j, shift])[near])
     return Graph(np.asarray(atoms.numbers, dtype=np.int64), pairs, pair_vectors(atoms, pairs))

@@ -1,9 +1,13 @@
 """Checks of structures (`ase.Atoms`), and their pairs of neighbours."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import lazy_loader
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
+from ase.data import chemical_symbols
 
 from harmose.errors import StructureError
 
@@ -18,6 +22,9 @@ MAX_EXTENT = 1e5
 MIN_SPACING = 1e-3
 """Smallest distance of lattice planes in angstrom; a cell with less counts as one without volume."""
 
+UNSTATED = (".", "?", None)
+"""Occupancies of a CIF file that are not stated, which means full."""
+
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
     """Raise `StructureError` unless there are atoms at finite positions, not too close, in a cell with a volume.
@@ -30,14 +37,49 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
 
 
 def check_atoms(atoms: Atoms, where: str = "structure") -> None:
-    """Raise `StructureError` unless there are atoms, all of chemical elements."""
+    """Raise `StructureError` unless there are atoms, all of chemical elements, on sites that are fully occupied."""
     if len(atoms) == 0:
         raise StructureError(f"{where}: expected at least one atom, got none")
-    if (atoms.numbers < 1).any():
-        bad = int(np.argmax(atoms.numbers < 1))
-        raise StructureError(
-            f"{where}: expected chemical elements, got atomic number {atoms.numbers[bad]} for atom {bad}"
-        )
+    numbers = np.asarray(atoms.numbers)
+    known = (numbers >= 1) & (numbers < len(chemical_symbols)) & (numbers == np.floor(numbers))
+    if not known.all():
+        bad = int(np.argmin(known))
+        raise StructureError(f"{where}: expected chemical elements, got atomic number {numbers[bad]} for atom {bad}")
+    _check_occupied(atoms, where)
+
+
+def _check_occupied(atoms: Atoms, where: str) -> None:
+    """Raise `StructureError` for a site that is partly empty or shared by elements, as in CIF files of disordered crystals."""
+    for site, shares in _occupancies(atoms):
+        stated = {name: share for name, share in shares.items() if share not in UNSTATED}
+        occupied = {name: share for name, share in stated.items() if share != 0}
+        if stated and not (len(occupied) == 1 and _is_full(*occupied.values())):
+            got = " and ".join(f"{name} {share}".strip() for name, share in stated.items())
+            raise StructureError(
+                f"{where}: expected sites that one element occupies fully, got occupancy {got} of {site}; "
+                f"give an ordered structure"
+            )
+
+
+def _occupancies(atoms: Atoms) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield sites, and the shares of elements in each: of ASE's CIF reader, and of columns of other files."""
+    sites = atoms.info.get("occupancy")
+    if isinstance(sites, Mapping):
+        kinds = atoms.arrays.get("spacegroup_kinds")
+        present = None if kinds is None else set(map(str, kinds.tolist()))
+        for kind, shares in sites.items():
+            if present is None or str(kind) in present:
+                yield f"site {kind}", shares
+    for name in ("occupancy", "occupancies"):
+        for k, share in enumerate(atoms.arrays.get(name, ())):
+            yield f"atom {k}", {"": share}
+
+
+def _is_full(share: Any) -> bool:
+    try:
+        return abs(float(share) - 1) < 1e-3
+    except (TypeError, ValueError):
+        return False
 
 
 def check_distances(i: np.ndarray, j: np.ndarray, distance: np.ndarray, where: str = "structure") -> None:
