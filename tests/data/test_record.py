@@ -7,7 +7,7 @@ import pytest
 
 from harmose.core.blocks import BlockMatrix
 from harmose.data.record import decode, encode, read_header
-from harmose.errors import FormatError, MatrixError
+from harmose.errors import FormatError, MatrixError, StructureError
 from harmose.spin import Spin
 
 
@@ -22,7 +22,18 @@ def test_round_trip(random_crystal, spin):
     assert again.prior is None
     assert again.structure == sample.structure
     assert again.structure.info == {"charge": -1}
+    assert "unpaired" not in read_header(encode(sample))
     assert (again.spin, again.n_electrons, again.fermi_level) == (spin, 14.0, -1.25)
+
+
+def test_charge_and_unpaired_electrons(water_sample):
+    sample = water_sample(0)
+    sample.structure.info["spin"] = 2
+    sample.structure.set_initial_charges([1.0, 0.5, 0.5])
+    assert decode(encode(sample), sample.name, sample.basis).structure.info == {"charge": 2, "spin": 2}
+    sample.structure.info["charge"] = 0
+    with pytest.raises(StructureError, match="sample water-0: expected initial charges whose sum is"):
+        encode(sample)
 
 
 def test_operators_of_one_spin_share_their_tables(water_sample):

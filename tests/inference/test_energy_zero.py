@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from ase import Atoms
 
+from harmose.core.basis import BasisSet
 from harmose.errors import MatrixError
 from harmose.inference import energy_zero as fermi
 from harmose.inference.energy_zero import own_fermi_level, valence_electrons
 from harmose.physics.states import mesh_fermi_level
+from harmose.spin import Spin
 
 
-def labelled(formula: str, n: float | None) -> Any:
-    return SimpleNamespace(structure=Atoms(formula), n_electrons=n)
+def labelled(formula: str, n: float | None, **info: float) -> Any:
+    return SimpleNamespace(structure=Atoms(formula, info=info), n_electrons=n)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,14 @@ def labelled(formula: str, n: float | None) -> Any:
 def test_valence_electrons_follow_from_compositions(samples, expected):
     elements = {"C2": [6], "MoS2": [42, 16]}[samples[0][0]] if samples else [6]
     assert valence_electrons((labelled(*sample) for sample in samples), elements) == expected
+
+
+def test_stated_charges_count():
+    samples = [labelled("MoS2", 26.0), labelled("Mo2S2", 39.0, charge=1)]
+    assert valence_electrons(samples, [42, 16]) == {"Mo": 14.0, "S": 6.0}
+    settings, basis = {"valence": {"Mo": 14.0, "S": 6.0}}, BasisSet("empty", {}, {})
+    for sample in samples:
+        assert fermi.n_electrons(settings, basis, Spin.NONE, sample.structure) == sample.n_electrons
 
 
 def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):

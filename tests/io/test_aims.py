@@ -137,6 +137,7 @@ def test_spin_channels_and_log(run, silicon):
     shift = sample.hamiltonian.values[1] - sample.hamiltonian.values[0]
     np.testing.assert_allclose(shift, 0.5 * HARTREE * silicon.overlap.values[0], atol=1e-10)
     assert (sample.fermi_level, sample.energy, sample.n_electrons) == (-5.35075436, -15802.5, 27.0)
+    assert sample.structure.info == {"charge": 1.0}
 
 
 def test_hdf5(run, silicon):

@@ -44,6 +44,13 @@ def test_round_trip(file, water_sample):
     assert again.provenance == sample.provenance
 
 
+def test_charge_and_unpaired_electrons(tmp_path, water_sample):
+    sample = water_sample(0)
+    sample.structure.info.update(charge=2, spin=0)
+    write_npz(tmp_path / "ion.npz", sample)
+    assert read_npz(tmp_path / "ion.npz").structure.info == {"charge": 2, "spin": 0}
+
+
 def test_round_trip_of_two_spins(tmp_path, water_sample):
     plain = water_sample(0)
     values = np.concatenate([plain.hamiltonian.values, 0.9 * plain.hamiltonian.values])

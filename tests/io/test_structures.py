@@ -51,6 +51,45 @@ def test_kept_information(tmp_path):
     np.testing.assert_allclose(crystal.cell.array, bulk("Si").cell.array, atol=1e-7)
 
 
+def test_charges_and_moments_of_atoms_are_kept(tmp_path):
+    atoms = Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": 2, "charge": 0}, charges=[0.5, -0.5], magmoms=[1, 1])
+    write(tmp_path / "one.xyz", atoms, format="extxyz")
+    [oxygen] = read_structures(tmp_path / "one.xyz")
+    assert oxygen.info == {"charge": 0, "spin": 2, "source": "one.xyz, frame 0"}
+    assert oxygen.get_initial_charges().tolist() == [0.5, -0.5]
+    assert oxygen.get_initial_magnetic_moments().tolist() == [1, 1]
+
+
+DISORDERED = """data_x
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_space_group_name_H-M_alt 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+O1 O 0 0 0 0.5
+N1 N 0 0 0 0.5
+C1 C 0.5 0.5 0.5 1.0
+"""
+
+
+def test_disordered_crystals(tmp_path):
+    (tmp_path / "mixed.cif").write_text(DISORDERED)
+    with pytest.raises(StructureError, match=r"mixed\.cif, frame 0: expected sites .* got occupancy O 0\.5 and N 0\.5"):
+        read_structures(tmp_path / "mixed.cif")
+    ordered = DISORDERED.replace("O 0 0 0 0.5\nN1 N 0 0 0 0.5", "O 0 0 0 1.0")
+    (tmp_path / "ordered.cif").write_text(ordered)
+    assert read_structures(tmp_path / "ordered.cif")[0].get_chemical_formula() == "CO"
+
+
 def test_bad_structures(tmp_path, frames):
     frames[1].positions[2] = frames[1].positions[0] + 0.01
     write(tmp_path / "set.xyz", frames)
@@ -64,7 +103,8 @@ def test_bad_structures(tmp_path, frames):
         ("empty.xyz", b"", "expected structures that ASE reads"),
         ("short.xyz", b"3\n\nO 0 0 0\nH 0 0 1\n", "expected structures that ASE reads"),
         ("words.xyz", b"to be or not to be\n", "expected structures that ASE reads"),
-        ("unknown.xyz", b"1\n\nQq 0 0 0\n", "expected structures that ASE reads"),
+        ("unknown.xyz", b"1\n\nQq 0 0 0\n", "expected symbols of chemical elements, got Qq"),
+        ("number.xyz", b"1\n\n119 0 0 0\n", "expected symbols of chemical elements, got 119"),
         ("bytes.bin", bytes(range(256)), "expected structures that ASE reads"),
         ("half.traj", b"- of UlmASE-Trajectory", "expected structures that ASE reads"),
     ],

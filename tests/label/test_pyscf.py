@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.io import write
 
 from harmose.data.checks import check
 from harmose.data.store import Store
 from harmose.errors import LabellingError, MatrixError
 from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, from_blocks
-from harmose.label.label import label, sample_name
+from harmose.label.label import label, read_structures, sample_name
 from harmose.label.pyscf import calculate
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.block_irreps import to_coefficients, to_matrix
@@ -116,6 +117,21 @@ def test_open_shell():
     np.testing.assert_allclose(eigenvalues(oxygen.hamiltonian, oxygen.overlap)[:, 0], levels(oxygen), atol=1e-9)
 
 
+def test_labels_state_charge_and_unpaired_electrons(tmp_path):
+    ion = Atoms("HeH", [[0, 0, 0], [0, 0, 0.8]], charges=[0.5, 0.5])
+    assert labelled(ion, OPEN).structure.info == {"charge": 1, "spin": 0}
+    assert labelled(ion, replace(OPEN, spin=Spin.NONE)).structure.info == {"charge": 1}
+    assert sample_name(ion, OPEN) != sample_name(Atoms("HeH", ion.positions), OPEN)
+    assert labelled(Atoms("H"), OPEN).structure.info == {"spin": 1}
+
+
+def test_spin_of_a_file_reaches_the_label(tmp_path):
+    write(tmp_path / "oxygen.xyz", Atoms("O", info={"spin": 2}), format="extxyz")
+    label(read_structures(tmp_path / "oxygen.xyz"), tmp_path / "store", OPEN, workers=1)
+    with Store.open(tmp_path / "store") as store:
+        assert [sample.structure.info for sample in store] == [{"spin": 2}]
+
+
 def test_collinear_closed_shell():
     both, one = (labelled(molecule("H2O"), replace(OPEN, spin=spin)) for spin in (Spin.COLLINEAR, Spin.NONE))
     np.testing.assert_allclose(both.hamiltonian.values, np.repeat(one.hamiltonian.values, 2, axis=0), atol=1e-4)
@@ -128,6 +144,12 @@ def test_collinear_closed_shell():
         (Atoms("I"), HEAVY, "I: time-reversal symmetric Kohn-Sham wants an even number of electrons, got 53"),
         (Atoms("O", info={"spin": 1}), OPEN, "O: 8 electrons cannot have 1 of them unpaired"),
         (Atoms("O", info={"spin": 0.5}), OPEN, "O: expected a whole number as spin, got 0.5"),
+        (
+            Atoms("O", info={"spin": 2}),
+            replace(OPEN, spin=Spin.NONE),
+            "O: expected 0 unpaired electrons for labels of spin",
+        ),
+        (Atoms("O", info={"spin": 1}), replace(OPEN, spin=Spin.NONE), "O: 8 electrons cannot have 1 of them unpaired"),
     ],
 )
 def test_errors(atoms, settings, text):

@@ -2,8 +2,8 @@
 
 Arrays: numbers (N,) int16, positions (N, 3) and cell (3, 3) in angstrom, pbc (3,), pairs (P, 5) int32, the block values
 (n_components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. Other numbers are
-float64; complex numbers are stored as real part, imaginary part. `structure.info` is dropped but for the charge.
-Loading runs no code.
+float64; complex numbers are stored as real part, imaginary part. `structure.info` is dropped but for the charge
+and, where it is stated, the number of unpaired electrons (`spin` of `info`, `unpaired` in a record). Loading runs no code.
 """
 
 import json
@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
+from harmose.core.electrons import stated_charge, unpaired_electrons
 from harmose.core.sample import Sample
 from harmose.errors import FormatError, MatrixError
 from harmose.spin import Spin
@@ -25,7 +26,10 @@ NUMBERS = ("n_electrons", "fermi_level", "energy")
 
 
 def encode(sample: Sample) -> bytes:
-    """The record of a sample. Raises `MatrixError` for operators with different atoms or pairs."""
+    """The record of a sample.
+
+    Raises `MatrixError` for operators with different atoms or pairs, `StructureError` for a charge that is no number.
+    """
     h, atoms = sample.hamiltonian, sample.structure
     arrays = {
         "numbers": np.asarray(atoms.numbers, dtype=np.int16),
@@ -47,7 +51,10 @@ def encode(sample: Sample) -> bytes:
         arrays["orbital_energies"] = np.asarray(sample.orbital_energies, dtype=np.float64)
     header = {"name": sample.name, "spin": sample.spin.value, "operators": spins}
     header |= {name: getattr(sample, name) for name in NUMBERS} | {"provenance": dict(sample.provenance)}
-    header["charge"] = atoms.info.get("charge")
+    header["charge"] = stated_charge(atoms, f"sample {sample.name}")
+    unpaired = unpaired_electrons(atoms, f"sample {sample.name}")
+    if unpaired is not None:  # records without it keep their digest
+        header["unpaired"] = unpaired
     try:
         text = json.dumps(header, default=_numpy_as_plain)
     except TypeError as error:
@@ -91,6 +98,8 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
     atoms = Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
     if header.get("charge") is not None:
         atoms.info["charge"] = header["charge"]
+    if header.get("unpaired") is not None:
+        atoms.info["spin"] = header["unpaired"]
     return Sample(
         name=name,
         structure=atoms,

@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
+from harmose.core.electrons import total_charge
 from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.errors import MatrixError, ModelError
 from harmose.inference.card import EnergyZero
@@ -65,18 +66,20 @@ def fermi_mesh(atoms: Atoms) -> tuple[int, int, int]:
 
 
 def valence_electrons(samples: Iterable[Sample], elements: Iterable[int]) -> dict[str, float] | None:
-    """Solve `sum_z N[s, z] v[z] = n[s]` for the valence electrons v of each element, from the samples' electron counts n.
+    """Solve `sum_z N[s, z] v[z] = n[s] + q[s]` for the valence electrons v of each element.
 
-    Returns None where counts are missing, elements occur in one ratio only, or samples are charged.
+    n are the samples' numbers of electrons, q their charges. Returns None where counts are missing, elements occur in
+    one ratio only, or samples have charges that they do not state.
     """
     elements = list(elements)
     counted = [
-        ([np.count_nonzero(sample.structure.numbers == z) for z in elements], sample.n_electrons)
-        for sample in islice(samples, 1000)
+        ([np.count_nonzero(s.structure.numbers == z) for z in elements], s.n_electrons, total_charge(s.structure))
+        for s in islice(samples, 1000)
     ]
-    if not counted or any(n is None for _, n in counted):
+    if not counted or any(n is None for _, n, _ in counted):
         return None
-    atoms, electrons = (np.array(column, dtype=np.float64) for column in zip(*counted))
+    atoms, electrons, charges = (np.array(column, dtype=np.float64) for column in zip(*counted))
+    electrons += charges
     valence, _, rank, _ = np.linalg.lstsq(atoms, electrons)
     if rank < len(elements) or np.abs(atoms @ valence - electrons).max() > 1e-6:
         return None
@@ -91,7 +94,7 @@ def n_electrons(settings: Mapping[str, Any], basis: BasisSet, spin: Spin, atoms:
     valence = settings.get("valence")
     symbols = [chemical_symbols[z] for z in atoms.numbers.tolist()]
     if isinstance(valence, Mapping) and set(symbols) <= set(valence):
-        return float(sum(valence[symbol] for symbol in symbols))
+        return float(sum(valence[symbol] for symbol in symbols) - total_charge(atoms))
     if settings.get("code") == "pyscf":
         return float(pyscf.molecule(atoms, basis.name, spin).nelectron)
     raise ModelError(

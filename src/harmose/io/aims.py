@@ -76,6 +76,8 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     s_rules = overlap_rules(str(overlap), one_triangle=True)
     log = _log(folder / "aims.out")
     charge = _control_number(folder / "control.in", "charge") or 0.0
+    if charge:
+        structure.info["charge"] = charge
     return Sample(
         folder.resolve().name,
         structure,

@@ -1,5 +1,6 @@
 """Read structures from any file that ASE reads; give a molecule a cell for formats that need one."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ from ase import Atoms
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 
-KEPT = ("name", "group", "charge")
+KEPT = ("name", "group", "charge", "spin")
 """Keys of `atoms.info` that harmose uses."""
+
+KEPT_ARRAYS = ("initial_charges", "initial_magmoms")
+"""Arrays of a structure that harmose uses besides positions (`harmose.core.electrons`)."""
 
 VACUUM = 20.0
 """Vacuum (angstrom) around a molecule in a box."""
@@ -18,7 +22,8 @@ VACUUM = 20.0
 def read_structures(path: str | Path) -> list[Atoms]:
     """Read all frames of a file, or of every file of a folder in alphabetical order, and check them.
 
-    `file.xyz@0:10` takes some frames, as in ASE. `atoms.info["source"]` names file and frame; the keys `KEPT` are kept.
+    `file.xyz@0:10` takes some frames, as in ASE. `atoms.info["source"]` names file and frame; the keys `KEPT` and the
+    arrays `KEPT_ARRAYS` are kept.
     `FormatError` if there is nothing to read, `StructureError` for an invalid structure, both with file and frame.
     """
     file, frames = _split_frames(path)
@@ -43,8 +48,9 @@ def _read_file(file: Path, frames: str) -> list[Atoms]:
     try:
         content = read(file, index=frames)
     except Exception as error:  # ASE's parsers raise many types
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise FormatError(f"{file}: expected structures that ASE reads, got something else ({reason[0]})") from None
+        raise FormatError(
+            f"{file}: expected structures that ASE reads, got something else ({_reason(error)})"
+        ) from None
     content = [content] if isinstance(content, Atoms) else list(content)
     if not content:
         raise FormatError(f"{file}: expected at least one structure, got none")
@@ -52,8 +58,19 @@ def _read_file(file: Path, frames: str) -> list[Atoms]:
     for frame, atoms in enumerate(content):
         check_structure(atoms, f"{file}, frame {frame}")
         info = {key: atoms.info[key] for key in KEPT if key in atoms.info} | {"source": f"{file.name}, frame {frame}"}
-        structures.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info))
+        structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+        for name in KEPT_ARRAYS:
+            if atoms.has(name):
+                structure.set_array(name, atoms.get_array(name))
+        structures.append(structure)
     return structures
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error of ASE, in words where it is a symbol that no element has."""
+    if isinstance(error, KeyError) and re.fullmatch(r"[A-Z][a-z]{0,2}|[\d.]+", str(error.args[0])):
+        return f"expected symbols of chemical elements, got {error.args[0]}"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def with_cell(structure: Atoms) -> Atoms:

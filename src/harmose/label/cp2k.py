@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 
 from harmose.core.basis import BasisSet
+from harmose.core.electrons import total_charge
 from harmose.core.sample import Sample, check_sample
 from harmose.core.structure import check_structure, neighbour_pairs
 from harmose.errors import HarmoseError, LabellingError
@@ -199,8 +200,8 @@ def _check(atoms: Atoms, settings: CP2KSettings) -> None:
     check_structure(atoms, formula)
     if not atoms.pbc.any():
         raise LabellingError(f"{formula}: expected a periodic structure, got a molecule (`--code pyscf` labels those)")
-    if atoms.info.get("charge", 0) != 0:
-        raise LabellingError(f"{formula}: expected a neutral crystal, got a charge of {atoms.info['charge']}")
+    if charge := total_charge(atoms, formula):
+        raise LabellingError(f"{formula}: expected a neutral crystal, got a charge of {charge:g}")
     _check_vacuum(atoms, settings.pair_cutoff, formula)
     _kinds(set(atoms.numbers.tolist()), settings)
 

@@ -26,6 +26,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harmose.core.basis import BasisSet
+from harmose.core.electrons import initial_charge, initial_moments
 from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import HarmoseError, LabellingError
@@ -89,7 +90,8 @@ def label(
     """Run a DFT code on structures and add the samples to a store, which is made if missing.
 
     Args:
-        structures: molecules or crystals; `info` may have "charge", "spin", "group", "name" and "source".
+        structures: molecules or crystals; `info` may have "charge", "spin" (number of unpaired electrons), "group",
+            "name" and "source".
         store_path: folder of the store.
         settings: settings of the code, which is chosen by their type.
         workers: number of local processes of one thread each; default: one for each processor.
@@ -136,11 +138,13 @@ def sample_name(atoms: Atoms, settings: Settings) -> str:
     periodic directions; for spin collinear on the number of unpaired electrons.
     """
     identity = code_of(settings).identity(settings)
-    content = [atoms.numbers.tolist(), _rounded(atoms.positions), str(atoms.info.get("charge", 0)), identity]
+    charge = atoms.info.get("charge", initial_charge(atoms) or 0)
+    content = [atoms.numbers.tolist(), _rounded(atoms.positions), str(charge), identity]
     if atoms.pbc.any():
         content += [_rounded(atoms.cell.array), atoms.pbc.tolist()]
     if identity.get("spin") == Spin.COLLINEAR:
-        content += [str(atoms.info.get("spin"))]
+        moments = initial_moments(atoms)
+        content += [str(atoms.info.get("spin", None if moments is None else moments.tolist()))]
     return f"{atoms.get_chemical_formula()}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
 
 

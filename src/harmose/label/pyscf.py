@@ -23,6 +23,7 @@ from harmose.io.pyscf.pyscf import (
     molecule,
     prior_fock,
     to_blocks,
+    unpaired,
 )
 from harmose.label.code import Code
 from harmose.spin import TIME_REVERSAL_TOLERANCE, Spin, time_reversal_error
@@ -47,7 +48,7 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
         energies, _ = mf.eig(h, mf.get_ovlp())
     sample = Sample(
         name=name,
-        structure=atoms,
+        structure=_with_electrons(atoms, settings.spin),
         basis=basis,
         hamiltonian=to_blocks(h, blocks, name="H"),
         overlap=to_blocks(s, spinless, energy=False, name="S"),
@@ -70,6 +71,16 @@ def _provenance(atoms: Atoms, settings: PySCFSettings) -> dict[str, Any]:
     group = str(atoms.info.get("group", atoms.get_chemical_formula()))
     origin = {key: str(atoms.info[key]) for key in ("name", "source") if key in atoms.info}
     return {**settings.to_dict(), **versions, **origin, "group": group, "charge": charge(atoms), "converged": True}
+
+
+def _with_electrons(atoms: Atoms, spin: Spin) -> Atoms:
+    """Return the structure, which states the charge and, for collinear labels, the unpaired electrons of the calculation."""
+    stated = {"charge": charge(atoms)} if charge(atoms) else {}
+    if spin is Spin.COLLINEAR:
+        stated["spin"] = unpaired(atoms)
+    labelled = atoms.copy()
+    labelled.info.update(stated)
+    return labelled
 
 
 def _remark(settings: PySCFSettings) -> str | None:

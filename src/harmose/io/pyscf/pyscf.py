@@ -18,6 +18,7 @@ from pyscf import dft, gto, scf
 
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix, block_values
+from harmose.core.electrons import total_charge, unpaired_electrons
 from harmose.errors import BasisError, LabellingError
 from harmose.io.assembly import zeros
 from harmose.so3.conventions import PYSCF, Convention
@@ -151,13 +152,16 @@ def check_molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> None:
         raise LabellingError(f"{formula}: expected a molecule, got a structure with pbc {atoms.pbc.tolist()}")
     basis_set(basis, set(atoms.numbers.tolist()))
     n_electrons = int(atoms.numbers.sum()) - charge(atoms)
-    if spin is Spin.COLLINEAR:
-        n_unpaired = unpaired(atoms)
-        if not 0 <= n_unpaired <= n_electrons or (n_electrons - n_unpaired) % 2:
-            raise LabellingError(f"{formula}: {n_electrons} electrons cannot have {n_unpaired} of them unpaired (spin)")
-    elif n_electrons % 2 or n_electrons <= 0:
+    n_unpaired = unpaired(atoms)
+    if spin is not Spin.COLLINEAR and (n_electrons % 2 or n_electrons <= 0):
         kind = "restricted" if spin is Spin.NONE else "time-reversal symmetric"
         raise LabellingError(f"{formula}: {kind} Kohn-Sham wants an even number of electrons, got {n_electrons}")
+    if not 0 <= n_unpaired <= n_electrons or (n_electrons - n_unpaired) % 2:
+        raise LabellingError(f"{formula}: {n_electrons} electrons cannot have {n_unpaired} of them unpaired (spin)")
+    if spin is not Spin.COLLINEAR and n_unpaired:
+        raise LabellingError(
+            f"{formula}: expected 0 unpaired electrons for labels of spin {spin}, got {n_unpaired} (spin)"
+        )
     if spin is Spin.SPINOR and not any(_has_spin_orbit(basis, int(z)) for z in set(atoms.numbers.tolist())):
         raise LabellingError(
             f"{formula}: basis {basis} has no spin-orbit potential for any of its elements (crenbl has)"
@@ -165,24 +169,20 @@ def check_molecule(atoms: Atoms, basis: str, spin: Spin = Spin.NONE) -> None:
 
 
 def charge(atoms: Atoms) -> int:
-    """Return the total charge `atoms.info["charge"]`, by default 0; `LabellingError` if it is not an integer."""
-    return _whole_number(atoms, "charge", 0)
+    """Return the `total_charge` of a structure; `LabellingError` if it is not whole, `StructureError` if it is no number."""
+    return _whole(total_charge(atoms, atoms.get_chemical_formula()), atoms, "charge")
 
 
 def unpaired(atoms: Atoms) -> int:
-    """Return the number of unpaired electrons `atoms.info["spin"]`, by default 0 or 1."""
-    return _whole_number(atoms, "spin", (int(atoms.numbers.sum()) - charge(atoms)) % 2)
+    """Return the number of unpaired electrons that a structure states, by default 0 or 1; errors as in `charge`."""
+    stated = unpaired_electrons(atoms, atoms.get_chemical_formula())
+    return (int(atoms.numbers.sum()) - charge(atoms)) % 2 if stated is None else _whole(stated, atoms, "spin")
 
 
-def _whole_number(atoms: Atoms, key: str, default: int) -> int:
-    value = atoms.info.get(key, default)
-    try:
-        whole = round(float(value))
-    except (TypeError, ValueError, OverflowError):
-        whole = None
-    if whole is None or whole != value:
+def _whole(value: float, atoms: Atoms, key: str) -> int:
+    if value != round(value):
         raise LabellingError(f"{atoms.get_chemical_formula()}: expected a whole number as {key}, got {value!r}")
-    return whole
+    return round(value)
 
 
 @lru_cache(maxsize=512)
