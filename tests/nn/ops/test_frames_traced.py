@@ -86,9 +86,10 @@ def test_directed(is_proper):
     assert_same(lambda x: frames.both_directions(x, SIGNS, is_proper), theirs, [random(PAIRS, ROWS, 2 * C)])
 
 
-def test_scaled_with_invariants():
+@pytest.mark.parametrize("bounded", [False, True])
+def test_scaled_with_invariants(bounded):
     n = 4 + L * WIDTH
-    constants = random(2 * PAIRS, n).detach(), random(n).detach()
+    constants = random(2 * PAIRS, n).detach(), random(n).detach(), bounded
     inputs = [random(L, 2 * PAIRS, 2, WIDTH), random(L, 2 * PAIRS, 1, WIDTH), random(2 * PAIRS, 4)]
 
     def ours(a, b, c):

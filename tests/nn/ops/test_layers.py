@@ -17,6 +17,7 @@ from harmose.nn.ops.layers import (
     cutoff_envelope,
     select_by_type,
 )
+from harmose.nn.ops.saturation import INVARIANT_BOUND
 from harmose.so3.wigner import random_rotation
 
 
@@ -73,6 +74,7 @@ def test_standardize_fits_the_mean_of_each_pair_type_and_one_spread():
     pair_type = torch.arange(60) % 2
     x = torch.randn(60, 3) + 5 * pair_type[:, None]
     layer = Standardize(3, 3)
+    layer.bounded = False
     layer.fit(x, pair_type)
     y = layer(x, pair_type)
     for k in range(2):
@@ -112,3 +114,16 @@ def test_calibrate_leaves_no_hooks_after_an_error():
 def test_calibrated_layers_have_a_fit():
     with pytest.raises(NotImplementedError):
         Calibrated().fit(np.ones(1))
+
+
+def test_standardized_invariants_are_bounded_smoothly():
+    layer, x = Standardize(2, 1), torch.tensor([[-1e30, -1e3], [-0.1, 0.2], [5.0, 1e18]])
+    pair_type = torch.zeros(3, dtype=torch.int64)
+    y = layer(x, pair_type)
+    assert layer.bounded
+    assert torch.isfinite(y).all()
+    assert y.abs().max() <= INVARIANT_BOUND
+    torch.testing.assert_close(y[1], x[1], rtol=3e-4, atol=0)
+    assert y[2, 0] == pytest.approx(5 / np.sqrt(1.25))
+    layer.bounded = False
+    torch.testing.assert_close(layer(x, pair_type), x)

@@ -11,7 +11,6 @@ from ase.build import bulk, graphene, molecule
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
-from harmose.nn.stage1.baseline import Stage1Output
 from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage2.frame_map import FrameAveragedMap
 from harmose.nn.stage2.settings import Stage2Settings
@@ -216,7 +215,7 @@ def test_without_covariant_inputs_stage2_reads_invariants_alone():
     network = random_network(covariant=False)
     batch = batch_of(ETHANOL)
     with torch.no_grad():
-        h1, edges, _ = network.stage1(batch)
+        h1, edges, *_ = network.stage1(batch)
         flipped = edges._replace(so2=-edges.so2, pseudoscalars=-edges.pseudoscalars)
         one, other = (network.stage2.edge_inputs(e, h1.pairs) for e in (edges, flipped))
     assert one.so2.abs().max() == 0
@@ -228,9 +227,9 @@ def test_without_covariant_inputs_stage2_reads_invariants_alone():
 def test_without_baseline_stage2_does_not_read_h1():
     network, batch = random_network(baseline=False), batch_of(ETHANOL)
     with torch.no_grad():
-        h1, edges, graph = network.stage1(batch)
-        doubled = replace(h1, pairs={g: 2 * x for g, x in h1.pairs.items()})
-        one, other = (network.stage2(batch, Stage1Output(h, edges, graph)) for h in (h1, doubled))
+        first = network.stage1(batch)
+        doubled = first._replace(h1=replace(first.h1, pairs={g: 2 * x for g, x in first.h1.pairs.items()}))
+        one, other = (network.stage2(batch, x) for x in (first, doubled))
     torch.testing.assert_close(one.pairs, other.pairs, rtol=0, atol=0)
 
 
