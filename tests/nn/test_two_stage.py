@@ -1,13 +1,17 @@
-"""The two-stage network: rotation against e3nn, inversion, translation, permutation, batching, both precisions."""
+"""The two-stage network: rotation against e3nn, inversion, translation, permutation, batching, both precisions, bounds."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
+from pydantic import ValidationError
 
 from harmose.core.graph import build_graph
-from harmose.nn.two_stage import add
+from harmose.nn.ops.saturation import OUTPUT_BOUND, Bounded
+from harmose.nn.two_stage import NetworkSettings, TwoStage, add
 from harmose.representation.batch import graph_batch
 from harmose.representation.concatenation import concatenate, concatenated_batch
 from harmose.so3.wigner import random_rotation
@@ -130,3 +134,86 @@ def test_a_lone_atom_has_only_an_on_site_block(network, predict):
     h = predict(network(torch.float64), Atoms("O"))
     assert h.dense().shape == (10, 10)
     assert np.isfinite(h.dense()).all()
+
+
+DISTANCES = (0.4, 0.7, 1.5, 3.0, 8.0)
+"""Lengths of a bond in angstrom from far too short to far too long."""
+
+
+def stretched(distance: float) -> Atoms:
+    """Water with one bond of this length."""
+    atoms = WATER.copy()
+    atoms.set_distance(0, 1, distance, fix=0)
+    return atoms
+
+
+def with_large_outputs(model):
+    """The network with outputs that would be hundreds of times their usual size."""
+    with torch.no_grad():
+        for heads in (model.stage1.heads, model.stage2.heads):
+            for parameter in heads.parameters():
+                parameter.mul_(300)
+    return model
+
+
+def largest_norms(model, space, atoms: Atoms) -> tuple[float, float]:
+    """Largest norm of an irrep in the outputs of stage 1, and in the corrections of stage 2."""
+    graph = build_graph(atoms, space.basis)
+    batch = graph_batch(space, graph, space.orient(graph), next(model.parameters()).dtype)
+    with torch.no_grad():
+        first = model.stage1(batch)
+        out = []
+        for c in (first.h1, model.stage2(batch, first)):
+            degrees = [2 * l + 1 for l in range(space.l_max + 1)]
+            onsite = [part.norm(dim=1) for x in c.onsite.values() for part in x.split(degrees, 1)]
+            pairs = [x.norm(dim=1) for x in c.pairs.values()]
+            out.append(max(float(x.max()) for x in (*pairs, *onsite) if x.numel()))
+    return out[0], out[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_outputs_are_bounded_wherever_the_atoms_are(network, space, dtype):
+    model = with_large_outputs(network(dtype))
+    for distance in DISTANCES:
+        for size in largest_norms(model, space, stretched(distance)):
+            assert 0.5 * OUTPUT_BOUND < size <= OUTPUT_BOUND * (1 + 1e-5)
+
+
+def test_networks_of_older_models_are_not_bounded(network, space):
+    model = with_large_outputs(network(torch.float64))
+    unbounded = TwoStage(space, replace(model.settings, bounded=False)).double()
+    unbounded.load_state_dict(model.state_dict())
+    assert not any(module.bounded for module in unbounded.modules() if isinstance(module, Bounded))
+    assert min(largest_norms(unbounded.eval(), space, stretched(3.0))) > 10 * OUTPUT_BOUND
+
+
+def test_bounds_change_usual_outputs_little(network, space, predict):
+    """Outputs of size one change by a few per cent, as those of a network that has been trained with the bounds."""
+    model = network(torch.float64)
+    unbounded = TwoStage(space, replace(model.settings, bounded=False)).double()
+    unbounded.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for heads in (model.stage1.heads, unbounded.stage1.heads):
+            for parameter in heads.parameters():
+                parameter.mul_(0.1)
+    a, b = (predict(x.eval(), METHANOL, "stage1").values for x in (model, unbounded))
+    assert 0 < np.abs(a - b).max() < 0.2 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_far_from_training_both_stages_keep_their_symmetry(network, predict, e3nn_rotation, distance):
+    model, atoms = with_large_outputs(network(torch.float64)), stretched(distance)
+    rotation = random_rotation(np.random.default_rng(5))
+    h = predict(model, atoms)
+    d = e3nn_rotation(atoms, rotation)
+    np.testing.assert_allclose(predict(model, turned(atoms, rotation)).dense(), d @ h.dense() @ d.T, atol=1e-9)
+    parity = np.concatenate([[(-1.0) ** l] * (2 * l + 1) for z in atoms.numbers for l in h.basis.degrees(int(z))])
+    np.testing.assert_allclose(
+        predict(model, turned(atoms, -np.eye(3))).dense(), parity[:, None] * h.dense() * parity, atol=1e-9
+    )
+
+
+def test_bounds_are_true_or_false():
+    assert NetworkSettings().bounded
+    with pytest.raises(ValidationError, match="bounded"):
+        NetworkSettings(bounded=1)
