@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from harmose.errors import ModelError
-from harmose.uncertainty.calibration import fit_blocks, fit_orbitals
+from harmose.uncertainty.calibration import UNUSUAL, fit_blocks, fit_orbitals
 from harmose.uncertainty.orbitals import ORBITAL_KINDS
 
 
 @pytest.fixture(scope="module")
-def calibration(held_out, last_layer):
-    return fit_blocks(held_out(60), last_layer)
+def calibration(held_out):
+    return fit_blocks(held_out(60))
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def unrelated(held_out):
 
 
 def test_powers_are_recovered(calibration):
-    np.testing.assert_allclose(calibration.powers, [1.2, 0.5, 0.3], atol=0.08)
+    np.testing.assert_allclose(calibration.powers, [1.2, 0.5, 0.8, 0.3], atol=0.08)
     assert calibration.n_groups == 60
 
 
-def test_powers_are_small_where_errors_do_not_depend_on_features(unrelated, last_layer):
-    assert np.abs(fit_blocks(unrelated, last_layer).powers).max() < 0.1
+def test_powers_are_small_where_errors_do_not_depend_on_features(unrelated):
+    assert np.abs(fit_blocks(unrelated).powers).max() < 0.1
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
@@ -43,16 +43,45 @@ def test_bounds_grow_with_the_ood_score(calibration, held_out):
     assert (calibration.block_bounds(far, 0.9) > 10 * calibration.block_bounds(features, 0.9)).all()
 
 
-def test_beyond_the_calibration_bounds_grow_in_proportion(unrelated, held_out, last_layer):
-    """These errors do not depend on the standard deviation; above its largest value bounds grow nevertheless."""
-    calibration = fit_blocks(unrelated, last_layer)
-    largest = calibration.feature_limits[1]
-    features = replace(held_out(1, seed=2)[0].features, last_layer_std=np.full(30, largest))
-    far = replace(features, last_layer_std=100 * features.last_layer_std)
+@pytest.mark.parametrize(("name", "k"), [("last_layer_std", 1), ("regression_std", 2)])
+def test_beyond_the_calibration_bounds_grow_in_proportion(unrelated, held_out, name, k):
+    """These errors do not depend on the standard deviations; above their largest values bounds grow nevertheless."""
+    calibration = fit_blocks(unrelated)
+    features = replace(held_out(1, seed=2)[0].features, **{name: np.full(30, calibration.feature_limits[k])})
+    far = replace(features, **{name: np.full(30, 100 * calibration.feature_limits[k])})
     bounds = calibration.block_bounds(features, 0.9)
     np.testing.assert_allclose(calibration.block_bounds(far, 0.9), 100 * bounds)
     assert calibration.outside(far)
     assert not calibration.outside(replace(features, atom_ood_score=np.ones(3)))
+
+
+def test_limits_of_standard_deviations(unrelated):
+    """Twice the largest of the calibration; no edge of a training set has more than one."""
+    calibration = replace(fit_blocks(unrelated), feature_limits=np.array([1.0, 0.2, 7.0]))
+    assert calibration.std_limits == (1, 14)
+    assert replace(calibration, feature_limits=np.array([1.0, 0.8, np.inf])).std_limits == (1.6, np.inf)
+
+
+def test_a_large_expected_error_is_outside(calibration, held_out):
+    """Although no feature of any block is too large: they are all large together."""
+    features = replace(held_out(1, seed=2)[0].features, atom_ood_score=np.ones(3))
+    limits = {
+        name: np.full(30, calibration.feature_limits[k])
+        for k, name in enumerate(("ood_score", "last_layer_std", "regression_std"))
+    }
+    assert not calibration.outside(features)
+    assert calibration.outside(replace(features, **limits))
+    unlimited = replace(calibration, error_limit=np.inf)
+    assert not unlimited.outside(replace(features, **limits))
+    expected = np.average(calibration.expected(features), weights=features.elements)
+    assert calibration.expected_of_matrix(features) == pytest.approx(expected)
+
+
+def test_the_usual_error_is_that_of_the_calibration(calibration, held_out):
+    expected = [calibration.expected_of_matrix(x.features) for x in held_out(60)]
+    assert calibration.usual_error == pytest.approx(np.median(expected))
+    assert calibration.error_limit >= UNUSUAL * calibration.usual_error
+    assert np.mean(np.array(expected) <= calibration.error_limit) >= 0.96
 
 
 def test_a_large_ood_score_of_one_atom_is_outside(calibration, held_out):
@@ -61,8 +90,8 @@ def test_a_large_ood_score_of_one_atom_is_outside(calibration, held_out):
     assert calibration.outside(replace(features, atom_ood_score=np.array([0.3, 2.1])))
 
 
-def test_few_groups_support_low_confidences(held_out, last_layer):
-    calibration = fit_blocks(held_out(5), last_layer)
+def test_few_groups_support_low_confidences(held_out):
+    calibration = fit_blocks(held_out(5))
     assert calibration.highest == 0.8
     assert calibration.confidence(None) == 0.8
     assert calibration.confidence(0.6) == 0.6
@@ -70,19 +99,19 @@ def test_few_groups_support_low_confidences(held_out, last_layer):
         calibration.confidence(0.9)
 
 
-def test_one_sample_supports_no_confidence(held_out, last_layer):
-    calibration = fit_blocks(held_out(1), last_layer)
+def test_one_sample_supports_no_confidence(held_out):
+    calibration = fit_blocks(held_out(1))
     assert calibration.highest is None or calibration.highest <= 0.5
     with pytest.raises(ModelError, match="1 independent samples"):
         calibration.confidence(0.9)
 
 
-def test_samples_of_one_group_count_once(held_out, last_layer):
-    assert fit_blocks([replace(x, group="one") for x in held_out(30)], last_layer).n_groups == 1
+def test_samples_of_one_group_count_once(held_out):
+    assert fit_blocks([replace(x, group="one") for x in held_out(30)]).n_groups == 1
 
 
-def test_other_block_types_have_the_factor_of_all(held_out, last_layer):
-    calibration = fit_blocks(held_out(60, block_types=(-1, 0)), last_layer)
+def test_other_block_types_have_the_factor_of_all(held_out):
+    calibration = fit_blocks(held_out(60, block_types=(-1, 0)))
     features = held_out(1, seed=3, block_types=(7,))[0].features
     column = calibration.confidences.tolist().index(0.9)
     expected = calibration.block_factors[-1, column] * calibration.spreads(features)

@@ -40,7 +40,8 @@ def features(space, graph, matrix):
         degrees = [slice(l * l, (l + 1) ** 2) for l in range(space.l_max + 1)]
         onsite[s] = torch.cat([x[:, d].square().sum(1, keepdim=True).sqrt().expand_as(x[:, d]) for d in degrees], 1)
     scales = Coefficients({g: x.square().sum(1, keepdim=True).sqrt() for g, x in c.pairs.items()}, onsite)
-    return error_features(space, graph, scales, np.arange(6.0), (np.arange(6.0), 10 + np.arange(6.0)))
+    last_layer_std = np.arange(6.0), 10 + np.arange(6.0)
+    return error_features(space, graph, scales, np.arange(6.0), last_layer_std, 20 + np.arange(12.0))
 
 
 def test_sizes_are_root_mean_squares_of_elements(features, matrix):
@@ -66,8 +67,20 @@ def test_standard_deviations_come_in_the_order_of_the_batch(features, graph):
     np.testing.assert_array_equal(features.last_layer_std[6 + graph.oriented.pair_order], 10 + np.arange(6))
 
 
+def test_standard_deviations_of_the_regression_come_in_the_order_of_the_blocks(features):
+    np.testing.assert_array_equal(features.regression_std, 20 + np.arange(12))
+
+
+def test_blocks_stand_for_all_elements_of_the_matrix(features, graph, samples):
+    for part, sample in zip(features.split(graph), samples, strict=True):
+        assert part.elements.sum() == sample.hamiltonian.dense().size
+        h = sample.hamiltonian
+        np.testing.assert_array_equal(part.elements, np.diff(h.offsets) * h.multiplicity)
+
+
 def test_parts_are_those_of_each_structure(features, graph, samples):
     parts = features.split(graph)
+    np.testing.assert_array_equal(parts[1].regression_std, [23, 24, 25, 29, 30, 31])
     assert [len(part.size) for part in parts] == [len(sample.hamiltonian.keys) for sample in samples]
     np.testing.assert_array_equal(parts[1].atom_ood_score, [3, 4, 5])
     assert concatenate_features(parts).size.sum() == pytest.approx(features.size.sum())

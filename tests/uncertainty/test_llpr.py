@@ -70,3 +70,23 @@ def test_a_pair_has_the_rms_of_both_directions():
     whitening = np.array([[1.0, 0.0], [0.0, 0.0]])
     std = LastLayer({0: whitening, 1: whitening}, {}).pair_std(scalars, pair_type)
     np.testing.assert_allclose(std, [np.sqrt(12.5)])
+
+
+def test_weights_are_one_half_where_the_standard_deviation_is():
+    last_layer = LastLayer({}, {}, np.array([0.5, 2.0]))
+    weights = last_layer.weights(np.array([0.0, 0.5, 2.0, 1e9]))
+    np.testing.assert_allclose(weights[:, 0], 1)
+    assert (weights[0, 1], weights[1, 2]) == (0.5, 0.5)
+    assert (np.diff(weights, axis=1) < 0).all()
+    assert weights[:, 3].max() < 1e-12
+    np.testing.assert_array_equal(LastLayer({}, {}).weights(np.array([0.0, 1e300])), np.ones((2, 2)))
+
+
+def test_standard_deviations_of_parts_are_those_of_the_whole(network):
+    methanol, layer = batch("CH3OH"), fit_last_layer(network, [batch("CH3OH")])
+    with torch.no_grad():
+        first = network.stage1(methanol)
+    atoms, pairs = layer.std(network, batch("CH3OH"))
+    np.testing.assert_allclose(layer.atom_std(first.atoms.proper[:, 0], methanol.species), atoms, rtol=1e-5)
+    np.testing.assert_allclose(layer.pair_std(first.edges.scalars, first.graph.pair_type), pairs, rtol=1e-5)
+    np.testing.assert_array_equal(layer.half, [np.inf, np.inf])

@@ -13,9 +13,9 @@ from harmose.uncertainty.prediction import BoundedEnergy, Uncertainty, mean_erro
 
 
 @pytest.fixture(scope="module")
-def uncertainty(water_sample, held_out, last_layer) -> Uncertainty:
+def uncertainty(water_sample, held_out) -> Uncertainty:
     """Water, with bounds of orbital energies from forty other waters."""
-    calibration, orbitals = fit_blocks(held_out(40), last_layer), []
+    calibration, orbitals = fit_blocks(held_out(40)), []
     for seed in range(40):
         sample = water_sample(seed)
         h, s = sample.hamiltonian, sample.overlap
@@ -23,7 +23,8 @@ def uncertainty(water_sample, held_out, last_layer) -> Uncertainty:
         orbitals.append((f"g{seed}", orbital_errors(energies, energies.energies + 1e-3 * energies.spreads)))
     calibration = fit_orbitals(calibration, orbitals)
     n, one = len(h.keys), np.ones(len(h.keys))
-    features = ErrorFeatures(np.array([-1] * 3 + [0] * (n - 3)), 0.01 * one, one, 0.1 * one, one, np.ones(3))
+    block_type, elements = np.array([-1] * 3 + [0] * (n - 3)), np.diff(h.offsets) * h.multiplicity
+    features = ErrorFeatures(block_type, 0.01 * one, one, 0.1 * one, one, one, elements, np.ones(3))
     return Uncertainty(h, 0.9, features, calibration, energies)
 
 
@@ -68,6 +69,35 @@ def test_without_orbitals_there_are_no_energies(uncertainty):
     assert uncertainty.arrays()["orbital_bounds"].shape == (7,)
 
 
+@pytest.mark.parametrize("how", ["reasons", "ood score", "standard deviation"])
+def test_outside_the_training_domain_there_are_no_bounds(uncertainty, how):
+    features = uncertainty.features
+    outside = {
+        "reasons": replace(uncertainty, reasons=("1 of 3 pairs of elements that the training set lacks",)),
+        "ood score": replace(uncertainty, features=replace(features, atom_ood_score=np.array([1.0, 9.0, 1.0]))),
+        "standard deviation": replace(uncertainty, features=replace(features, regression_std=1e6 * np.ones(6))),
+    }[how]
+    assert not uncertainty.outside
+    assert outside.outside
+    for u in (outside, outside.at(0.5)):
+        assert np.isinf(u.blocks).all()
+        assert np.isinf(u.orbital_bounds).all()
+        assert all(np.isinf(x.bound) for x in (u.homo, u.lumo, u.gap))
+    assert outside.gap.value == uncertainty.gap.value
+    assert str(outside.gap).endswith("(no bound)")
+    assert 0 < outside.expected_error < np.inf
+    summary = outside.summary()
+    assert summary == {"confidence": 0.9, "outside": True, "expected_error": outside.expected_error}
+    assert np.isinf(outside.arrays()["block_bounds"]).all()
+
+
+def test_what_was_not_used_is_said(uncertainty):
+    """It alone does not put a structure outside: bounds are those of a prediction without it."""
+    unused = replace(uncertainty, unused=("network not used for 2 of 3 pairs",))
+    assert not unused.outside
+    np.testing.assert_array_equal(unused.blocks, uncertainty.blocks)
+
+
 def test_mean_errors_are_those_of_each_block(water_sample):
     a, b = water_sample(0).hamiltonian, water_sample(1).hamiltonian
     errors = mean_errors(a, b)
@@ -76,7 +106,7 @@ def test_mean_errors_are_those_of_each_block(water_sample):
 
 
 @pytest.mark.parametrize(
-    ("bound", "text"), [(0.0003, "6.18473 ± 0.00030"), (0.5, "6.18 ± 0.50"), (np.inf, "6.184730 ± inf")]
+    ("bound", "text"), [(0.0003, "6.18473 ± 0.00030"), (0.5, "6.18 ± 0.50"), (np.inf, "6.184730 (no bound)")]
 )
 def test_energies_are_printed_to_the_digits_of_their_bounds(bound, text):
     assert str(BoundedEnergy(6.18473, bound)) == text
