@@ -256,11 +256,25 @@ def test_other_files_as_a_model(tmp_path, water_store, refused):
     assert f"{water_store}: expected a harmose model, got no card.json" in refused("evaluate", water_store, water_store)
 
 
+def stating(charges=None, magmoms=None, **info) -> Atoms:
+    """Water that states charge or spin."""
+    water = molecule("H2O")
+    return Atoms(water.numbers, water.positions, charges=charges, magmoms=magmoms, info=info)
+
+
 OUTSIDE = {
     "element": (molecule("NH3"), "water.extxyz, frame 0: expected elements of the training set (H, O)"),
     "periodic": (Atoms("H2", [[0, 0, 0], [0, 0, 0.8]], cell=[9, 9, 9], pbc=True), "expected a molecule"),
-    "odd": (Atoms("OH", [[0, 0, 0], [0, 0, 1]]), "even number of electrons, got 9"),
-}
+    "odd": (Atoms("OH", [[0, 0, 0], [0, 0, 1]]), "water.extxyz, frame 0: expected an even number of electrons, got 9"),
+    "charge": (stating(charge=2), "water.extxyz, frame 0: expected a total charge of 0, as in the training set, got 2"),
+    "initial charges": (stating(charges=[1, 0.5, 0.5]), "water.extxyz, frame 0: expected a total charge of 0"),
+    "contradiction": (stating(charge=0, charges=[1, 0, 0]), "water.extxyz, frame 0: expected initial charges whose sum"),
+    "spin": (stating(spin=2), "water.extxyz, frame 0: expected 0 unpaired electrons, as in the training set, got 2"),
+    "multiplicity": (stating(spin=1), "got 1 (spin, which is not the multiplicity)"),
+    "moments": (stating(magmoms=[2, 0, 0]), "water.extxyz, frame 0: expected no initial magnetic moments"),
+    "close": (Atoms("H2", [[0, 0, 0], [0, 0, 0.1]]), "water.extxyz, frame 0: expected atoms at least 0.3 angstrom apart"),
+    "dummy": (Atoms("OX", [[0, 0, 0], [0, 0, 1]]), "water.extxyz, frame 0: expected chemical elements, got atomic number 0"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", OUTSIDE)
@@ -268,8 +282,38 @@ def test_structures_outside_the_model(tmp_path, untrained_model, refused, case):
     atoms, words = OUTSIDE[case]
     file = tmp_path / "water.extxyz"
     write_structures(file, atoms)
-    for command in (["predict", "--out", tmp_path / "out.npz"], ["orbitals"], ["scf"]):
+    parts = ["predict", "--partition", 2, "--out", tmp_path / "out.npz"]
+    many = ["predict", "--out", tmp_path / "out"]
+    for command in (["predict", "--out", tmp_path / "out.npz"], many, parts, ["orbitals"], ["dos"]):
         assert words in refused(command[0], untrained_model, file, *command[1:])
+    line = refused("scf", untrained_model, file)
+    assert words in line or "frame 0: H2O: expected 0 unpaired" in line or "frame 0: H2O: 10 electrons cannot" in line
+
+
+@pytest.mark.parametrize("case", ["odd", "charge", "spin", "moments"])
+def test_ranked_structures_outside_the_model(tmp_path, refused, case):
+    """The line names the frame, also one of several that are predicted together."""
+    atoms, words = OUTSIDE[case]
+    file = tmp_path / "water.extxyz"
+    write_structures(file, [molecule("H2O"), molecule("H2O"), atoms])
+    assert words.replace("frame 0", "frame 2") in refused("rank", "water-pbe-def2svp", file)
+
+
+def test_samples_outside_the_model(untrained_model, water_basis, water_sample, tmp_path, refused):
+    with Store.create(tmp_path / "ions", water_basis, metadata={"basis": "sto-3g"}) as store:
+        store.append(water_sample(0))
+        ion = water_sample(1)
+        ion.structure.info["charge"] = 2
+        store.append(ion)
+    words = "ions: sample water-1: expected a total charge of 0, as in the training set, got 2"
+    assert words in refused("evaluate", untrained_model, tmp_path / "ions")
+
+
+def test_symbols_that_no_element_has(tmp_path, untrained_model, refused):
+    file = tmp_path / "water.xyz"
+    file.write_text("1\n\nQq 0 0 0\n")
+    assert "water.xyz: expected structures that ASE reads" in (line := refused("orbitals", untrained_model, file))
+    assert "expected symbols of chemical elements, got Qq" in line
 
 
 def test_store_of_another_basis(tmp_path, untrained_model, refused):

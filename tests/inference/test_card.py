@@ -1,6 +1,7 @@
 """Cards: what is written is read, and entries without meaning are refused in one line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,10 @@ def card() -> Card:
 
 def test_round_trip(card):
     assert Card.from_json(card.to_json()) == card
+    ions = replace(card, charges=(-1, 0, 0.5), unpaired=(0, 2))
+    assert Card.from_json(ions.to_json()) == ions
+    unknown = replace(card, unpaired=None)
+    assert Card.from_json(unknown.to_json()) == unknown
 
 
 def test_a_regression_alone_has_no_network(card):
@@ -49,6 +54,12 @@ def test_what_is_read_off_a_card(card):
         ("regression", "forest", "regression 'forest'"),
         ("overlap_filter", -1.0, "overlap_filter -1.0"),
         ("spin", "up", "up"),
+        ("charges", [], "charges []"),
+        ("charges", None, "charges None"),
+        ("charges", ["0"], "charges ['0']"),
+        ("charges", [float("nan")], "charges [nan]"),
+        ("unpaired", 0, "unpaired 0"),
+        ("unpaired", [True], "unpaired [True]"),
         ("l_max", 7, "l_max 7 does not belong to the basis set"),
         ("network", {"stage1": {"channels": 0}}, "stage1.channels"),
         ("network", {"stage3": {}}, "stage3"),

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from harmose.core.basis import BasisSet, Shell
 from harmose.inference.card import VERSION, Card
 from harmose.inference.checkpoint import load, save
 from harmose.inference.upgrades import card_from_1, present_weights
+from harmose.representation.concatenation import block_irreps
+from harmose.spin import Spin
 
 CARDS = sorted(Path(__file__).with_name("cards").glob("*.json"))
 OLD_WORDS = ("gauge", "shrinkage", "refiner", "encoder", "doublets", "unnatural", "highest_level", "closed-form")
@@ -28,11 +31,31 @@ def test_shipped_cards_of_version_2(path):
     assert card.network.stage2.mlp_layers == old["model"]["refiner"]["layers"]
     assert card.network.stage2.attention_rounds == 1
     assert card.metrics == old["metrics"]
+    assert (card.charges, card.unpaired) == ((0,), (0,))
     assert card.calibration["highest_confidence"] == old["calibration"]["highest_level"]
     again = json.loads(card.to_json())
     assert again["version"] == VERSION
     text = json.dumps({k: v for k, v in again.items() if k != "conventions"})
     assert not [word for word in OLD_WORDS if word in text]
+
+
+@pytest.mark.parametrize(
+    ("spin", "code", "unpaired"),
+    [
+        ("none", "cp2k", (0,)),
+        ("none", None, (0,)),
+        ("collinear", "pyscf", None),
+        ("spinor", "pyscf", (0,)),
+        ("spinor", "siesta", None),
+    ],
+)
+def test_version_3_did_not_say_charges_and_unpaired_electrons(spin, code, unpaired):
+    basis = BasisSet("s", {1: (Shell(1, 0),)}, {1: 3.0})
+    space = block_irreps(basis, Spin(spin))
+    content = json.loads(Card(basis, Spin(spin), None, space.l_max, settings={"code": code}).to_json())
+    old = {key: value for key, value in content.items() if key not in ("charges", "unpaired")}
+    card = Card.from_json(json.dumps(old | {"version": 3}))
+    assert (card.charges, card.unpaired) == ((0,), unpaired)
 
 
 def test_version_1_had_learned_symmetry():

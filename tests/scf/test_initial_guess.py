@@ -116,7 +116,7 @@ def test_structure():
     atoms = initial_guess.structure(mol)
     assert atoms.get_chemical_symbols() == ["O", "H"]
     assert atoms.get_distance(0, 1) == pytest.approx(1.8 * 0.529177, rel=1e-6)
-    assert atoms.info == {"charge": -1}
+    assert atoms.info == {"charge": -1, "spin": 0}
 
 
 def molecule_of(symbol: str, basis: str = "def2-svp", **options) -> gto.Mole:
@@ -142,6 +142,18 @@ class UncalledModel(ConvergedModel):
 def test_molecules_outside_the_card_raise(mean_field, text):
     with pytest.raises(ModelError, match=text):
         initial_guess.start(mean_field(), UncalledModel())
+
+
+@pytest.mark.parametrize(
+    ("atoms", "text"),
+    [
+        (Atoms("OH", [[0, 0, 0], [0, 0, 1]]), "even number of electrons, got 9"),
+        (Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], info={"spin": 2}), "O2: expected 0 unpaired electrons"),
+    ],
+)
+def test_structures_outside_the_card_raise(atoms, text):
+    with pytest.raises(ModelError, match=text):
+        initial_guess.compare_guesses(UncalledModel(), atoms, settings=SETTINGS)
 
 
 def test_matrix_of_other_atoms_raises(water):

@@ -64,6 +64,8 @@ def test_a_model_of_each_spin_kind(trained, spin, water_atoms, water_sample):
     _, out = trained
     model = load(out)
     assert model.card.spin is spin
+    assert model.card.charges == (0,)
+    assert model.card.unpaired == (None if spin is Spin.COLLINEAR else (0,))  # these samples do not state them
     sample = with_spin(water_sample(8), spin)
     h = model.predict(sample.structure)
     assert h.spin is spin

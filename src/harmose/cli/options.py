@@ -108,11 +108,12 @@ def check_output(path: Path, force: bool) -> None:
 
 @contextmanager
 def error_prefix(name: object) -> Iterator[None]:
-    """Put `name` in front of the message of errors in the block."""
+    """Put `name` in front of the message of errors in the block, unless it is there already."""
     try:
         yield
     except HarmoseError as error:
-        raise type(error)(f"{name}: {error}") from None
+        text = str(error)
+        raise type(error)(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
 
 
 def table(*columns: str, title: str | None = None) -> Table:

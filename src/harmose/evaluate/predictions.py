@@ -45,7 +45,7 @@ def predict_samples(
         ModelError: `network_alone` has a regression or another energy zero, or a model does not cover a sample.
     """
     samples = [model.card.target.sample(sample) for sample in samples]
-    structures, priors = [sample.structure for sample in samples], [sample.prior for sample in samples]
+    structures, priors = [_named_structure(sample) for sample in samples], [sample.prior for sample in samples]
     stages = dict(model.predict_stages(structures, priors))
     bounds = model.bounds_many(structures, priors, [sample.overlap for sample in samples], list(stages.values())[-1])
     if network_alone is not None:
@@ -53,6 +53,13 @@ def predict_samples(
         stages[NETWORK_ALONE] = network_alone.predict_stages(structures, priors, ("full",))["full"]
     by_sample = (dict(zip(stages, matrices)) for matrices in zip(*stages.values(), strict=True))
     return [Prediction(*each) for each in zip(samples, by_sample, bounds, strict=True)]
+
+
+def _named_structure(sample: Sample) -> Atoms:
+    """Return the structure of a sample, so that errors about it name the sample."""
+    structure = sample.structure.copy()
+    structure.info["source"] = f"sample {sample.name}"
+    return structure
 
 
 def evaluate_rotations(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from ase.data import chemical_symbols
@@ -17,7 +18,7 @@ from harmose.representation.concatenation import TargetSettings, block_irreps
 from harmose.spin import Spin
 
 FORMAT = "harmose-model"
-VERSION = 3
+VERSION = 4
 
 EnergyZero = Literal["labels", "fermi_of_labels", "fermi_of_prediction"]
 """`labels`: the energy zero of the labels. `fermi_of_labels`: H - E_F S was learned. `fermi_of_prediction`: H was learned, and
@@ -63,6 +64,8 @@ class Card:
         energy_zero: energy zero of its predictions.
         overlap_filter: threshold of the Wiener filter of H - H0 (`harmose.physics.overlap_filter`); 0 disables it.
         periodic: True if it was trained on crystals.
+        charges: total charges of the training samples, ascending.
+        unpaired: their numbers of unpaired electrons, ascending (`harmose.inference.electrons`); None where not known.
         settings: settings of the labels (metadata of the store).
         conventions: units and conventions of its numbers.
         training_set: SHA-256 of the training samples' records; `n_train`: their number.
@@ -82,6 +85,8 @@ class Card:
     energy_zero: EnergyZero = "labels"
     overlap_filter: float = 0.0
     periodic: bool = False
+    charges: tuple[int | float, ...] = (0,)
+    unpaired: tuple[int | float, ...] | None = (0,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
     training_set: str = ""
@@ -185,4 +190,14 @@ def _card(content: dict[str, Any]) -> Card:
         if name in content and not isinstance(content[name], kind):
             raise ValueError(f"{name} {content[name]!r}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
+    if "charges" in plain:
+        plain["charges"] = _numbers(plain["charges"], "charges")
+    if plain.get("unpaired") is not None:
+        plain["unpaired"] = _numbers(plain["unpaired"], "unpaired")
     return Card(**plain | {"basis": basis, "spin": spin, "network": settings, "inputs": inputs, "l_max": l_max})
+
+
+def _numbers(content: Any, name: str) -> tuple[int | float, ...]:
+    if not (isinstance(content, list) and content and all(type(x) in (int, float) and isfinite(x) for x in content)):
+        raise ValueError(f"{name} {content!r}")
+    return tuple(content)

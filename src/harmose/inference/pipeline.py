@@ -21,6 +21,7 @@ from harmose.core.graph import Graph, build_graph, pair_vectors
 from harmose.core.structure import check_atoms
 from harmose.errors import ModelError
 from harmose.inference.card import Card, EnergyZero
+from harmose.inference.electrons import check_electrons
 from harmose.inference.energy_zero import n_electrons, relative_to_own_fermi_level
 from harmose.inference.prior import Prior, check_prior
 from harmose.io.basis_sets import radial_functions
@@ -187,20 +188,25 @@ class Pipeline:
             Pairs of atoms within each other's reach, of each structure.
 
         Raises:
-            ModelError: the card does not cover a structure.
+            ModelError: the card does not cover the elements, the periodicity, the charge or the spin of a structure.
             StructureError: a structure has no meaning.
         """
-        for atoms in structures:
-            check_atoms(atoms)
+        graphs, basis = [], self.space.basis
+        for k, atoms in enumerate(structures):
+            where = str(atoms.info.get("source", f"structure {k}" if len(structures) > 1 else "structure"))
+            check_atoms(atoms, where)
             unknown = sorted(set(atoms.numbers.tolist()) - set(self.card.elements))
             if unknown:
                 elements = ", ".join(chemical_symbols[z] for z in self.card.elements)
                 raise ModelError(
-                    f"expected elements of the training set ({elements}), got {chemical_symbols[unknown[0]]}"
+                    f"{where}: expected elements of the training set ({elements}), got {chemical_symbols[unknown[0]]}"
                 )
             if atoms.pbc.any() and not self.card.periodic:
-                raise ModelError(f"expected a molecule, as in the model's training set, got pbc {atoms.pbc.tolist()}")
-        return [build_graph(atoms, self.space.basis) for atoms in structures]
+                pbc = atoms.pbc.tolist()
+                raise ModelError(f"{where}: expected a molecule, as in the model's training set, got pbc {pbc}")
+            check_electrons(self.card, atoms, where)
+            graphs.append(build_graph(atoms, basis, where))
+        return graphs
 
     def neighbourhoods(self, graph: ConcatenatedGraph, charges: ChargeFeatures | None = None) -> Neighbourhoods:
         """Return the atomic environments of a graph, for the regression and the training domain.

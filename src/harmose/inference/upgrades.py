@@ -78,6 +78,16 @@ def card_from_2(card: Content) -> Content:
     return card
 
 
+def _3_to_4(card: Content) -> Content:
+    """Version 3 did not say which charges and unpaired electrons it had learned: those that are usual for its labels."""
+    return card | {"charges": [0], "unpaired": [0] if _labels_have_closed_shells(card) else None}
+
+
+def _labels_have_closed_shells(card: Content) -> bool:
+    """True for labels of spin none, and for spinor labels of PySCF, which are made for even numbers of electrons only."""
+    return card["spin"] == "none" or (card["spin"] == "spinor" and card.get("settings", {}).get("code") == "pyscf")
+
+
 def present_weights(weights: Mapping[str, Tensor], version: int) -> dict[str, Tensor]:
     """Tensors by their present names, of a model whose card has this version."""
     if version > 2:
@@ -95,5 +105,5 @@ def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> Content:
     return {names.get(key, key): value for key, value in content.items()}
 
 
-CARD_UPGRADES: dict[int, Callable[[Content], Content]] = {1: card_from_1, 2: card_from_2}
+CARD_UPGRADES: dict[int, Callable[[Content], Content]] = {1: card_from_1, 2: card_from_2, 3: _3_to_4}
 """Functions that turn a card of version v into one of version v + 1."""

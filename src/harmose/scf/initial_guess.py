@@ -210,8 +210,7 @@ def structure(mol: gto.Mole) -> Atoms:
     atoms = Atoms(numbers, mol.atom_coords(unit="angstrom"))
     if mol.charge:
         atoms.info["charge"] = int(mol.charge)
-    if mol.spin:
-        atoms.info["spin"] = int(mol.spin)
+    atoms.info["spin"] = int(mol.spin)
     return atoms
 
 
@@ -315,7 +314,10 @@ def compare_guesses(
         ModelError: for a molecule outside the model's card.
     """
     settings = settings if settings is not None else model_settings(model)
-    mol = molecule(atoms, settings.basis, settings.spin)
+    try:
+        mol = molecule(atoms, settings.basis, settings.spin)
+    except LabellingError as error:  # charge or spin that labels with these settings cannot have
+        raise ModelError(str(error)) from None
 
     def fresh() -> Any:
         mf = mean_field(mol, settings)

@@ -11,6 +11,7 @@ import torch
 
 from harmose.data.store import Store
 from harmose.inference.card import Card
+from harmose.inference.electrons import training_electrons
 from harmose.inference.model import Model
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
@@ -59,6 +60,7 @@ def _calibrated(config: TrainConfig, store: Store, data: TrainingData, model: Mo
 def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.nn.Module | None) -> Card:
     names, space = data.dataset.names, data.fit.space
     digests = sorted(hashlib.blake2b(store.record(n), digest_size=32).digest() for n in names)
+    charges, unpaired = training_electrons((store[n].structure for n in names), store.spin)
     return Card(
         basis=space.basis,
         spin=store.spin,
@@ -70,6 +72,8 @@ def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.
         energy_zero=config.energy_zero,
         overlap_filter=config.overlap_filter,
         periodic=bool(store[names[0]].structure.pbc.any()),
+        charges=charges,
+        unpaired=unpaired,
         settings=label_settings(store, names),
         training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
         n_train=len(names),
