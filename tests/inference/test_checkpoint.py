@@ -24,6 +24,7 @@ from harmose.nn.two_stage import NetworkSettings, TwoStage
 from harmose.representation.concatenation import TargetSettings
 from harmose.spin import Spin
 from harmose.train.fit import fit_to_samples, load_targets
+from harmose.uncertainty.llpr import fit_last_layer
 
 SETTINGS = NetworkSettings(Stage1Settings(4, 2, 8, 4, 2, 8, 8, 1), Stage2Settings(2, 4, 2, 8, 4, 2, 8, 1, 2))
 LABELS = {"code": "pyscf", "functional": "pbe", "basis": "sto-3g", "grid_level": 0}
@@ -107,7 +108,7 @@ def test_requests_outside_the_card(model):
         model.predict(molecule("CH4"))
     with pytest.raises(ModelError, match=r"expected a molecule, as in the model's training set, got pbc"):
         model.predict(bulk("O", "sc", a=4.0))
-    with pytest.raises(ModelError, match="stage: expected one of regression, stage1, full, got 'both'"):
+    with pytest.raises(ModelError, match="stage: expected one of prior, pairs, regression, stage1, full, got 'both'"):
         model.predict(molecule("H2O"), stage="both")
     broken = molecule("H2O")
     broken.positions[1] = broken.positions[0]
@@ -201,8 +202,28 @@ def test_a_card_of_version_1_has_learned_symmetry(model, tmp_path, water_atoms):
     (tmp_path / "old" / CARD).write_text(json.dumps(card | {"version": 1}))
     again = load(tmp_path / "old")
     assert again.card.network.stage2 == refiner
-    a, b = (m.predict(water_atoms(20)) for m in (replace(model, network=network, card=model.card), again))
+    assert not again.card.network.bounded
+    torch.manual_seed(4)
+    unbounded = TwoStage(model.space, replace(settings, bounded=False)).eval().requires_grad_(False)
+    a, b = (m.predict(water_atoms(20)) for m in (replace(model, network=unbounded, card=model.card), again))
     np.testing.assert_array_equal(a.values, b.values)
+    assert np.abs((model.predict(water_atoms(20)) - b).values).max() > 1e-6
+
+
+def test_round_trip_of_a_last_layer(model, tmp_path, water_atoms):
+    """Its matrices are written in float32; the numbers at which stages fade may be infinite."""
+    layer = fit_last_layer(model.network, [model.inputs([water_atoms(k) for k in range(5)]).batch])
+    layer.half[:] = 0.5, np.inf
+    faded = replace(model, last_layer=layer)
+    save(faded, tmp_path / "faded")
+    again, atoms = load(tmp_path / "faded"), water_atoms(20)
+    np.testing.assert_array_equal(again.last_layer.half, layer.half)
+    np.testing.assert_allclose(again.predict(atoms).values, faded.predict(atoms).values, atol=1e-6)
+    assert np.abs((again.predict(atoms) - model.predict(atoms)).values).max() > 1e-4
+    tensors = load_file(tmp_path / "faded" / WEIGHTS)
+    save_file(tensors | {"last_layer.half": torch.zeros(2)}, tmp_path / "faded" / WEIGHTS)
+    with pytest.raises(ModelError, match="expected two positive numbers, got half"):
+        load(tmp_path / "faded")
 
 
 def test_weights_of_another_network(folder):

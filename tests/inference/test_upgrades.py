@@ -1,6 +1,7 @@
 """Cards and weights of older versions: those that were shipped, and names that are gone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.inference.card import VERSION, Card
 from harmose.inference.checkpoint import load, save
 from harmose.inference.upgrades import card_from_1, present_weights
+from harmose.nn.two_stage import NetworkSettings
 from harmose.representation.concatenation import block_irreps
 from harmose.spin import Spin
 
@@ -74,6 +76,8 @@ def test_version_1_had_learned_symmetry():
         ("baseline.onsite.1.domain.whiten", "domain.1.whiten"),
         ("baseline.onsite.1.linear.0_1", "regression.onsite.1.linear.0_1"),
         ("calibration.levels", "calibration.confidences"),
+        ("calibration.edges.3", "last_layer.edges.3"),
+        ("calibration.atoms.0", "last_layer.atoms.0"),
     ],
 )
 def test_names_of_weights(old, new):
@@ -82,11 +86,31 @@ def test_names_of_weights(old, new):
     assert present_weights({old: value}, VERSION) == {old: value}
 
 
+def test_version_3_had_the_last_layer_in_its_calibration():
+    names = ("calibration.edges.3", "calibration.atoms.0", "calibration.powers", "regression.pair.1.linear.0")
+    found = present_weights({name: torch.ones(1) for name in names}, 3)
+    assert set(found) == {"last_layer.edges.3", "last_layer.atoms.0", *names[2:]}
+
+
+def test_networks_of_version_3_were_not_bounded():
+    basis = BasisSet("s", {1: (Shell(1, 0),)}, {1: 3.0})
+    for network in (NetworkSettings(), None):
+        card = Card(basis, Spin.NONE, network, block_irreps(basis, Spin.NONE).l_max)
+        content = json.loads(card.to_json())
+        if network is not None:
+            assert content["network"].pop("bounded")
+        old = Card.from_json(json.dumps(content | {"version": 3}))
+        assert old.network == (None if network is None else replace(network, bounded=False))
+
+
 def test_a_model_of_version_2_predicts_the_same(water_atoms):
     """Numbers that version 2 itself predicted and stated, for three trained phases on six waters."""
     folder = Path(__file__).with_name("models") / "version-2"
     model, atoms = load(folder), water_atoms(20)
     assert model.card.regression == "kernel"
+    assert not model.card.network.bounded
+    assert model.regression.pair_fades == model.regression.onsite_fades == {}
+    np.testing.assert_array_equal(model.last_layer.half, [np.inf, np.inf])
     with np.load(folder / "expected.npz") as expected:
         for stage in ("stage1", "full"):
             h = model.predict(atoms, stage=stage)

@@ -9,10 +9,12 @@ from ase import Atoms
 from ase.build import molecule
 
 import harmose
+from harmose.errors import ModelError
 from harmose.inference.model import Model
 from harmose.inference.partition.memory_plan import plan
 from harmose.inference.partition.part_model import PartModel
 from harmose.inference.partition.predict import PartitionedPrediction
+from harmose.inference.scores import Scores
 from harmose.nn.stage1.settings import Stage1Settings
 from harmose.nn.stage2.settings import Stage2Settings
 from harmose.nn.two_stage import NetworkSettings, TwoStage
@@ -39,7 +41,7 @@ def random_model(rounds: int) -> Model:
     for parameter in network.stage2.heads.parameters():
         torch.nn.init.normal_(parameter, std=1.0)
     card = replace(model.card, network=settings, energy_zero="labels")
-    return replace(model, card=card, network=network.eval().requires_grad_(False), calibration=None)
+    return replace(model, card=card, network=network.eval().requires_grad_(False), last_layer=None, calibration=None)
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
@@ -60,6 +62,50 @@ def test_features_of_two_rounds_pass_through_files(tmp_path):
     prediction.__dict__["plan"] = replace(prediction.plan, maps_features=True, keeps_frames=False)
     found, _ = prediction.run(folder=tmp_path)
     assert np.abs(found.values - whole.values).max() < TOLERANCE
+
+
+def scores_of_the_whole(model: Model, atoms: Atoms, stage: str) -> Scores:
+    return model._predict([atoms], None, (stage,), None).scores[0]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "full"])
+@pytest.mark.parametrize("distance", [0.96, 1.2, 3.0])
+@pytest.mark.parametrize("changes", [{}, {"last_layer": None}, {"regression": None}], ids=["all", "no fade", "network"])
+@pytest.mark.filterwarnings("ignore::harmose.errors.OutsideDomain")
+def test_parts_of_a_model_that_fades_are_the_whole(faded_model, stretched, stage, distance, changes):
+    model, atoms = replace(faded_model(), **changes), stretched(distance) + Atoms("H2", [[3, 3, 3], [3, 3, 3.7]])
+    whole = model.predict(atoms, stage=stage, partition="off")
+    h, scores = PartitionedPrediction(model, atoms, stage=stage, pairs_per_part=3).run()
+    np.testing.assert_allclose(h.values, whole.values, atol=TOLERANCE)
+    expected = scores_of_the_whole(model, atoms, stage)
+    for name in ("ood", "last_layer_std", "regression_std", "regression_weight", "network_weight", "unknown"):
+        np.testing.assert_allclose(getattr(scores, name), getattr(expected, name), rtol=1e-3, atol=1e-9, err_msg=name)
+    assert scores.unused == expected.unused
+    assert (scores.regression_weight < 1).any() == ("regression" not in changes)
+    assert (scores.network_weight < 1).any() == ("last_layer" not in changes)
+
+
+@pytest.mark.filterwarnings("ignore::harmose.errors.OutsideDomain")
+def test_weights_pass_through_files(faded_model, stretched, tmp_path):
+    model, atoms = faded_model(), stretched(1.2)
+    prediction = PartitionedPrediction(model, atoms, pairs_per_part=1)
+    prediction.__dict__["plan"] = replace(prediction.plan, maps_features=True, keeps_frames=False)
+    h, scores = prediction.run(folder=tmp_path)
+    np.testing.assert_allclose(h.values, model.predict(atoms).values, atol=TOLERANCE)
+    expected = scores_of_the_whole(model, atoms, "full")
+    np.testing.assert_allclose(scores.network_weight, expected.network_weight, rtol=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["prior", "pairs", "regression"])
+def test_stages_without_the_network_are_predicted_as_a_whole(faded_model, stretched, stage, monkeypatch):
+    """At any size; asked for in parts they are refused."""
+    for limit in ("FEW_ATOMS", "MOST_PAIRS_AS_A_WHOLE"):
+        monkeypatch.setattr(f"harmose.inference.partition.predict.{limit}", 0)
+    model, atoms = faded_model(), stretched(0.96)
+    whole = model.predict(atoms, stage=stage, partition="off")
+    np.testing.assert_array_equal(model.predict(atoms, stage=stage).values, whole.values)
+    with pytest.raises(ModelError, match="expected stage full or stage1"):
+        model.predict(atoms, stage=stage, partition=1)
 
 
 def test_a_plan_counts_the_features_of_both_stages():
