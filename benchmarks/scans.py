@@ -187,7 +187,7 @@ def predict(model: Model, samples: Sequence[Sample]) -> list[Prediction | Refusa
     try:
         with np.errstate(all="ignore"):
             done = model._predict(
-                structures, priors, model.stages, None
+                structures, priors, model.all_stages, None
             )  # the public methods do not say who is flagged
     except Exception as error:
         if len(samples) > 1:

@@ -2,7 +2,8 @@
 
     coverage = mean over samples of the share of the sample's blocks (orbital energies) with |error| <= bound
 
-at the stated confidence and at every other one that the calibration supports. The error of a block is the mean of
+at the stated confidence and at every other one that the calibration supports. Samples outside the training domain have no
+bounds and do not count. The error of a block is the mean of
 |H_predicted - H_DFT| over its elements. Orbital energies of a crystal are those at Gamma.
 """
 
@@ -42,10 +43,12 @@ class CoverageCounter:
         if u is None:
             return
         self.confidence, self.confidences = u.confidence, u.calibration.supported
-        for name, ratios in _ratios(prediction, u, self.confidences.tolist()).items():
-            self.ratios.setdefault(name, []).append(ratios)
         self.n_samples += 1
         self.n_outside += u.outside
+        if u.outside:
+            return
+        for name, ratios in _ratios(prediction, u, self.confidences.tolist()).items():
+            self.ratios.setdefault(name, []).append(ratios)
 
     def result(self) -> Coverage | None:
         """Coverage of all samples; None if none of them has bounds."""

@@ -44,13 +44,12 @@ def reliability(coverage: Coverage) -> Figure:
 
 def bounds_and_errors(predictions: Sequence[Prediction], unit: str) -> Figure | None:
     """Error of every block over its stated bound, on logarithmic axes; None without bounds."""
-    bounded = [(p, p.uncertainty) for p in predictions if p.uncertainty is not None]
+    bounded = [(p, u) for p in predictions if (u := p.uncertainty) is not None and not u.outside]
     if not bounded:
         return None
     size, label = energy_unit(unit)
     bound = np.concatenate([u.blocks for _, u in bounded]) / size
     error = np.concatenate([mean_errors(p.full, p.sample.hamiltonian) for p, _ in bounded]) / size
-    outside = np.concatenate([np.full(len(u.blocks), u.outside) for _, u in bounded])
     shown = np.isfinite(bound) & (bound > 0) & (error > 0)
     chosen = np.flatnonzero(shown)
     if len(chosen) > MAX_BLOCKS:
@@ -60,10 +59,7 @@ def bounds_and_errors(predictions: Sequence[Prediction], unit: str) -> Figure | 
     figure = new_figure(5.2, 4.4)
     axes = dress(figure.add_subplot(), f"stated bound ({label})", f"error ({label})", "Blocks of H")
     axes.set(xscale="log", yscale="log")
-    for mine, colour, title in ((~outside, FULL, "blocks"), (outside, STAGE1, "outside the training domain")):
-        rows = chosen[mine[chosen]]
-        if len(rows):
-            axes.plot(bound[rows], error[rows], "o", color=colour, markersize=2.5, alpha=0.35, mew=0, label=title)
+    axes.plot(bound[chosen], error[chosen], "o", color=FULL, markersize=2.5, alpha=0.35, mew=0, label="blocks")
     ends = np.array([bound[chosen].min() / 1.5, bound[chosen].max() * 1.5])
     axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label="error = bound")
     top = max(float(error[chosen].max()) * 1.5, ends[1])

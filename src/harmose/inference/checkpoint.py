@@ -27,7 +27,6 @@ from harmose.representation.concatenation import block_irreps
 from harmose.uncertainty import state as calibration
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
-WHITENING = ("calibration.edges.", "calibration.atoms.")
 SHIPPED = Path(__file__).parents[1] / "models"
 
 
@@ -40,6 +39,8 @@ def save(model: Model, path: str | Path) -> None:
         parts["network"] = model.network.state_dict()
     if model.regression is not None:
         parts["regression"] = regression.to_state(model.regression)
+    if model.last_layer is not None:
+        parts["last_layer"] = calibration.last_layer_to_state(model.last_layer)
     if model.calibration is not None:
         parts["calibration"] = calibration.to_state(model.calibration)
     write_tensors(path / WEIGHTS, {f"{part}.{k}": v for part, state in parts.items() for k, v in state.items()})
@@ -114,14 +115,16 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
         if fitted.pairs.keys() != scales.pair_scale.keys() or fitted.onsite.keys() != scales.onsite_scale.keys():
             raise ModelError(f"{path}: the regression and the normalizer are of other pairs of elements")
     domain = training_domain.from_state(space, parts["domain"])
-    return Model(card, scales, fitted, network, domain, calibration.from_state(parts["calibration"]))
+    last_layer = calibration.last_layer_from_state(with_prefix(tensors, "last_layer."))
+    return Model(card, scales, fitted, network, domain, last_layer, calibration.from_state(parts["calibration"]))
 
 
 def _check_numbers(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Raise `ModelError` for tensors that are not of real, defined numbers: predictions would be NaN without an error."""
     for name, tensor in tensors.items():
-        # Bounds and floors may be infinite: a confidence that is not supported, an axis that does not vary.
-        table = name.startswith(("calibration.", "domain.")) and not name.startswith(WHITENING)
+        # Bounds and floors may be infinite: a confidence that is not supported, an axis that does not vary, a stage that
+        # does not fade.
+        table = name.startswith(("calibration.", "domain.")) or name == "last_layer.half"
         valid = not tensor.isnan().any() if table else tensor.isfinite().all()
         if tensor.is_complex() or not valid:
             raise ModelError(f"{path}: expected real, finite numbers in the weights, got others in {name}")

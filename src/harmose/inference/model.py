@@ -14,7 +14,7 @@ from harmose.errors import BasisError, ModelError, OutsideDomain
 from harmose.inference.energy_zero import check_energy_zero
 from harmose.inference.partition.predict import predict_in_parts
 from harmose.inference.pipeline import STAGES, ModelInput, Outputs, Pipeline
-from harmose.inference.scores import Scores
+from harmose.inference.scores import Limits, Scores
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.features import ErrorFeatures, error_features
 from harmose.uncertainty.orbitals import OrbitalEnergies, orbital_energies
@@ -38,6 +38,7 @@ class Model(Pipeline):
         regression: kernel regression of blocks, or None.
         network: both stages of the network, or None.
         domain: statistics of the training set's environments.
+        last_layer: standard deviation of the network's last layer, by which its outputs fade; None: they never do.
         calibration: bounds of the model's errors, or None.
     """
 
@@ -74,7 +75,8 @@ class Model(Pipeline):
         Args:
             atoms: structure, positions in angstrom.
             prior: H0 in eV, for a model that reads it; default: computed with PySCF.
-            stage: "full", or a partial sum: "regression" (H0 + regression) or "stage1" (+ stage 1).
+            stage: "full", or a partial sum: "regression" (H0 + regression) or "stage1" (+ stage 1); or what the regression
+                fades to far from the training set: "pairs" (H0 + functions of distances) or "prior" (H0, or mean blocks).
             partition: number of pairs of atoms in each part; "auto" predicts structures with more than 20,000 pairs
                 in parts, "off" none.
             memory: bytes that a prediction in parts may use; default: most of the free memory.
@@ -103,9 +105,9 @@ class Model(Pipeline):
             (24, 24)
         """
         zero = check_energy_zero(energy_zero, self.card.energy_zero)
-        if stage not in self.stages:
-            raise ModelError(f"stage: expected one of {', '.join(self.stages)}, got {stage!r}")
-        parts = predict_in_parts(self, self._last_layer, atoms, stage, partition, memory, scheduler, folder, zero, log)
+        if stage not in self.all_stages:
+            raise ModelError(f"stage: expected one of {', '.join(self.all_stages)}, got {stage!r}")
+        parts = predict_in_parts(self, atoms, stage, partition, memory, scheduler, folder, zero, log)
         if parts is None:
             predicted = self._predict([atoms], None if prior is None else [prior], (stage,), energy_zero)
             h, scores = predicted.stages[stage][0], predicted.scores[0]
@@ -158,7 +160,8 @@ class Model(Pipeline):
         Args:
             structures: structures, positions in angstrom.
             priors: H0 in eV of each structure; None where it is to be computed.
-            stages: some of "regression", "stage1", "full"; default: all that the model has.
+            stages: some of "prior", "pairs", "regression", "stage1", "full"; default: the last three, as far as the model
+                has them.
             energy_zero: as in `predict`.
 
         Returns:
@@ -286,7 +289,7 @@ class Model(Pipeline):
         inputs = self.inputs(structures)
         basis, spin = self.space.basis, self.space.spin
         zeros = [empty_matrix(basis, g.numbers, g.pairs, spin) for g in inputs.graphs]
-        pairs = zip(zeros, self._error_features(inputs), strict=True)
+        pairs = zip(zeros, self._error_features(inputs, self.outputs(inputs.batch, ("stage1",))), strict=True)
         return [expected_error(like, calibration, features) for like, features in pairs]
 
     def _predict(
@@ -296,10 +299,10 @@ class Model(Pipeline):
         stages: Sequence[str],
         energy_zero: str | None,
     ) -> Predictions:
-        if not set(stages) <= set(self.stages):
-            wrong = next(s for s in stages if s not in self.stages)
+        if not set(stages) <= set(self.all_stages):
+            wrong = next(s for s in stages if s not in self.all_stages)
             lacks = ", since the model has no regression" if wrong in STAGES else ""
-            raise ModelError(f"stage: expected one of {', '.join(self.stages)}, got {wrong!r}{lacks}")
+            raise ModelError(f"stage: expected one of {', '.join(self.all_stages)}, got {wrong!r}{lacks}")
         zero = check_energy_zero(energy_zero, self.card.energy_zero)
         if not structures:
             return Predictions({stage: [] for stage in stages}, [])
@@ -320,44 +323,55 @@ class Model(Pipeline):
         if not structures:
             return []
         inputs = self.inputs(structures, priors)
+        outputs = self.outputs(inputs.batch, ("full",))
+        scores = self._scores(inputs, outputs)
         if predicted is None:
-            done = self._finish(inputs, self.outputs(inputs.batch, ("full",)))
-            self._warn(done.scores, stacklevel=4)
-            predicted = done.stages["full"]
+            predicted = self._finish(inputs, outputs, scores=scores).stages["full"]
+            self._warn(scores, stacklevel=4)
         overlaps = [None] * len(structures) if overlaps is None else overlaps
-        out = []
-        for h, atoms, s, features in zip(predicted, structures, overlaps, self._error_features(inputs), strict=True):
-            energies = self._orbital_energies(h, atoms, s, calibration.spreads(features))
-            out.append(Uncertainty(h, confidence, features, calibration, energies))
+        out, features = [], self._error_features(inputs, outputs)
+        for h, atoms, s, own, score in zip(predicted, structures, overlaps, features, scores, strict=True):
+            energies = self._orbital_energies(h, atoms, s, calibration.spreads(own))
+            out.append(
+                Uncertainty(h, confidence, own, calibration, energies, tuple(score.reasons), tuple(score.unused))
+            )
         return out
 
-    def _finish(self, inputs: ModelInput, outputs: Outputs, energy_zero=None) -> Predictions:
+    def _finish(
+        self, inputs: ModelInput, outputs: Outputs, energy_zero=None, scores: list[Scores] | None = None
+    ) -> Predictions:
         parts = inputs.structures, inputs.priors, inputs.overlaps, energy_zero
         stages = {stage: self.complete(m, *parts) for stage, m in self.evaluate(inputs, outputs).items()}
-        return Predictions(stages, self._scores(inputs, outputs))
+        return Predictions(stages, self._scores(inputs, outputs) if scores is None else scores)
 
     def _scores(self, inputs: ModelInput, outputs: Outputs) -> list[Scores]:
-        whole = inputs.concatenated
-        ood, std = self.domain.scores(inputs.neighbourhoods), np.zeros(len(whole.pair_sample))
-        if outputs.stage1 is not None and self._last_layer is not None:
-            first = outputs.stage1
-            std[whole.oriented.pair_order] = self._last_layer.pair_std(first.edges.scalars, first.graph.pair_type)
-        return [
-            Scores(ood[whole.atom_sample == k], std[whole.pair_sample == k], self._std_limit)
-            for k in range(whole.n_samples)
-        ]
+        whole, order = inputs.concatenated, inputs.concatenated.oriented.pair_order
+        ood, unknown = self.domain.scores(inputs.neighbourhoods), ~self.normalizer.covers(whole.oriented)
+        std, weight = np.zeros(len(order)), np.ones(len(order))
+        if self.network is not None and self.last_layer is not None:
+            std[order], weight[order] = outputs.last_layer_std[1], outputs.weights[1][0]
+        weight[unknown] = 1.0  # said already
+        owner = np.concatenate([whole.atom_sample, whole.pair_sample])
+        expected = np.zeros(whole.n_samples)
+        if self.calibration is not None:
+            features = self._error_features(inputs, outputs, ood)
+            expected = [self.calibration.expected_of_matrix(x) for x in features]
+        out = []
+        for k in range(whole.n_samples):
+            pairs, blocks = whole.pair_sample == k, owner == k
+            fitted = inputs.regression.std[blocks], inputs.regression.weights[blocks]
+            own = std[pairs], self._limits, *fitted, weight[pairs], unknown[pairs], float(expected[k])
+            out.append(Scores(ood[whole.atom_sample == k], *own))
+        return out
 
     @property
-    def _last_layer(self):
-        return None if self.calibration is None else self.calibration.last_layer
-
-    @property
-    def _std_limit(self) -> float:
-        return np.inf if self.calibration is None else self.calibration.last_layer_limit
+    def _limits(self) -> Limits:
+        c = self.calibration
+        return Limits() if c is None else Limits(*c.std_limits, c.error_limit, c.usual_error)
 
     def _warn(self, scores: Sequence[Scores], stacklevel: int) -> None:
         for each in scores:
-            limited = each._replace(std_limit=self._std_limit)
+            limited = each._replace(limits=self._limits)
             if limited.outside:
                 warnings.warn(limited.describe(), OutsideDomain, stacklevel=stacklevel)
 
@@ -366,11 +380,16 @@ class Model(Pipeline):
             raise ModelError("uncertainty: the model was not calibrated: `harmose calibrate MODEL STORE` does it")
         return self.calibration
 
-    def _error_features(self, inputs: ModelInput) -> list[ErrorFeatures]:
+    def _error_features(
+        self, inputs: ModelInput, outputs: Outputs, ood: np.ndarray | None = None
+    ) -> list[ErrorFeatures]:
         whole = inputs.concatenated
-        std = self._calibration().last_layer.std(self.network, inputs.batch)
-        scales, ood = self.normalizer.scales(whole.oriented), self.domain.scores(inputs.neighbourhoods)
-        return error_features(self.space, whole, scales, ood, std).split(whole)
+        scales, ood = (
+            self.normalizer.scales(whole.oriented),
+            self.domain.scores(inputs.neighbourhoods) if ood is None else ood,
+        )
+        std = inputs.regression.std
+        return error_features(self.space, whole, scales, ood, outputs.last_layer_std, std).split(whole)
 
     def _orbital_energies(
         self, h: BlockMatrix, atoms: Atoms, s: BlockMatrix | None, spreads: np.ndarray

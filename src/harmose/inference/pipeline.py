@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -25,9 +26,10 @@ from harmose.inference.electrons import check_electrons
 from harmose.inference.energy_zero import n_electrons, relative_to_own_fermi_level
 from harmose.inference.prior import Prior, check_prior
 from harmose.io.basis_sets import radial_functions
-from harmose.kernel_regression.model import KernelRegression
+from harmose.kernel_regression.model import FadedValues, KernelRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.kernel_regression.training_domain import TrainingDomain
+from harmose.nn.ops.saturation import times
 from harmose.nn.stage1.baseline import Stage1Output
 from harmose.nn.two_stage import TwoStage, add
 from harmose.physics.integrals.overlap import Overlaps
@@ -45,9 +47,12 @@ from harmose.representation.concatenation import (
     with_spin,
 )
 from harmose.representation.normalizer import Normalizer
+from harmose.uncertainty.llpr import LastLayer
 
 STAGES = ("regression", "stage1", "full")
 """Partial sums of the model: H0 + regression; + stage 1; + stage 2."""
+SIMPLER = ("prior", "pairs")
+"""What the regression fades to: H0 alone (without H0: means of on-site scalars), and H0 + functions of the distance."""
 
 Watch = Callable[[str], AbstractContextManager[object]]
 """Stopwatch: `with watch(step): ...` times a step of the pipeline."""
@@ -70,6 +75,7 @@ class ModelInput:
         neighbourhoods: the same for the regression and the training domain.
         priors: H0 in eV of each structure; None where the model neither adds nor reads it.
         overlaps: S of each structure; None where the model does not need it.
+        regression: values of the regression, or the shifts, in eV, and how far it has faded.
     """
 
     structures: Sequence[Atoms]
@@ -79,14 +85,23 @@ class ModelInput:
     neighbourhoods: Neighbourhoods
     priors: Sequence[BlockMatrix | None]
     overlaps: Sequence[BlockMatrix] | None
+    regression: FadedValues
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Normalized coefficients of the network by stage (None where it adds nothing), and the output of stage 1."""
+    """Outputs of the network.
+
+    Attributes:
+        stages: normalized coefficients by stage; None where the network adds nothing.
+        last_layer_std: standard deviations of the last layer for atoms (N,) and pairs (P,), in the order of the batch; ones
+            without a network or a calibration.
+        weights: weights with which the outputs of stage 1 and stage 2 count, for atoms (2, N) and pairs (2, P).
+    """
 
     stages: dict[str, Coefficients | None]
-    stage1: Stage1Output | None
+    last_layer_std: tuple[np.ndarray, np.ndarray]
+    weights: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,7 @@ class Pipeline:
         regression: kernel regression of blocks, or None.
         network: both stages of the network, or None.
         domain: statistics of the training set's environments.
+        last_layer: standard deviation of the network's last layer, by which its outputs fade; None: they never do.
     """
 
     card: Card
@@ -106,6 +122,7 @@ class Pipeline:
     regression: KernelRegression | None = None
     network: TwoStage | None = None
     domain: TrainingDomain = field(default_factory=TrainingDomain)
+    last_layer: LastLayer | None = None
 
     @property
     def space(self) -> BlockIrreps:
@@ -121,6 +138,12 @@ class Pipeline:
     def stages(self) -> tuple[str, ...]:
         """Stages that the model can predict: "regression" only with a regression."""
         return STAGES if self.regression is not None else STAGES[1:]
+
+    @property
+    def all_stages(self) -> tuple[str, ...]:
+        """`stages`, after the simpler models that a regression fades to: "prior" and "pairs"."""
+        has_simpler = self.regression is not None and bool(self.regression.distances)
+        return (*(SIMPLER if has_simpler else ()), *self.stages)
 
     @property
     def prior(self) -> Prior | None:
@@ -159,7 +182,7 @@ class Pipeline:
         with watch("graph"):
             graphs = self.graphs(structures)
             whole = concatenate(space, graphs)
-            self.normalizer.check_covers(whole.oriented)
+            self.normalizer.check_covers(whole.oriented, all_pairs=not card.needs_prior)
         with watch("prior"):
             computed = self._priors(structures, priors, graphs)
         with watch("overlap"):
@@ -176,7 +199,8 @@ class Pipeline:
             batch = concatenated_batch(space, whole, operators, charges).to(self.device)
         with watch("regression"):
             neighbourhoods = self.neighbourhoods(whole, charges)
-        return ModelInput(structures, graphs, whole, batch, neighbourhoods, computed, overlaps)
+            fitted = fitted_values(self.regression, self.normalizer, neighbourhoods)
+        return ModelInput(structures, graphs, whole, batch, neighbourhoods, computed, overlaps, fitted)
 
     def graphs(self, structures: Sequence[Atoms]) -> list[Graph]:
         """Check structures against the card, and return their graphs.
@@ -233,27 +257,43 @@ class Pipeline:
         """
         out: dict[str, Coefficients | None] = dict.fromkeys(stages)
         if self.network is None or not {"stage1", "full"} & set(stages):
-            return Outputs(out, None)
+            ones = np.ones((2, batch.n_atoms)), np.ones((2, batch.n_pairs))
+            return Outputs(out, (ones[0][0], ones[1][0]), ones)
         with torch.inference_mode():
             with watch("stage1"):
                 first = self.network.stage1(batch)
+                std, weights = self.network_weights(batch, first)
+                own = weighted(first.h1, batch, weights, 0)
             if "stage1" in stages:
-                out["stage1"] = first.h1
+                out["stage1"] = own
             if "full" in stages:
                 with watch("stage2"):
-                    out["full"] = add(first.h1, self.network.stage2(batch, first))
-        return Outputs(out, first)
+                    out["full"] = add(own, weighted(self.network.stage2(batch, first), batch, weights, 1))
+        return Outputs(out, std, weights)
 
-    def offsets(self, neighbourhoods: Neighbourhoods) -> Coefficients:
-        """Return the coefficients in eV that network outputs are added to: values of the regression, or the shifts.
+    def network_weights(
+        self, batch: GraphBatch, first: Stage1Output
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Return standard deviations of the last layer and weights of the network, as in `Outputs`.
 
         Args:
-            neighbourhoods: atomic environments of a graph.
+            batch: graphs.
+            first: output of stage 1 for them.
 
         Returns:
-            Coefficients of all blocks in eV.
+            Standard deviations of atoms and pairs, and weights of both stages for atoms and pairs.
         """
-        return offsets(self.regression, self.normalizer, neighbourhoods)
+        std = np.ones(batch.n_atoms), np.ones(batch.n_pairs)
+        weights = np.ones((2, batch.n_atoms)), np.ones((2, batch.n_pairs))
+        if self.last_layer is not None:
+            layer, edges = self.last_layer, first.edges.scalars
+            std = (
+                layer.atom_std(first.atoms.proper[:, 0], batch.species),
+                layer.pair_std(edges, first.graph.pair_type),
+            )
+            weights = layer.weights(std[0]), layer.weights(std[1])
+        known = np.isin(batch.pair_type.cpu().numpy(), list(self.normalizer.pair_scale))
+        return std, (weights[0], weights[1] * known)
 
     def evaluate(self, inputs: ModelInput, outputs: Outputs, watch: Watch = no_watch) -> dict[str, list[BlockMatrix]]:
         """Turn network outputs into blocks, without H0 and in the labels' energy zero.
@@ -268,12 +308,25 @@ class Pipeline:
         """
         whole = inputs.concatenated
         with watch("regression"):
-            offsets, scales = self.offsets(inputs.neighbourhoods), self.normalizer.scales(whole.oriented)
+            offsets, scales = self._offsets(inputs, tuple(outputs.stages)), self.normalizer.scales(whole.oriented)
         with watch("blocks"):
             return {
-                stage: whole.split(assemble(self.space, whole, c, offsets, scales), inputs.graphs)
+                stage: whole.split(assemble(self.space, whole, c, offsets[stage], scales), inputs.graphs)
                 for stage, c in outputs.stages.items()
             }
+
+    def _offsets(self, inputs: ModelInput, stages: Sequence[str]) -> dict[str, Coefficients]:
+        """Coefficients in eV that the network's outputs are added to, by stage."""
+        out, graph = dict.fromkeys(stages, inputs.regression.values), inputs.neighbourhoods
+        if "pairs" in out and self.regression is not None:
+            out["pairs"] = self.regression.simple_values(graph)
+        if "prior" in out and self.regression is not None:
+            out["prior"] = self.normalizer.shifts(graph.oriented)  # zeros beside a regression
+            if not self.card.needs_prior:
+                atoms = graph.oriented.atoms.items()
+                means = {s: self.regression.mean_values(graph, s, rows) for s, rows in atoms}
+                out["prior"] = Coefficients(out["prior"].pairs, means)
+        return out
 
     def complete(
         self,
@@ -379,13 +432,24 @@ def environments(
     return Neighbourhoods(space, oriented, charges, None if regression is None else regression.mean_density)
 
 
-def offsets(
+def fitted_values(
     regression: KernelRegression | None, normalizer: Normalizer, neighbourhoods: Neighbourhoods
-) -> Coefficients:
+) -> FadedValues:
     """Return the coefficients in eV that network outputs are added to: of the regression, or the normalizer's shifts."""
-    if regression is None:
-        return normalizer.shifts(neighbourhoods.oriented)
-    return regression.values_of(neighbourhoods)
+    if regression is not None:
+        return regression.faded(neighbourhoods)
+    ones = np.ones(len(neighbourhoods.oriented.species) + neighbourhoods.n_pairs)
+    return FadedValues(normalizer.shifts(neighbourhoods.oriented), ones, ones)
+
+
+def weighted(c: Coefficients, batch: GraphBatch, weights: tuple[np.ndarray, np.ndarray], stage: int) -> Coefficients:
+    """Multiply the coefficients of a batch by the weights of stage 1 (0) or stage 2 (1)."""
+    of_atoms, of_pairs = (torch.as_tensor(x[stage]) for x in weights)
+    return times(
+        c,
+        {group: of_pairs[batch.pair_slice(k)] for k, group in enumerate(c.pairs)},
+        {shell_type: of_atoms[batch.atom_slice(shell_type)] for shell_type in c.onsite},
+    )
 
 
 def _all_electrons(atoms: Atoms) -> float:

@@ -79,8 +79,13 @@ def card_from_2(card: Content) -> Content:
 
 
 def _3_to_4(card: Content) -> Content:
-    """Version 3 did not say which charges and unpaired electrons it had learned: those that are usual for its labels."""
-    return card | {"charges": [0], "unpaired": [0] if _labels_have_closed_shells(card) else None}
+    """Version 3 did not say which charges and unpaired electrons it had learned, and its networks were not bounded."""
+    network = card["network"]
+    return card | {
+        "charges": [0],
+        "unpaired": [0] if _labels_have_closed_shells(card) else None,
+        "network": None if network is None else network | {"bounded": False},
+    }
 
 
 def _labels_have_closed_shells(card: Content) -> bool:
@@ -90,9 +95,12 @@ def _labels_have_closed_shells(card: Content) -> bool:
 
 def present_weights(weights: Mapping[str, Tensor], version: int) -> dict[str, Tensor]:
     """Tensors by their present names, of a model whose card has this version."""
-    if version > 2:
-        return dict(weights)
-    return {_present_name(name): tensor for name, tensor in weights.items()}
+    if version < 3:
+        weights = {_present_name(name): tensor for name, tensor in weights.items()}
+    if version < 4:  # the last layer stood in the calibration
+        pattern = re.compile(r"^calibration\.(edges|atoms)\.")
+        weights = {pattern.sub(r"last_layer.\1.", name): tensor for name, tensor in weights.items()}
+    return dict(weights)
 
 
 def _present_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -15,10 +16,20 @@ from harmose.kernel_regression.kernel import (
     KernelParameters,
     edge_kernels,
 )
-from harmose.kernel_regression.linear_terms import AtomRegression, require_charges
-from harmose.kernel_regression.neighbourhoods import N_GAUSSIANS, AtomEdges, Neighbourhoods, radial_gaussians
-from harmose.kernel_regression.ridge import fit_kernel
+from harmose.kernel_regression.linear_terms import AtomDraws, AtomRegression, require_charges
+from harmose.kernel_regression.neighbourhoods import (
+    GAUSSIAN_CENTRES,
+    N_GAUSSIANS,
+    AtomEdges,
+    Neighbourhoods,
+    radial_gaussians,
+)
+from harmose.kernel_regression.ridge import N_DRAWS, NOTHING, Outermost, fit_kernel
 from harmose.kernel_regression.training import Training
+
+NEARNESS = np.exp(-GAUSSIAN_CENTRES / 2.0)
+"""Prior standard deviations of the weights of Gaussians in the distance: what a neighbour adds decays over 2 angstrom. Without
+it, a neighbour further than all of the training set would count as if anything might come from it."""
 
 
 class AtomFit:
@@ -36,18 +47,21 @@ class AtomFit:
             self.n_components = self.settings.sparse_components_many_molecules
         self.has_kernel = training.sparse_points != 0
 
-    def run(self, kind: str, generator: np.random.Generator) -> tuple[AtomRegression, np.ndarray]:
+    def run(self, kind: str, generator: np.random.Generator) -> "AtomFitResult":
         """Return the regression, and leave-one-group-out predictions; the mean of the scalars is that of all samples."""
         n = self.layout.n_proper
-        mean = self.targets[:, 0, :n].mean(0) * self.layout.mask[0, :n]
+        mean = average = self.targets[:, 0, :n].mean(0) * self.layout.mask[0, :n]
         leave_one_out = np.zeros_like(self.targets)
         leave_one_out[:, 0, :n] = mean
-        if kind == "pairs":
-            return AtomRegression(mean, {}, {}), leave_one_out
-        linear, electronic, grid = {}, {}, self.grid
+        variance, outermost = np.zeros(len(self.atoms)), NOTHING
+        if kind != "kernel":
+            return AtomFitResult(AtomRegression(mean, {}, {}), leave_one_out, variance, outermost)
+        linear, electronic, grid, draws = {}, {}, self.grid, None
         irreps, kernels = self.layout.irreps, self._kernels(generator)
         width, n_orders = sum(len(x.columns) for x in irreps), max(x.degree for x in irreps) + 1
-        weights = {b: {m: np.zeros((k.n_rows(m), width)) for m in range(n_orders)} for b, k in kernels.items()}
+        weights = {
+            b: {m: np.zeros((k.n_rows(m), N_DRAWS + width)) for m in range(n_orders)} for b, k in kernels.items()
+        }
         for degree, parity, columns, place in irreps:
             rows = slice(degree**2, (degree + 1) ** 2)
             features, neighbours = self._linear_features(degree, parity)
@@ -62,20 +76,35 @@ class AtomFit:
             fit = fit_kernel(x, blocks, flat, sample, grid, self.settings)
             grid = (fit.best,)
             leave_one_out[:, rows, columns] += fit.leave_one_out.reshape(y.shape)
-            for k, neighbour in enumerate(neighbours):
-                full = linear.setdefault((degree, neighbour), np.zeros((N_GAUSSIANS, n)))
-                full[:, columns] = fit.linear[k * N_GAUSSIANS : (k + 1) * N_GAUSSIANS]
+            by_neighbour = {b: slice(k * N_GAUSSIANS, (k + 1) * N_GAUSSIANS) for k, b in enumerate(neighbours)}
+            rest = slice(len(neighbours) * N_GAUSSIANS, None)
+            for b, part in by_neighbour.items():
+                full = linear.setdefault((degree, b), np.zeros((N_GAUSSIANS, n)))
+                full[:, columns] = NEARNESS[:, None] * fit.linear[part]
             if extra.shape[-1]:
                 electronic[degree] = np.zeros((len(scale), n))
-                electronic[degree][:, columns] = fit.linear[len(neighbours) * N_GAUSSIANS :] / scale[:, None]
+                electronic[degree][:, columns] = fit.linear[rest] / scale[:, None]
                 if degree == 0:
                     mean = mean - shift @ electronic[degree]
             for b, kernel in kernels.items():
                 for m, part in kernel.edge_weights(degree, parity, fit.kernel).items():
-                    weights[b][m][:, place] = part
-        n_proper = sum(len(x.columns) for x in irreps if x.parity > 0)
+                    weights[b][m][:, N_DRAWS + np.asarray(place)] = part
+            if degree == 0 and parity > 0:  # the draws are functions of the scalars' features
+                variance, drawn = fit.variance, fit.linear_draws[rest] / scale[:, None]
+                known = leave_one_out[:, 0, columns] - fit.leave_one_out
+                outermost = fit.outermost._replace(predicted=fit.outermost.predicted + known[fit.outermost.rows])
+                draws = AtomDraws(
+                    {b: NEARNESS[:, None] * fit.linear_draws[part] for b, part in by_neighbour.items()},
+                    drawn,
+                    shift @ drawn,
+                )
+                for b, kernel in kernels.items():
+                    weights[b][0][:, :N_DRAWS] = kernel.edge_weights(0, 1, fit.kernel_draws)[0]
+        n_proper = N_DRAWS + sum(len(x.columns) for x in irreps if x.parity > 0)
         expansions = {b: KernelExpansion(kernel.sparse_points, weights[b], n_proper) for b, kernel in kernels.items()}
-        return AtomRegression(mean, linear, expansions, electronic), leave_one_out
+        return AtomFitResult(
+            AtomRegression(mean, linear, expansions, electronic, draws, average), leave_one_out, variance, outermost
+        )
 
     @cached_property
     def _terms(self) -> AtomTerms:
@@ -96,7 +125,7 @@ class AtomFit:
         edges = self.graph.atom_edges(self.atoms)
         for neighbour, rows in rows_by_key(edges.neighbour_species) if parity > 0 else ():
             some = edges[rows]
-            axes, radial = self.graph.axis_to_global(some.edges, degree), radial_gaussians(some.distance)
+            axes, radial = self.graph.axis_to_global(some.edges, degree), radial_gaussians(some.distance) * NEARNESS
             parts.append(some.sum(axes[:, :, None] * radial[:, None]))
             neighbours.append(neighbour)
         return np.concatenate(parts, -1), neighbours
@@ -124,6 +153,22 @@ class AtomFit:
         total = np.sum([kernel.matrix(degree, parity) for kernel in kernels.values()], axis=0)
         size = 2 * degree + 1
         return total, total[(self.sparse_atoms[:, None] * size + np.arange(size)).ravel()]
+
+
+class AtomFitResult(NamedTuple):
+    """Result of `AtomFit.run`.
+
+    Attributes:
+        regression: the regression of a species.
+        leave_one_out: predictions by a fit to all other samples (N, (l_max+1)^2, K) in eV.
+        variance: their variances in units of the noise's (N,).
+        outermost: of the scalars.
+    """
+
+    regression: AtomRegression
+    leave_one_out: np.ndarray
+    variance: np.ndarray
+    outermost: Outermost
 
 
 class _AtomKernel:

@@ -13,6 +13,7 @@ and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005); in potentials GAP, Bartok, P
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,28 +21,83 @@ from torch import Tensor
 
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
+from harmose.kernel_regression.fading import NO_FADE, Fade
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.kernel_regression.settings import DEFAULT, RegressionSettings
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 from harmose.representation.charge_features import ChargeFeatures
+from harmose.representation.layout import PairLayout
+
+UNKNOWN = 1e3
+"""Standard deviation of blocks between elements that the training set does not have beside each other."""
+
+
+class FadedValues(NamedTuple):
+    """Values of a regression in eV, and how far it has faded; blocks of atoms, and then of pairs, in the graph's order (B,).
+
+    Attributes:
+        values: coefficients in eV.
+        weights: weight of the whole regression beside simpler ones (B,).
+        std: standard deviation of the error (B,), in units of that of training samples that are left out.
+    """
+
+    values: Coefficients
+    weights: np.ndarray
+    std: np.ndarray
+
+    def set_pairs(
+        self,
+        group: tuple[int, int],
+        rows: np.ndarray,
+        blocks: np.ndarray,
+        values: np.ndarray,
+        fade: Fade,
+        variance: np.ndarray,
+    ) -> None:
+        """Set the values of some rows of a group, which are these blocks."""
+        self.values.pairs[group][rows] = torch.as_tensor(values)
+        self.weights[blocks], self.std[blocks] = fade.weight(variance), fade.std(variance)
+
+    def set_atoms(
+        self,
+        shell_type: int,
+        rows: np.ndarray,
+        blocks: np.ndarray,
+        values: np.ndarray,
+        fade: Fade,
+        variance: np.ndarray,
+    ) -> None:
+        """Set the values of some rows of a shell type, which are these blocks."""
+        self.values.onsite[shell_type][rows] = torch.as_tensor(values)
+        self.weights[blocks], self.std[blocks] = fade.weight(variance), fade.std(variance)
 
 
 @dataclass(frozen=True)
 class KernelRegression:
     """Regression of every block, by pair type and by species, in eV.
 
+    Each regression fades towards a simpler one where it extrapolates (`fading`): that of a pair towards functions of the
+    distance alone, these towards zero; that of an atom towards the mean of its scalars.
+
     Attributes:
         space: the irreps of the blocks.
         pairs: by pair type.
         onsite: by species.
         mean_density: by species, mean density of the training set; only where the density of H0 is read.
+        distances: by pair type, functions of the distance alone.
+        pair_fades, distance_fades: by pair type, how `pairs` and `distances` fade.
+        onsite_fades: by species.
     """
 
     space: BlockIrreps
     pairs: Mapping[int, PairRegression]
     onsite: Mapping[int, AtomRegression]
     mean_density: Mapping[int, np.ndarray] = field(default_factory=dict)
+    distances: Mapping[int, PairRegression] = field(default_factory=dict)
+    pair_fades: Mapping[int, Fade] = field(default_factory=dict)
+    distance_fades: Mapping[int, Fade] = field(default_factory=dict)
+    onsite_fades: Mapping[int, Fade] = field(default_factory=dict)
 
     def neighbourhoods(
         self,
@@ -69,35 +125,98 @@ class KernelRegression:
 
     def values_of(self, graph: Neighbourhoods) -> Coefficients:
         """Return the coefficients of a graph in eV, from its neighbourhoods."""
-        return graph.oriented.coefficients(partial(self.pair_values, graph), partial(self.onsite_values, graph))
+        return self.faded(graph).values
 
-    def pair_values(self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
-        """Return the coefficients (P, S, K) of some pairs (P,) of a group in eV."""
-        layout, pair_types = self.space.pair_layout(group), graph.oriented.pair_type[pairs]
-        out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
-        for pair_type, rows in rows_by_key(pair_types):
-            out[rows] = self._values_of_type(graph, pair_type, group, pairs[rows])
-        return torch.as_tensor(out)
+    def faded(self, graph: Neighbourhoods) -> FadedValues:
+        """Return the coefficients of a graph in eV, and how far each block's regression has faded."""
+        oriented, n_atoms = graph.oriented, len(graph.oriented.species)
+        weights, std = np.ones((2, n_atoms + graph.n_pairs))
+        pairs, onsite = {}, {}
+        for group, rows in oriented.pairs.items():
+            pairs[group], weights[n_atoms + rows], std[n_atoms + rows] = self.pair_values(graph, group, rows)
+        for shell_type, rows in oriented.atoms.items():
+            onsite[shell_type], weights[rows], std[rows] = self.onsite_values(graph, shell_type, rows)
+        return FadedValues(Coefficients(pairs, onsite), weights, std)
 
-    def onsite_values(self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray) -> Tensor:
-        """Return the coefficients (N, (l_max+1)^2, K) of some atoms (N,) of a shell type in eV."""
+    def simple_values(self, graph: Neighbourhoods) -> Coefficients:
+        """Return what the regression fades to, in eV: functions of the distance, and means of on-site scalars."""
+
+        def of_pairs(group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+            layout = self.space.pair_layout(group)
+            out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
+            for pair_type, rows in rows_by_key(graph.oriented.pair_type[pairs]):
+                if pair_type in self.distances:
+                    out[rows] = self._distance_values(graph, pair_type, layout, pairs[rows])
+            return torch.as_tensor(out)
+
+        return graph.oriented.coefficients(of_pairs, partial(self.mean_values, graph))
+
+    def mean_values(self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray) -> Tensor:
+        """Return the means of the training set for some atoms (N,) of a shell type, in eV."""
         layout = self.space.onsite_layout(shell_type)
         out = np.zeros((len(atoms), *layout.mask.shape))
         for species, rows in rows_by_key(graph.oriented.species[atoms]):
-            if species not in self.onsite:
-                element = self.space.elements[species]
-                raise ModelError(f"the training set holds no element {element}: the model cannot predict it")
-            for part in graph.atom_chunks(rows, atoms):
-                out[part] = self.onsite[species].values(graph, atoms[part], layout)
+            out[rows] = self._atoms_of(species).mean_values(len(rows), layout)
         return torch.as_tensor(out)
 
+    def pair_values(
+        self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Return the coefficients (P, S, K) of some pairs (P,) of a group in eV, their weights and standard deviations (P,).
+
+        For pairs of elements that the training set lacks the coefficients and the weights are zero.
+        """
+        layout, pair_types = self.space.pair_layout(group), graph.oriented.pair_type[pairs]
+        out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
+        weights, std = np.zeros(len(pairs)), np.full(len(pairs), UNKNOWN)
+        for pair_type, rows in rows_by_key(pair_types):
+            if pair_type in self.pairs:
+                out[rows], weights[rows], std[rows] = self._values_of_type(graph, pair_type, layout, pairs[rows])
+        return torch.as_tensor(out), weights, std
+
+    def onsite_values(
+        self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Return the coefficients (N, (l_max+1)^2, K) of some atoms (N,) of a shell type in eV, their weights and std (N,)."""
+        layout = self.space.onsite_layout(shell_type)
+        out, (weights, std) = np.zeros((len(atoms), *layout.mask.shape)), np.ones((2, len(atoms)))
+        for species, rows in rows_by_key(graph.oriented.species[atoms]):
+            regression, fade = self._atoms_of(species), self.onsite_fades.get(species, NO_FADE)
+            for part in graph.atom_chunks(rows, atoms):
+                values, variance = regression.values(graph, atoms[part], layout)
+                weights[part], std[part] = fade.weight(variance), fade.std(variance)
+                mean = regression.mean_values(len(part), layout)
+                out[part] = mean + weights[part][:, None, None] * (values - mean)
+        return torch.as_tensor(out), weights, std
+
+    def _atoms_of(self, species: int) -> AtomRegression:
+        if species not in self.onsite:
+            element = self.space.elements[species]
+            raise ModelError(f"the training set holds no element {element}: the model cannot predict it")
+        return self.onsite[species]
+
     def _values_of_type(
-        self, graph: Neighbourhoods, pair_type: int, group: tuple[int, int], pairs: np.ndarray
+        self, graph: Neighbourhoods, pair_type: int, layout: PairLayout, pairs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        values, variance = self._mean_of_directions(self.pairs[pair_type], graph, pair_type, layout, pairs)
+        fade = self.pair_fades.get(pair_type, NO_FADE)
+        weights, std = fade.weight(variance), fade.std(variance)
+        if pair_type not in self.distances:
+            return weights[:, None, None] * values, weights, std
+        simple = self._distance_values(graph, pair_type, layout, pairs)
+        return simple + weights[:, None, None] * (values - simple), weights, std
+
+    def _distance_values(
+        self, graph: Neighbourhoods, pair_type: int, layout: PairLayout, pairs: np.ndarray
     ) -> np.ndarray:
-        if pair_type not in self.pairs:
-            name = self.space.pair_name(pair_type)
-            raise ModelError(f"the training set holds no pair of elements {name}: the model cannot predict one")
-        regression, layout = self.pairs[pair_type], self.space.pair_layout(group)
+        values, variance = self._mean_of_directions(self.distances[pair_type], graph, pair_type, layout, pairs)
+        return self.distance_fades.get(pair_type, NO_FADE).weight(variance)[:, None, None] * values
+
+    def _mean_of_directions(
+        self, regression: PairRegression, graph: Neighbourhoods, pair_type: int, layout: PairLayout, pairs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values in eV and variances of pairs of one type; of like atoms the mean over both directions."""
         if not self.space.is_symmetric(pair_type):
             return regression.values(graph, pairs, layout.n_slots)
-        return layout.hermitian_mean(*regression.both_values(graph, pairs, layout.n_slots))
+        forward, backward, variance = regression.both_values(graph, pairs, layout.n_slots)
+        return layout.hermitian_mean(forward, backward), variance

@@ -26,6 +26,8 @@ from harmose.so3.wigner import edge_wigner, half_turn
 SPACING = 0.4
 """Angstrom. Distance between the Gaussians of `radial_gaussians`, and their width; narrower ones fit noise."""
 N_GAUSSIANS = 30
+GAUSSIAN_CENTRES = SPACING * (1 + np.arange(N_GAUSSIANS))
+"""Angstrom."""
 WEIGHT_DECAY = 2.0
 """Angstrom. Kernel terms of an atom come mostly from its edges that are not much longer than the shortest."""
 WEIGHT_FLOOR = 1e-3

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from harmose.kernel_regression.kernel import (
 )
 from harmose.kernel_regression.linear_terms import PairRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods, pair_features
-from harmose.kernel_regression.ridge import fit_kernel
+from harmose.kernel_regression.ridge import N_DRAWS, NOTHING, PENALTIES, SMOOTH_PENALTIES, Outermost, fit_kernel
 from harmose.kernel_regression.training import Training
 from harmose.representation.layout import PairLayout
 
@@ -50,17 +51,17 @@ class PairFit:
             self.targets, self.sample = np.concatenate([targets, backward]), np.tile(self.sample, 2)
         self.orders = layout.degree.max()
 
-    def run(self, kind: str, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
+    def run(self, kind: str, generator: np.random.Generator) -> "PairFitResult":
         """Return the regression, and leave-one-group-out predictions; of pairs that were not drawn, the usual ones."""
         if self.n_pairs <= self.settings.pairs:
-            regression, leave_one_out = self._fit(kind, generator)
-            return regression, self._one_direction(leave_one_out)
+            return self._one_direction(self._fit(kind, generator))
         drawn = np.sort(generator.permutation(self.n_pairs)[: self.settings.pairs])
         rows = np.concatenate([drawn, drawn + self.n_pairs]) if self.symmetric else drawn
-        regression, leave_one_out = self._subset(rows)._fit(kind, generator)
-        values = regression.values(self.graph, self.edges, self.layout.n_slots)
-        values[rows] = leave_one_out
-        return regression, self._one_direction(values)
+        fit = self._subset(rows)._fit(kind, generator)
+        values, variance = fit.regression.values(self.graph, self.edges, self.layout.n_slots)
+        values[rows], variance[rows] = fit.leave_one_out, fit.variance
+        outermost = fit.outermost._replace(rows=rows[fit.outermost.rows])
+        return self._one_direction(PairFitResult(fit.regression, values, variance, outermost))
 
     def _subset(self, rows: np.ndarray) -> "PairFit":
         """Return the same fit to some of its edges."""
@@ -68,23 +69,25 @@ class PairFit:
         other.edges, other.targets, other.sample = self.edges[rows], self.targets[rows], self.sample[rows]
         return other
 
-    def _fit(self, kind: str, generator: np.random.Generator) -> tuple[PairRegression, np.ndarray]:
-        linear_features, electronic_features = self._linear_features(kind), self._electronic_features()
+    def _fit(self, kind: str, generator: np.random.Generator) -> "PairFitResult":
+        linear_features, electronic_features = self._linear_features(kind), self._electronic_features(kind)
         leave_one_out, linear, kernel_weights, electronic = np.zeros_like(self.targets), {}, {}, {}
-        kernel = None
+        kernel, variance, outermost = None, np.zeros(len(self.targets)), NOTHING
         if kind == "kernel" and self.n_sparse:
             n = min(self.n_sparse, max(self.settings.kernel_elements // len(self.edges), 1))
             kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.parameters, n, generator)
         n_proper, grid = self.layout.n_proper, self.grid
+        penalties = SMOOTH_PENALTIES if kind == "distances" else PENALTIES
+        width = N_DRAWS + self.targets.shape[2]
         for m in range(self.orders + 1):
             slots = [0] if m == 0 else [2 * m - 1, 2 * m]
             targets = np.concatenate([self.targets[:, slot] for slot in slots])
             sample = np.tile(self.sample, len(slots))
             extra, scale = scale_to_unit_rms(electronic_features[m])
-            linear[m] = np.zeros((linear_features[m].shape[1], targets.shape[1]))
-            electronic[m] = np.zeros((len(scale), targets.shape[1]))
+            linear[m] = np.zeros((linear_features[m].shape[1], width))
+            electronic[m] = np.zeros((len(scale), width))
             if kernel is not None:
-                kernel_weights[m] = np.zeros((len(kernel.chosen) * len(slots), targets.shape[1]))
+                kernel_weights[m] = np.zeros((len(kernel.chosen) * len(slots), width))
             predicted = np.zeros_like(targets)
             for pseudo, columns in enumerate((slice(0, n_proper), slice(n_proper, None)) if m == 0 else (slice(None),)):
                 # A pseudoscalar is no linear function of distances and triangles.
@@ -92,26 +95,37 @@ class PairFit:
                 kernels = None if kernel is None else kernel.blocks(m, pseudo)
                 if not x.shape[1] and kernels is None:
                     continue
-                fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings)
+                fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings, penalties)
                 grid = (fit.best,)
                 predicted[:, columns] = fit.leave_one_out
+                if m == 0 and not pseudo:  # the draws are functions of the scalars' features
+                    variance, outermost, drawn = fit.variance, fit.outermost, slice(0, N_DRAWS)
+                    linear[m][:, drawn] = fit.linear_draws[: len(linear[m])]
+                    electronic[m][:, drawn] = fit.linear_draws[len(linear[m]) :] / scale[:, None]
+                    if kernel is not None:
+                        kernel_weights[m][:, drawn] = fit.kernel_draws
+                own = slice(N_DRAWS + (columns.start or 0), N_DRAWS + columns.stop if columns.stop else None)
                 if not pseudo:
-                    linear[m][:, columns] = fit.linear[: len(linear[m])]
-                    electronic[m][:, columns] = fit.linear[len(linear[m]) :] / scale[:, None]
+                    linear[m][:, own] = fit.linear[: len(linear[m])]
+                    electronic[m][:, own] = fit.linear[len(linear[m]) :] / scale[:, None]
                 if kernel is not None:
-                    kernel_weights[m][:, columns] = fit.kernel
+                    kernel_weights[m][:, own] = fit.kernel
             leave_one_out[:, slots] = np.stack(np.split(predicted, len(slots)), 1)
-        expansion = None if kernel is None else KernelExpansion(kernel.sparse_points, kernel_weights, n_proper)
-        return PairRegression(linear, expansion, {} if self.graph.charges is None else electronic), leave_one_out
+        expansion = (
+            None if kernel is None else KernelExpansion(kernel.sparse_points, kernel_weights, N_DRAWS + n_proper)
+        )
+        has_electronic = self.graph.charges is not None and kind != "distances"
+        regression = PairRegression(linear, expansion, electronic if has_electronic else {}, N_DRAWS)
+        return PairFitResult(regression, leave_one_out, variance, outermost)
 
-    def _electronic_features(self) -> list[np.ndarray]:
-        if self.graph.charges is not None:
+    def _electronic_features(self, kind: str) -> list[np.ndarray]:
+        if self.graph.charges is not None and kind != "distances":
             return pair_terms(self.graph, self.graph.charges, self.edges, self.orders)
         n = len(self.edges)
         return [np.zeros((n, 0)), *[np.zeros((2 * n, 0))] * self.orders]
 
     def _linear_features(self, kind: str) -> list[np.ndarray]:
-        if kind == "pairs" or self.graph.charges is not None:
+        if kind != "kernel" or self.graph.charges is not None:
             return pair_features(self.graph, self.edges, self.orders, None)
         n, out = len(self.edges), []
         for edges, rows in self.graph.edge_chunks(self.edges):
@@ -121,8 +135,27 @@ class PairFit:
                 whole[:, rows] = part.reshape(len(whole), len(edges), -1)
         return [x.reshape(-1, x.shape[2]) for x in out]
 
-    def _one_direction(self, values: np.ndarray) -> np.ndarray:
-        return self.layout.hermitian_mean(*np.split(values, 2)) if self.symmetric else values
+    def _one_direction(self, fit: "PairFitResult") -> "PairFitResult":
+        if not self.symmetric:
+            return fit
+        values = self.layout.hermitian_mean(*np.split(fit.leave_one_out, 2))
+        return fit._replace(leave_one_out=values, variance=fit.variance.reshape(2, -1).mean(0))
+
+
+class PairFitResult(NamedTuple):
+    """Result of `PairFit.run`.
+
+    Attributes:
+        regression: the regression of a pair type.
+        leave_one_out: predictions by a fit to all other samples (P, S, K) in eV.
+        variance: their variances in units of the noise's (P,).
+        outermost: of the scalars, rows of the directed pairs.
+    """
+
+    regression: PairRegression
+    leave_one_out: np.ndarray
+    variance: np.ndarray
+    outermost: Outermost
 
 
 class _EdgeKernel:

@@ -3,7 +3,10 @@
     pair.<type>.linear.<M>                      onsite.<species>.mean                  onsite.<species>.mean_density
     pair.<type>.electronic.<M>                  onsite.<species>.linear.<degree>_<neighbour>
     pair.<type>.expansion.<part>                onsite.<species>.electronic.<degree>
-                                                onsite.<species>.expansion_<neighbour>.<part>
+    pair.<type>.n_draws                         onsite.<species>.expansion_<neighbour>.<part>
+    pair.<type>.fade                            onsite.<species>.fade
+    distance.<type>.<the same>                  onsite.<species>.average
+                                                onsite.<species>.draws.<linear_<neighbour>, electronic, shift>
 
 The parts of an expansion are those of its sparse points (distance, and count, third, position of the third atoms), n_proper,
 exponent, and weights_<M>.
@@ -21,27 +24,42 @@ from harmose.errors import ModelError
 from harmose.kernel_regression.descriptors import N_THREE_CENTRE, Triangles
 from harmose.kernel_regression.electronic_terms import n_atom_terms, n_pair_terms
 from harmose.kernel_regression.expansion import KernelExpansion, SparsePoints
+from harmose.kernel_regression.fading import Fade
 from harmose.kernel_regression.kernel import ATOM_KERNEL, PAIR_KERNEL, KernelParameters
-from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
+from harmose.kernel_regression.linear_terms import AtomDraws, AtomRegression, PairRegression
 from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.neighbourhoods import N_GAUSSIANS
 from harmose.representation.block_irreps import BlockIrreps
 
 COLUMNS = ".columns"
 """Suffix of the numbers of those columns of a matrix that are not all zero, and of all its columns; only these are written."""
+MOST_DRAWS = 1000
+"""Largest number of draws of a posterior; more would be a mistake."""
 Parts = dict[str, np.ndarray]
 
 
 def to_state(regression: KernelRegression) -> dict[str, Tensor]:
     """Return tensors as small as they are exact; `from_state` is the inverse, up to rounding."""
     out: dict[str, Any] = {}
-    for pair_type, pair in regression.pairs.items():
-        for m, w in pair.linear.items():
-            out |= _without_zeros(f"pair.{pair_type}.linear.{m}", w)
-        for m, w in pair.electronic.items():
-            out |= _without_zeros(f"pair.{pair_type}.electronic.{m}", w.astype(np.float32))
-        if pair.kernel_expansion is not None:
-            out |= _expansion_state(f"pair.{pair_type}.expansion", pair.kernel_expansion)
+    tables = (
+        ("pair", regression.pairs, regression.pair_fades),
+        (
+            "distance",
+            regression.distances,
+            regression.distance_fades,
+        ),
+    )
+    for owner, pairs, fades in tables:
+        for pair_type, pair in pairs.items():
+            name = f"{owner}.{pair_type}"
+            for m, w in pair.linear.items():
+                out |= _without_zeros(f"{name}.linear.{m}", w)
+            for m, w in pair.electronic.items():
+                out |= _without_zeros(f"{name}.electronic.{m}", w.astype(np.float32))
+            if pair.kernel_expansion is not None:
+                out |= _expansion_state(f"{name}.expansion", pair.kernel_expansion)
+            if pair.n_draws:
+                out |= {f"{name}.n_draws": np.array([pair.n_draws]), f"{name}.fade": np.array(fades[pair_type])}
     for species, atom in regression.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
         for (degree, n), w in atom.linear.items():
@@ -50,6 +68,12 @@ def to_state(regression: KernelRegression) -> dict[str, Tensor]:
             out |= _without_zeros(f"onsite.{species}.electronic.{degree}", w.astype(np.float32))
         for n, expansion in atom.kernel_expansions.items():
             out |= _expansion_state(f"onsite.{species}.expansion_{n}", expansion)
+        if atom.draws is not None and atom.average is not None:
+            draws = {f"linear_{n}": w for n, w in atom.draws.linear.items()}
+            draws |= {"electronic": atom.draws.electronic, "shift": atom.draws.shift}
+            out |= {f"onsite.{species}.draws.{k}": w for k, w in draws.items()}
+            out[f"onsite.{species}.average"] = atom.average
+            out[f"onsite.{species}.fade"] = np.array(regression.onsite_fades[species])
     out |= {f"onsite.{k}.mean_density": v for k, v in regression.mean_density.items()}
     return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
 
@@ -91,7 +115,7 @@ def _with_zeros(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegression:
     """Read a regression; `ModelError` unless every tensor has the shape that the irreps and the descriptors demand."""
-    table: dict[str, dict[int, Parts]] = {"pair": {}, "onsite": {}}
+    table: dict[str, dict[int, Parts]] = {"pair": {}, "distance": {}, "onsite": {}}
     try:
         for name, tensor in _with_zeros(state).items():
             owner, key, part = name.split(".", 2)
@@ -105,6 +129,8 @@ def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegress
             {k: _pair(space, k, parts, reads_charges) for k, parts in table["pair"].items()},
             {k: _atom(space, k, parts, reads_charges) for k, parts in table["onsite"].items()},
             {k: _mean_density(space, k, parts) for k, parts in table["onsite"].items()} if reads_charges else {},
+            {k: _pair(space, k, parts, False) for k, parts in table["distance"].items()},
+            *(_fades(parts) for parts in table.values()),
         )
     except KeyError as error:
         raise ModelError(f"checkpoint: the regression does not belong to the card: no tensor {error}") from None
@@ -119,6 +145,8 @@ def _pair(space: BlockIrreps, pair_type: int, parts: Parts, reads_charges: bool)
     layout = space.pair_layout(space.group(low, high))
     orders, k = range(layout.degree.max() + 1), layout.n_irreps
     n_three_centre = len(parts["linear.0"]) - N_GAUSSIANS
+    n_draws = _n_draws(parts)
+    k += n_draws
     _check(n_three_centre in (0, len(space.elements) * N_THREE_CENTRE), f"{n_three_centre} three-centre terms")
     linear = {m: parts[f"linear.{m}"] for m in orders}
     electronic = {m: parts[f"electronic.{m}"] for m in orders} if reads_charges else {}
@@ -128,8 +156,27 @@ def _pair(space: BlockIrreps, pair_type: int, parts: Parts, reads_charges: bool)
             _check_shape(f"electronic.{m}", electronic[m], (n_pair_terms(space, low, high, m), k))
     expansion = None
     if any(name.startswith("expansion.") for name in parts):
-        expansion = _expansion(space, PAIR_KERNEL, parts, "expansion.", len(orders), k, layout.n_proper)
-    return PairRegression(linear, expansion, electronic)
+        expansion = _expansion(space, PAIR_KERNEL, parts, "expansion.", len(orders), k, n_draws + layout.n_proper)
+    return PairRegression(linear, expansion, electronic, n_draws)
+
+
+def _n_draws(parts: Parts) -> int:
+    n = int(parts["n_draws"][0]) if "n_draws" in parts else 0
+    _check(0 <= n <= MOST_DRAWS, f"{n} draws")
+    return n
+
+
+def _fades(regressions: Mapping[int, Parts]) -> dict[int, Fade]:
+    """Read how those regressions fade that have draws of their posterior."""
+    out = {}
+    for key, parts in regressions.items():
+        if "n_draws" in parts or "draws.shift" in parts:
+            numbers = parts["fade"].tolist()
+            _check(len(numbers) == len(Fade._fields), f"a fade of {len(numbers)} numbers")
+            fade = out[key] = Fade(*numbers)
+            valid = min(fade) >= 0 and min(fade.gain, fade.limit) > 0 and max(fade) < np.inf
+            _check(valid, f"a fade {fade}")
+    return out
 
 
 def _atom(space: BlockIrreps, species: int, parts: Parts, reads_charges: bool) -> AtomRegression:
@@ -138,6 +185,9 @@ def _atom(space: BlockIrreps, species: int, parts: Parts, reads_charges: bool) -
     linear, electronic, expansions = {}, {}, {}
     n_orders, n_columns = max(x.degree for x in layout.irreps) + 1, sum(len(x.columns) for x in layout.irreps)
     n_proper = sum(len(x.columns) for x in layout.irreps if x.parity > 0)
+    draws = _draws(space, species, parts, reads_charges)
+    n_draws = 0 if draws is None else len(draws.shift)
+    n_columns, n_proper = n_columns + n_draws, n_proper + n_draws
     for name, x in parts.items():
         part, _, key = name.partition(".")
         if part == "linear":
@@ -153,7 +203,24 @@ def _atom(space: BlockIrreps, species: int, parts: Parts, reads_charges: bool) -
             _check(neighbour < len(space.elements), f"a tensor {name}")
             expansions[neighbour] = _expansion(space, ATOM_KERNEL, parts, f"{part}.", n_orders, n_columns, n_proper)
     _check(len({x.sparse_points.parameters for x in expansions.values()}) < 2, "kernels of several exponents")
-    return AtomRegression(parts["mean"], linear, expansions, electronic)
+    if draws is not None:
+        _check_shape("average", parts["average"], (layout.n_proper,))
+    return AtomRegression(parts["mean"], linear, expansions, electronic, draws, parts.get("average"))
+
+
+def _draws(space: BlockIrreps, species: int, parts: Parts, reads_charges: bool) -> AtomDraws | None:
+    if "draws.shift" not in parts:
+        return None
+    tensors = {name.removeprefix("draws."): x for name, x in parts.items() if name.startswith("draws.")}
+    shift, electronic = tensors.pop("shift"), tensors.pop("electronic")
+    _check(shift.ndim == 1 and 0 < len(shift) <= MOST_DRAWS, f"draws of shape {shift.shape}")
+    n_terms = n_atom_terms(space, species, 0) if reads_charges else 0
+    _check_shape("draws.electronic", electronic, (n_terms, len(shift)))
+    linear = {int(name.removeprefix("linear_")): x for name, x in tensors.items()}
+    for neighbour, x in linear.items():
+        _check(0 <= neighbour < len(space.elements), f"draws of an element {neighbour}")
+        _check_shape("draws.linear", x, (N_GAUSSIANS, len(shift)))
+    return AtomDraws(linear, electronic, shift)
 
 
 def _mean_density(space: BlockIrreps, species: int, parts: Parts) -> np.ndarray:

@@ -10,11 +10,12 @@ learned (`Stage2Settings`).
 """
 
 import torch
-from pydantic import Field
+from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from harmose.nn.ops.layers import calibrate
+from harmose.nn.ops.saturation import Bounded
 from harmose.nn.stage1.baseline import Stage1
 from harmose.nn.stage1.inputs import InputSettings
 from harmose.nn.stage1.settings import Stage1Settings
@@ -26,10 +27,17 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class NetworkSettings:
-    """Settings of both stages."""
+    """Settings of both stages.
+
+    Attributes:
+        stage1: of the equivariant network.
+        stage2: of the graph Transformer.
+        bounded: outputs and invariants saturate smoothly (`nn.ops.saturation`); False in models older than version 4.
+    """
 
     stage1: Stage1Settings = Field(default_factory=Stage1Settings)
     stage2: Stage2Settings = Field(default_factory=Stage2Settings)
+    bounded: StrictBool = True
 
 
 class TwoStage(nn.Module):
@@ -41,6 +49,9 @@ class TwoStage(nn.Module):
         self.space, self.settings = space, settings
         self.stage1 = Stage1(space, settings.stage1, inputs or InputSettings())
         self.stage2 = Stage2(space, settings.stage2, settings.stage1.edges)
+        for module in self.modules():
+            if isinstance(module, Bounded):
+                module.bounded = settings.bounded
 
     def forward(self, batch: GraphBatch) -> Coefficients:
         first = self.stage1(batch)

@@ -46,11 +46,12 @@ class Normalizer:
         return oriented.coefficients(partial(self.pair_scales, oriented), partial(self.onsite_scales, oriented))
 
     def pair_scales(self, oriented: OrientedPairs, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
-        """Return the scales (P, 1, K) of some pairs (P,) of a group."""
+        """Return the scales (P, 1, K) of some pairs (P,) of a group; ones for elements that the training set lacks."""
         out = np.ones((len(pairs), 1, self.space.pair_layout(group).n_irreps))
         distance = np.linalg.norm(oriented.vectors[pairs], axis=1)
         for pair_type, rows in rows_by_key(oriented.pair_type[pairs]):
-            out[rows, 0] = scale_at(self.pair_scale[pair_type], distance[rows])
+            if pair_type in self.pair_scale:
+                out[rows, 0] = scale_at(self.pair_scale[pair_type], distance[rows])
         return torch.as_tensor(out)
 
     def onsite_scales(self, oriented: OrientedPairs, shell_type: int, atoms: np.ndarray) -> Tensor:
@@ -78,9 +79,13 @@ class Normalizer:
         onsite = partial(self.onsite_shifts, oriented)
         return oriented.coefficients(lambda group, pairs: self.pair_shifts(group, len(pairs)), onsite)
 
-    def check_covers(self, oriented: OrientedPairs) -> None:
-        """Raise `ModelError` for an element or a pair of elements that the training set does not have."""
-        for pair_type in np.unique(oriented.pair_type).tolist():
+    def covers(self, oriented: OrientedPairs) -> np.ndarray:
+        """Return which pairs (P,) are of elements that the training set has."""
+        return np.isin(oriented.pair_type, list(self.pair_scale))
+
+    def check_covers(self, oriented: OrientedPairs, all_pairs: bool = True) -> None:
+        """Raise `ModelError` for an element or, with `all_pairs`, a pair of elements that the training set does not have."""
+        for pair_type in np.unique(oriented.pair_type).tolist() if all_pairs else ():
             if pair_type not in self.pair_scale:
                 name = self.space.pair_name(pair_type)
                 raise ModelError(f"the training set holds no pair of elements {name}: the model cannot predict one")

@@ -1,7 +1,8 @@
 """Calibration: bounds of a model's errors, from samples that it was not trained on (`harmose.uncertainty`)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,15 +13,16 @@ from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.inference.model import Model
 from harmose.inference.pipeline import environments
+from harmose.kernel_regression.model import FadedValues
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
-from harmose.representation.concatenation import SampleTargets, TargetSettings, assemble, compositions, compute_targets
+from harmose.representation.concatenation import SampleTargets, TargetSettings, assemble, compute_targets
 from harmose.train.dataset import ValidationSet, chunks
 from harmose.train.fit import Fit, fit_to_samples, load_targets
 from harmose.uncertainty.calibration import HeldOutSample, OrbitalErrors, fit_blocks, fit_orbitals
 from harmose.uncertainty.features import ErrorFeatures, error_features
-from harmose.uncertainty.llpr import LastLayer, fit_last_layer
+from harmose.uncertainty.llpr import fit_last_layer
 from harmose.uncertainty.orbitals import orbital_energies, orbital_errors
 from harmose.uncertainty.prediction import mean_errors
 
@@ -28,6 +30,11 @@ FEW_GROUPS = 20
 """Below this number of held-out groups, training samples are added, as predicted by a regression fitted to all others."""
 MOST_ADDED = 40
 """Largest number of training samples that are added."""
+HALVES = (0.5, 1.0, 2.0, 4.0, 8.0, np.inf)
+"""Standard deviations of the last layer at which a stage counts half, to choose from; in units of the 95 % quantile on the
+validation samples."""
+TOLERANCE = 0.005
+"""Share by which the validation error may grow for an earlier fade."""
 MOST_TRAINING = 1000
 """Largest number of training samples that the last layer's covariance is computed from."""
 
@@ -52,28 +59,24 @@ def calibrated(
     store: Store,
     validation: ValidationSet,
     training: Sequence[str],
-    batches: Iterable[GraphBatch],
-    leave_one_out: Coefficients | None = None,
+    leave_one_out: FadedValues | None = None,
     target: TargetSettings | None = None,
 ) -> Model:
     """Return the model with bounds that its errors on the validation samples keep as often as stated.
 
-    `training`: names of the samples that it was trained on, `batches` their graphs. `leave_one_out`: predictions in eV of each
-    of them (of `target`) by a regression fitted to the others, used where there are few validation samples. The network has
-    been trained on them, so that its share is left out there, and the bounds are a little wide.
+    `training`: names of the samples that it was trained on. `leave_one_out`: predictions of each of them (of `target`) by a
+    regression fitted to the others, used where there are few validation samples. The network has been trained on them, so that
+    its share is left out there, and the bounds are a little wide.
     """
-    compositions_seen: set[tuple[int, ...]] = set()
-    last_layer = fit_last_layer(model.network, _recorded(batches, compositions_seen))
+    seen = {_composition(np.bincount(model.space.species(store[name].structure.numbers))) for name in training}
     predictions = [
-        x
-        for k in range(len(validation.parts))
-        for x in _validation_predictions(model, store, validation, k, last_layer, compositions_seen)
+        x for k in range(len(validation.parts)) for x in _validation_predictions(model, store, validation, k, seen)
     ]
     n_validation = len(predictions)
     if leave_one_out is not None and len({x.group for x in predictions}) < FEW_GROUPS:
         of = target or model.card.target
-        predictions += _training_predictions(model, store, training, of, leave_one_out, last_layer)
-    fitted = fit_blocks([HeldOutSample(x.group, x.features, x.error) for x in predictions], last_layer)
+        predictions += _training_predictions(model, store, training, of, leave_one_out)
+    fitted = fit_blocks([HeldOutSample(x.group, x.features, x.error) for x in predictions])
     spectra = ((x.group, _orbital_errors(x, fitted.spreads(x.features))) for x in predictions)
     fitted = fit_orbitals(fitted, [(group, each) for group, each in spectra if each is not None])
     about = {
@@ -95,10 +98,33 @@ def calibrated_on(
     target = replace(model.card.target, fermi=model.card.energy_zero == "fermi_of_labels")
     validation = ValidationSet(store, names, Fit(model.normalizer, model.domain, model.regression), target)
     parts = (compute_targets(model.space, samples, target) for samples in chunks(store, training[:MOST_TRAINING]))
+    model = with_last_layer(model, validation, map(separate_graphs, parts))
     leave_one_out = None
     if refit and model.card.regression != "none":
         leave_one_out = fit_to_samples(load_targets(store, training, target), model.card.regression).leave_one_out
-    return calibrated(model, store, validation, training, map(separate_graphs, parts), leave_one_out, target)
+    return calibrated(model, store, validation, training, leave_one_out, target)
+
+
+def with_last_layer(model: Model, validation: ValidationSet, batches: Iterable[GraphBatch]) -> Model:
+    """Return the model whose network fades by the variance of its last layer; `batches`: graphs of the training set.
+
+    Each stage fades as soon as that does not make the error on the validation samples worse by more than `TOLERANCE`.
+    """
+    if model.network is None:
+        return model
+    layer = fit_last_layer(model.network, batches)
+    steps = [(layer.std(model.network, part.batch.to(model.device))) for part in validation.parts]
+    largest = float(np.quantile(np.concatenate([x for pair in steps for x in pair]), 0.95))
+    half = np.full(2, np.inf)
+    for k, stage in enumerate(("stage1", "full")):
+        errors = []
+        for factor in HALVES:
+            half[k] = max(factor * largest, 1e-6)
+            tried = replace(model, last_layer=replace(layer, half=half.copy()))
+            errors.append(validation.mae(partial(_output, tried, stage)))
+        chosen = np.flatnonzero(np.array(errors) <= (1 + TOLERANCE) * min(errors))[0]
+        half[k] = max(HALVES[chosen] * largest, 1e-6)
+    return replace(model, last_layer=replace(layer, half=half))
 
 
 def separate_graphs(part: SampleTargets) -> GraphBatch:
@@ -107,49 +133,38 @@ def separate_graphs(part: SampleTargets) -> GraphBatch:
     return replace(part.batch, sample=sample, n_samples=part.concatenated.n_samples)
 
 
-def _recorded(batches: Iterable[GraphBatch], compositions_seen: set[tuple[int, ...]]) -> Iterator[GraphBatch]:
-    """Yield the batches, and add their compositions to a set."""
-    for batch in batches:
-        counts = compositions(batch.sample.numpy(), batch.species.numpy(), batch.n_samples)
-        compositions_seen.update(map(_composition, counts))
-        yield batch
-
-
 def _composition(counts: np.ndarray) -> tuple[int, ...]:
     """Return the number of atoms of each species, without zeros at the end."""
     return tuple(np.trim_zeros(counts, "b").tolist())
 
 
+def _output(model: Model, stage: str, batch: GraphBatch) -> Coefficients | None:
+    """Return the network's output of a stage."""
+    return model.outputs(batch.to(model.device), (stage,)).stages[stage]
+
+
 def _validation_predictions(
-    model: Model,
-    store: Store,
-    validation: ValidationSet,
-    k: int,
-    last_layer: LastLayer,
-    compositions_seen: set[tuple[int, ...]],
+    model: Model, store: Store, validation: ValidationSet, k: int, compositions_seen: set[tuple[int, ...]]
 ) -> list[_Prediction]:
     """Predict the samples of a part; those of a composition that training does not have form one group."""
     part = validation.parts[k]
-    outputs = model.outputs(part.batch.to(model.device), ("full",)).stages["full"]
-    matrix = validation.matrix(k, outputs)
-    predictions = _predictions(model, store, part, matrix, validation.scales[k], last_layer)
+    outputs = model.outputs(part.batch.to(model.device), ("full",))
+    matrix = validation.matrix(k, outputs.stages["full"])
+    std = outputs.last_layer_std, validation.regression[k].std
+    predictions = _predictions(model, store, part, matrix, validation.scales[k], *std)
     species = (_composition(np.bincount(model.space.species(x.h.numbers))) for x in predictions)
     return [x if s in compositions_seen else replace(x, group=str(s)) for x, s in zip(predictions, species)]
 
 
 def _training_predictions(
-    model: Model,
-    store: Store,
-    training: Sequence[str],
-    target: TargetSettings,
-    leave_one_out: Coefficients,
-    last_layer: LastLayer,
+    model: Model, store: Store, training: Sequence[str], target: TargetSettings, leave_one_out: FadedValues
 ) -> list[_Prediction]:
     """Take some training samples, evenly from all, as predicted by a regression fitted to the others."""
     part = load_targets(store, training, target)
     scales = model.normalizer.scales(part.concatenated.oriented)
-    matrix = assemble(model.space, part.concatenated, None, leave_one_out, scales)
-    return _predictions(model, store, part, matrix, scales, last_layer, MOST_ADDED)
+    matrix = assemble(model.space, part.concatenated, None, leave_one_out.values, scales)
+    last_layer_std = model.outputs(part.batch.to(model.device), ("stage1",)).last_layer_std
+    return _predictions(model, store, part, matrix, scales, last_layer_std, leave_one_out.std, MOST_ADDED)
 
 
 def _predictions(
@@ -158,16 +173,16 @@ def _predictions(
     part: SampleTargets,
     matrix: BlockMatrix,
     scales: Coefficients,
-    last_layer: LastLayer,
+    last_layer_std: tuple[np.ndarray, np.ndarray],
+    regression_std: np.ndarray,
     most: int | None = None,
 ) -> list[_Prediction]:
     """Complete the predicted matrices of a part, of all samples or evenly from all."""
     whole, space = part.concatenated, model.space
     samples = [store[name] for name in part.names]
     matrices = whole.split(matrix, [build_graph(sample.structure, space.basis) for sample in samples])
-    std = last_layer.std(model.network, part.batch)
     ood = model.domain.scores(environments(model.regression, space, whole.oriented))
-    features = error_features(space, whole, scales, ood, std).split(whole)
+    features = error_features(space, whole, scales, ood, last_layer_std, regression_std).split(whole)
     chosen = range(len(samples)) if most is None else np.unique(np.linspace(0, len(samples) - 1, most).astype(int))
     samples = [samples[k] for k in chosen]
     priors = [sample.prior if model.card.needs_prior else None for sample in samples]

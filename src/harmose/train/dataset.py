@@ -139,7 +139,7 @@ def _pick_coefficients(c: Coefficients, pairs: list[Tensor], atoms: list[Tensor]
 def normalize_targets(targets: SampleTargets, fit: Fit, offsets: Coefficients | None = None) -> NormalizedSamples:
     """Normalize targets in float64, then round them to float32; `offsets` replace those of the fit, in eV."""
     whole = targets.concatenated
-    offsets, scales = offsets or fit.offsets(targets), fit.normalizer.scales(whole.oriented)
+    offsets, scales = offsets or fit.values(targets).values, fit.normalizer.scales(whole.oriented)
     return NormalizedSamples(
         targets.names,
         targets.batch,
@@ -196,7 +196,7 @@ def load_dataset(
     network learns what it will meet; all samples are kept then. `targets`: those of the samples, where they are there already.
     """
     targets = load_targets(store, names, target) if targets is None else targets
-    ready = normalize_targets(targets, fit, fit.leave_one_out)
+    ready = normalize_targets(targets, fit, None if fit.leave_one_out is None else fit.leave_one_out.values)
     if fit.leave_one_out is None and ready.n_bytes > memory:
         cumulated = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
         kept = int((cumulated <= memory).sum())
@@ -242,7 +242,7 @@ class ValidationSet:
             overlaps = [target.operator(sample, "overlap") for sample in samples] if shift_blind else None
             self.parts.append(part)
             self.overlaps.append(None if overlaps is None else part.concatenated.values(overlaps))
-        self.offsets = [fit.offsets(part) for part in self.parts]
+        self.regression = [fit.values(part) for part in self.parts]
         self.scales = [fit.normalizer.scales(part.concatenated.oriented) for part in self.parts]
 
     def mae(self, predict: Predict) -> float:
@@ -255,7 +255,7 @@ class ValidationSet:
 
     def matrix(self, k: int, outputs: Coefficients | None) -> BlockMatrix:
         """Return the predicted matrix of part k in eV, from normalized coefficients."""
-        return assemble(self.fit.space, self.parts[k].concatenated, outputs, self.offsets[k], self.scales[k])
+        return assemble(self.fit.space, self.parts[k].concatenated, outputs, self.regression[k].values, self.scales[k])
 
     def _errors(self, k: int, predict: Predict) -> np.ndarray:
         part, s = self.parts[k], self.overlaps[k]

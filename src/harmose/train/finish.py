@@ -16,7 +16,7 @@ from harmose.inference.model import Model
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
-from harmose.train.calibrate import MOST_TRAINING, calibrated
+from harmose.train.calibrate import MOST_TRAINING, calibrated, with_last_layer
 from harmose.train.checks import label_settings
 from harmose.train.config import TrainConfig
 from harmose.train.log import Log
@@ -32,6 +32,9 @@ def finished_model(config: TrainConfig, store: Store, data: TrainingData, networ
     model = Model(
         _card(config, store, data, network), data.fit.normalizer, data.fit.regression, network, data.fit.domain
     )
+    dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
+    parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
+    model = with_last_layer(model, data.validation, (dataset.batch(part).graph for part in parts))
     stages = model.stages if network is not None else ("regression",)
     errors = {stage: data.validation.mae(_predict(model, stage)) for stage in stages}
     metrics = {f"mae_val_{stage}": value for stage, value in errors.items()}
@@ -50,11 +53,8 @@ def _predict(model: Model, stage: str) -> Callable[[GraphBatch], Coefficients | 
 def _calibrated(config: TrainConfig, store: Store, data: TrainingData, model: Model, log: Log) -> Model:
     """Fit bounds of the model's errors to the validation samples."""
     log.show("calibrating", 0.0, f"{len(data.validation.names)} samples")
-    dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
-    parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
-    batches = (dataset.batch(part).graph for part in parts)
-    leave_one_out = data.fit.leave_one_out
-    return calibrated(model, store, data.validation, dataset.names, batches, leave_one_out, dataset.target)
+    names, left_out = data.dataset.names, data.fit.leave_one_out
+    return calibrated(model, store, data.validation, names, left_out, data.dataset.target)
 
 
 def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.nn.Module | None) -> Card:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -13,11 +14,11 @@ from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.inference.card import RegressionKind
 from harmose.inference.checkpoint import with_prefix, write_tensors
-from harmose.inference.pipeline import environments, offsets
+from harmose.inference.pipeline import environments, fitted_values
 from harmose.kernel_regression import state as regression_state
 from harmose.kernel_regression import training_domain
 from harmose.kernel_regression.fit import fit_regression
-from harmose.kernel_regression.model import KernelRegression
+from harmose.kernel_regression.model import FadedValues, KernelRegression
 from harmose.kernel_regression.training import Training
 from harmose.kernel_regression.training_domain import TrainingDomain, fit_training_domain
 from harmose.representation import normalizer as normalizer_state
@@ -54,17 +55,17 @@ class Fit:
     normalizer: Normalizer
     domain: TrainingDomain
     regression: KernelRegression | None = None
-    leave_one_out: Coefficients | None = None
+    leave_one_out: FadedValues | None = None
 
     @property
     def space(self) -> BlockIrreps:
         """Irreps of the blocks."""
         return self.normalizer.space
 
-    def offsets(self, targets: SampleTargets) -> Coefficients:
-        """Return the values in eV that network outputs are added to."""
+    def values(self, targets: SampleTargets) -> FadedValues:
+        """Return the values in eV that network outputs are added to, and how far the regression has faded."""
         graph = environments(self.regression, self.space, targets.concatenated.oriented, targets.charges)
-        return offsets(self.regression, self.normalizer, graph)
+        return fitted_values(self.regression, self.normalizer, graph)
 
 
 def load_targets(
@@ -103,7 +104,7 @@ def fit_to_samples(
         space, whole.oriented, targets.coefficients, *owners, many_molecules, targets.charges, sparse_points
     )
     regression, leave_one_out = fit_regression(training, kind, advance=progress)
-    residual = map_coefficients(lambda target, value: target - value, targets.coefficients, leave_one_out)
+    residual = map_coefficients(lambda target, value: target - value, targets.coefficients, leave_one_out.values)
     normalizer = fit_normalizer(space, whole.oriented, residual)
     return Fit(normalizer, domain, regression, leave_one_out if kind == "kernel" else None)
 
@@ -114,8 +115,10 @@ def write_fit(file: Path, fit: Fit) -> None:
     if fit.regression is not None:
         parts["regression"] = regression_state.to_state(fit.regression)
     if fit.leave_one_out is not None:
-        pairs = {f"pairs.{a}_{b}": x for (a, b), x in fit.leave_one_out.pairs.items()}
-        parts["leave_one_out"] = pairs | {f"onsite.{s}": x for s, x in fit.leave_one_out.onsite.items()}
+        values, weights, std = fit.leave_one_out
+        pairs = {f"pairs.{a}_{b}": x for (a, b), x in values.pairs.items()}
+        onsite = {f"onsite.{s}": x for s, x in values.onsite.items()}
+        parts["leave_one_out"] = pairs | onsite | {"weights": torch.as_tensor(weights), "std": torch.as_tensor(std)}
     write_tensors(file, {f"{part}.{name}": x for part, state in parts.items() for name, x in state.items()})
 
 
@@ -134,11 +137,12 @@ def read_fit(file: Path, space: BlockIrreps) -> Fit:
     )
 
 
-def _leave_one_out(file: Path, space: BlockIrreps, state: dict[str, Tensor]) -> Coefficients:
+def _leave_one_out(file: Path, space: BlockIrreps, state: dict[str, Tensor]) -> FadedValues:
     try:
-        return Coefficients(
+        values = Coefficients(
             {(a, b): state[f"pairs.{a}_{b}"] for a, b in space.groups},
             {s: state[f"onsite.{s}"] for s in range(len(space.shell_types))},
         )
+        return FadedValues(values, state["weights"].numpy(), state["std"].numpy())
     except KeyError as error:
         raise FormatError(f"{file}: expected the state of a training, got none of {error}") from None

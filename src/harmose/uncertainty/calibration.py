@@ -1,11 +1,11 @@
 """Bounds of a model's errors, fitted to samples that were held out (equations in docs/uncertainty.md).
 
-The error of a block is estimated from its error features (`ErrorFeatures`) r, n, v, d, and its bound at a confidence is
+The error of a block is estimated from its error features (`ErrorFeatures`) r, n, v, u, d, and its bound at a confidence is
 
-    sigma = r max(n, n0)^p max(v, v0)^q exp(t d)               (1)
+    sigma = r max(n, n0)^p max(v, v0)^q max(u, u0)^s exp(t d)  (1)
     bound = f(block type, confidence) sigma                    (2)
 
-Above n1 and v1, the largest values of the calibration, the powers are at least one. p, q >= 0 and t are least squares of
+Above n1, v1 and u1, the largest values of the calibration, the powers are at least one. p, q, s >= 0 and t are least squares of
 log(error / r) within block types; f are split-conformal (`conformal`). The bound of an orbital energy with spread s in eV
 (`orbitals`) is
 
@@ -24,7 +24,6 @@ from harmose.errors import ModelError
 from harmose.kernel_regression.training_domain import OOD_LIMIT
 from harmose.uncertainty import conformal
 from harmose.uncertainty.features import ErrorFeatures, concatenate
-from harmose.uncertainty.llpr import LastLayer
 from harmose.uncertainty.orbitals import ORBITAL_KINDS
 
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -32,7 +31,11 @@ DEFAULT_CONFIDENCE = 0.9
 MAX_POWER = 2.0
 """Bound of p, q, t and g: larger ones have no support in data far from the training domain."""
 FLOOR_QUANTILE = 0.05
-"""n0 and v0 are this quantile of n and v in the calibration; smaller values do not shrink a bound further."""
+"""n0, v0 and u0 are this quantile of n, v and u in the calibration; smaller values do not shrink a bound further."""
+UNUSUAL = 4.0
+"""A structure whose expected error is so many times the usual one is outside the training domain, ..."""
+INSIDE = 0.98
+"""... but this share of the calibration's samples is inside."""
 ERROR_FLOOR = 1e-9
 """eV. Smaller errors are rounding."""
 
@@ -45,10 +48,9 @@ class Calibration:
     """Factors and powers of this module's equations; C block types, K orbital kinds, Q confidences.
 
     Attributes:
-        last_layer: gives the standard deviations v.
-        powers: p, q, t of equation 1 (3,).
-        feature_floors: n0, v0 of equation 1 (2,).
-        feature_limits: n1, v1, largest n and v of the calibration (2,).
+        powers: p, q, s, t of equation 1 (4,).
+        feature_floors: n0, v0, u0 of equation 1 (3,).
+        feature_limits: n1, v1, u1, largest n, v and u of the calibration (3,).
         block_types: block types of the calibration (C,), ascending, as in `ErrorFeatures`.
         block_factors: f of equation 2 (C + 1, Q); the last row is for all other block types.
         orbital_factors: f of equation 3 (K, Q); infinite where the calibration has no such energy.
@@ -56,10 +58,11 @@ class Calibration:
         orbital_limits: largest spread of the calibration (K,), eV; above it the power is at least one.
         mean_scores: mean of error / sigma by block type (C + 1,); the last one is for all other block types.
         n_groups: number of independent samples; it limits the confidence that the factors support.
+        usual_error, error_limit: median expected error of H of the calibration's samples, and that above which a structure is
+            outside the training domain, in eV.
         confidences: tabulated confidences (Q,), ascending.
     """
 
-    last_layer: LastLayer
     powers: np.ndarray
     feature_floors: np.ndarray
     feature_limits: np.ndarray
@@ -70,24 +73,32 @@ class Calibration:
     orbital_limits: np.ndarray
     mean_scores: np.ndarray
     n_groups: int
+    usual_error: float = np.inf
+    error_limit: float = np.inf
     confidences: np.ndarray = field(default_factory=lambda: np.array(CONFIDENCES))
 
     def spreads(self, features: ErrorFeatures) -> np.ndarray:
         """Return sigma of each block (B,) in eV (equation 1)."""
         sigma = np.exp(_log_features(features, self.feature_floors) @ self.powers) * features.size
-        for x, limit, power in zip((features.ood_score, features.last_layer_std), self.feature_limits, self.powers):
+        for x, limit, power in zip(_growing(features), self.feature_limits, self.powers):
             sigma = sigma * np.maximum(x / limit, 1.0) ** max(1.0 - power, 0.0)
         return sigma
 
     @property
-    def last_layer_limit(self) -> float:
-        """Largest v inside the training domain: at least 1, which no edge of the training set exceeds."""
-        return max(OOD_LIMIT * float(self.feature_limits[1]), 1.0)
+    def std_limits(self) -> tuple[float, float]:
+        """Largest v and u inside the training domain: of v at least 1, which no edge of the training set exceeds."""
+        v, u = OOD_LIMIT * self.feature_limits[1:]
+        return max(float(v), 1.0), float(u)
 
     def outside(self, features: ErrorFeatures) -> bool:
-        """True if the out-of-domain score of an atom, or v of an edge, exceeds its limit."""
-        ood_score, last_layer_std = features.atom_ood_score.max(initial=0.0), features.last_layer_std.max(initial=0.0)
-        return bool(ood_score > OOD_LIMIT or last_layer_std > self.last_layer_limit)
+        """True if the out-of-domain score of an atom, v of an edge or u of a block exceeds its limit."""
+        v_limit, u_limit = self.std_limits
+        return bool(
+            features.atom_ood_score.max(initial=0.0) > OOD_LIMIT
+            or features.last_layer_std.max(initial=0.0) > v_limit
+            or features.regression_std.max(initial=0.0) > u_limit
+            or self.expected_of_matrix(features) > self.error_limit
+        )
 
     def block_bounds(self, features: ErrorFeatures, confidence: float) -> np.ndarray:
         """Return bounds of the mean |dH| of each block (B,) in eV (equation 2)."""
@@ -96,6 +107,10 @@ class Calibration:
     def expected(self, features: ErrorFeatures) -> np.ndarray:
         """Return the expected mean |dH| of each block (B,) in eV."""
         return self.mean_scores[self._row(features)] * self.spreads(features)
+
+    def expected_of_matrix(self, features: ErrorFeatures) -> float:
+        """Return the expected mean |dH| over all elements of the matrix in eV."""
+        return float(np.average(self.expected(features), weights=features.elements))
 
     def _row(self, features: ErrorFeatures) -> np.ndarray:
         """Row of `block_factors` for each block (B,)."""
@@ -154,25 +169,24 @@ class HeldOutSample:
     error: np.ndarray
 
 
-def fit_blocks(samples: Sequence[HeldOutSample], last_layer: LastLayer) -> Calibration:
+def fit_blocks(samples: Sequence[HeldOutSample]) -> Calibration:
     """Fit equations 1 and 2; factors of orbital energies stay infinite until `fit_orbitals`."""
     features = concatenate([x.features for x in samples])
     group, error = _with_groups([(x.group, x.error) for x in samples])
-    n_v = [features.ood_score, features.last_layer_std]
-    floors = np.maximum(np.quantile(n_v, FLOOR_QUANTILE, axis=1), 1e-6)
+    growing = _growing(features)
+    floors = np.maximum(np.quantile(growing, FLOOR_QUANTILE, axis=1), 1e-6)
     logs, type_number = _log_features(features, floors), np.unique(features.block_type, return_inverse=True)[1]
     y = np.log(np.maximum(error, ERROR_FLOOR) / features.size)
-    powers = _fit_powers(y, logs, type_number, group, [0.0, 0.0, -MAX_POWER])
+    powers = _fit_powers(y, logs, type_number, group, [0.0, 0.0, 0.0, -MAX_POWER])
     scores = error / np.maximum(np.exp(logs @ powers) * features.size, ERROR_FLOOR)
     block_types, confidences = np.unique(features.block_type), np.array(CONFIDENCES)
     factors, mean = conformal.bounds(scores, group, confidences), _mean_score(scores, group)
     rows = [features.block_type == k for k in block_types]
     none, ones = np.full((len(ORBITAL_KINDS), len(confidences)), np.inf), np.ones(len(ORBITAL_KINDS))
-    return Calibration(
-        last_layer,
+    fitted = Calibration(
         powers,
         feature_floors=floors,
-        feature_limits=np.maximum(np.max(n_v, axis=1), 1e-6),
+        feature_limits=np.maximum(np.max(growing, axis=1), 1e-6),
         block_types=block_types,
         block_factors=np.array([*(_type_factors(scores[k], group[k], confidences, factors) for k in rows), factors]),
         orbital_factors=none,
@@ -181,6 +195,9 @@ def fit_blocks(samples: Sequence[HeldOutSample], last_layer: LastLayer) -> Calib
         mean_scores=np.array([*(_mean_score(scores[k], group[k], mean) for k in rows), mean]),
         n_groups=len(np.unique(group)),
     )
+    expected = np.array([fitted.expected_of_matrix(x.features) for x in samples])
+    usual, largest = float(np.median(expected)), float(np.quantile(expected, INSIDE))
+    return replace(fitted, usual_error=usual, error_limit=max(UNUSUAL * usual, largest))
 
 
 def fit_orbitals(calibration: Calibration, samples: Sequence[tuple[str, OrbitalErrors]]) -> Calibration:
@@ -222,9 +239,13 @@ def _mean_score(scores: np.ndarray, group: np.ndarray, prior: float | None = Non
 
 
 def _log_features(features: ErrorFeatures, floors: np.ndarray) -> np.ndarray:
-    """Factors of p, q and t in log sigma (B, 3)."""
-    n_v = np.maximum(np.stack([features.ood_score, features.last_layer_std], 1), floors)
-    return np.column_stack([np.log(n_v), features.distance])
+    """Factors of p, q, s and t in log sigma (B, 4)."""
+    return np.column_stack([np.log(np.maximum(_growing(features).T, floors)), features.distance])
+
+
+def _growing(features: ErrorFeatures) -> np.ndarray:
+    """Return n, v and u (3, B), with which errors grow."""
+    return np.stack([features.ood_score, features.last_layer_std, features.regression_std])
 
 
 def _fit_powers(

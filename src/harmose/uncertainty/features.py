@@ -19,7 +19,9 @@ class ErrorFeatures:
         size: rms in eV of an element of leave-one-group-out residuals of the training set, at this distance (B,).
         ood_score: mean out-of-domain score of the two atoms (B,).
         last_layer_std: standard deviation v of the last layer (B,).
+        regression_std: standard deviation u of the regression, one where the training set has many such environments (B,).
         distance: distance of the two atoms in angstrom (B,).
+        elements: number of elements of the whole matrix that the block stands for (B,).
         atom_ood_score: out-of-domain score of each atom (N,).
     """
 
@@ -27,7 +29,9 @@ class ErrorFeatures:
     size: np.ndarray
     ood_score: np.ndarray
     last_layer_std: np.ndarray
+    regression_std: np.ndarray
     distance: np.ndarray
+    elements: np.ndarray
     atom_ood_score: np.ndarray
 
     def split(self, concatenated: ConcatenatedGraph) -> list["ErrorFeatures"]:
@@ -50,14 +54,15 @@ def error_features(
     scales: Coefficients,
     ood_scores: np.ndarray,
     last_layer_std: tuple[np.ndarray, np.ndarray],
+    regression_std: np.ndarray,
 ) -> ErrorFeatures:
     """Return the features of all blocks of some structures.
 
     `scales` of the normalizer in eV; `ood_scores` (N,) of the atoms; standard deviations of the last layer for atoms (N,) and
-    pairs (P,), in the order of the network's batch.
+    pairs (P,), in the order of the network's batch; `regression_std` (B,) of the blocks.
     """
     oriented, n_atoms = concatenated.oriented, len(concatenated.atom_sample)
-    size = np.concatenate(_sizes(space, concatenated, scales))
+    size, counts = np.concatenate(_sizes(space, concatenated, scales)), space.basis.counts(concatenated.graph.numbers)
     std = np.empty(len(size))
     std[oriented.atom_order], std[n_atoms + oriented.pair_order] = last_layer_std
     return ErrorFeatures(
@@ -65,7 +70,9 @@ def error_features(
         size=size,
         ood_score=np.concatenate([ood_scores, (ood_scores[oriented.first] + ood_scores[oriented.second]) / 2]),
         last_layer_std=std,
+        regression_std=regression_std,
         distance=np.concatenate([np.zeros(n_atoms), np.linalg.norm(oriented.vectors, axis=1)]),
+        elements=np.concatenate([counts**2, 2 * counts[oriented.first] * counts[oriented.second]]),
         atom_ood_score=ood_scores,
     )
 

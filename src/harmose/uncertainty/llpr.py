@@ -11,7 +11,7 @@ unsure, and far below one where the training set has many such edges.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy
@@ -32,17 +32,31 @@ class LastLayer:
     Attributes:
         edges: by directed pair of elements (F + 1, F + 1).
         atoms: by species (F' + 1, F' + 1).
+        half: v at which the outputs of stage 1 and of stage 2 count half (2,); infinite where they never fade.
     """
 
     edges: Mapping[int, np.ndarray]
     atoms: Mapping[int, np.ndarray]
+    half: np.ndarray = field(default_factory=lambda: np.full(2, np.inf))
 
     def std(self, network: TwoStage | None, batch: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return v of the atoms (N,) and of the pairs (P,) of a batch; ones without a network."""
         if network is None:
             return np.ones(batch.n_atoms), np.ones(batch.n_pairs)
         atoms, species, edges, pair_type = _features(network, batch)
-        return _norms(self.atoms, atoms, species.cpu().numpy()), self.pair_std(edges, pair_type)
+        return self.atom_std(atoms, species), self.pair_std(edges, pair_type)
+
+    def weights(self, std: np.ndarray) -> np.ndarray:
+        """Return the weights 1 / (1 + (v / half)^2) of both stages (2, n) for standard deviations v (n,).
+
+        The network's correction is of size one and its error grows as v: their best mixture with no correction at all
+        (`kernel_regression.fading`) has such a weight.
+        """
+        return 1 / (1 + (std / self.half[:, None]) ** 2)
+
+    def atom_std(self, scalars: torch.Tensor, species: torch.Tensor) -> np.ndarray:
+        """Return v of atoms from features (N, F) and species (N,)."""
+        return _norms(self.atoms, scalars, species.cpu().numpy())
 
     def pair_std(self, scalars: torch.Tensor, pair_type: torch.Tensor) -> np.ndarray:
         """Return v of P pairs, the rms of both directions, from features (2P, F) and types (2P,) of the directed pairs."""
@@ -63,7 +77,8 @@ def fit_last_layer(network: TwoStage | None, batches: Iterable[GraphBatch]) -> L
             x = _with_constant(features)
             for key, rows in rows_by_key(keys.cpu().numpy()):
                 moments[key] = moments.get(key, 0) + x[rows].T @ x[rows]
-    return LastLayer(*({key: _whitening(moment) for key, moment in moments.items()} for moments in (edges, atoms)))
+    of_edges, of_atoms = ({key: _whitening(moment) for key, moment in x.items()} for x in (edges, atoms))
+    return LastLayer(of_edges, of_atoms)
 
 
 def _features(network: TwoStage, batch: GraphBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

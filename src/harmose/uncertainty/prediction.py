@@ -27,15 +27,16 @@ class BoundedEnergy:
 
     def __str__(self) -> str:
         digits = max(2, 1 - int(np.floor(np.log10(self.bound)))) if 0 < self.bound < np.inf else 6
-        return f"{self.value:.{digits}f} ± {self.bound:.{digits}f}"
+        bound = f"± {self.bound:.{digits}f}" if np.isfinite(self.bound) else "(no bound)"
+        return f"{self.value:.{digits}f} {bound}"
 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
     """A predicted Hamiltonian with bounds, which its errors stay below with the probability `confidence`.
 
-    `Model.uncertainty` returns it. The probability holds on average over structures like those of the training set; bounds of
-    a structure that is `outside` are extrapolated.
+    `Model.uncertainty` returns it. The probability holds on average over structures like those of the training set. A structure
+    that is `outside` has no bounds: they are infinite.
 
     Attributes:
         hamiltonian: predicted H in eV.
@@ -43,6 +44,8 @@ class Uncertainty:
         features: error features of the blocks.
         calibration: gives bounds from the features.
         orbitals: orbital energies and their spreads in eV; None without S, or without the number of electrons.
+        reasons: what is outside the training domain, one line each.
+        unused: summands of the model that were faded out, such as "network not used for 2 of 3 pairs".
 
     Examples:
         >>> from ase.build import molecule
@@ -59,6 +62,8 @@ class Uncertainty:
     features: ErrorFeatures
     calibration: Calibration
     orbitals: OrbitalEnergies | None = None
+    reasons: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def at(self, confidence: float) -> "Uncertainty":
         """Return the same prediction with bounds for another confidence.
@@ -84,7 +89,7 @@ class Uncertainty:
     @cached_property
     def blocks(self) -> np.ndarray:
         """Bound of the mean absolute error of each block (B,) in eV, in the order of `hamiltonian.keys`."""
-        return self.calibration.block_bounds(self.features, self.confidence)
+        return self.calibration.block_bounds(self.features, self.confidence) + self._unbounded
 
     @property
     def ood_scores(self) -> np.ndarray:
@@ -93,8 +98,13 @@ class Uncertainty:
 
     @property
     def outside(self) -> bool:
-        """True if an atom or a pair of atoms is outside the training domain; bounds are extrapolated then."""
-        return self.calibration.outside(self.features)
+        """True if an atom or a pair of atoms is outside the training domain; there are no bounds then."""
+        return bool(self.reasons) or self.calibration.outside(self.features)
+
+    @property
+    def _unbounded(self) -> float:
+        """What makes bounds infinite outside the training domain."""
+        return np.inf if self.outside else 0.0
 
     @cached_property
     def expected_error(self) -> float:
@@ -116,7 +126,7 @@ class Uncertainty:
             return None
         spreads, kinds = self.orbitals.spreads, self.orbitals.kinds()
         bounds = [self.calibration.orbital_bounds(kind, spreads, self.confidence) for kind in ORBITAL_KINDS]
-        return np.stack(bounds)[kinds, np.arange(len(kinds))]
+        return np.stack(bounds)[kinds, np.arange(len(kinds))] + self._unbounded
 
     @property
     def homo(self) -> BoundedEnergy | None:
@@ -146,7 +156,8 @@ class Uncertainty:
         if kind not in energies:
             return None
         value, spread = energies[kind]
-        return BoundedEnergy(value, float(self.calibration.orbital_bounds(kind, np.array(spread), self.confidence)))
+        bound = self.calibration.orbital_bounds(kind, np.array(spread), self.confidence)
+        return BoundedEnergy(value, float(bound) + self._unbounded)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the bounds as arrays for a `.npz` file.
@@ -198,4 +209,4 @@ def mean_errors(predicted: BlockMatrix, reference: BlockMatrix) -> np.ndarray:
 
 def expected_error(h: BlockMatrix, calibration: Calibration, features: ErrorFeatures) -> float:
     """Return the expected mean absolute error of all elements of the matrix, in eV."""
-    return float(np.average(calibration.expected(features), weights=np.diff(h.offsets) * h.multiplicity))
+    return calibration.expected_of_matrix(features)

@@ -1,5 +1,6 @@
 """One message-passing layer of the network on one part of a structure, as a function of its arguments alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from harmose.core.graph import Graph
 from harmose.inference.partition.parts import Part
-from harmose.inference.pipeline import Pipeline
+from harmose.inference.pipeline import Pipeline, weighted
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.nn.ops.features import AtomFeatures, EdgeFeatures, concatenate_channels
 from harmose.nn.ops.message_passing import MessagePassingLayer
-from harmose.nn.two_stage import TwoStage
+from harmose.nn.ops.messages import DirectedEdges
+from harmose.nn.two_stage import TwoStage, add
 from harmose.representation.batch import GraphBatch, graph_batch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs, to_matrix
 from harmose.representation.concatenation import assemble, concatenate
@@ -30,12 +32,14 @@ class PartResult(NamedTuple):
         sums: sums over edges, one row for each of the part's atoms.
         blocks: after the last layer, blocks (components, size) in eV.
         last_layer_std: at the end of stage 1, standard deviation of the last layer for each pair (P,).
+        faded: after the last layer, for each pair (3, P): weight and standard deviation of the regression, weight of stage 1.
     """
 
     edges: EdgeFeatures | None
     sums: tuple[Tensor, ...]
     blocks: np.ndarray | None = None
     last_layer_std: np.ndarray | None = None
+    faded: np.ndarray | None = None
 
 
 class PreparedPart(NamedTuple):
@@ -53,18 +57,20 @@ class PartModel:
         pipeline: the model's summands.
         graph: the whole graph.
         full: True for both stages, False for stage 1 alone.
-        last_layer: of the model's calibration, or None.
     """
 
     pipeline: Pipeline
     graph: Graph
     full: bool
-    last_layer: LastLayer | None = None
 
     @property
     def network(self) -> TwoStage:
         assert self.pipeline.network is not None
         return self.pipeline.network
+
+    @property
+    def last_layer(self) -> LastLayer | None:
+        return self.pipeline.last_layer
 
     @property
     def space(self) -> BlockIrreps:
@@ -107,8 +113,11 @@ class PartModel:
             if k == first - 1 and self.last_layer is not None:
                 std = np.empty(part.n_pairs)
                 std[oriented.pair_order] = self.last_layer.pair_std(edges.scalars, directed.pair_type)
-            blocks = self._blocks(part, oriented, stage1.heads.pair_coefficients(edges, batch)) if last else None
-            return PartResult(None if last else edges, _back(sums, order), blocks, std)
+            if not last:
+                return PartResult(edges, _back(sums, order), None, std)
+            outputs, weights = stage1.heads.pair_coefficients(edges, batch), self._pair_weights(edges, directed, batch)
+            faded = self._faded_blocks(part, oriented, [outputs], weights, batch)
+            return PartResult(None, _back(sums, order), faded[0], std, faded[1])
         edges, own = edges.split(
             self.network.settings.stage1.edges
         )  # stage 1's channels come first, then those of stage 2
@@ -118,12 +127,26 @@ class PartModel:
         if not last:  # the inputs of stage 2 are larger than the features of stage 1, and soon made again
             kept = edges if k == first else concatenate_channels([edges, refined])
             return PartResult(kept, _back(sums, order))
-        correction = stage2.pair_corrections(refined, batch)
-        total = {group: baseline[group] + correction[group] for group in baseline}
-        return PartResult(None, _back(sums, order), self._blocks(part, oriented, total))
+        outputs, weights = (
+            [baseline, stage2.pair_corrections(refined, batch)],
+            self._pair_weights(edges, directed, batch),
+        )
+        blocks, faded = self._faded_blocks(part, oriented, outputs, weights, batch)
+        return PartResult(None, _back(sums, order), blocks, None, faded)
 
-    def onsite(self, stage1: AtomFeatures, refined: AtomFeatures | None, chosen: np.ndarray) -> np.ndarray:
-        """Return on-site blocks (components, size) in eV of the atoms `chosen` (n,), from the features of all atoms."""
+    def _pair_weights(self, edges: EdgeFeatures, directed: DirectedEdges, batch: GraphBatch) -> np.ndarray:
+        """Weights of both stages for the pairs of a batch (2, P), from stage 1's edge features."""
+        if self.last_layer is None:
+            return np.ones((2, batch.n_pairs))
+        return self.last_layer.weights(self.last_layer.pair_std(edges.scalars, directed.pair_type))
+
+    def onsite(
+        self, stage1: AtomFeatures, refined: AtomFeatures | None, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return on-site blocks (components, size) in eV of the atoms `chosen` (n,), from the features of all atoms.
+
+        Also weight and standard deviation of the regression for them (2, n).
+        """
         graph = Graph(self.graph.numbers[chosen], np.zeros((0, 5), dtype=np.int64), np.zeros((0, 3)))
         whole = concatenate(self.space, [graph])
         oriented = whole.oriented
@@ -131,33 +154,61 @@ class PartModel:
         rows = torch.as_tensor(chosen[oriented.atom_order])
         with torch.inference_mode():
             mine = _rows(stage1, rows)
-            outputs = self.network.stage1.heads.onsite_coefficients(mine, batch)
+            stages = [self.network.stage1.heads.onsite_coefficients(mine, batch)]
             if refined is not None:
-                correction = self.network.stage2.onsite_corrections(_rows(refined, rows), batch)
-                outputs = {s: outputs[s] + correction[s] for s in outputs}
-        offsets = {s: self._onsite_offsets(s, chosen[members]) for s, members in oriented.atoms.items()}
+                stages.append(self.network.stage2.onsite_corrections(_rows(refined, rows), batch))
+            weights = np.ones((2, len(chosen)))
+            if self.last_layer is not None:
+                weights = self.last_layer.weights(self.last_layer.atom_std(mine.proper[:, 0], batch.species))
+        outputs = _weighted_sum([Coefficients({}, c) for c in stages], batch, weights[:, :0], weights)
+        faded, offsets = np.ones((2, len(chosen))), {}
+        for s, members in oriented.atoms.items():
+            offsets[s], faded[0, members], faded[1, members] = self._onsite_offsets(s, chosen[members])
         scales = self.pipeline.normalizer.scales(oriented)
-        parts = Coefficients({}, outputs), Coefficients({}, offsets), Coefficients({}, scales.onsite)
-        return assemble(self.space, whole, *parts).values
+        parts = outputs, Coefficients({}, offsets), Coefficients({}, scales.onsite)
+        return assemble(self.space, whole, *parts).values, faded
 
-    def _onsite_offsets(self, shell_type: int, atoms: np.ndarray) -> Tensor:
-        """Values of the regression, or shifts, of some atoms of the whole graph."""
+    def _onsite_offsets(self, shell_type: int, atoms: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Values of the regression with their weights and standard deviations, or shifts, of some atoms of the whole graph."""
         if self.pipeline.regression is None:
-            return self.pipeline.normalizer.onsite_shifts(self.neighbourhoods.oriented, shell_type, atoms)
+            ones = np.ones(len(atoms))
+            return self.pipeline.normalizer.onsite_shifts(self.neighbourhoods.oriented, shell_type, atoms), ones, ones
         return self.pipeline.regression.onsite_values(self.neighbourhoods, shell_type, atoms)
 
-    def _pair_offsets(self, group: tuple[int, int], pairs: np.ndarray) -> Tensor:
+    def _pair_offsets(self, group: tuple[int, int], pairs: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
         if self.pipeline.regression is None:
-            return self.pipeline.normalizer.pair_shifts(group, len(pairs))
+            return self.pipeline.normalizer.pair_shifts(group, len(pairs)), np.ones(len(pairs)), np.ones(len(pairs))
         return self.pipeline.regression.pair_values(self.neighbourhoods, group, pairs)
 
-    def _blocks(self, part: Part, oriented: OrientedPairs, outputs: dict[tuple[int, int], Tensor]) -> np.ndarray:
-        """Return the blocks (components, size) in eV of a part's pairs."""
+    def _faded_blocks(
+        self,
+        part: Part,
+        oriented: OrientedPairs,
+        stages: Sequence[dict[tuple[int, int], Tensor]],
+        weights: np.ndarray,
+        batch: GraphBatch,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the blocks (components, size) in eV of a part's pairs, and `PartResult.faded`.
+
+        `stages`: outputs of the network; `weights` (2, P): their weights, in the order of the batch.
+        """
+        outputs = _weighted_sum([Coefficients(c, {}) for c in stages], batch, weights, weights[:, :0])
+        faded, offsets = np.ones((3, part.n_pairs)), {}
+        for g, members in oriented.pairs.items():
+            offsets[g], faded[0, members], faded[1, members] = self._pair_offsets(g, part.start + members)
+        faded[2, oriented.pair_order] = weights[0]
         scales = self.pipeline.normalizer.scales(oriented)
-        offsets = {g: self._pair_offsets(g, part.start + members) for g, members in oriented.pairs.items()}
-        c = denormalize(Coefficients(outputs, {}), Coefficients(offsets, {}), Coefficients(scales.pairs, {}))
+        c = denormalize(outputs, Coefficients(offsets, {}), Coefficients(scales.pairs, {}))
         matrix = to_matrix(self.space, c, part.graph, oriented)
-        return matrix.values[:, matrix.offsets[len(part.atoms)] :]
+        return matrix.values[:, matrix.offsets[len(part.atoms)] :], faded
+
+
+def _weighted_sum(
+    stages: Sequence[Coefficients], batch: GraphBatch, of_pairs: np.ndarray, of_atoms: np.ndarray
+) -> Coefficients:
+    """Sum the outputs of one or two stages, times their weights for pairs (2, P) and for atoms (2, N)."""
+    parts = [weighted(c, batch, (of_atoms, of_pairs), k) for k, c in enumerate(stages)]
+    return parts[0] if len(parts) == 1 else add(parts[0], parts[1])
 
 
 def _rows(features: Any, rows: Tensor) -> Any:

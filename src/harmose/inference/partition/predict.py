@@ -28,8 +28,7 @@ from harmose.inference.partition.part_model import PartModel
 from harmose.inference.partition.parts import Part, parts
 from harmose.inference.partition.runners import DaskRunner, LocalRunner, Runner, on_threads
 from harmose.inference.pipeline import Pipeline
-from harmose.inference.scores import Scores
-from harmose.uncertainty.llpr import LastLayer
+from harmose.inference.scores import Limits, Scores
 
 MOST_PAIRS_AS_A_WHOLE = 20_000
 """Pairs of atoms of the largest structure that is predicted as a whole."""
@@ -37,11 +36,12 @@ FEW_ATOMS = 50
 """Structures up to this size are predicted as a whole without counting their pairs."""
 ATOMS_AT_ONCE = 300
 """Atoms whose on-site blocks are computed together."""
+NETWORK_STAGES = ("stage1", "full")
+"""Stages that are predicted in parts."""
 
 
 def predict_in_parts(
     pipeline: Pipeline,
-    last_layer: LastLayer | None,
     atoms: Atoms,
     stage: str,
     partition: str | int,
@@ -61,7 +61,7 @@ def predict_in_parts(
     if partition == "off" or (by_size and (len(atoms) <= FEW_ATOMS or _needs_whole(pipeline, stage))):
         return None
     size = partition if isinstance(partition, int) else None
-    prediction = PartitionedPrediction(pipeline, atoms, memory, stage, size, energy_zero, last_layer)
+    prediction = PartitionedPrediction(pipeline, atoms, memory, stage, size, energy_zero)
     if not prediction.graph.n_pairs or (by_size and prediction.graph.n_pairs <= MOST_PAIRS_AS_A_WHOLE):
         return None
     if log is not None:
@@ -75,7 +75,7 @@ def operators_read(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def _needs_whole(pipeline: Pipeline, stage: str) -> bool:
-    return bool(operators_read(pipeline)) or pipeline.network is None or stage == "regression"
+    return bool(operators_read(pipeline)) or pipeline.network is None or stage not in NETWORK_STAGES
 
 
 @dataclass
@@ -88,7 +88,6 @@ class PartitionedPrediction:
     stage: str = "full"
     pairs_per_part: int | None = None
     energy_zero: EnergyZero | None = None
-    last_layer: LastLayer | None = None
 
     def __post_init__(self) -> None:
         read = ", ".join(operators_read(self.pipeline))
@@ -97,13 +96,13 @@ class PartitionedPrediction:
                 f"expected a model of the structure alone for a prediction in parts, got one that reads {read}"
             )
         network = self.pipeline.network
-        if network is None or self.stage == "regression":
+        if network is None or self.stage not in NETWORK_STAGES:
             raise ModelError(
                 "a prediction in parts evaluates the network: expected stage full or stage1 of a model with one"
             )
         self.graph: Graph = self.pipeline.graphs([self.atoms])[0]
         full = self.stage == "full" and not network.stage2.is_untrained
-        self.model = PartModel(self.pipeline, self.graph, full, self.last_layer)
+        self.model = PartModel(self.pipeline, self.graph, full)
 
     @cached_property
     def plan(self) -> Plan:
@@ -114,7 +113,8 @@ class PartitionedPrediction:
         """Return H in eV and its scores; see `Model.predict`."""
         self.pipeline.normalizer.check_covers(self.model.neighbourhoods.oriented)
         blocks = _Blocks(self._without_values(), self.plan.maps_blocks, folder)
-        std, atoms = np.zeros(self.graph.n_pairs), None
+        n_atoms, n_pairs = self.graph.n_atoms, self.graph.n_pairs
+        std, pairs_faded, atoms_faded, atoms = np.zeros(n_pairs), np.ones((3, n_pairs)), np.ones((2, n_atoms)), None
         stage1: Any = None
         with self._runner(scheduler, folder) as runner:
             for k, layer in enumerate(self.model.layers):
@@ -125,19 +125,22 @@ class PartitionedPrediction:
                         blocks.put(part, result.blocks)
                     if result.last_layer_std is not None:
                         std[part.start : part.stop] = result.last_layer_std
+                    if result.faded is not None:
+                        pairs_faded[:, part.start : part.stop] = result.faded
                 atoms = self._update_atoms(layer, atoms, totals)
                 stage1 = atoms if k == len(self.model.stage1_layers) - 1 else stage1
 
-        def onsite(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def onsite(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             scores = self.pipeline.domain.scores(self.model.neighbourhoods, chosen)
-            return self.model.onsite(stage1, atoms if self.model.full else None, chosen), scores
+            return *self.model.onsite(stage1, atoms if self.model.full else None, chosen), scores
 
-        ood = np.zeros(self.graph.n_atoms)
-        for chosen, (values, scores) in zip(self._some_atoms(), on_threads(onsite, self._some_atoms()), strict=True):
+        ood = np.zeros(n_atoms)
+        for chosen, done in zip(self._some_atoms(), on_threads(onsite, self._some_atoms()), strict=True):
+            values, atoms_faded[:, chosen], ood[chosen] = done
             blocks.put_onsite(chosen, values)
-            ood[chosen] = scores
         h = self.pipeline.complete([blocks.matrix()], [self.atoms], [None], energy_zero=self.energy_zero)[0]
-        return h, Scores(ood, std)
+        weight, u = np.concatenate([atoms_faded, pairs_faded[:2]], 1)
+        return h, Scores(ood, std, Limits(), u, weight, pairs_faded[2], np.zeros(n_pairs, dtype=bool))
 
     def _without_values(self) -> BlockMatrix:
         """Return a matrix whose values have the right shape but take no memory."""

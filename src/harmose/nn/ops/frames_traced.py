@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from harmose.nn.ops.saturation import INVARIANT_BOUND, saturate
+
 TAKE, SUM = "harmose::take_rows", "harmose::sum_rows"
 
 torch.library.define(TAKE, "(Tensor x, Tensor index) -> Tensor")
@@ -145,9 +147,10 @@ def both_directions(in_frames: Tensor, m0_signs: Tensor, factors: Tensor, is_pro
 
 
 def scaled_with_invariants(
-    so2: Tensor, factors: Tensor, scalars: Tensor, mean: Tensor, scale: Tensor
+    so2: Tensor, factors: Tensor, scalars: Tensor, mean: Tensor, scale: Tensor, bounded: bool
 ) -> tuple[Tensor, Tensor]:
     """`invariants.scaled_with_invariants`."""
     x = so2 * factors
     sizes = torch.log(1 + x.square().sum(2)).transpose(0, 1).flatten(1)
-    return x, (torch.cat([scalars, sizes], 1) - mean) * scale
+    invariants = (torch.cat([scalars, sizes], 1) - mean) * scale
+    return x, saturate(invariants, invariants.square(), INVARIANT_BOUND) if bounded else invariants

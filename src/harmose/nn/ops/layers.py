@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from harmose.nn.ops.saturation import INVARIANT_BOUND, Bounded, saturate
+
 
 class RadialFeatures(nn.Module):
     """Gaussians in exp(-r / length), evenly spaced in (0, 1]: dense at bond lengths, sparse at large r. (P,) -> (P, n).
@@ -87,11 +89,11 @@ def select_by_type(table: Tensor, pair_type: Tensor) -> Tensor:
     return table if len(table) == 1 else table.index_select(0, pair_type)
 
 
-class Standardize(Calibrated):
+class Standardize(Calibrated, Bounded):
     """Subtract the mean of each pair type and divide by the spread within types, both of the calibration batch.
 
     In a set of vibrating molecules an invariant varies by a few per cent of its mean; without this layer the
-    non-linearity that follows would see a constant. Input (E, n) and pair_type (E,), output (E, n).
+    non-linearity that follows would see a constant. Input (E, n) and pair_type (E,), output (E, n), bounded smoothly.
     """
 
     mean: Tensor
@@ -104,7 +106,8 @@ class Standardize(Calibrated):
         self.register_buffer("scale", torch.ones(width))
 
     def forward(self, x: Tensor, pair_type: Tensor) -> Tensor:
-        return (x - select_by_type(self.mean, pair_type)) * self.scale
+        x = (x - select_by_type(self.mean, pair_type)) * self.scale
+        return saturate(x, x.square(), INVARIANT_BOUND) if self.bounded else x
 
     def fit(self, x: Tensor, pair_type: Tensor) -> None:
         count = torch.bincount(pair_type, minlength=len(self.mean)).to(x.dtype)

@@ -15,11 +15,12 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 
 class Stage1Output(NamedTuple):
-    """The baseline H1 as normalized coefficients, and what stage 2 takes besides: edge features and directed edges."""
+    """The baseline H1 as normalized coefficients, and what it was computed from; stage 2 takes edge features and directed edges."""
 
     h1: Coefficients
     edges: EdgeFeatures
     graph: DirectedEdges
+    atoms: AtomFeatures
 
 
 class Stage1(nn.Module):
@@ -34,7 +35,7 @@ class Stage1(nn.Module):
 
     def forward(self, batch: GraphBatch) -> Stage1Output:
         atoms, edges, graph = self.encode(batch)
-        return Stage1Output(self.heads(atoms, edges, batch), edges, graph)
+        return Stage1Output(self.heads(atoms, edges, batch), edges, graph, atoms)
 
     def encode(self, batch: GraphBatch) -> tuple[AtomFeatures, EdgeFeatures, DirectedEdges]:
         """Covariant features of atoms and directed edges."""

@@ -32,13 +32,14 @@ from harmose.nn.ops.layers import (
 )
 from harmose.nn.ops.message_passing import MessagePassingLayer, apply_layers
 from harmose.nn.ops.messages import DirectedEdges, Messages
+from harmose.nn.ops.saturation import Bounded
 from harmose.nn.ops.so2 import SO2Linear, so2_log_norms
 from harmose.nn.stage1.settings import Stage1Settings
 from harmose.representation.batch import GraphBatch
 from harmose.representation.layout import reversal_signs
 
 
-class EdgeUpdate(Calibrated):
+class EdgeUpdate(Calibrated, Bounded):
     """New edge features from an edge's own features and those of both atoms.
 
     In the first layer atoms have no pseudo irreps yet, and edges scalars alone.
@@ -67,7 +68,9 @@ class EdgeUpdate(Calibrated):
         """`factors`: functions of the distance that multiply scalars (E, n0) and SO(2) features (M, E, 1, n)."""
         scalars, so2 = self._convolve(atoms, edges, factors[0], graph)
         mean, scale = select_by_type(self.standardize.mean, graph.pair_type), self.standardize.scale
-        so2, invariants = scaled_with_invariants(so2, factors[1] * self.rescale.scale, scalars, mean, scale)
+        so2, invariants = scaled_with_invariants(
+            so2, factors[1] * self.rescale.scale, scalars, mean, scale, self.bounded
+        )
         orders, n_edges, _, width = so2.shape
         hidden = nn.functional.silu(self.gate_in(invariants) + select_by_type(self.pair_type.weight, graph.pair_type))
         update, gate, pseudo_gate = self.gate_out(hidden).split(self.sizes, 1)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from harmose.nn.ops.features import AtomFeatures, EdgeFeatures, EdgeWidths
 from harmose.nn.ops.layers import IrrepsLinear
+from harmose.nn.ops.saturation import Bounded, saturate_onsite, saturate_pairs
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
@@ -91,8 +92,8 @@ class OnsiteHead(nn.Module):
         return torch.cat([proper, self.pseudo(atoms.pseudo)], 2) * self.mask
 
 
-class Heads(nn.Module):
-    """Heads of all groups and shell types: features -> normalized `Coefficients`."""
+class Heads(nn.Module, Bounded):
+    """Heads of all groups and shell types: features -> normalized `Coefficients`, bounded smoothly."""
 
     flip: Tensor
 
@@ -120,7 +121,8 @@ class Heads(nn.Module):
             if part.start == part.stop:
                 pairs[group] = scalars.new_zeros(0, 2 * orders + 1, self.n_irreps[group])
                 continue
-            pairs[group] = head(EdgeFeatures(scalars[:, part], pseudo[:, part], so2[:, :, part]))
+            x = head(EdgeFeatures(scalars[:, part], pseudo[:, part], so2[:, :, part]))
+            pairs[group] = saturate_pairs(x) if self.bounded else x
         return pairs
 
     def onsite_coefficients(self, atoms: AtomFeatures, batch: GraphBatch) -> dict[int, Tensor]:
@@ -128,5 +130,6 @@ class Heads(nn.Module):
         onsite = {}
         for s, head in enumerate(self.onsite):
             part = batch.atom_slice(s)
-            onsite[s] = head(AtomFeatures(atoms.proper[part], atoms.pseudo[part]), batch.species[part])
+            x = head(AtomFeatures(atoms.proper[part], atoms.pseudo[part]), batch.species[part])
+            onsite[s] = saturate_onsite(x) if self.bounded else x
         return onsite
