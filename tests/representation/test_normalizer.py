@@ -107,6 +107,21 @@ def test_round_trip_of_tensors(normalizer, targets, oriented):
     assert torch.equal(normalizer.shifts(oriented).onsite[1], again.shifts(oriented).onsite[1])
 
 
+def test_pairs_outside_the_training_set_have_scales_of_one(normalizer, targets):
+    """Hydrogen peroxide: the training set has pairs of H and of O with H, but none of O."""
+    oriented = targets.space.orient(build_graph(molecule("H2O2"), targets.space.basis))
+    oxygens = oriented.pair_type == 3
+    assert oxygens.sum() == 1
+    np.testing.assert_array_equal(normalizer.covers(oriented), ~oxygens)
+    normalizer.check_covers(oriented, all_pairs=False)
+    with pytest.raises(ModelError, match="no pair of elements 8-8"):
+        normalizer.check_covers(oriented)
+    scales, shifts = normalizer.scales(oriented), normalizer.shifts(oriented)
+    assert (scales.pairs[(1, 1)] == 1).all()
+    assert not shifts.pairs[(1, 1)].any()
+    assert all((x > 0).all() for x in scales.pairs.values())
+
+
 def test_elements_and_pairs_outside_the_training_set(normalizer, targets):
     space = targets.space
     with pytest.raises(ModelError, match="no pair of elements 8-8"):

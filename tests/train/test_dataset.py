@@ -114,7 +114,7 @@ def test_with_unseen_predictions_the_network_learns_what_they_leave(mixed_store)
     sample_targets = compute_targets(fit.space, [mixed_store[n] for n in names], TargetSettings())
     batch = dataset.batch(range(len(names)))
     for group, targets in batch.targets.pairs.items():
-        expected = sample_targets.coefficients.pairs[group] - fit.leave_one_out.pairs[group]
+        expected = sample_targets.coefficients.pairs[group] - fit.leave_one_out.values.pairs[group]
         torch.testing.assert_close(targets * batch.scales.pairs[group], expected.float(), rtol=1e-4, atol=1e-6)
 
 

@@ -18,6 +18,17 @@ def test_the_number_of_sparse_points_is_bounded(mixed_store):
         )
 
 
+def assert_same_values(one, other):
+    """Coefficients, weights and standard deviations of the regression."""
+    for group, x in one.values.pairs.items():
+        torch.testing.assert_close(x, other.values.pairs[group], rtol=0, atol=0)
+    for shell_type, x in one.values.onsite.items():
+        torch.testing.assert_close(x, other.values.onsite[shell_type], rtol=0, atol=0)
+    np.testing.assert_array_equal(one.weights, other.weights)
+    np.testing.assert_array_equal(one.std, other.std)
+    assert one.std.min() > 0
+
+
 def test_terms_add_up_and_files_hold_them(mixed_store, tmp_path):
     """Functions of distances; + three-centre terms; + kernel: each leaves less."""
     targets = load_targets(mixed_store, mixed_store.names(), TargetSettings())
@@ -31,6 +42,9 @@ def test_terms_add_up_and_files_hold_them(mixed_store, tmp_path):
         again = read_fit(tmp_path / "fit.safetensors", targets.space)
         assert all(torch.equal(again.regression.values(oriented).pairs[g], x) for g, x in values.pairs.items())
         assert (again.leave_one_out is None) == (kind == "pairs")
+        if fit.leave_one_out is not None:
+            assert_same_values(again.leave_one_out, fit.leave_one_out)
+            assert_same_values(again.values(targets), fit.values(targets))
     assert errors["kernel"] < errors["three-centre"] < errors["pairs"]
 
 
@@ -39,6 +53,9 @@ def test_a_fit_without_regression(mixed_store, tmp_path):
     targets = load_targets(mixed_store, mixed_store.names(), TargetSettings())
     fit = fit_to_samples(targets, "none")
     assert fit.regression is None
+    values = fit.values(targets)
+    assert (values.weights == 1).all()
+    assert (values.std == 1).all()
     write_fit(tmp_path / "fit.safetensors", fit)
     batch = normalize_targets(targets, read_fit(tmp_path / "fit.safetensors", targets.space)).pick(np.arange(9))
     for x in batch.targets.onsite.values():
