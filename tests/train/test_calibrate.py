@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from harmose.cli import main
 from harmose.data.store import Store
@@ -12,7 +13,10 @@ from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import Prediction
 from harmose.inference.checkpoint import load, save
 from harmose.io.files import read
-from harmose.train.calibrate import calibrated_on
+from harmose.representation.concatenation import TargetSettings, compute_targets
+from harmose.train.calibrate import HALVES, calibrated_on, with_last_layer
+from harmose.train.dataset import ValidationSet
+from harmose.train.fit import Fit
 
 
 @pytest.fixture
@@ -83,13 +87,48 @@ def test_bounds_do_not_turn_with_the_molecule(model, water_atoms):
 
 
 @pytest.mark.filterwarnings("ignore:outside the training domain")
-def test_far_away_is_flagged_with_larger_bounds(model, water_atoms):
+def test_far_away_is_flagged_and_has_no_bounds(model, water_atoms):
     known, atoms = load(model), water_atoms(52)
     far = atoms.copy()
     far.positions[1] *= 1.5
     near, away = known.uncertainty(atoms), known.uncertainty(far)
     assert away.outside
     assert away.expected_error > 3 * near.expected_error
+    assert np.isinf(away.blocks).all()
+    assert np.isinf(away.gap.bound)
+    assert set(away.summary()) == {"confidence", "outside", "expected_error"}
+    (scores,) = known._predict([far], None, ("full",), None).scores
+    assert away.reasons == tuple(scores.reasons) != ()
+    assert away.unused == tuple(scores.unused)
+    assert any(text.startswith("network not used for") for text in away.unused)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_network_fades_as_soon_as_that_does_no_harm(untrained_model, many_waters, monkeypatch, share):
+    """At once where the labels have no share in its outputs, and never where they are its outputs."""
+    known = load(untrained_model)  # its second stage is zero
+
+    def mae(self, predict):
+        errors = []
+        for part in self.parts:
+            with torch.no_grad():
+                outputs, expected = predict(part.batch), known.network(part.batch)
+            errors += [(outputs.pairs[g] - share * x).abs().sum() for g, x in expected.pairs.items()]
+            errors += [(outputs.onsite[s] - share * x).abs().sum() for s, x in expected.onsite.items()]
+        return float(sum(errors))
+
+    monkeypatch.setattr(ValidationSet, "mae", mae)
+    with Store.open(many_waters) as store:
+        fit = Fit(known.normalizer, known.domain, known.regression)
+        validation = ValidationSet(store, store.splits["val"], fit, TargetSettings())
+        samples = [store[name] for name in store.splits["train"]]
+        faded = with_last_layer(known, validation, [compute_targets(known.space, samples, TargetSettings()).batch])
+    std = [faded.last_layer.std(known.network, part.batch) for part in validation.parts]
+    largest = np.quantile(np.concatenate([x for pair in std for x in pair]), 0.95)
+    assert (min(HALVES), max(HALVES)) == (0.5, np.inf)
+    assert faded.last_layer.half[0] == pytest.approx(np.inf if share else 0.5 * largest)
+    assert faded.last_layer.half[1] == pytest.approx(0.5 * largest)
+    assert with_last_layer(replace(known, network=None), validation, []).last_layer is None
 
 
 def test_without_calibration_one_line(untrained_model, water_atoms):
