@@ -131,6 +131,15 @@ def test_what_the_regression_fades_to(kernel_regression, neighbourhoods, water_s
         assert not x[:, 1:].any()
 
 
+@pytest.mark.parametrize("distance", [0.4, 0.7, 1.5, 3.0, 8.0, 11.0])
+def test_what_the_regression_fades_to_does_not_explode(
+    kernel_regression, neighbourhoods, stretched, training, distance
+):
+    largest = max(float(x.abs().max()) for x in training.coefficients.pairs.values() if len(x))
+    simple = kernel_regression.simple_values(neighbourhoods(stretched(distance)))
+    assert max(float(x.abs().max()) for x in simple.pairs.values() if len(x)) < 2 * largest
+
+
 def test_near_the_training_set_nothing_has_faded(kernel_regression, neighbourhoods, water_atoms, stretched):
     faded = [kernel_regression.faded(neighbourhoods(water_atoms(seed)))[1:] for seed in range(100, 120)]
     weights, std = np.concatenate(faded, 1)

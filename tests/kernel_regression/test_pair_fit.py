@@ -81,10 +81,11 @@ def test_variances_of_a_prediction_are_those_of_the_fit(make_training, monkeypat
     np.testing.assert_allclose(variance, found.variance / (1 + found.variance), rtol=6 * np.sqrt(2 / 2000))
 
 
-def test_pairs_and_distances_are_the_same_functions_without_h0(training):
-    one, other = (fit(training, kind)[1] for kind in ("pairs", "distances"))
-    np.testing.assert_allclose(one.leave_one_out, other.leave_one_out)
-    np.testing.assert_allclose(one.regression.linear[0], other.regression.linear[0])
+def test_functions_that_others_fade_to_are_smoother(training):
+    """They have the features of the kind "pairs", and smaller weights."""
+    one, other = (fit(training, kind)[1].regression.linear[0] for kind in ("pairs", "distances"))
+    assert one.shape == other.shape
+    assert np.abs(other).max() < 0.5 * np.abs(one).max()
 
 
 def test_the_variance_of_like_atoms_is_the_mean_of_both_directions(training):
