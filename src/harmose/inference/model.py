@@ -399,7 +399,9 @@ class Model(Pipeline):
         except BasisError:  # without radial functions
             return None
         try:
-            n_electrons = None if atoms.pbc.any() else self.n_electrons(atoms)
-        except ModelError:  # labels do not say how many electrons a molecule has
-            return None
+            n_electrons = self.n_electrons(atoms)
+        except ModelError:  # labels do not say how many electrons there are
+            if not atoms.pbc.any():
+                return None
+            n_electrons = None
         return orbital_energies(h, s, spreads, n_electrons)

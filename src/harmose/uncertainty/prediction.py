@@ -98,8 +98,13 @@ class Uncertainty:
 
     @property
     def outside(self) -> bool:
-        """True if an atom or a pair of atoms is outside the training domain; there are no bounds then."""
-        return bool(self.reasons) or self.calibration.outside(self.features)
+        """True if an atom or a pair of atoms is outside the training domain, or for ghost levels; there are no bounds then."""
+        return bool(self.reasons) or self.has_ghosts or self.calibration.outside(self.features)
+
+    @property
+    def has_ghosts(self) -> bool:
+        """True if there are levels among or below the occupied ones that no DFT Hamiltonian has (`physics.ghosts`)."""
+        return self.orbitals is not None and bool(self.orbitals.ghosts)
 
     @property
     def _unbounded(self) -> float:
