@@ -108,12 +108,13 @@ def check_output(path: Path, force: bool) -> None:
 
 @contextmanager
 def error_prefix(name: object) -> Iterator[None]:
-    """Put `name` in front of the message of errors in the block, unless it is there already."""
+    """Put `name` in front of the message of errors in the block, unless it is there already, alone or with a frame."""
     try:
         yield
     except HarmoseError as error:
         text = str(error)
-        raise type(error)(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
+        named = text.startswith((f"{name}: ", f"{name}, frame "))
+        raise type(error)(text if named else f"{name}: {text}") from None
 
 
 def table(*columns: str, title: str | None = None) -> Table:

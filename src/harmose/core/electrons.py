@@ -71,15 +71,15 @@ def initial_moments(atoms: Atoms) -> np.ndarray | None:
 
 def _agreed(atoms: Atoms, key: str, title: str, summed: float | None, where: str) -> int | float | None:
     """Return `info[key]`, or else the sum of the atoms' values; `StructureError` if they contradict each other."""
-    value = atoms.info.get(key)
-    if value is None and (summed is None or np.isfinite(summed)):
-        return summed
+    value = summed if atoms.info.get(key) is None else atoms.info[key]
+    if value is None:
+        return None
     try:
-        stated = float(summed if value is None else value)
+        stated = float(value)
     except (TypeError, ValueError):
         stated = np.nan
     if not np.isfinite(stated):
-        raise StructureError(f"{where}: expected a finite number as {key}, got {summed if value is None else value!r}")
+        raise StructureError(f"{where}: expected a finite number as {key}, got {value!r}")
     if summed is not None and not abs(stated - summed) <= ROUNDING:
         raise StructureError(
             f'{where}: expected {title} whose sum is atoms.info["{key}"], {stated:g}, got {summed:g}; correct one of them'
