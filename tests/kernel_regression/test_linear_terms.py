@@ -27,8 +27,8 @@ def test_linear_values_are_features_times_weights(neighbourhoods, rng):
     assert not variance.any()
 
 
-def test_both_directions_at_once_agree_with_each_direction(kernel_regression, neighbourhoods):
-    graph, hydrogens = neighbourhoods(molecule("H2O")), kernel_regression.pairs[0]
+def test_both_directions_at_once_agree_with_each_direction(kernel_regression, neighbourhoods, stretched):
+    graph, hydrogens = neighbourhoods(stretched(1.2)), kernel_regression.pairs[0]
     pairs = np.flatnonzero(graph.oriented.pair_type == 0)
     assert graph.same_from_both_ends
     *both, variance = hydrogens.both_values(graph, pairs, 5)
@@ -36,6 +36,7 @@ def test_both_directions_at_once_agree_with_each_direction(kernel_regression, ne
     for values, (expected, _) in zip(both, alone, strict=True):
         np.testing.assert_allclose(values, expected, atol=1e-9)
     np.testing.assert_allclose(variance, (alone[0][1] + alone[1][1]) / 2, rtol=1e-5)
+    assert abs(alone[0][1] / alone[1][1] - 1) > 1e-2
 
 
 def test_values_do_not_depend_on_the_limits_of_memory(kernel_regression, water_sample):

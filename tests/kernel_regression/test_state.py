@@ -64,6 +64,9 @@ def test_round_trip_of_a_regression_that_reads_charges(with_charges):
     for group in one.values.pairs:
         torch.testing.assert_close(other.values.pairs[group], one.values.pairs[group], rtol=0, atol=1e-4)
     np.testing.assert_allclose(other.std, one.std, rtol=1e-2)
+    for species, atom in regression.onsite.items():
+        np.testing.assert_array_equal(again.onsite[species].average, atom.average)
+        assert np.abs(atom.average - atom.mean).max() > 1e-3
 
 
 def test_a_regression_of_version_3_never_fades(kernel_regression, water_sample):
