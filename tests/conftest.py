@@ -114,6 +114,19 @@ def water_sample(water_atoms, water_basis) -> Callable[..., Sample]:
     return make
 
 
+@pytest.fixture(scope="session")
+def with_ghost() -> Callable[..., BlockMatrix]:
+    """`with_ghost(h, s, energy)`: H of a molecule with an error that gives the smallest eigenvector of S this energy in eV."""
+
+    def make(h: BlockMatrix, s: BlockMatrix, energy: float = -500.0) -> BlockMatrix:
+        sizes, vectors = np.linalg.eigh(s.dense())
+        v, (_, row, column) = vectors[:, 0], h.indices
+        error = (v @ h.dense() @ v - sizes[0] * energy) * np.outer(v, v)
+        return h.with_values(h.values - error[row, column])
+
+    return make
+
+
 @pytest.fixture
 def water_store(tmp_path, water_basis, water_sample) -> Path:
     """A store of eight samples, water-0 to water-7, in pairs of one group; splits train (6) and val (2)."""

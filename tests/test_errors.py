@@ -1,4 +1,4 @@
-"""Errors: one base class for bad input, and a warning."""
+"""Errors: one base class for bad input, and one for warnings."""
 
 import inspect
 
@@ -7,6 +7,7 @@ from harmose import errors
 
 def test_errors_of_bad_input_have_one_base_class():
     classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
-    assert {c for c in classes if not issubclass(c, errors.HarmoseError)} == {errors.OutsideDomain}
+    assert {c for c in classes if not issubclass(c, errors.HarmoseError)} == {errors.OutsideDomain, errors.GhostLevels}
     assert issubclass(errors.OutsideDomain, Warning)
+    assert issubclass(errors.GhostLevels, errors.OutsideDomain)
     assert all(c.__doc__ for c in classes)

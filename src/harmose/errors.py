@@ -48,3 +48,7 @@ class LabellingError(HarmoseError):
 
 class OutsideDomain(UserWarning):
     """A prediction for a structure with atoms outside the training domain of the model."""
+
+
+class GhostLevels(OutsideDomain):
+    """A predicted H with levels below the LUMO that no DFT Hamiltonian has (`harmose.physics.ghosts`)."""

@@ -84,6 +84,17 @@ def water_model(water_basis, add_models) -> WaterModel:
 
 
 @pytest.fixture
+def ghost_model(water_basis, add_models, with_ghost) -> None:
+    """A `WaterModel` with a ghost level, which commands find under the name "ghost"."""
+
+    class Ghost(WaterModel):
+        def predict(self, atoms, prior=None, stage="full", **_):
+            return with_ghost(super().predict(atoms), overlap(atoms, self.basis))
+
+    add_models(ghost=Ghost(water_basis))
+
+
+@pytest.fixture
 def table_rows() -> Callable[[str], dict[str, list[str]]]:
     """`table_rows(text)`: cells of the rows of a printed table, by their first cell."""
 
@@ -129,16 +140,17 @@ class Chain:
 
 @dataclass(frozen=True)
 class ChainModel:
-    """A model that predicts the chain with a hopping that is 10 meV too large."""
+    """A model that predicts the chain with a hopping that is 10 meV too large, or with another one in eV."""
 
     counts_electrons: bool = True
+    hopping: float = -2.01
 
     @property
     def card(self):
         return SimpleNamespace(basis=BASIS, spin=Spin.NONE, energy_zero="labels", settings={"code": "cp2k"})
 
     def predict(self, atoms, **_):
-        return Chain.hamiltonian(-2.01, atoms)
+        return Chain.hamiltonian(self.hopping, atoms)
 
     def n_electrons(self, atoms):
         if not self.counts_electrons:
@@ -148,7 +160,7 @@ class ChainModel:
 
 @pytest.fixture
 def chain(tmp_path, monkeypatch, add_models) -> type[Chain]:
-    """A working folder with the store `dft` of two chains and the structure `chain.extxyz`; two models of the chain."""
+    """A working folder with the store `dft` of two chains and the structure `chain.extxyz`; three models of the chain."""
     monkeypatch.chdir(tmp_path)
     with Store.create("dft", BASIS) as store:
         store.append(Chain.sample("one"))
@@ -156,7 +168,7 @@ def chain(tmp_path, monkeypatch, add_models) -> type[Chain]:
         other.set_cell(np.diag([2.2, 9, 9]))
         store.append(replace(Chain.sample("two"), structure=other))
     write_structures("chain.extxyz", CHAIN)
-    add_models(chain_model=ChainModel(), no_electrons=ChainModel(counts_electrons=False))
+    add_models(chain_model=ChainModel(), no_electrons=ChainModel(False), ghost_chain=ChainModel(hopping=2.0))
     return Chain
 
 

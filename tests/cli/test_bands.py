@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write as write_structures
 
 from harmose.cli import main
 from harmose.core.blocks import BlockMatrix
@@ -130,3 +132,16 @@ def test_states_around_the_fermi_level(run, chain, table_rows, read_csv, capsys)
 )  # fmt: skip
 def test_bad_input(refused_command, command, words):
     refused_command(command, words)
+
+
+def test_ghost_levels(run, capsys):
+    """A hopping of the wrong sign lowers the states at the zone boundary, where S(k) of a dense chain is small."""
+    close = Atoms("H", cell=[1.2, 9, 9], pbc=(True, False, False))
+    write_structures("close.extxyz", close)
+    assert run("bands ghost_chain close.extxyz --window -50 50 --path GX --points 9") == 0
+    printed = capsys.readouterr().err
+    assert printed.startswith("harmose: warning: ")
+    assert " ghost levels from -" in printed
+    assert printed.count("\n") == 1
+    assert run("bands chain_model chain.extxyz --window -50 50 --path GX --points 9") == 0
+    assert capsys.readouterr().err == ""

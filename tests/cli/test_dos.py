@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write as write_structures
 
 from harmose.cli import main
 from harmose.core.blocks import BlockMatrix
@@ -82,3 +84,16 @@ def test_stored_prediction(run, chain):
 )  # fmt: skip
 def test_bad_input(refused_command, command, words):
     refused_command(command, words)
+
+
+def test_ghost_levels(run, capsys):
+    """A hopping of the wrong sign lowers the states at the zone boundary, where S(k) of a dense chain is small."""
+    close = Atoms("H", cell=[1.2, 9, 9], pbc=(True, False, False))
+    write_structures("close.extxyz", close)
+    assert run("dos ghost_chain close.extxyz --window -50 50 --mesh 12x1x1") == 0
+    printed = capsys.readouterr().err
+    assert printed.startswith("harmose: warning: ")
+    assert " ghost levels from -" in printed
+    assert printed.count("\n") == 1
+    assert run("dos chain_model chain.extxyz --window -50 50 --mesh 12x1x1") == 0
+    assert capsys.readouterr().err == ""

@@ -45,3 +45,17 @@ def test_prediction(tmp_path, water_store, water_atoms, table_rows, capsys):
     assert 0 < abs(float(difference)) < 1  # meV
     assert main(["orbitals", "exact", str(tmp_path / "known.xyz"), "--all"]) == 0
     assert [name for name in table_rows(capsys.readouterr().out) if name[:1].isdigit()][-1].startswith("7")
+
+
+@pytest.mark.usefixtures("ghost_model", "water_model")
+def test_ghost_level(tmp_path, water_atoms, capsys):
+    write_structures(tmp_path / "new.xyz", water_atoms(3))
+    assert main(["orbitals", "exact", str(tmp_path / "new.xyz")]) == 0
+    assert "ghost" not in capsys.readouterr().err
+    assert main(["orbitals", "ghost", str(tmp_path / "new.xyz")]) == 0
+    printed = capsys.readouterr().err
+    assert printed.startswith("harmose: warning: 1 ghost level at -")
+    assert printed.endswith("expect wrong orbitals\n")
+    assert main(["predict", "ghost", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new.npz")]) == 0
+    assert main(["orbitals", str(tmp_path / "new.npz"), "new-0"]) == 0  # stored, but still a prediction
+    assert capsys.readouterr().err == printed

@@ -1,5 +1,6 @@
 """SCF from a prediction, with stand-ins for a model that predict the converged H."""
 
+import warnings
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from ase.build import molecule
 from pyscf import dft, gto, scf
 
 from harmose.core.blocks import BlockMatrix
-from harmose.errors import LabellingError, ModelError, OutsideDomain
+from harmose.errors import GhostLevels, LabellingError, ModelError, OutsideDomain
 from harmose.io.pyscf import pyscf as io
 from harmose.scf import initial_guess
 from harmose.spin import Spin
@@ -218,6 +219,23 @@ def test_poor_predictions_of_every_spin_kind(spin):
     assert poor.cycles == minao.cycles
     assert poor.fock_builds == minao.fock_builds + 1
     assert abs(poor.energy - minao.energy) < 1e-9
+
+
+def test_ghost_levels(water, with_ghost):
+    """They warn at the line of the caller; the density is rejected besides, as any poor one."""
+    model = ConvergedModel()
+    h, s = model.predict(water), io.overlap(water, "def2-svp", model.card.basis)
+    mf = io.mean_field(io.molecule(water, "def2-svp"), SETTINGS)
+    model.predict = lambda atoms: with_ghost(h, s, -60.0)
+    with pytest.warns(GhostLevels, match="1 ghost level at -") as caught:
+        initial_guess.start(mf, model)
+    assert [w.filename for w in caught] == [__file__]
+    with pytest.warns(OutsideDomain, match="the SCF starts from minao"):
+        mf.kernel()
+    model.predict = lambda atoms: h
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        initial_guess.start(mf, model)
 
 
 def test_mean_field_of_another_spin_kind_raises():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from harmose.physics.eigen import eigenvalues, solve
+from harmose.physics.eigen import eigenvalues, overlap_at_gamma, solve
+from harmose.physics.ghosts import OCCUPIED_LIMIT, overlap_ratios
 from harmose.spin import Spin
 from harmose.uncertainty.orbitals import OrbitalEnergies, orbital_energies, orbital_errors, orbital_spreads
 
@@ -69,3 +70,26 @@ def test_crystals_have_bands_at_gamma(random_crystal, spin):
     assert not bands.frontier()
     assert set(orbital_errors(bands, bands.energies)) == {"gamma"}
     assert (bands.spreads > 0).all()
+
+
+def test_ghosts_of_molecules(water_sample, with_ghost):
+    sample = water_sample(0)
+    h, s = sample.hamiltonian, sample.overlap
+    assert len(uniform(sample).ghosts) == 0
+    wrong = orbital_energies(with_ghost(h, s), s, np.full(len(h.keys), 1e-3), 10)
+    assert wrong.ghosts.energies.tolist() == [wrong.energies[1]]
+
+
+@pytest.mark.parametrize("spin", [Spin.NONE, Spin.COLLINEAR, Spin.SPINOR])
+def test_ghosts_at_gamma(random_crystal, spin):
+    """Bands that the electrons of a cell fill count as occupied, which concerns nothing but ghosts."""
+    sample = random_crystal(spin)
+    h, s = sample.hamiltonian, sample.overlap
+    spreads = np.full(len(h.keys), 1e-3)
+    bands, full = (orbital_energies(h, s, spreads, None, n) for n in (None, 2 * h.n_orbitals))
+    assert len(bands.ghosts) == 0
+    np.testing.assert_array_equal(full.energies, bands.energies)
+    assert full.n_occupied is None
+    _, c = solve(h, s)
+    ratios = overlap_ratios(c.reshape(-1, *c.shape[-2:]), overlap_at_gamma(s, spin))
+    np.testing.assert_allclose(np.sort(full.ghosts.ratios), np.sort(ratios[ratios < OCCUPIED_LIMIT]))

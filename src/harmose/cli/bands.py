@@ -93,6 +93,7 @@ def bands(
                     structure,
                     mesh=size,
                     nearest=around_fermi,
+                    predicted=sample.is_prediction,
                     **comparison.filling(sample, size, electrons),
                 )
                 for name, sample in comparison.samples.items()

@@ -101,7 +101,7 @@ def dos(
         if filling.get("n_electrons", 0) is None:
             raise MatrixError("neither the Fermi level nor the number of electrons is known; give --electrons")
         h, s, structure = sample.hamiltonian, sample.overlap, comparison.sample.structure
-        return compute_dos(h, s, structure, size, settings=settings, **filling)
+        return compute_dos(h, s, structure, size, settings=settings, predicted=sample.is_prediction, **filling)
 
     with error_prefix(comparison.sample.name), console.status(f"{n_orbitals} orbitals"):
         series = {name: compute(sample) for name, sample in comparison.samples.items()}

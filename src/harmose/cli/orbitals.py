@@ -15,7 +15,8 @@ from harmose.errors import MatrixError
 from harmose.evaluate.comparison import find_structure
 from harmose.inference import checkpoint
 from harmose.io.files import read
-from harmose.physics.eigen import MolecularOrbitals, spin_orbitals
+from harmose.physics.eigen import MolecularOrbitals, overlap_at_gamma, spin_orbitals
+from harmose.physics.ghosts import molecular_ghosts, warn_of_ghosts
 
 SHOWN_ORBITALS = 8
 """Number of orbitals on each side of the gap that are shown without --all."""
@@ -74,7 +75,10 @@ def _solve(sample: Sample) -> tuple[MolecularOrbitals, ...]:
             f"sample {sample.name}: expected the overlap S, from a --reference or a basis set of PySCF or CP2K; "
             "got none"
         )
-    return spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
+    found = spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
+    if sample.is_prediction:
+        warn_of_ghosts(molecular_ghosts(found, overlap_at_gamma(sample.overlap, sample.spin)))
+    return found
 
 
 def _orbital_table(

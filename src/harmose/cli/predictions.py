@@ -19,6 +19,7 @@ from harmose.inference.model import Model
 from harmose.io import pyscf
 from harmose.io.basis_sets import is_known, overlap
 from harmose.io.files import read
+from harmose.physics.ghosts import warn_of_ghosts
 from harmose.train.config import Bytes
 from harmose.uncertainty.prediction import Uncertainty
 
@@ -86,10 +87,16 @@ class Predictor:
             )
 
     def bounds(self, sample: Sample) -> Uncertainty | None:
-        """Return the error bounds; None for a stage of the model, a prediction in parts, or without calibration."""
+        """Return the error bounds; None for a stage of the model, a prediction in parts, or without calibration.
+
+        Warns `GhostLevels` if there are any.
+        """
         if self.stage != "full" or self.in_parts:
             return None
-        return self.model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
+        bounds = self.model.bounds_many([sample.structure], None, [sample.overlap], [sample.hamiltonian])[0]
+        if bounds is not None and bounds.orbitals is not None:
+            warn_of_ghosts(bounds.orbitals.ghosts)
+        return bounds
 
     def _n_electrons(self, atoms: Atoms) -> float | None:
         """Return the number of electrons as in the labels; None if their settings do not say."""

@@ -64,6 +64,11 @@ class Sample:
         return f"Sample({self.name!r}: {formula}, {operators}{electrons}, spin {self.spin}, basis {self.basis.name!r})"
 
     @property
+    def is_prediction(self) -> bool:
+        """True for a prediction of a model; False for DFT."""
+        return self.provenance.get("kind") == "prediction"
+
+    @property
     def n_occupied(self) -> int:
         """Number of doubly occupied orbitals of a closed shell.
 

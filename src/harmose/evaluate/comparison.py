@@ -22,7 +22,7 @@ class Comparison:
     @property
     def name(self) -> str:
         """Label of the sample in tables and figures: "prediction" or "DFT"."""
-        return "prediction" if self.sample.provenance.get("kind") == "prediction" or self.reference else "DFT"
+        return "prediction" if self.sample.is_prediction or self.reference else "DFT"
 
     @property
     def samples(self) -> dict[str, Sample]:

@@ -90,9 +90,11 @@ def terminal_table(evaluation: Evaluation, unit: str = "uEh") -> Group:
 def coverage_line(coverage: Coverage) -> str:
     """Describe in one line how often errors stay within the stated bounds."""
     shares = ", ".join(f"{TITLES[name]} {100 * coverage.stated(name):.1f} %" for name in coverage.shares)
-    outside = f"; {coverage.n_outside} of {coverage.n_samples} samples outside the training domain"
+    outside = f"{coverage.n_outside} of {coverage.n_samples} samples outside the training domain"
+    if not shares:
+        return f"no bounds: {outside}"
     stated = f"errors within the bounds of {100 * coverage.confidence:g} % confidence"
-    return f"{stated}: {shares}" + (outside if coverage.n_outside else "")
+    return f"{stated}: {shares}" + (f"; {outside}" if coverage.n_outside else "")
 
 
 def table_rows(evaluation: Evaluation, unit: str) -> list[Row]:
@@ -231,7 +233,7 @@ def _accuracy_figures(evaluation: Evaluation, predictions: Sequence[Prediction],
 
 
 def _uncertainty_figures(evaluation: Evaluation, predictions: Sequence[Prediction], unit: str) -> list[tuple[Any, str]]:
-    if evaluation.coverage is None:
+    if evaluation.coverage is None or not evaluation.coverage.shares:
         return []
     return [
         (uncertainty_plots.reliability(evaluation.coverage), "observed coverage over stated confidence"),

@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
+from harmose.physics.ghosts import Ghosts, find_ghosts, warn_of_ghosts
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.kpath import KPath, check_crystal, explicit_path, kpath
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
 from harmose.physics.sparse.shift_invert import states_near
-from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_fermi_level
+from harmose.physics.states import Mesh, check_overlap, energies_and_ratios, mesh_fermi_level
 from harmose.spin import Spin
 
 MIN_GAP = 1e-3
@@ -60,6 +61,7 @@ class Bands:
         energies: In eV on the scale of H, ascending: (n_k, n_bands); collinear (2, n_k, n_bands).
         spin: Spin of H.
         fermi_level: In eV on the scale of H, or None.
+        ghosts: Ghost levels of a predicted H; None where none were looked for.
     """
 
     kpoints: np.ndarray
@@ -69,6 +71,7 @@ class Bands:
     energies: np.ndarray
     spin: Spin = Spin.NONE
     fermi_level: float | None = None
+    ghosts: Ghosts | None = None
 
     @property
     def by_spin(self) -> np.ndarray:
@@ -108,6 +111,7 @@ def bands(
     smearing: Smearing = ROOM_TEMPERATURE,
     fermi_level: float | None = None,
     nearest: int | None = None,
+    predicted: bool = False,
 ) -> Bands:
     """Compute the bands of H and S along a path through the Brillouin zone.
 
@@ -122,6 +126,7 @@ def bands(
         smearing: Occupation rule of the Fermi level. Default: Fermi-Dirac at 300 K.
         fermi_level: Fermi level in eV, on the scale of H.
         nearest: Compute only so many states at each k-point, those nearest to the Fermi level, from sparse matrices.
+        predicted: True for a predicted H: look for ghost levels at some of the k-points, among the levels that are computed.
 
     Returns:
         `Bands` with `energies` (n_k, n_bands) in eV, collinear (2, n_k, n_bands), and the Fermi level, None if neither it nor
@@ -131,6 +136,9 @@ def bands(
         MatrixError: No S, and as `eigenvalues`; `nearest` without a Fermi level.
         StructureError: A molecule.
         ConfigError: A path that the lattice does not have; no structure where one is needed.
+
+    Warns:
+        GhostLevels: A predicted H has ghost levels.
 
     Examples:
         >>> import harmose
@@ -149,12 +157,17 @@ def bands(
     if fermi_level is None and n_electrons is not None:
         fermi_level = mesh_fermi_level(h, s, _mesh(mesh, structure), n_electrons, smearing)
     if nearest is None:
-        energies = energies_at(h, s, along.kpoints)
+        energies, ratios = energies_and_ratios(h, s, along.kpoints, predicted)
     elif fermi_level is None:
         raise MatrixError("bands: `nearest` needs the Fermi level or the number of electrons; got neither")
     else:
-        energies = states_near(h, s, fermi_level, nearest, along.kpoints).energies
-    return Bands(along.kpoints, along.x, along.ticks, along.labels, energies, h.spin, fermi_level)
+        near = states_near(h, s, fermi_level, nearest, along.kpoints)
+        energies, ratios = near.energies, near.ratios
+    ghosts = None
+    if predicted and fermi_level is not None:
+        ghosts = find_ghosts(energies, ratios, fermi_level, kpoints=along.kpoints)
+        warn_of_ghosts(ghosts)
+    return Bands(along.kpoints, along.x, along.ticks, along.labels, energies, h.spin, fermi_level, ghosts)
 
 
 def band_gap(energies: np.ndarray, fermi_level: float) -> Gap | None:

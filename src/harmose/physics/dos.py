@@ -19,12 +19,13 @@ from ase.dft.dos import linear_tetrahedron_integration
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError
 from harmose.physics.density_of_states import DensityOfStates
+from harmose.physics.ghosts import find_ghosts, overlap_ratios, warn_of_ghosts
 from harmose.physics.kmesh import SPACING, KMesh, mesh_size
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
 from harmose.physics.occupations import fermi_level as find_fermi_level
 from harmose.physics.projections import Groups, grouping, mulliken
 from harmose.physics.sparse.kpm import KpmSettings, kpm
-from harmose.physics.states import Mesh, check_overlap, energies_at, mesh_for, states_at
+from harmose.physics.states import Mesh, check_overlap, energies_and_ratios, mesh_for, states_at
 from harmose.spin import Spin
 
 POINTS, MAX_POINTS = 1001, 1_000_000
@@ -82,6 +83,7 @@ def dos(
     n_electrons: float | None = None,
     fermi_level: float | None = None,
     settings: DosSettings = DosSettings(),
+    predicted: bool = False,
 ) -> DensityOfStates:
     """Compute the density of states of H and S: from all energies on a mesh of k-points, or by kernel polynomials.
 
@@ -96,6 +98,7 @@ def dos(
         n_electrons: Electrons per cell, from which the Fermi level is found unless `fermi_level` is set.
         fermi_level: Fermi level in eV, on the scale of H.
         settings: Energies, broadening and projections.
+        predicted: True for a predicted H: look for ghost levels at some of the k-points. Kernel polynomials have no levels.
 
     Returns:
         The density in states per eV and cell.
@@ -103,6 +106,9 @@ def dos(
     Raises:
         MatrixError: No S, and as `eigenvalues`.
         ConfigError: A window or mesh without meaning, or kernel polynomials with tetrahedra, projections or a mesh.
+
+    Warns:
+        GhostLevels: A predicted H has ghost levels.
 
     Examples:
         >>> import harmose
@@ -122,9 +128,11 @@ def dos(
         return polynomials.dos(window, settings.points or POINTS)[0]
     groups = grouping(settings.by)(h) if settings.by is not None else {}
     mesh = mesh_for(h, mesh if mesh is not None else default_mesh(structure, settings.width))
-    energies, weights = _energies_and_weights(h, s, mesh, groups)
+    energies, weights, ratios = _energies_and_weights(h, s, mesh, groups, predicted)
     if fermi_level is None and n_electrons is not None:
         fermi_level = find_fermi_level(energies, mesh.weights, n_electrons, h.spin, settings.smearing)
+    if predicted and fermi_level is not None:
+        warn_of_ghosts(find_ghosts(energies, ratios, fermi_level, kpoints=mesh.kpoints))
     grid = _grid(energies, fermi_level or 0.0, settings)
     n_spins = 2 if h.spin is Spin.COLLINEAR else 1
     # one column of weights for the total, one for each group
@@ -160,14 +168,19 @@ def default_mesh(structure: Atoms, width: float | None) -> tuple[int, int, int]:
     return mesh_size(structure, SPACING if width is None else GAUSSIAN_SPACING)
 
 
-def _energies_and_weights(h: BlockMatrix, s: BlockMatrix, mesh: KMesh, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
-    """Return energies ([2,] n_k, n_bands) and the weights of the groups ([2,] n_k, n_groups, n_bands)."""
+def _energies_and_weights(
+    h: BlockMatrix, s: BlockMatrix, mesh: KMesh, groups: Groups, predicted: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return energies ([2,] n_k, n_bands), weights of the groups ([2,] n_k, n_groups, n_bands), and `energies_and_ratios`'s ratios."""
     if not groups:
-        energies = energies_at(h, s, mesh.kpoints)
-        return energies, np.empty((*energies.shape[:-1], 0, energies.shape[-1]))
-    chunks = [(e, mulliken(c, overlap, groups, h.spin)) for _, e, c, overlap in states_at(h, s, mesh.kpoints)]
-    energies, weights = zip(*chunks, strict=True)
-    return np.concatenate(energies, axis=-2), np.concatenate(weights, axis=-3)
+        energies, ratios = energies_and_ratios(h, s, mesh.kpoints, predicted)
+        return energies, np.empty((*energies.shape[:-1], 0, energies.shape[-1])), ratios
+    chunks = [
+        (e, mulliken(c, overlap, groups, h.spin), overlap_ratios(c, overlap))
+        for _, e, c, overlap in states_at(h, s, mesh.kpoints)
+    ]
+    energies, weights, ratios = zip(*chunks, strict=True)
+    return np.concatenate(energies, axis=-2), np.concatenate(weights, axis=-3), np.concatenate(ratios, axis=-2)
 
 
 def _grid(energies: np.ndarray, zero: float, settings: DosSettings) -> np.ndarray:

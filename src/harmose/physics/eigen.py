@@ -162,6 +162,12 @@ def at_kpoints(operator: BlockMatrix, kpoints: np.ndarray, spin: Spin) -> np.nda
     return np.block([[matrices, zero], [zero, matrices]])
 
 
+def overlap_at_gamma(s: BlockMatrix, spin: Spin) -> np.ndarray:
+    """Return S at Gamma (n, n) in the shape of one set of orbitals of an H of `spin`: spinors (2n, 2n)."""
+    matrices = at_kpoints(s, np.zeros((1, 3)), spin)
+    return matrices.reshape(-1, *matrices.shape[-2:])[0]
+
+
 def _lapack(h: np.ndarray, s: np.ndarray, kpoints: np.ndarray, **options: bool) -> Iterator[Any]:
     """Yield the result of `scipy.linalg.eigh` for each matrix of H and S (..., n_k, n, n), in order."""
     n = h.shape[-1]

@@ -7,6 +7,7 @@ import numpy as np
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
 from harmose.physics.eigen import at_kpoints, eigenvalues, solve
+from harmose.physics.ghosts import CHECKED_KPOINTS, overlap_ratios
 from harmose.physics.kmesh import KMesh, kmesh
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, fermi_level
 from harmose.spin import Spin
@@ -30,6 +31,27 @@ def states_at(
     for part in _chunks(h, len(kpoints)):
         energies, coefficients = solve(h, s, kpoints[part])
         yield part, energies, coefficients, at_kpoints(s, kpoints[part], h.spin)
+
+
+def energies_and_ratios(
+    h: BlockMatrix, s: BlockMatrix, kpoints: np.ndarray, predicted: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `energies_at`, and the `ghosts.overlap_ratios` of all levels at some of the k-points, NaN at the others.
+
+    Coefficients take as long again as the energies, or longer: only those k-points have them, and none if H is not `predicted`.
+    """
+    spins = (2,) if h.spin is Spin.COLLINEAR else ()
+    energies = np.empty((*spins, len(kpoints), _size(h)))
+    ratios = np.full_like(energies, np.nan)
+    checked = np.zeros(len(kpoints), dtype=bool)
+    if predicted:
+        checked[np.linspace(0, len(kpoints) - 1, min(len(kpoints), CHECKED_KPOINTS)).round().astype(int)] = True
+    for part, e, c, overlap in states_at(h, s, kpoints[checked]):
+        at = np.flatnonzero(checked)[part]
+        energies[..., at, :], ratios[..., at, :] = e, overlap_ratios(c, overlap)
+    if not checked.all():
+        energies[..., ~checked, :] = energies_at(h, s, kpoints[~checked])
+    return energies, ratios
 
 
 def mesh_for(h: BlockMatrix, mesh: Mesh) -> KMesh:
@@ -62,6 +84,10 @@ def check_overlap(s: BlockMatrix | None, what: str) -> BlockMatrix:
 
 
 def _chunks(h: BlockMatrix, n_k: int) -> Iterator[slice]:
-    size = h.n_orbitals * (2 if h.spin is Spin.SPINOR else 1)
-    step = max(1, CHUNK // max(1, size * size))
+    step = max(1, CHUNK // max(1, _size(h) ** 2))
     return (slice(start, min(start + step, n_k)) for start in range(0, n_k, step))
+
+
+def _size(h: BlockMatrix) -> int:
+    """Return the number of rows of H(k)."""
+    return h.n_orbitals * (2 if h.spin is Spin.SPINOR else 1)

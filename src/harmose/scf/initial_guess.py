@@ -20,9 +20,12 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import LabellingError, MatrixError, ModelError, OutsideDomain
 from harmose.io.pyscf.pyscf import PySCFSettings, from_blocks, has_basis, mean_field, molecule
-from harmose.physics.density import density_from_dense
+from harmose.physics.density import occupied_orbitals
+from harmose.physics.eigen import MolecularOrbitals
+from harmose.physics.ghosts import molecular_ghosts, warn_of_ghosts
 from harmose.scf.guard import Guard, rejection
 from harmose.spin import Spin
+from harmose.units import HARTREE
 
 
 class Predictor(Protocol):
@@ -50,7 +53,8 @@ def start(mf: Any, model: Predictor) -> Any:
     A poor density is rejected before the first cycle (`harmose.scf.guard`), when PySCF has its Fock matrix, so that the
     test of a good density costs nothing. The SCF then starts from the guess that `mf` had, one Fock build later, and
     `OutsideDomain` is warned. An H that is not finite is rejected at once. The second-order solver (`mf.newton()`) has
-    no hook for this test and takes the density as it is.
+    no hook for this test and takes the density as it is. An H with ghost levels (`harmose.physics.ghosts`) warns
+    `GhostLevels`.
 
     Args:
         mf: RKS or UKS that has not run; UKS for a collinear model; GKS with `mf.with_soc = True` for a spinor model.
@@ -161,19 +165,28 @@ def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
 
     Raises:
         ModelError: for a molecule with other atoms or another basis set.
+
+    Warns:
+        GhostLevels: `h` has ghost levels.
     """
     fock, s = matrix(h, mol), mol.intor_symmetric("int1e_ovlp")
-    if h.spin is Spin.NONE:
-        return density_from_dense(fock, s, mol.nelectron)
     if h.spin is Spin.COLLINEAR:
-        return np.stack([_filled(one, s, n) for one, n in zip(fock, mol.nelec, strict=True)])
-    return _filled(fock, block_diag(s, s), mol.nelectron)
+        orbitals = [_orbitals(one, s, n) for one, n in zip(fock, mol.nelec, strict=True)]
+    elif h.spin is Spin.SPINOR:
+        s = block_diag(s, s)
+        orbitals = [_orbitals(fock, s, mol.nelectron)]
+    else:
+        orbitals = [_orbitals(fock, s, occupied_orbitals(mol.nelectron, len(fock)))]
+    warn_of_ghosts(molecular_ghosts(orbitals, s), stacklevel=3)
+    filled = [each.coefficients[:, : each.n_occupied] for each in orbitals]
+    densities = np.stack([c @ c.conj().T for c in filled])
+    return densities if h.spin is Spin.COLLINEAR else densities[0] * (2 if h.spin is Spin.NONE else 1)
 
 
-def _filled(fock: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
-    """Density matrix of the n lowest orbitals with one electron in each."""
-    c = eigh(fock, s)[1][:, :n]
-    return c @ c.conj().T
+def _orbitals(fock: np.ndarray, s: np.ndarray, n: int) -> MolecularOrbitals:
+    """Orbitals of F in Hartree, energies in eV, of which the n lowest are filled."""
+    energies, coefficients = eigh(fock, s)
+    return MolecularOrbitals(energies * HARTREE, coefficients, n)
 
 
 def matrix(h: BlockMatrix, mol: gto.Mole, energy: bool = True) -> np.ndarray:

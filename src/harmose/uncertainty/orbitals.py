@@ -9,12 +9,15 @@ Elements are not independent; the factors and powers of `calibration` correct fo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from harmose.core.blocks import BlockMatrix
-from harmose.physics.eigen import is_periodic, solve, spin_orbitals
+from harmose.physics.eigen import MolecularOrbitals, is_periodic, overlap_at_gamma, solve, spin_orbitals
+from harmose.physics.ghosts import Ghosts, molecular_ghosts
+from harmose.physics.occupations import electrons_per_state
+from harmose.spin import Spin
 
 ORBITAL_KINDS = ("occupied", "unoccupied", "homo", "lumo", "gap", "gamma")
 """Kinds of energies with bounds of their own. `gamma`: any band of a crystal at Gamma."""
@@ -28,11 +31,14 @@ class OrbitalEnergies:
         energies: in eV, ascending (n,).
         spreads: in eV (n,).
         n_occupied: number of occupied orbitals; None for crystals.
+        ghosts: ghost levels up to the LUMO (`physics.ghosts`), or of crystals among as many bands at Gamma as the electrons
+            of a cell fill.
     """
 
     energies: np.ndarray
     spreads: np.ndarray
     n_occupied: int | None = None
+    ghosts: Ghosts = field(default_factory=Ghosts)
 
     def kinds(self) -> np.ndarray:
         """Return the place of each energy's kind in `ORBITAL_KINDS` (n,)."""
@@ -56,24 +62,45 @@ class OrbitalEnergies:
         return float(self.energies[k]), float(self.spreads[k])
 
 
-def orbital_energies(h: BlockMatrix, s: BlockMatrix, spreads: np.ndarray, n_electrons: float | None) -> OrbitalEnergies:
-    """Solve H c = e S c, and return the energies with their spreads.
+def orbital_energies(
+    h: BlockMatrix,
+    s: BlockMatrix,
+    spreads: np.ndarray,
+    n_electrons: float | None,
+    electrons_per_cell: float | None = None,
+) -> OrbitalEnergies:
+    """Solve H c = e S c, and return the energies with their spreads, and the ghost levels among them.
 
-    `spreads` (B,): of the blocks of H in eV. `n_electrons`: of a molecule; None gives all energies the kind `gamma`. Raises
-    `MatrixError` as `physics.eigen.solve`.
+    Args:
+        h: Hamiltonian in eV.
+        s: Overlap.
+        spreads: Of the blocks of H, in eV (B,).
+        n_electrons: Number of electrons of a molecule; None gives all energies the kind `gamma`.
+        electrons_per_cell: Number of electrons of a crystal; without it no ghost levels are looked for.
+
+    Raises:
+        MatrixError: As `physics.eigen.solve`.
     """
     if is_periodic(h) or n_electrons is None:
-        energies, coefficients = solve(h, s)
-        shape = energies.shape[-1]
-        sets = list(zip(energies.reshape(-1, shape), coefficients.reshape(-1, *coefficients.shape[-2:]), strict=True))
-        n_occupied = None
+        electrons, n_occupied = electrons_per_cell, None
+        orbitals = _at_gamma(h, s, electrons or 0.0)
     else:
-        orbitals = spin_orbitals(h, s, n_electrons)
-        sets, n_occupied = [(x.energies, x.coefficients) for x in orbitals], sum(x.n_occupied for x in orbitals)
-    energies = np.concatenate([energies for energies, _ in sets])
-    spread = np.concatenate([orbital_spreads(h, c, spreads) for _, c in sets])
+        electrons, orbitals = n_electrons, spin_orbitals(h, s, n_electrons)
+        n_occupied = sum(x.n_occupied for x in orbitals)
+    energies = np.concatenate([x.energies for x in orbitals])
+    spread = np.concatenate([orbital_spreads(h, x.coefficients, spreads) for x in orbitals])
     order = np.argsort(energies, kind="stable")  # the lowest energies of both spins are occupied
-    return OrbitalEnergies(energies[order], spread[order], n_occupied)
+    ghosts = Ghosts() if electrons is None else molecular_ghosts(orbitals, overlap_at_gamma(s, h.spin))
+    return OrbitalEnergies(energies[order], spread[order], n_occupied, ghosts)
+
+
+def _at_gamma(h: BlockMatrix, s: BlockMatrix, electrons: float) -> tuple[MolecularOrbitals, ...]:
+    """Return the bands at Gamma of each spin, of which as many count as occupied as the electrons of a cell fill."""
+    energies, coefficients = solve(h, s)
+    n, n_spins = energies.shape[-1], 2 if h.spin is Spin.COLLINEAR else 1
+    filled = min(int(electrons / (electrons_per_state(h.spin) * n_spins)), n)
+    sets = zip(energies.reshape(-1, n), coefficients.reshape(-1, n, n), strict=True)
+    return tuple(MolecularOrbitals(e, c, filled) for e, c in sets)
 
 
 def orbital_spreads(h: BlockMatrix, coefficients: np.ndarray, spreads: np.ndarray) -> np.ndarray:

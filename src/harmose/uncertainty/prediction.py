@@ -108,7 +108,7 @@ class Uncertainty:
 
     @property
     def _unbounded(self) -> float:
-        """What makes bounds infinite outside the training domain."""
+        """Addition to bounds: infinite outside the training domain."""
         return np.inf if self.outside else 0.0
 
     @cached_property

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError, SingularMatrix
 from harmose.physics.bloch import check_kpoints
-from harmose.physics.eigen import check_pair, eigenvalues, solve
+from harmose.physics.eigen import at_kpoints, check_pair, solve
+from harmose.physics.ghosts import overlap_ratios
 from harmose.physics.sparse.bloch import GAMMA, Matrix, pencils, shifted
 from harmose.physics.sparse.factorization import Factorization, Factorize, factorizer
 from harmose.physics.sparse.settings import DEFAULT, SparseSettings
@@ -27,13 +28,15 @@ class NearStates:
     """States nearest to `center` (eV): `energies` (n_k, n) in eV, ascending; collinear (2, n_k, n).
 
     `coefficients` (n_k, m, n), collinear (2, n_k, m, n), with c^dagger S c = 1, or None. `below` (n_k,), collinear (2, n_k): the
-    number of states of H(k) below the lowest of them, -1 where the solver cannot count.
+    number of states of H(k) below the lowest of them, -1 where the solver cannot count. `ratios`: `ghosts.overlap_ratios`, in
+    the shape of the energies.
     """
 
     center: float
     energies: np.ndarray
     coefficients: np.ndarray | None
     below: np.ndarray
+    ratios: np.ndarray
 
 
 def states_near(
@@ -79,18 +82,19 @@ def states_near(
         for point in k
     ]
     # (n_k, n_spins, ...) to (n_spins, n_k, ...), or (n_k, ...) for one spin
-    arrays = (np.array([[spin[part] for spin in point] for point in results]) for part in range(3))
-    energies, coefficients, below = (x.swapaxes(0, 1) if h.spin is Spin.COLLINEAR else x[:, 0] for x in arrays)
-    return NearStates(center, energies, coefficients if vectors else None, below)
+    arrays = (np.array([[spin[part] for spin in point] for point in results]) for part in range(4))
+    energies, coefficients, below, ratios = (x.swapaxes(0, 1) if h.spin is Spin.COLLINEAR else x[:, 0] for x in arrays)
+    return NearStates(center, energies, coefficients if vectors else None, below, ratios)
 
 
 def _from_all_states(h: BlockMatrix, s: BlockMatrix, center: float, n: int, k: np.ndarray, vectors: bool) -> NearStates:
     """Return the same by diagonalization."""
-    energies, coefficients = solve(h, s, k) if vectors else (eigenvalues(h, s, k), None)
+    energies, coefficients = solve(h, s, k)
     chosen = np.sort(np.argsort(np.abs(energies - center), axis=-1, kind="stable")[..., :n], axis=-1)
-    if coefficients is not None:
-        coefficients = np.take_along_axis(coefficients, chosen[..., None, :], axis=-1)
-    return NearStates(center, np.take_along_axis(energies, chosen, axis=-1), coefficients, chosen[..., 0])
+    coefficients = np.take_along_axis(coefficients, chosen[..., None, :], axis=-1)
+    ratios = overlap_ratios(coefficients, at_kpoints(s, k, h.spin))
+    energies = np.take_along_axis(energies, chosen, axis=-1)
+    return NearStates(center, energies, coefficients if vectors else None, chosen[..., 0], ratios)
 
 
 def nearest_states(
@@ -101,8 +105,11 @@ def nearest_states(
     factorize: Factorize,
     vectors: bool = False,
     settings: SparseSettings = DEFAULT,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return energies (n,), coefficients (m, n), or (m, 0), and the number of states below the lowest, -1 where not counted."""
+) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Return energies (n,), coefficients (m, n), or (m, 0), the number of states below the lowest, and `overlap_ratios` (n,).
+
+    The number is -1 where it was not counted.
+    """
     step = settings.sigma_step
     for sigma in (center, center + step, center - 1.618 * step):
         try:
@@ -122,7 +129,8 @@ def nearest_states(
         chosen = np.sort(np.argsort(np.abs(energies - center), kind="stable")[:n])
         _check_residual(h, s, energies[chosen], c[:, chosen], settings.max_residual)
         below = -1 if below_sigma is None else below_sigma - np.count_nonzero(energies < sigma) + chosen[0]
-        return energies[chosen], c[:, chosen if vectors else slice(0)], int(below)
+        ratios = overlap_ratios(c[:, chosen], s)
+        return energies[chosen], c[:, chosen if vectors else slice(0)], int(below), ratios
     raise MatrixError(f"states near an energy: H - E S is singular at and around E = {center:g} eV")
 
 
