@@ -33,6 +33,7 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=120, highlight=False)
 
 
+@pytest.mark.filterwarnings("ignore::harmose.errors.OutsideDomain")  # of a model of ten samples
 def test_demo_twice(tmp_path, monkeypatch):
     out, first = tmp_path / "demo", console()
     results = run(out, first, SMALL)

@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.io import write
 from rdkit import Chem
 from rdkit.Chem import AllChem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from scipy.spatial.transform import Rotation
-
-from ase import Atoms
 
 SMILES = (
     "NF", "FNF", "OF", "COF", "CNF", "CN(F)F", "FN=NF", "FC#N", "FN=O", "FN(F)N(F)F", "NN", "N=N", "CN=NC", "NNF", "CNN", "N#N",

@@ -40,7 +40,7 @@ ROTATED_SAMPLES, ROTATIONS = 4, 2
 
 
 GAINS = {"stage 1": ("regression", "stage1"), "stage 2": ("stage1", "full")}
-"""What each stage is compared with."""
+"""Each stage of the network, with the stage before it."""
 LITTLE = 0.05
 """A smaller reduction of the error by stage 2 is little."""
 

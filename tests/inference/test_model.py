@@ -81,7 +81,7 @@ def test_an_element_that_training_never_had(water):
 
 
 def test_repr_names_the_summands(water):
-    assert repr(water).startswith("Model(regression + network; pbe/def2-svp, H, O, spin none, 500 training samples")
+    assert repr(water).startswith("Model(regression + network; pbe/def2-svp, H, O, spin none, 800 training samples")
 
 
 def test_stages_that_the_regression_fades_to(faded_model, stretched):

@@ -52,7 +52,7 @@ from harmose.uncertainty.llpr import LastLayer
 STAGES = ("regression", "stage1", "full")
 """Partial sums of the model: H0 + regression; + stage 1; + stage 2."""
 SIMPLER = ("prior", "pairs")
-"""What the regression fades to: H0 alone (without H0: means of on-site scalars), and H0 + functions of the distance."""
+"""Simpler models that the regression fades to: H0 alone (without H0: means of on-site scalars), and H0 + functions of the distance."""
 
 Watch = Callable[[str], AbstractContextManager[object]]
 """Stopwatch: `with watch(step): ...` times a step of the pipeline."""

@@ -54,7 +54,7 @@ class Scores(NamedTuple):
 
     @property
     def reasons(self) -> list[str]:
-        """What is outside the training domain, and by how much."""
+        """Parts that are outside the training domain, and by how much."""
         out = []
         if n := int((self.ood > OOD_LIMIT).sum()):
             out.append(
