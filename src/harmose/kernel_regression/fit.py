@@ -60,7 +60,7 @@ def fit_regression(
             y = targets.pairs[group].numpy()[rows]
             fit = PairFit(graph, training, pair_type, space.pair_layout(group), members[rows], y)
             predicted, fade, variance = _fit_pairs(regression, fit, pair_type, kind, generator, y)
-            left_out.set_pairs(group, rows, n_atoms + members[rows], predicted, fade, variance)
+            left_out.set(left_out.values.pairs[group], rows, n_atoms + members[rows], predicted, fade, variance)
             done += y.size
             advance(done / total)
     for shell_type, atoms in oriented.atoms.items():
@@ -68,7 +68,7 @@ def fit_regression(
             y = targets.onsite[shell_type].numpy()[rows]
             fit = AtomFit(graph, training, shell_type, atoms[rows], y)
             predicted, fade, variance = _fit_atoms(regression, fit, species, kind, generator, y)
-            left_out.set_atoms(shell_type, rows, atoms[rows], predicted, fade, variance)
+            left_out.set(left_out.values.onsite[shell_type], rows, atoms[rows], predicted, fade, variance)
             done += y.size
             advance(done / total)
     return KernelRegression(space, mean_density=graph.mean_density, **vars(regression)), left_out

@@ -46,30 +46,11 @@ class FadedValues(NamedTuple):
     weights: np.ndarray
     std: np.ndarray
 
-    def set_pairs(
-        self,
-        group: tuple[int, int],
-        rows: np.ndarray,
-        blocks: np.ndarray,
-        values: np.ndarray,
-        fade: Fade,
-        variance: np.ndarray,
+    def set(
+        self, part: Tensor, rows: np.ndarray, blocks: np.ndarray, values: np.ndarray, fade: Fade, variance: np.ndarray
     ) -> None:
-        """Set the values of some rows of a group, which are these blocks."""
-        self.values.pairs[group][rows] = torch.as_tensor(values)
-        self.weights[blocks], self.std[blocks] = fade.weight(variance), fade.std(variance)
-
-    def set_atoms(
-        self,
-        shell_type: int,
-        rows: np.ndarray,
-        blocks: np.ndarray,
-        values: np.ndarray,
-        fade: Fade,
-        variance: np.ndarray,
-    ) -> None:
-        """Set the values of some rows of a shell type, which are these blocks."""
-        self.values.onsite[shell_type][rows] = torch.as_tensor(values)
+        """Set some rows of one of the tensors of `values`, which are these blocks."""
+        part[rows] = torch.as_tensor(values)
         self.weights[blocks], self.std[blocks] = fade.weight(variance), fade.std(variance)
 
 
