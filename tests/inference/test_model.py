@@ -72,7 +72,9 @@ def test_far_structures_are_warned_of_in_one_line_at_the_caller(water):
         assert [w.filename for w in caught] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        water.predict(molecule("H2O"))
+        for stage in water.all_stages:
+            water.predict(molecule("H2O"), stage=stage)
+        replace(water, network=None).predict(molecule("H2O"))
 
 
 def test_an_element_that_training_never_had(water):
