@@ -27,7 +27,7 @@ def test_an_atom_outside():
         ({"last_layer_std": np.array([0.1, 3.0])}, "the network extrapolates for 1 of 2 pairs of atoms"),
         (
             {"regression_std": np.array([1.0, 12.34, 6.0])},
-            "the regression extrapolates for 2 of 3 blocks (12.3 times the usual error)",
+            "the regression extrapolates for 2 of 3 blocks (standard deviation 12.3; limit 5)",
         ),
         ({"unknown": np.array([True, False])}, "1 of 2 pairs of elements that the training set lacks"),
         ({"expected_error": 0.45}, "expected error 4.5 times the usual one"),

@@ -353,7 +353,9 @@ class Model(Pipeline):
         weight[unknown] = 1.0  # said already
         owner = np.concatenate([whole.atom_sample, whole.pair_sample])
         expected = np.zeros(whole.n_samples)
-        if self.calibration is not None:
+        # Calibrated with the network's standard deviations, the expected error is not known of stages without the network.
+        evaluated = any(c is not None for c in outputs.stages.values())
+        if self.calibration is not None and (evaluated or self.last_layer is None):
             features = self._error_features(inputs, outputs, ood)
             expected = [self.calibration.expected_of_matrix(x) for x in features]
         out = []

@@ -66,7 +66,7 @@ class Scores(NamedTuple):
         if n := int((self.regression_std > self.limits.regression_std).sum()):
             out.append(
                 f"the regression extrapolates for {n} of {len(self.regression_std)} blocks "
-                f"({self.regression_std.max():.3g} times the usual error)"
+                f"(standard deviation {self.regression_std.max():.3g}; limit {self.limits.regression_std:.3g})"
             )
         if n := int((self.last_layer_std > self.limits.last_layer_std).sum()):
             out.append(f"the network extrapolates for {n} of {len(self.last_layer_std)} pairs of atoms")
