@@ -11,14 +11,17 @@ from harmose.errors import GhostLevels
 from harmose.io.pyscf.pyscf import molecule
 from harmose.physics.bands import bands
 from harmose.physics.dos import DosSettings, dos
-from harmose.physics.eigen import MolecularOrbitals, solve
+from harmose.physics.eigen import MolecularOrbitals, at_kpoints, solve
 from harmose.physics.ghosts import (
     CHECKED_KPOINTS,
     EMPTY_LIMIT,
     OCCUPIED_LIMIT,
+    WITHIN_ATOMS,
     Ghosts,
     find_ghosts,
     molecular_ghosts,
+    on_site,
+    on_site_of,
     overlap_ratios,
     warn_of_ghosts,
 )
@@ -41,9 +44,11 @@ def ghost_chain(chain):
 
 @pytest.fixture(scope="module")
 def water(water_atoms):
-    """The Fock matrix of superposed atoms in Hartree and S of water, HF/def2-SVP."""
+    """The Fock matrix of superposed atoms in Hartree, S, and D of water, HF/def2-SVP."""
     mf = scf.RHF(molecule(water_atoms(0), "def2-svp"))
-    return mf.get_fock(dm=mf.get_init_guess()), mf.get_ovlp()
+    s = mf.get_ovlp()
+    atoms = on_site([s[a:b, a:b] for a, b in mf.mol.aoslice_by_atom()[:, 2:]])
+    return mf.get_fock(dm=mf.get_init_guess()), s, atoms
 
 
 def orbitals(fock: np.ndarray, s: np.ndarray, n_occupied: int) -> MolecularOrbitals:
@@ -53,19 +58,47 @@ def orbitals(fock: np.ndarray, s: np.ndarray, n_occupied: int) -> MolecularOrbit
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.999])
-def test_two_orbitals(overlap):
+def test_orbitals_of_two_atoms(overlap):
     """The bonding combination has 1 + s, the antibonding one 1 - s."""
-    s = np.array([[1.0, overlap], [overlap, 1.0]])
+    s, atoms = np.array([[1.0, overlap], [overlap, 1.0]]), on_site([np.eye(1), np.eye(1)])
     c = np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2 * np.array([1 + overlap, 1 - overlap]))
-    np.testing.assert_allclose(overlap_ratios(c, s), [1 + overlap, 1 - overlap])
-    both = overlap_ratios(np.stack([c, 1j * c]), np.stack([s, s]))
+    np.testing.assert_allclose(overlap_ratios(c, s, atoms), [1 + overlap, 1 - overlap])
+    both = overlap_ratios(np.stack([c, 1j * c]), np.stack([s, s]), atoms)
     np.testing.assert_allclose(both, [[1 + overlap, 1 - overlap]] * 2)
 
 
-def test_ratio_bounds_the_coefficients(water):
-    fock, s = water
-    c = orbitals(fock, s, 5).coefficients
-    assert (np.linalg.norm(c, axis=0) ** 2 >= (1 - 1e-12) / overlap_ratios(c, s)).all()
+@pytest.mark.parametrize("overlap", [0.5, 0.9])
+def test_orbitals_of_one_atom(overlap):
+    """They count as orthonormal, until |S c| / |c| is much smaller than in DFT."""
+    s = np.array([[1.0, overlap], [overlap, 1.0]])
+    ratios = overlap_ratios(np.array([[1.0], [-1.0]]), s, on_site([s]))
+    np.testing.assert_allclose(ratios, min(1.0, WITHIN_ATOMS * (1 - overlap)))
+
+
+def test_the_basis_within_an_atom_does_not_matter(water):
+    fock, s, _ = water
+    levels = orbitals(fock, s, 5)
+    mixing = np.eye(len(s))
+    mixing[:5, :5] += 0.3 * np.random.default_rng(0).normal(size=(5, 5))  # some functions of oxygen
+    c, mixed = np.linalg.solve(mixing, levels.coefficients), mixing.T @ s @ mixing
+    before, after = (on_site([x[:14, :14], x[14:19, 14:19], x[19:, 19:]]) for x in (s, mixed))
+    expected = overlap_ratios(levels.coefficients, s, before)
+    np.testing.assert_allclose(
+        overlap_ratios(c, mixed, after)[:6], expected[:6]
+    )  # those above are nearly dependent functions
+
+
+@pytest.mark.parametrize("spin", [Spin.NONE, Spin.COLLINEAR, Spin.SPINOR])
+def test_blocks_of_a_crystal(random_crystal, spin):
+    """D of a matrix of blocks has no images of the same atom, which S(k) has."""
+    sample = random_crystal(spin)
+    s, n = sample.overlap, sample.hamiltonian.n_orbitals
+    dense, size = on_site_of(s, spin).overlap.toarray(), n * (2 if spin is Spin.SPINOR else 1)
+    assert dense.shape == (size, size)
+    for i, (a, b) in enumerate(pairwise(s.orbital_starts)):
+        for start in range(0, size, n):
+            np.testing.assert_array_equal(dense[start + a : start + b, start + a : start + b], s.block(i, i))
+    np.testing.assert_allclose(on_site_of(s, spin).inverse @ dense, np.eye(size), atol=1e-12)
 
 
 def test_limits():
@@ -92,7 +125,8 @@ def test_kpoints_and_spins():
 def test_description_and_warning():
     one = find_ghosts(np.array([-228.6072]), np.array([0.1344]), 0.0)
     with pytest.warns(
-        GhostLevels, match=r"^1 ghost level at -228.61 eV \(\|S c\| / \|c\| = 0.13, in DFT .*wrong orbitals$"
+        GhostLevels,
+        match=r"^1 ghost level at -228.61 eV \(smallest ratio \|S c\| / \|c\| 0.13, in DFT .*wrong orbitals$",
     ):
         warn_of_ghosts(one)
     with warnings.catch_warnings():
@@ -101,31 +135,31 @@ def test_description_and_warning():
 
 
 def test_no_ghosts_in_a_molecule(water):
-    fock, s = water
-    assert not molecular_ghosts([orbitals(fock, s, n) for n in (4, 5)], s)
+    fock, s, atoms = water
+    assert not molecular_ghosts([orbitals(fock, s, n) for n in (4, 5)], s, atoms)
 
 
 @pytest.mark.parametrize("energy", [-60.0, -228.0])
 def test_error_where_the_overlap_is_small(water, energy):
     """The smallest eigenvector of S gets an expected energy among or below the valence levels, as one of HF had (-228 eV)."""
-    fock, s = water
+    fock, s, atoms = water
     dft = orbitals(fock, s, 5)
     sizes, vectors = np.linalg.eigh(s)
     v = vectors[:, 0]
     error = (v @ fock @ v - sizes[0] * energy / HARTREE) * np.outer(v, v)
     wrong = orbitals(fock - error, s, 5)
-    ghosts = molecular_ghosts([wrong], s)
+    ghosts = molecular_ghosts([wrong], s, atoms)
     assert ghosts.energies.tolist() == [wrong.energies[1]]
     assert wrong.energies[1] < dft.energies[1] - 10
-    assert molecular_ghosts([dft, wrong], s).energies.tolist() == ghosts.energies.tolist()
+    assert molecular_ghosts([dft, wrong], s, atoms).energies.tolist() == ghosts.energies.tolist()
 
 
 def test_molecule_without_electrons_or_empty_levels(water):
-    fock, s = water
+    fock, s, atoms = water
     n = len(s)
-    assert not molecular_ghosts([orbitals(fock, s, 0)], s)
+    assert not molecular_ghosts([orbitals(fock, s, 0)], s, atoms)
     # with all levels occupied, those that are kinetic energy count as occupied
-    assert len(molecular_ghosts([orbitals(fock, s, n)], s)) > 0
+    assert len(molecular_ghosts([orbitals(fock, s, n)], s, atoms)) > 0
 
 
 def test_crystal_of_dft(graphene):
@@ -165,7 +199,7 @@ def test_bands_of_a_chain(ghost_chain):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bands(h, s, k, fermi_level=-3.2).ghosts is None
-        assert len(bands(*ghost_chain(-1.6)[:2], k, fermi_level=-2.7, predicted=True).ghosts) == 0
+        assert len(bands(*ghost_chain(-1.6)[:2], k, fermi_level=-2.95, predicted=True).ghosts) == 0
         # without a Fermi level nobody knows which levels are occupied
         assert bands(h, s, k, predicted=True).ghosts is None
 
@@ -211,9 +245,6 @@ def test_checked_kpoints(random_crystal, spin):
     checked = ~np.isnan(ratios).any(axis=(0, -1) if spin is Spin.COLLINEAR else -1)
     assert checked[[0, -1]].all()
     assert checked.sum() == CHECKED_KPOINTS
-    one = solve(h, s, k[:1])[1].reshape(-1, energies.shape[-1], energies.shape[-1])[0]
-    s_k = one.conj().T  # c^dagger S c = 1 gives S = (c c^dagger)^-1
-    np.testing.assert_allclose(
-        overlap_ratios(one, np.linalg.inv(one @ s_k)), ratios.reshape(-1, len(k), len(one))[0, 0]
-    )
+    c = solve(h, s, k[:1])[1]
+    np.testing.assert_allclose(overlap_ratios(c, at_kpoints(s, k[:1], spin), on_site_of(s, spin)), ratios[..., :1, :])
     assert np.isnan(energies_and_ratios(h, s, k, predicted=False)[1]).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harmose.physics.eigen import eigenvalues, overlap_at_gamma, solve
-from harmose.physics.ghosts import OCCUPIED_LIMIT, overlap_ratios
+from harmose.physics.ghosts import OCCUPIED_LIMIT, on_site_of, overlap_ratios
 from harmose.spin import Spin
 from harmose.uncertainty.orbitals import OrbitalEnergies, orbital_energies, orbital_errors, orbital_spreads
 
@@ -91,5 +91,5 @@ def test_ghosts_at_gamma(random_crystal, spin):
     np.testing.assert_array_equal(full.energies, bands.energies)
     assert full.n_occupied is None
     _, c = solve(h, s)
-    ratios = overlap_ratios(c.reshape(-1, *c.shape[-2:]), overlap_at_gamma(s, spin))
+    ratios = overlap_ratios(c.reshape(-1, *c.shape[-2:]), overlap_at_gamma(s, spin), on_site_of(s, spin))
     np.testing.assert_allclose(np.sort(full.ghosts.ratios), np.sort(ratios[ratios < OCCUPIED_LIMIT]))

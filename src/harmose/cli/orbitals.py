@@ -16,7 +16,7 @@ from harmose.evaluate.comparison import find_structure
 from harmose.inference import checkpoint
 from harmose.io.files import read
 from harmose.physics.eigen import MolecularOrbitals, overlap_at_gamma, spin_orbitals
-from harmose.physics.ghosts import molecular_ghosts, warn_of_ghosts
+from harmose.physics.ghosts import molecular_ghosts, on_site_of, warn_of_ghosts
 
 SHOWN_ORBITALS = 8
 """Number of orbitals on each side of the gap that are shown without --all."""
@@ -77,7 +77,8 @@ def _solve(sample: Sample) -> tuple[MolecularOrbitals, ...]:
         )
     found = spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
     if sample.is_prediction:
-        warn_of_ghosts(molecular_ghosts(found, overlap_at_gamma(sample.overlap, sample.spin)))
+        overlap, atoms = overlap_at_gamma(sample.overlap, sample.spin), on_site_of(sample.overlap, sample.spin)
+        warn_of_ghosts(molecular_ghosts(found, overlap, atoms))
     return found
 
 

@@ -19,7 +19,7 @@ from ase.dft.dos import linear_tetrahedron_integration
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError
 from harmose.physics.density_of_states import DensityOfStates
-from harmose.physics.ghosts import find_ghosts, overlap_ratios, warn_of_ghosts
+from harmose.physics.ghosts import find_ghosts, on_site_of, overlap_ratios, warn_of_ghosts
 from harmose.physics.kmesh import SPACING, KMesh, mesh_size
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
 from harmose.physics.occupations import fermi_level as find_fermi_level
@@ -175,8 +175,9 @@ def _energies_and_weights(
     if not groups:
         energies, ratios = energies_and_ratios(h, s, mesh.kpoints, predicted)
         return energies, np.empty((*energies.shape[:-1], 0, energies.shape[-1])), ratios
+    atoms = on_site_of(s, h.spin)
     chunks = [
-        (e, mulliken(c, overlap, groups, h.spin), overlap_ratios(c, overlap))
+        (e, mulliken(c, overlap, groups, h.spin), overlap_ratios(c, overlap, atoms))
         for _, e, c, overlap in states_at(h, s, mesh.kpoints)
     ]
     energies, weights, ratios = zip(*chunks, strict=True)

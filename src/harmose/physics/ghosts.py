@@ -6,23 +6,37 @@ An error dH moves a level by c^dagger dH c, which may be as large as |c|^2 |dH|,
 c is its eigenvector, and an average of eigenvalues otherwise. Where S has an eigenvalue s near zero, the energy of its
 eigenvector is v^dagger H v / s: kinetic energy, far above the LUMO in any Hamiltonian of DFT. A prediction that is too low by a
 small amount there turns it into a level among or below the occupied ones: a ghost, of small r. The occupied levels of DFT have
-r of order one in all basis sets, so that a low level with a small r is a ghost. docs/uncertainty.md has the measurements.
+r of order one, if the orbitals of each atom are orthonormal. Those of a basis set are not, so that
+
+    r^2 = y^dagger D^-1 y / c^dagger D c,        y = S c,        D = the blocks of S within one atom
+
+is used. The numerator is the sum over atoms of the squared projection of the level on the orbitals of the atom, the denominator
+that of the squared norm of the part that is made of them. Which functions represent the orbitals of an atom does not matter. They
+may be nearly dependent, also in DFT: a level whose |S c| / |c| is small is a ghost only if it is very small (`WITHIN_ATOMS`).
+docs/uncertainty.md has the measurements.
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import scipy
 
+from harmose.core.blocks import BlockMatrix
 from harmose.errors import GhostLevels
 from harmose.physics.eigen import MolecularOrbitals
+from harmose.spin import Spin
 
-OCCUPIED_LIMIT = 0.5
-"""Least r of an occupied level; 0.65 is the least in DFT (spinors in uncontracted Gaussians), elsewhere it is 0.87."""
+OCCUPIED_LIMIT = 0.65
+"""Least r of an occupied level. In DFT it is 0.78 (a compressed molecule) or more."""
 
-EMPTY_LIMIT = 0.16
-"""Least r of an empty level up to the LUMO, or near the Fermi level. In DFT LUMOs have 0.30 and more, in diffuse basis sets 0.175."""
+EMPTY_LIMIT = 0.2
+"""Least r of an empty level up to the LUMO, or near the Fermi level. In DFT it is 0.26 or more, in diffuse basis sets 0.22."""
+
+WITHIN_ATOMS = 2.6
+"""A level counts with r = 2.6 |S c| / |c| if that is less. Occupied levels of DFT have |S c| / |c| of 0.3 (silver, CRENBL) or more."""
 
 EMPTY_WINDOW = 1.0
 """eV. In crystals the empty levels up to this far above the Fermi level are checked."""
@@ -33,7 +47,7 @@ CHECKED_KPOINTS = 8
 
 @dataclass(frozen=True, eq=False)
 class Ghosts:
-    """Ghost levels: `energies` (g,) in eV, ascending; `ratios` (g,) are their |S c| / |c|, `kpoints` (g, 3) are fractional.
+    """Ghost levels: `energies` (g,) in eV, ascending; `ratios` (g,) are their r of this module, `kpoints` (g, 3) are fractional.
 
     False as a condition if there are none.
     """
@@ -51,14 +65,44 @@ class Ghosts:
         range_ = f"at {low:.2f} eV" if len(self) == 1 else f"from {low:.2f} to {high:.2f} eV"
         where = f" at {at_k} k-point{'s' if at_k > 1 else ''}" if self.kpoints.any() else ""
         return (
-            f"{len(self)} ghost level{'s' if len(self) > 1 else ''} {range_}{where} (|S c| / |c| = {self.ratios.min():.2g}, "
+            f"{len(self)} ghost level{'s' if len(self) > 1 else ''} {range_}{where} (smallest ratio |S c| / |c| {self.ratios.min():.2g}, "
             f"in DFT at least {EMPTY_LIMIT:g}, occupied {OCCUPIED_LIMIT:g}): expect wrong orbitals"
         )
 
 
-def overlap_ratios(coefficients: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Return r = |S c| / |c| (..., m) of coefficients (..., n, m), one column for each level, and S or S(k) (..., n, n)."""
-    return np.linalg.norm(s @ coefficients, axis=-2) / np.linalg.norm(coefficients, axis=-2)
+@dataclass(frozen=True, eq=False)
+class OnSite:
+    """The blocks of S within one atom, D of this module's equation, and D^-1: sparse (n, n)."""
+
+    overlap: Any
+    inverse: Any
+
+
+def on_site(blocks: Sequence[np.ndarray], spin: Spin = Spin.NONE) -> OnSite:
+    """Return D from its blocks, one for each atom, for levels of an H of `spin`: spinors have all up orbitals first."""
+    blocks = [*blocks] * (2 if spin is Spin.SPINOR else 1)
+    inverse = [np.linalg.inv(block) for block in blocks]
+    return OnSite(*(scipy.sparse.block_diag(x, format="csr") for x in (blocks, inverse)))
+
+
+def on_site_of(s: BlockMatrix, spin: Spin) -> OnSite:
+    """Return D of an overlap S of spin none or `spin`; images of an atom in other cells are other atoms."""
+    blocks = (s.block(i, i) for i in range(len(s.numbers)))
+    return on_site([block if s.spin is Spin.NONE else block[0] for block in blocks], spin)
+
+
+def overlap_ratios(coefficients: np.ndarray, s: Any, atoms: OnSite) -> np.ndarray:
+    """Return r (..., m) of coefficients (..., n, m), one column for each level, and S or S(k) (..., n, n), dense or sparse."""
+    c, y = coefficients, s @ coefficients
+    by_atoms = np.sqrt(_squares(y, atoms.inverse) / _squares(c, atoms.overlap))
+    return np.minimum(by_atoms, WITHIN_ATOMS * np.linalg.norm(y, axis=-2) / np.linalg.norm(c, axis=-2))
+
+
+def _squares(x: np.ndarray, matrix: Any) -> np.ndarray:
+    """Return x^dagger M x of each column: (..., m) from (..., n, m) and a sparse M (n, n)."""
+    columns = np.moveaxis(x, -2, 0)
+    product = (matrix @ columns.reshape(len(columns), -1)).reshape(columns.shape)
+    return (columns.conj() * product).sum(axis=0).real
 
 
 def find_ghosts(
@@ -86,14 +130,14 @@ def find_ghosts(
     return Ghosts(energies[found][order], ratios[found][order], at[order])
 
 
-def molecular_ghosts(orbitals: Sequence[MolecularOrbitals], s: np.ndarray) -> Ghosts:
+def molecular_ghosts(orbitals: Sequence[MolecularOrbitals], s: np.ndarray, atoms: OnSite) -> Ghosts:
     """Return the ghosts up to the LUMO among the orbitals of all spins, with S (n, n), which is that of each spin."""
     parts = []
     for each in orbitals:
         homo = -np.inf if each.homo is None else each.homo
         lumo = homo if each.lumo is None else each.lumo
         n = each.n_occupied + 1  # those above are not checked
-        ratios = overlap_ratios(each.coefficients[:, :n], s)
+        ratios = overlap_ratios(each.coefficients[:, :n], s, atoms)
         parts.append(find_ghosts(each.energies[:n], ratios, homo, lumo))
     energies, ratios, kpoints = (
         np.concatenate([getattr(x, name) for x in parts]) for name in ("energies", "ratios", "kpoints")

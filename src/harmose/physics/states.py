@@ -7,7 +7,7 @@ import numpy as np
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError
 from harmose.physics.eigen import at_kpoints, eigenvalues, solve
-from harmose.physics.ghosts import CHECKED_KPOINTS, overlap_ratios
+from harmose.physics.ghosts import CHECKED_KPOINTS, on_site_of, overlap_ratios
 from harmose.physics.kmesh import KMesh, kmesh
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, fermi_level
 from harmose.spin import Spin
@@ -46,9 +46,10 @@ def energies_and_ratios(
     checked = np.zeros(len(kpoints), dtype=bool)
     if predicted:
         checked[np.linspace(0, len(kpoints) - 1, min(len(kpoints), CHECKED_KPOINTS)).round().astype(int)] = True
+    atoms = on_site_of(s, h.spin)
     for part, e, c, overlap in states_at(h, s, kpoints[checked]):
         at = np.flatnonzero(checked)[part]
-        energies[..., at, :], ratios[..., at, :] = e, overlap_ratios(c, overlap)
+        energies[..., at, :], ratios[..., at, :] = e, overlap_ratios(c, overlap, atoms)
     if not checked.all():
         energies[..., ~checked, :] = energies_at(h, s, kpoints[~checked])
     return energies, ratios

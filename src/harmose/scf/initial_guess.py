@@ -22,7 +22,7 @@ from harmose.errors import LabellingError, MatrixError, ModelError, OutsideDomai
 from harmose.io.pyscf.pyscf import PySCFSettings, from_blocks, has_basis, mean_field, molecule
 from harmose.physics.density import occupied_orbitals
 from harmose.physics.eigen import MolecularOrbitals
-from harmose.physics.ghosts import molecular_ghosts, warn_of_ghosts
+from harmose.physics.ghosts import molecular_ghosts, on_site, warn_of_ghosts
 from harmose.scf.guard import Guard, rejection
 from harmose.spin import Spin
 from harmose.units import HARTREE
@@ -170,6 +170,7 @@ def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
         GhostLevels: `h` has ghost levels.
     """
     fock, s = matrix(h, mol), mol.intor_symmetric("int1e_ovlp")
+    atoms = on_site([s[a:b, a:b] for a, b in mol.aoslice_by_atom()[:, 2:]], h.spin)
     if h.spin is Spin.COLLINEAR:
         orbitals = [_orbitals(one, s, n) for one, n in zip(fock, mol.nelec, strict=True)]
     elif h.spin is Spin.SPINOR:
@@ -177,7 +178,7 @@ def predicted_density(mol: gto.Mole, h: BlockMatrix) -> np.ndarray:
         orbitals = [_orbitals(fock, s, mol.nelectron)]
     else:
         orbitals = [_orbitals(fock, s, occupied_orbitals(mol.nelectron, len(fock)))]
-    warn_of_ghosts(molecular_ghosts(orbitals, s), stacklevel=3)
+    warn_of_ghosts(molecular_ghosts(orbitals, s, atoms), stacklevel=3)
     filled = [each.coefficients[:, : each.n_occupied] for each in orbitals]
     densities = np.stack([c @ c.conj().T for c in filled])
     return densities if h.spin is Spin.COLLINEAR else densities[0] * (2 if h.spin is Spin.NONE else 1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from harmose.core.blocks import BlockMatrix
 from harmose.physics.eigen import MolecularOrbitals, is_periodic, overlap_at_gamma, solve, spin_orbitals
-from harmose.physics.ghosts import Ghosts, molecular_ghosts
+from harmose.physics.ghosts import Ghosts, molecular_ghosts, on_site_of
 from harmose.physics.occupations import electrons_per_state
 from harmose.spin import Spin
 
@@ -90,7 +90,9 @@ def orbital_energies(
     energies = np.concatenate([x.energies for x in orbitals])
     spread = np.concatenate([orbital_spreads(h, x.coefficients, spreads) for x in orbitals])
     order = np.argsort(energies, kind="stable")  # the lowest energies of both spins are occupied
-    ghosts = Ghosts() if electrons is None else molecular_ghosts(orbitals, overlap_at_gamma(s, h.spin))
+    if electrons is None:
+        return OrbitalEnergies(energies[order], spread[order])
+    ghosts = molecular_ghosts(orbitals, overlap_at_gamma(s, h.spin), on_site_of(s, h.spin))
     return OrbitalEnergies(energies[order], spread[order], n_occupied, ghosts)
 
 

@@ -16,7 +16,7 @@ from harmose.core.blocks import BlockMatrix
 from harmose.errors import ConfigError, MatrixError, SingularMatrix
 from harmose.physics.bloch import check_kpoints
 from harmose.physics.eigen import at_kpoints, check_pair, solve
-from harmose.physics.ghosts import overlap_ratios
+from harmose.physics.ghosts import on_site_of, overlap_ratios
 from harmose.physics.sparse.bloch import GAMMA, Matrix, pencils, shifted
 from harmose.physics.sparse.factorization import Factorization, Factorize, factorizer
 from harmose.physics.sparse.settings import DEFAULT, SparseSettings
@@ -77,10 +77,13 @@ def states_near(
     if size <= max(settings.diagonalize_below, 3 * n):
         return _from_all_states(h, s, center, n, k, vectors)
     factorize = factorizer(solver, settings)
-    results = [
-        [nearest_states(h_k, s_k, center, n, factorize, vectors, settings) for h_k, s_k in pencils(h, s, point)]
-        for point in k
-    ]
+    atoms = on_site_of(s, h.spin)
+
+    def near(h_k: Matrix, s_k: Matrix) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+        energies, c, below = nearest_states(h_k, s_k, center, n, factorize, True, settings)
+        return energies, c if vectors else c[:, :0], below, overlap_ratios(c, s_k, atoms)
+
+    results = [[near(*pair) for pair in pencils(h, s, point)] for point in k]
     # (n_k, n_spins, ...) to (n_spins, n_k, ...), or (n_k, ...) for one spin
     arrays = (np.array([[spin[part] for spin in point] for point in results]) for part in range(4))
     energies, coefficients, below, ratios = (x.swapaxes(0, 1) if h.spin is Spin.COLLINEAR else x[:, 0] for x in arrays)
@@ -92,7 +95,7 @@ def _from_all_states(h: BlockMatrix, s: BlockMatrix, center: float, n: int, k: n
     energies, coefficients = solve(h, s, k)
     chosen = np.sort(np.argsort(np.abs(energies - center), axis=-1, kind="stable")[..., :n], axis=-1)
     coefficients = np.take_along_axis(coefficients, chosen[..., None, :], axis=-1)
-    ratios = overlap_ratios(coefficients, at_kpoints(s, k, h.spin))
+    ratios = overlap_ratios(coefficients, at_kpoints(s, k, h.spin), on_site_of(s, h.spin))
     energies = np.take_along_axis(energies, chosen, axis=-1)
     return NearStates(center, energies, coefficients if vectors else None, chosen[..., 0], ratios)
 
@@ -105,11 +108,8 @@ def nearest_states(
     factorize: Factorize,
     vectors: bool = False,
     settings: SparseSettings = DEFAULT,
-) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-    """Return energies (n,), coefficients (m, n), or (m, 0), the number of states below the lowest, and `overlap_ratios` (n,).
-
-    The number is -1 where it was not counted.
-    """
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return energies (n,), coefficients (m, n), or (m, 0), and the number of states below the lowest, -1 where not counted."""
     step = settings.sigma_step
     for sigma in (center, center + step, center - 1.618 * step):
         try:
@@ -129,8 +129,7 @@ def nearest_states(
         chosen = np.sort(np.argsort(np.abs(energies - center), kind="stable")[:n])
         _check_residual(h, s, energies[chosen], c[:, chosen], settings.max_residual)
         below = -1 if below_sigma is None else below_sigma - np.count_nonzero(energies < sigma) + chosen[0]
-        ratios = overlap_ratios(c[:, chosen], s)
-        return energies[chosen], c[:, chosen if vectors else slice(0)], int(below), ratios
+        return energies[chosen], c[:, chosen if vectors else slice(0)], int(below)
     raise MatrixError(f"states near an energy: H - E S is singular at and around E = {center:g} eV")
 
 
