@@ -86,7 +86,7 @@ def test_ghosts_at_gamma(random_crystal, spin):
     sample = random_crystal(spin)
     h, s = sample.hamiltonian, sample.overlap
     spreads = np.full(len(h.keys), 1e-3)
-    bands, full = (orbital_energies(h, s, spreads, None, n) for n in (None, 2 * h.n_orbitals))
+    bands, full = (orbital_energies(h, s, spreads, n) for n in (None, 2 * h.n_orbitals))
     assert len(bands.ghosts) == 0
     np.testing.assert_array_equal(full.energies, bands.energies)
     assert full.n_occupied is None

@@ -62,35 +62,28 @@ class OrbitalEnergies:
         return float(self.energies[k]), float(self.spreads[k])
 
 
-def orbital_energies(
-    h: BlockMatrix,
-    s: BlockMatrix,
-    spreads: np.ndarray,
-    n_electrons: float | None,
-    electrons_per_cell: float | None = None,
-) -> OrbitalEnergies:
+def orbital_energies(h: BlockMatrix, s: BlockMatrix, spreads: np.ndarray, n_electrons: float | None) -> OrbitalEnergies:
     """Solve H c = e S c, and return the energies with their spreads, and the ghost levels among them.
 
     Args:
         h: Hamiltonian in eV.
         s: Overlap.
         spreads: Of the blocks of H, in eV (B,).
-        n_electrons: Number of electrons of a molecule; None gives all energies the kind `gamma`.
-        electrons_per_cell: Number of electrons of a crystal; without it no ghost levels are looked for.
+        n_electrons: Number of electrons of the molecule or of a cell; None gives all energies the kind `gamma`, as crystals
+            have it, and no ghost levels.
 
     Raises:
         MatrixError: As `physics.eigen.solve`.
     """
     if is_periodic(h) or n_electrons is None:
-        electrons, n_occupied = electrons_per_cell, None
-        orbitals = _at_gamma(h, s, electrons or 0.0)
+        orbitals, n_occupied = _at_gamma(h, s, n_electrons or 0.0), None
     else:
-        electrons, orbitals = n_electrons, spin_orbitals(h, s, n_electrons)
+        orbitals = spin_orbitals(h, s, n_electrons)
         n_occupied = sum(x.n_occupied for x in orbitals)
     energies = np.concatenate([x.energies for x in orbitals])
     spread = np.concatenate([orbital_spreads(h, x.coefficients, spreads) for x in orbitals])
     order = np.argsort(energies, kind="stable")  # the lowest energies of both spins are occupied
-    if electrons is None:
+    if n_electrons is None:
         return OrbitalEnergies(energies[order], spread[order])
     ghosts = molecular_ghosts(orbitals, overlap_at_gamma(s, h.spin), on_site_of(s, h.spin))
     return OrbitalEnergies(energies[order], spread[order], n_occupied, ghosts)
