@@ -112,7 +112,8 @@ class Model(Pipeline):
             predicted = self._predict([atoms], None if prior is None else [prior], (stage,), energy_zero)
             h, scores = predicted.stages[stage][0], predicted.scores[0]
         else:
-            h, scores = parts
+            h, scores, features = parts
+            scores = scores._replace(expected_error=self._expected_error(features, stage != "regression"))
         self._warn([scores], stacklevel=3)
         return h
 
@@ -348,23 +349,29 @@ class Model(Pipeline):
         whole, order = inputs.concatenated, inputs.concatenated.oriented.pair_order
         ood, unknown = self.domain.scores(inputs.neighbourhoods), ~self.normalizer.covers(whole.oriented)
         std, weight = np.zeros(len(order)), np.ones(len(order))
-        if self.network is not None and self.last_layer is not None:
+        evaluated, out = any(c is not None for c in outputs.stages.values()), []
+        if evaluated and self.last_layer is not None:
             std[order], weight[order] = outputs.last_layer_std[1], outputs.weights[1][0]
         weight[unknown] = 1.0  # said already
         owner = np.concatenate([whole.atom_sample, whole.pair_sample])
-        expected = np.zeros(whole.n_samples)
-        # Calibrated with the network's standard deviations, the expected error is not known of stages without the network.
-        evaluated = any(c is not None for c in outputs.stages.values())
-        if self.calibration is not None and (evaluated or self.last_layer is None):
-            features = self._error_features(inputs, outputs, ood)
-            expected = [self.calibration.expected_of_matrix(x) for x in features]
-        out = []
+        features = self._error_features(inputs, outputs, ood) if self.calibration is not None else []
+        expected = [self._expected_error(x, evaluated) for x in features] or [0.0] * whole.n_samples
         for k in range(whole.n_samples):
             pairs, blocks = whole.pair_sample == k, owner == k
             fitted = inputs.regression.std[blocks], inputs.regression.weights[blocks]
-            own = std[pairs], self._limits, *fitted, weight[pairs], unknown[pairs], float(expected[k])
+            own = std[pairs], self._limits, *fitted, weight[pairs], unknown[pairs], expected[k]
             out.append(Scores(ood[whole.atom_sample == k], *own))
         return out
+
+    def _expected_error(self, features: ErrorFeatures, evaluated: bool) -> float:
+        """Return the expected mean |dH| of a structure in eV; zero where it is not known.
+
+        The calibration is with the network's standard deviations, if there is one: without the network `evaluated` it does not
+        hold.
+        """
+        if self.calibration is None or not (evaluated or self.last_layer is None):
+            return 0.0
+        return self.calibration.expected_of_matrix(features)
 
     @property
     def _limits(self) -> Limits:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from harmose.representation.block_irreps import BlockIrreps, Coefficients
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs
 from harmose.representation.concatenation import ConcatenatedGraph
 
 
@@ -61,15 +61,29 @@ def error_features(
     `scales` of the normalizer in eV; `ood_scores` (N,) of the atoms; standard deviations of the last layer for atoms (N,) and
     pairs (P,), in the order of the network's batch; `regression_std` (B,) of the blocks.
     """
-    oriented, n_atoms = concatenated.oriented, len(concatenated.atom_sample)
-    size, counts = np.concatenate(_sizes(space, concatenated, scales)), space.basis.counts(concatenated.graph.numbers)
-    std = np.empty(len(size))
-    std[oriented.atom_order], std[n_atoms + oriented.pair_order] = last_layer_std
+    oriented, numbers = concatenated.oriented, concatenated.graph.numbers
+    std = np.empty(len(numbers) + len(oriented.first))
+    std[oriented.atom_order], std[len(numbers) + oriented.pair_order] = last_layer_std
+    size = block_sizes(space, oriented, numbers, scales)
+    return features_of_blocks(space, oriented, numbers, size, ood_scores, std, regression_std)
+
+
+def features_of_blocks(
+    space: BlockIrreps,
+    oriented: OrientedPairs,
+    numbers: np.ndarray,
+    size: np.ndarray,
+    ood_scores: np.ndarray,
+    last_layer_std: np.ndarray,
+    regression_std: np.ndarray,
+) -> ErrorFeatures:
+    """Return the features of the blocks of a graph with these atomic numbers (N,), from values in the order of the blocks (B,)."""
+    n_atoms, counts = len(numbers), space.basis.counts(numbers)
     return ErrorFeatures(
         block_type=np.concatenate([-1 - oriented.species, oriented.pair_type]),
         size=size,
         ood_score=np.concatenate([ood_scores, (ood_scores[oriented.first] + ood_scores[oriented.second]) / 2]),
-        last_layer_std=std,
+        last_layer_std=last_layer_std,
         regression_std=regression_std,
         distance=np.concatenate([np.zeros(n_atoms), np.linalg.norm(oriented.vectors, axis=1)]),
         elements=np.concatenate([counts**2, 2 * counts[oriented.first] * counts[oriented.second]]),
@@ -77,10 +91,9 @@ def error_features(
     )
 
 
-def _sizes(space: BlockIrreps, concatenated: ConcatenatedGraph, scales: Coefficients) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rms of an element of the blocks of atoms (N,) and of pairs (P,), from the norms of irreps."""
-    oriented = concatenated.oriented
-    counts, n_components = space.basis.counts(concatenated.graph.numbers), space.spin.n_components
+def block_sizes(space: BlockIrreps, oriented: OrientedPairs, numbers: np.ndarray, scales: Coefficients) -> np.ndarray:
+    """Return the rms in eV of an element of each block (B,) with these scales of its irreps in eV."""
+    counts, n_components = space.basis.counts(numbers), space.spin.n_components
     atoms, pairs = np.empty(len(counts)), np.empty(len(oriented.first))
     for shell_type, members in oriented.atoms.items():
         mask = torch.as_tensor(space.onsite_layout(shell_type).mask, dtype=torch.float64)
@@ -88,8 +101,8 @@ def _sizes(space: BlockIrreps, concatenated: ConcatenatedGraph, scales: Coeffici
         atoms[members] = (scales.onsite[shell_type][:, first] ** 2 * mask[first]).sum((1, 2)).numpy()
     for group, members in oriented.pairs.items():
         pairs[members] = (scales.pairs[group] ** 2).sum((1, 2)).numpy()
-    n_elements = counts[oriented.first] * counts[oriented.second]
-    return np.sqrt(atoms / (counts**2 * n_components)), np.sqrt(pairs / (n_elements * n_components))
+    n_elements = np.concatenate([counts**2, counts[oriented.first] * counts[oriented.second]])
+    return np.sqrt(np.concatenate([atoms, pairs]) / (n_elements * n_components))
 
 
 def concatenate(parts: Sequence[ErrorFeatures]) -> ErrorFeatures:

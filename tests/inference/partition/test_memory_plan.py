@@ -17,7 +17,7 @@ def model() -> PartModel:
     loaded = harmose.load("graphene-pbe-dzvp")
     sheet = graphene(a=2.46, size=(3, 3, 1), vacuum=6.0)
     sheet.pbc = (True, True, False)
-    return PartModel(loaded, build_graph(sheet, loaded.space.basis), full=True)
+    return PartModel(loaded, build_graph(sheet, loaded.space.basis), "full")
 
 
 def test_plenty_of_memory_keeps_everything(model):

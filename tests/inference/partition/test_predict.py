@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -40,10 +41,10 @@ def sheet() -> Atoms:
 
 @pytest.fixture(scope="module")
 def whole(model, sheet):
-    return {stage: model.predict(sheet, stage=stage) for stage in ("stage1", "full")}
+    return {stage: model.predict(sheet, stage=stage) for stage in ("regression", "stage1", "full")}
 
 
-@pytest.mark.parametrize("stage", ["stage1", "full"])
+@pytest.mark.parametrize("stage", ["regression", "stage1", "full"])
 @pytest.mark.parametrize("size", [1000, 97])
 def test_same_numbers_as_the_whole(model, sheet, whole, stage, size):
     found = model.predict(sheet, partition=size, stage=stage)
@@ -58,7 +59,7 @@ def test_same_numbers_from_files(model, sheet, whole, tmp_path):
     prediction = PartitionedPrediction(model, sheet, small.memory + plan.blocks / 2, pairs_per_part=97)
     assert prediction.plan.maps_features
     assert prediction.plan.maps_blocks
-    found, _ = prediction.run(folder=tmp_path)
+    found, *_ = prediction.run(folder=tmp_path)
     assert isinstance(found.values, np.memmap)
     assert not list(tmp_path.iterdir()), "files that stay behind"
     assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
@@ -149,6 +150,19 @@ def test_workers_of_a_scheduler_give_the_same(model, sheet, whole):
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         found = model.predict(sheet, partition=200, scheduler=str(cluster.scheduler_address))  # type: ignore[attr-defined]
     assert np.abs(found.values - whole["full"].values).max() < TOLERANCE
+
+
+def test_an_expected_error_in_parts_is_that_of_the_whole(model, sheet):
+    """With a limit just below it both warn."""
+    error = model.expected_errors([sheet])[0]
+    low = replace(model, calibration=replace(model.calibration, error_limit=error * 0.999))
+    high = replace(model, calibration=replace(model.calibration, error_limit=error * 1.001))
+    for partition in ("off", 97):
+        with pytest.warns(OutsideDomain, match="expected error"):
+            low.predict(sheet, partition=partition)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", OutsideDomain)
+            high.predict(sheet, partition=partition)
 
 
 def test_no_scheduler(model, sheet, monkeypatch):

@@ -90,13 +90,8 @@ def plan(model: PartModel, memory: float | None = None, pairs_per_part: int | No
     present = float(psutil.Process().memory_info().rss)
     if memory is None:
         memory = present + USABLE * psutil.virtual_memory().available
-    e, r = model.network.settings.stage1, model.network.settings.stage2
-    l_max = model.space.l_max
-    width = e.edges.size(l_max)
-    kept = width + (r.edges.size(l_max) if model.full and r.attention_rounds > 1 else 0)
-    frames = 2 * (l_max + 1 + 2 * l_max**2) * (l_max + 1) ** 2
-    gathered = 2 * (l_max + 1 + 2 * l_max**2) * (e.channels + e.pseudo_channels)
-    widest = frames + gathered + 2 * width + (2 * l_max * (r.so2_channels + r.hidden) if model.full else 0)
+    l_max, n_layers = model.space.l_max, len(model.layers)
+    channels, kept, widest = _widths(model) if n_layers else (0, 0, 0)
     n_pairs, n_atoms = model.graph.n_pairs, model.graph.n_atoms
     size = n_values(model.space.basis, model.graph)
 
@@ -107,8 +102,8 @@ def plan(model: PartModel, memory: float | None = None, pairs_per_part: int | No
             per_part,
             present=present,
             graph=float(PER_PAIR * n_pairs + PER_ATOM * n_atoms),
-            atoms=16.0 * n_atoms * (l_max + 1) ** 2 * (e.channels + e.pseudo_channels),
-            edges=float(2 * FEATURES * kept * n_pairs) if len(model.layers) > 1 else 0.0,
+            atoms=16.0 * n_atoms * (l_max + 1) ** 2 * channels,
+            edges=float(2 * FEATURES * kept * n_pairs) if n_layers > 1 else 0.0,
             frames=float(FRAMES * (l_max + 1) ** 4 + 200) * n_pairs,
             blocks=float(size) * model.space.spin.n_components * model.space.spin.dtype.itemsize,
             in_flight=8 * IN_FLIGHT * widest * per_part * torch.get_num_threads() + OVERHEAD,
@@ -124,3 +119,12 @@ def plan(model: PartModel, memory: float | None = None, pairs_per_part: int | No
             if found.memory <= memory:
                 return found
     raise ConfigError(f"memory: {n_atoms:,} atoms need at least {found.memory / 1e9:.2f} GB, got {memory / 1e9:.2f} GB")
+
+
+def _widths(model: PartModel) -> tuple[int, int, int]:
+    """Channels of an atom; numbers of an edge that are kept between two layers; most numbers of a pair in one layer."""
+    e, r, l_max = model.network.settings.stage1, model.network.settings.stage2, model.space.l_max
+    channels, width, rows = e.channels + e.pseudo_channels, e.edges.size(l_max), 2 * (l_max + 1 + 2 * l_max**2)
+    kept = width + (r.edges.size(l_max) if model.full and r.attention_rounds > 1 else 0)
+    widest = rows * ((l_max + 1) ** 2 + channels) + 2 * width
+    return channels, kept, widest + (2 * l_max * (r.so2_channels + r.hidden) if model.full else 0)

@@ -1,4 +1,4 @@
-"""One message-passing layer of the network on one part of a structure, as a function of its arguments alone."""
+"""One pass over one part of a structure, as a function of its arguments alone: a message-passing layer, or the regression."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,9 @@ from harmose.nn.ops.messages import DirectedEdges
 from harmose.nn.two_stage import TwoStage, add
 from harmose.representation.batch import GraphBatch, graph_batch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, OrientedPairs, to_matrix
-from harmose.representation.concatenation import assemble, concatenate
+from harmose.representation.concatenation import ConcatenatedGraph, assemble, concatenate
 from harmose.representation.normalizer import denormalize
+from harmose.uncertainty.features import block_sizes
 from harmose.uncertainty.llpr import LastLayer
 
 
@@ -31,42 +32,58 @@ class PartResult(NamedTuple):
         edges: features of the part's edges for the next layer; None after the last.
         sums: sums over edges, one row for each of the part's atoms.
         blocks: after the last layer, blocks (components, size) in eV.
+        faded: after the last layer, for each pair (4, P): weight and standard deviation of the regression, weight of stage 1,
+            rms of the block's scales in eV.
         last_layer_std: at the end of stage 1, standard deviation of the last layer for each pair (P,).
-        faded: after the last layer, for each pair (3, P): weight and standard deviation of the regression, weight of stage 1.
     """
 
     edges: EdgeFeatures | None
     sums: tuple[Tensor, ...]
     blocks: np.ndarray | None = None
-    last_layer_std: np.ndarray | None = None
     faded: np.ndarray | None = None
+    last_layer_std: np.ndarray | None = None
 
 
 class PreparedPart(NamedTuple):
-    """Oriented pairs of a part, and their tensors for the network; the same in all layers."""
+    """Oriented pairs of a part, and their tensors for the network, None without it; the same in all layers."""
 
     oriented: OrientedPairs
-    batch: GraphBatch
+    batch: GraphBatch | None
 
 
 @dataclass(frozen=True)
 class PartModel:
-    """A model on the parts of one graph; it has a network.
+    """A model on the parts of one graph.
 
     Attributes:
         pipeline: the model's summands.
         graph: the whole graph.
-        full: True for both stages, False for stage 1 alone.
+        stage: "regression", "stage1" or "full".
     """
 
     pipeline: Pipeline
     graph: Graph
-    full: bool
+    stage: str
 
     @property
     def network(self) -> TwoStage:
         assert self.pipeline.network is not None
         return self.pipeline.network
+
+    @property
+    def evaluates_network(self) -> bool:
+        """True if the network is evaluated, not the regression alone."""
+        return self.pipeline.network is not None and self.stage != "regression"
+
+    @property
+    def full(self) -> bool:
+        """True if stage 2 is evaluated."""
+        return self.evaluates_network and self.stage == "full" and not self.network.stage2.is_untrained
+
+    @property
+    def n_passes(self) -> int:
+        """Passes over all parts: the message-passing layers, or one for the regression alone."""
+        return max(len(self.layers), 1)
 
     @property
     def last_layer(self) -> LastLayer | None:
@@ -84,25 +101,29 @@ class PartModel:
     @cached_property
     def stage1_layers(self) -> list[MessagePassingLayer]:
         """Message-passing layers of stage 1."""
-        return self.network.stage1.encoder.layers()
+        return self.network.stage1.encoder.layers() if self.evaluates_network else []
 
     @cached_property
     def layers(self) -> list[MessagePassingLayer]:
-        """Message-passing layers of stage 1, and then of stage 2."""
+        """Message-passing layers of stage 1, and then of stage 2; none for the regression alone."""
         return [*self.stage1_layers, *(self.network.stage2.layers() if self.full else [])]
 
     @torch.inference_mode()
     def prepare(self, part: Part) -> PreparedPart:
-        """Orient the pairs of a part, and compute their frames."""
+        """Orient the pairs of a part, and compute their frames for the network."""
         oriented = self.space.orient(part.graph)
+        if not self.evaluates_network:
+            return PreparedPart(oriented, None)
         batch = graph_batch(self.space, part.graph, oriented).to(self.pipeline.device)
         oriented.forget_rotations()
         return PreparedPart(oriented, batch)
 
     @torch.inference_mode()
     def run(self, k: int, part: Part, atoms: Any, edges: Any, prepared: PreparedPart | None = None) -> PartResult:
-        """Evaluate layer k on a part, from the features of its atoms and of its edges after the layer before."""
+        """Evaluate pass k on a part, from the features of its atoms and of its edges after the pass before."""
         oriented, batch = self.prepare(part) if prepared is None else prepared
+        if batch is None:
+            return PartResult(None, (), *self._blocks(part, oriented, None, np.ones(part.n_pairs)))
         order = torch.as_tensor(oriented.atom_order)
         stage1, stage2 = self.network.stage1, self.network.stage2
         directed, last, first = stage1.encoder.directed_edges(batch), k == len(self.layers) - 1, len(self.stage1_layers)
@@ -114,10 +135,10 @@ class PartModel:
                 std = np.empty(part.n_pairs)
                 std[oriented.pair_order] = self.last_layer.pair_std(edges.scalars, directed.pair_type)
             if not last:
-                return PartResult(edges, _back(sums, order), None, std)
-            outputs, weights = stage1.heads.pair_coefficients(edges, batch), self._pair_weights(edges, directed, batch)
-            faded = self._faded_blocks(part, oriented, [outputs], weights, batch)
-            return PartResult(None, _back(sums, order), faded[0], std, faded[1])
+                return PartResult(edges, _back(sums, order), last_layer_std=std)
+            weights = self._pair_weights(edges, directed, batch)
+            outputs = _weighted_pairs([stage1.heads.pair_coefficients(edges, batch)], batch, weights)
+            return PartResult(None, _back(sums, order), *self._blocks(part, oriented, outputs, weights[0]), std)
         edges, own = edges.split(
             self.network.settings.stage1.edges
         )  # stage 1's channels come first, then those of stage 2
@@ -127,12 +148,9 @@ class PartModel:
         if not last:  # the inputs of stage 2 are larger than the features of stage 1, and soon made again
             kept = edges if k == first else concatenate_channels([edges, refined])
             return PartResult(kept, _back(sums, order))
-        outputs, weights = (
-            [baseline, stage2.pair_corrections(refined, batch)],
-            self._pair_weights(edges, directed, batch),
-        )
-        blocks, faded = self._faded_blocks(part, oriented, outputs, weights, batch)
-        return PartResult(None, _back(sums, order), blocks, None, faded)
+        weights = self._pair_weights(edges, directed, batch)
+        outputs = _weighted_pairs([baseline, stage2.pair_corrections(refined, batch)], batch, weights)
+        return PartResult(None, _back(sums, order), *self._blocks(part, oriented, outputs, weights[0]))
 
     def _pair_weights(self, edges: EdgeFeatures, directed: DirectedEdges, batch: GraphBatch) -> np.ndarray:
         """Weights of both stages for the pairs of a batch (2, P), from stage 1's edge features."""
@@ -141,32 +159,44 @@ class PartModel:
         return self.last_layer.weights(self.last_layer.pair_std(edges.scalars, directed.pair_type))
 
     def onsite(
-        self, stage1: AtomFeatures, refined: AtomFeatures | None, chosen: np.ndarray
+        self, stage1: AtomFeatures | None, refined: AtomFeatures | None, chosen: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return on-site blocks (components, size) in eV of the atoms `chosen` (n,), from the features of all atoms.
 
-        Also weight and standard deviation of the regression for them (2, n).
+        Also, for them (4, n): weight and standard deviation of the regression, rms of the block's scales in eV, standard
+        deviation of the last layer.
         """
         graph = Graph(self.graph.numbers[chosen], np.zeros((0, 5), dtype=np.int64), np.zeros((0, 3)))
         whole = concatenate(self.space, [graph])
-        oriented = whole.oriented
-        batch = graph_batch(self.space, graph, oriented).to(self.pipeline.device)
-        rows = torch.as_tensor(chosen[oriented.atom_order])
+        oriented, faded, offsets = whole.oriented, np.ones((4, len(chosen))), {}
+        outputs = None if stage1 is None else self._onsite_outputs(stage1, refined, chosen, whole, faded[3])
+        for s, members in oriented.atoms.items():
+            offsets[s], faded[0, members], faded[1, members] = self._onsite_offsets(s, chosen[members])
+        scales = self.pipeline.normalizer.scales(oriented)
+        faded[2] = block_sizes(self.space, oriented, graph.numbers, scales)[: len(chosen)]
+        return assemble(self.space, whole, outputs, Coefficients({}, offsets), scales).values, faded
+
+    def _onsite_outputs(
+        self,
+        stage1: AtomFeatures,
+        refined: AtomFeatures | None,
+        chosen: np.ndarray,
+        whole: ConcatenatedGraph,
+        std: np.ndarray,
+    ) -> Coefficients:
+        """Return the network's outputs for some atoms, and write standard deviations of the last layer into `std` (n,)."""
+        order = whole.oriented.atom_order
+        batch = graph_batch(self.space, whole.graph, whole.oriented).to(self.pipeline.device)
+        rows, weights = torch.as_tensor(chosen[order]), np.ones((2, len(chosen)))
         with torch.inference_mode():
             mine = _rows(stage1, rows)
             stages = [self.network.stage1.heads.onsite_coefficients(mine, batch)]
             if refined is not None:
                 stages.append(self.network.stage2.onsite_corrections(_rows(refined, rows), batch))
-            weights = np.ones((2, len(chosen)))
             if self.last_layer is not None:
-                weights = self.last_layer.weights(self.last_layer.atom_std(mine.proper[:, 0], batch.species))
-        outputs = _weighted_sum([Coefficients({}, c) for c in stages], batch, weights[:, :0], weights)
-        faded, offsets = np.ones((2, len(chosen))), {}
-        for s, members in oriented.atoms.items():
-            offsets[s], faded[0, members], faded[1, members] = self._onsite_offsets(s, chosen[members])
-        scales = self.pipeline.normalizer.scales(oriented)
-        parts = outputs, Coefficients({}, offsets), Coefficients({}, scales.onsite)
-        return assemble(self.space, whole, *parts).values, faded
+                std[order] = self.last_layer.atom_std(mine.proper[:, 0], batch.species)
+                weights = self.last_layer.weights(std[order])
+        return _weighted_sum([Coefficients({}, c) for c in stages], batch, weights[:, :0], weights)
 
     def _onsite_offsets(self, shell_type: int, atoms: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Values of the regression with their weights and standard deviations, or shifts, of some atoms of the whole graph."""
@@ -180,27 +210,29 @@ class PartModel:
             return self.pipeline.normalizer.pair_shifts(group, len(pairs)), np.ones(len(pairs)), np.ones(len(pairs))
         return self.pipeline.regression.pair_values(self.neighbourhoods, group, pairs)
 
-    def _faded_blocks(
-        self,
-        part: Part,
-        oriented: OrientedPairs,
-        stages: Sequence[dict[tuple[int, int], Tensor]],
-        weights: np.ndarray,
-        batch: GraphBatch,
+    def _blocks(
+        self, part: Part, oriented: OrientedPairs, outputs: Coefficients | None, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the blocks (components, size) in eV of a part's pairs, and `PartResult.faded`.
 
-        `stages`: outputs of the network; `weights` (2, P): their weights, in the order of the batch.
+        `outputs`: of the network, None without it; `weights` (P,): weights of stage 1, in the order of the batch.
         """
-        outputs = _weighted_sum([Coefficients(c, {}) for c in stages], batch, weights, weights[:, :0])
-        faded, offsets = np.ones((3, part.n_pairs)), {}
+        faded, offsets = np.ones((4, part.n_pairs)), {}
         for g, members in oriented.pairs.items():
             offsets[g], faded[0, members], faded[1, members] = self._pair_offsets(g, part.start + members)
-        faded[2, oriented.pair_order] = weights[0]
         scales = self.pipeline.normalizer.scales(oriented)
+        faded[2, oriented.pair_order] = weights
+        faded[3] = block_sizes(self.space, oriented, part.graph.numbers, scales)[len(part.atoms) :]
         c = denormalize(outputs, Coefficients(offsets, {}), Coefficients(scales.pairs, {}))
         matrix = to_matrix(self.space, c, part.graph, oriented)
         return matrix.values[:, matrix.offsets[len(part.atoms)] :], faded
+
+
+def _weighted_pairs(
+    stages: Sequence[dict[tuple[int, int], Tensor]], batch: GraphBatch, weights: np.ndarray
+) -> Coefficients:
+    """Sum the outputs of one or two stages for pairs, times their weights (2, P)."""
+    return _weighted_sum([Coefficients(c, {}) for c in stages], batch, weights, weights[:, :0])
 
 
 def _weighted_sum(

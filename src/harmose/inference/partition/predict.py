@@ -27,8 +27,9 @@ from harmose.inference.partition.memory_plan import Plan, n_values, plan
 from harmose.inference.partition.part_model import PartModel
 from harmose.inference.partition.parts import Part, parts
 from harmose.inference.partition.runners import DaskRunner, LocalRunner, Runner, on_threads
-from harmose.inference.pipeline import Pipeline
+from harmose.inference.pipeline import STAGES, Pipeline
 from harmose.inference.scores import Limits, Scores
+from harmose.uncertainty.features import ErrorFeatures, features_of_blocks
 
 MOST_PAIRS_AS_A_WHOLE = 20_000
 """Pairs of atoms of the largest structure that is predicted as a whole."""
@@ -36,8 +37,6 @@ FEW_ATOMS = 50
 """Structures up to this size are predicted as a whole without counting their pairs."""
 ATOMS_AT_ONCE = 300
 """Atoms whose on-site blocks are computed together."""
-NETWORK_STAGES = ("stage1", "full")
-"""Stages that are predicted in parts."""
 
 
 def predict_in_parts(
@@ -50,10 +49,10 @@ def predict_in_parts(
     folder: str | Path | None,
     energy_zero: EnergyZero,
     log: Callable[[str], object] | None,
-) -> tuple[BlockMatrix, Scores] | None:
-    """Return H in eV and its scores; None where the structure is to be predicted as a whole. See `Model.predict`.
+) -> tuple[BlockMatrix, Scores, ErrorFeatures] | None:
+    """Return H in eV, its scores and its error features; None where the structure is to be predicted as a whole.
 
-    Raises `ModelError` for a model that reads H0, S or charges, `ConfigError` for memory that is too small.
+    See `Model.predict`. Raises `ModelError` for a model that reads H0, S or charges, `ConfigError` for memory that is too small.
     """
     if partition not in ("auto", "off") and (type(partition) is not int or partition < 1):
         raise ConfigError(f"partition: expected auto, off or a number of pairs, got {partition!r}")
@@ -75,7 +74,7 @@ def operators_read(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def _needs_whole(pipeline: Pipeline, stage: str) -> bool:
-    return bool(operators_read(pipeline)) or pipeline.network is None or stage not in NETWORK_STAGES
+    return bool(operators_read(pipeline)) or stage not in STAGES
 
 
 @dataclass
@@ -95,52 +94,54 @@ class PartitionedPrediction:
             raise ModelError(
                 f"expected a model of the structure alone for a prediction in parts, got one that reads {read}"
             )
-        network = self.pipeline.network
-        if network is None or self.stage not in NETWORK_STAGES:
-            raise ModelError(
-                "a prediction in parts evaluates the network: expected stage full or stage1 of a model with one"
-            )
+        if self.stage not in STAGES:
+            raise ModelError(f"a prediction in parts: expected stage {', '.join(STAGES)}, got {self.stage}")
         self.graph: Graph = self.pipeline.graphs([self.atoms])[0]
-        full = self.stage == "full" and not network.stage2.is_untrained
-        self.model = PartModel(self.pipeline, self.graph, full)
+        self.model = PartModel(self.pipeline, self.graph, self.stage)
 
     @cached_property
     def plan(self) -> Plan:
         """Size of the parts, and what is kept in memory or in files."""
         return plan(self.model, self.memory, self.pairs_per_part)
 
-    def run(self, scheduler: str | None = None, folder: str | Path | None = None) -> tuple[BlockMatrix, Scores]:
-        """Return H in eV and its scores; see `Model.predict`."""
-        self.pipeline.normalizer.check_covers(self.model.neighbourhoods.oriented)
+    def run(
+        self, scheduler: str | None = None, folder: str | Path | None = None
+    ) -> tuple[BlockMatrix, Scores, ErrorFeatures]:
+        """Return H in eV, its scores and its error features; see `Model.predict`."""
+        oriented, n_atoms, n_pairs = self.model.neighbourhoods.oriented, self.graph.n_atoms, self.graph.n_pairs
+        self.pipeline.normalizer.check_covers(oriented)
         blocks = _Blocks(self._without_values(), self.plan.maps_blocks, folder)
-        n_atoms, n_pairs = self.graph.n_atoms, self.graph.n_pairs
-        std, pairs_faded, atoms_faded, atoms = np.zeros(n_pairs), np.ones((3, n_pairs)), np.ones((2, n_atoms)), None
-        stage1: Any = None
+        of_pairs, of_atoms, ood = np.ones((4, n_pairs)), np.ones((4, n_atoms)), np.zeros(n_atoms)
+        std, stage1, atoms = np.ones(n_pairs), None, None
         with self._runner(scheduler, folder) as runner:
-            for k, layer in enumerate(self.model.layers):
+            for k in range(self.model.n_passes):
                 totals: list[Tensor] = []
-                for part, result in runner.layer(k, atoms):
-                    _add(totals, result.sums, part, self.graph.n_atoms)
+                for part, result in runner.results(k, atoms):
+                    _add(totals, result.sums, part, n_atoms)
                     if result.blocks is not None:
                         blocks.put(part, result.blocks)
                     if result.last_layer_std is not None:
                         std[part.start : part.stop] = result.last_layer_std
                     if result.faded is not None:
-                        pairs_faded[:, part.start : part.stop] = result.faded
-                atoms = self._update_atoms(layer, atoms, totals)
+                        of_pairs[:, part.start : part.stop] = result.faded
+                if self.model.evaluates_network:
+                    atoms = self._update_atoms(self.model.layers[k], atoms, totals)
                 stage1 = atoms if k == len(self.model.stage1_layers) - 1 else stage1
 
         def onsite(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             scores = self.pipeline.domain.scores(self.model.neighbourhoods, chosen)
             return *self.model.onsite(stage1, atoms if self.model.full else None, chosen), scores
 
-        ood = np.zeros(n_atoms)
         for chosen, done in zip(self._some_atoms(), on_threads(onsite, self._some_atoms()), strict=True):
-            values, atoms_faded[:, chosen], ood[chosen] = done
+            values, of_atoms[:, chosen], ood[chosen] = done
             blocks.put_onsite(chosen, values)
         h = self.pipeline.complete([blocks.matrix()], [self.atoms], [None], energy_zero=self.energy_zero)[0]
-        weight, u = np.concatenate([atoms_faded, pairs_faded[:2]], 1)
-        return h, Scores(ood, std, Limits(), u, weight, pairs_faded[2], np.zeros(n_pairs, dtype=bool))
+        weight, regression_std, size, last_layer_std = np.concatenate([of_atoms, [*of_pairs[[0, 1, 3]], std]], 1)
+        parts = self.graph.numbers, size, ood, last_layer_std, regression_std
+        features = features_of_blocks(self.model.space, oriented, *parts)
+        known = std if self.model.evaluates_network and self.pipeline.last_layer is not None else np.zeros(n_pairs)
+        unknown = np.zeros(n_pairs, dtype=bool)
+        return h, Scores(ood, known, Limits(), regression_std, weight, of_pairs[2], unknown), features
 
     def _without_values(self) -> BlockMatrix:
         """Return a matrix whose values have the right shape but take no memory."""

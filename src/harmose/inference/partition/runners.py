@@ -27,9 +27,9 @@ PATIENCE = "20s"
 
 
 class Runner(Protocol):
-    """Evaluates one layer on all parts."""
+    """Evaluates one pass (`PartModel.run`) on all parts."""
 
-    def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+    def results(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         """Yield every part, in any order, with its result without edge features, from the features of all atoms."""
         ...
 
@@ -48,13 +48,13 @@ class LocalRunner:
         self._prepared: dict[int, PreparedPart] = {}
         _ = model.neighbourhoods  # computed once, before the threads start
 
-    def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+    def results(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         def work(n: int) -> PartResult:
             part = self.parts[n]
             prepared = self._prepared.pop(n, None) or self.model.prepare(part)
             answer = self.model.run(k, part, of_part(atoms, part), self._take(n, k), prepared)
             self._keep(n, answer.edges)
-            if self.keeps_frames and k < len(self.model.layers) - 1:
+            if self.keeps_frames and k < self.model.n_passes - 1:
                 self._prepared[n] = prepared
             return answer._replace(edges=None)
 
@@ -123,7 +123,7 @@ class DaskRunner:
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot work with the Dask scheduler {scheduler}: {error}") from None
 
-    def layer(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
+    def results(self, k: int, atoms: Any) -> Iterator[tuple[Part, PartResult]]:
         number, submit = {}, self.client.submit
         for n, part in enumerate(self.parts):
             done = submit(PartModel.run, self._model, k, part, of_part(atoms, part), self._edges[n], pure=False)
