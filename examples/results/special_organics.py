@@ -24,8 +24,17 @@ SMILES = (
     "OO", "COO", "COOC", "OOO", "FOOF", "FOO", "ON(O)O", "N=O", "CN=O", "ON=O", "NO", "CNO", "CON", "FOF", "C(F)OF", "FC(F)OF",
     "[N-]=[N+]=N", "[N-]=[N+]=NF", "O=[N+]([O-])F", "FC(=O)OF", "N#CC#N", "O=C=O", "FC(=O)F", "FCF", "FC#CF", "FC=CF", "O=C=C=C=O",
     "C=C=O", "C#C", "OC#N", "N=C=O", "N#CN", "[C-]#[N+]N", "C1OO1", "N1NC1", "C1=NN1", "FC1=NN1", "O=NN=O", "ONN", "NOF", "FON=O",
+    "C=C=C", "C=C=C=C", "CN=C=O", "FN=C=O", "NN=C=O", "ON=C=O", "C=C=N", "C=C=NC", "FC=C=O", "CC=C=O", "OC=C=O", "NC=C=O",
+    "C=C=C=O", "CN=C=NC", "FN=C=N", "C=C=C=N", "N=C=C=N", "O=C=C=N", "O=C=NC#N", "O=C=NN=C=O", "C#[N+][O-]", "FC#[N+][O-]",
+    "CC#[N+][O-]", "N#[N+][O-]", "C[N+]#[C-]", "F[N+]#[C-]", "O[N+]#[C-]", "FC=[N+]=[N-]", "FC(F)=[N+]=[N-]", "O=C=[N+]=[N-]",
+    "C=[O+][O-]", "CC=[O+][O-]", "FC=[O+][O-]", "C=[N+](C)[O-]", "O=C(O)O", "O=C1OO1", "O=CC=O", "O=CC(=O)F", "O=CF", "OC=O", "O=C",
+    "O=C(F)OF", "O=C(O)F", "OCF", "OC(F)(F)F", "OOC=O", "OOOO", "COOO", "FOOO", "OON", "NOO", "OON=O", "NN(F)F", "FNF", "NNN", "N=NN",
+    "FN=NN", "N=NC", "N=NO", "FN=NC", "N=NC=N", "O=NN", "O=NC=O", "O=NC#N", "O=NC(F)(F)F", "O=N[N+](=O)[O-]", "O=NOC", "ON=C", "FN=C",
+    "N=CF", "N=CO", "N=CN", "FC=NF", "N=C(F)F", "N#CC=O", "N#CC(=O)F", "N#COC", "N#COF", "N#CC#C", "N#CN=O", "N#CNF", "N#CON", "C#CF",
+    "C#CO", "C#CN", "C#CC=O", "C#COF", "FC#CC#N", "OC#CF", "CF", "C(F)(F)F", "CO", "CN", "C", "O", "N", "[H][H]", "FC(F)=C(F)F", "FC(F)=C",
+    "N1=CO1", "C1=CO1", "C1=CN1", "C1=CC1", "N1OC1", "N1ON1", "FN1CC1", "FN1OC1", "O=C1CO1", "O=C1NC1", "O=C1C=C1", "C1CO1", "O1ON1",
 )  # fmt: skip
-"""N-F, O-F, O-O, N-N, N-O bonds, and molecules of few atoms."""
+"""N-F, O-F, O-O, N-N, N-O bonds, multiple bonds side by side, and molecules of few atoms."""
 SIZES = (0.04, 0.08, 0.12)
 """Angstrom. Standard deviations of the displacements of three geometries."""
 

@@ -8,7 +8,7 @@ import pytest
 from ase.build import molecule
 
 import harmose
-from harmose.errors import ModelError, OutsideDomain
+from harmose.errors import GhostLevels, ModelError, OutsideDomain
 from harmose.representation.block_irreps import to_matrix
 from harmose.so3.wigner import random_rotation
 
@@ -171,3 +171,19 @@ def test_far_predictions_are_finite_and_turn_with_the_molecule(faded_model, stre
     np.testing.assert_allclose(other.dense(), h.rotate(rotation).dense(), atol=1e-4)  # float32
     h, other = (model.predict(x, stage="regression") for x in (atoms, turned))
     np.testing.assert_allclose(other.dense(), h.rotate(rotation).dense(), atol=1e-9)
+
+
+def test_an_uncertainty_warns_of_ghost_levels(water, with_ghost, monkeypatch):
+    """At the line of the caller, and states no bounds."""
+    complete = type(water).complete
+
+    def spoiled(self, matrices, structures, *parts, **options):
+        completed = complete(self, matrices, structures, *parts, **options)
+        return [with_ghost(h, self.overlap(h, atoms)) for h, atoms in zip(completed, structures, strict=True)]
+
+    monkeypatch.setattr(type(water), "complete", spoiled)
+    with pytest.warns(GhostLevels, match="ghost level at -") as caught:
+        found = water.uncertainty(molecule("H2O"))
+    assert caught[0].filename == __file__
+    assert found.outside
+    assert np.isinf(found.homo.bound)

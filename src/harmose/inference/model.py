@@ -15,6 +15,7 @@ from harmose.inference.energy_zero import check_energy_zero
 from harmose.inference.partition.predict import predict_in_parts
 from harmose.inference.pipeline import STAGES, ModelInput, Outputs, Pipeline
 from harmose.inference.scores import Limits, Scores
+from harmose.physics.ghosts import warn_of_ghosts
 from harmose.uncertainty.calibration import Calibration
 from harmose.uncertainty.features import ErrorFeatures, error_features
 from harmose.uncertainty.orbitals import OrbitalEnergies, orbital_energies
@@ -203,6 +204,10 @@ class Model(Pipeline):
         Raises:
             ModelError: the model has no calibration, or does not support the confidence; and as in `predict`.
 
+        Warns:
+            OutsideDomain: as in `predict`.
+            GhostLevels: there are levels up to the LUMO that no DFT Hamiltonian has (`harmose.physics.ghosts`).
+
         Examples:
             >>> from ase.build import molecule
             >>> import harmose
@@ -325,7 +330,7 @@ class Model(Pipeline):
             return []
         inputs = self.inputs(structures, priors)
         outputs = self.outputs(inputs.batch, ("full",))
-        scores = self._scores(inputs, outputs)
+        scores, warns = self._scores(inputs, outputs), predicted is None
         if predicted is None:
             predicted = self._finish(inputs, outputs, scores=scores).stages["full"]
             self._warn(scores, stacklevel=4)
@@ -333,6 +338,8 @@ class Model(Pipeline):
         out, features = [], self._error_features(inputs, outputs)
         for h, atoms, s, own, score in zip(predicted, structures, overlaps, features, scores, strict=True):
             energies = self._orbital_energies(h, atoms, s, calibration.spreads(own))
+            if warns and energies is not None:
+                warn_of_ghosts(energies.ghosts, stacklevel=3)
             out.append(
                 Uncertainty(h, confidence, own, calibration, energies, tuple(score.reasons), tuple(score.unused))
             )
