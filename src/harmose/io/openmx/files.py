@@ -18,10 +18,22 @@ HEAD = 1 << 16
 
 
 def is_openmx(path: Path) -> bool:
-    """True for a `.scfout` file, an input or `.out` of OpenMX, and a folder with one of these."""
+    """True for a `.scfout` file, the input or `.out` of a run of OpenMX, and a folder with `.scfout` files."""
     if path.is_dir():
-        return any(path.glob("*" + ENDING)) or any(_inputs(path))
+        return any(path.glob("*" + ENDING))
     return path.is_file() and (path.suffix == ENDING or (path.suffix in TEXTS and _is_input(path)))
+
+
+def scfout_files(path: Path) -> dict[str, Path]:
+    """Return the `.scfout` files of a folder that holds several, by their names; else the path itself, by ""."""
+    found = sorted(path.glob("*" + ENDING)) if path.is_dir() else []
+    return {file.stem: file for file in found} if len(found) > 1 else {"": path}
+
+
+def missing_scfout(path: Path) -> str | None:
+    """Say what a folder of OpenMX without a `.scfout` file lacks; None for other folders."""
+    text = next(_inputs(path), None) if path.is_dir() and not is_openmx(path) else None
+    return None if text is None else _missing(path, text)
 
 
 def find_scfout(path: Path) -> Path:
@@ -32,18 +44,18 @@ def find_scfout(path: Path) -> Path:
     """
     if path.is_dir():
         found = sorted(path.glob("*" + ENDING))
+        if not found:
+            raise FormatError(_missing(path, next(_inputs(path), None)))
         if len(found) > 1:
             names = ", ".join(file.name for file in found[:5]) + (", ..." if len(found) > 5 else "")
-            raise FormatError(f"{path}: expected one .scfout file, got {names}; name one, or put each in a folder of its own")
-        if found:
-            return found[0]
-        raise FormatError(_missing(path, next(_inputs(path), None)))
-    if path.suffix == ENDING or not path.is_file():
-        return path if path.suffix == ENDING else path.with_name(path.name + ENDING)
+            raise FormatError(f"{path}: expected one .scfout file, got {names}; give the path of one")
+        return found[0]
+    if path.suffix == ENDING:
+        return path
     if not _is_input(path):
-        raise FormatError(f"{path}: expected a .scfout file of OpenMX, or the .dat or .out file of its run, got another file")
-    name = _system_name(path)
-    for stem in dict.fromkeys((name, path.stem)):
+        raise FormatError(f"{path}: expected a .scfout file of OpenMX, the .dat or .out file of its run, or its folder, got "
+                          "something else")  # fmt: skip
+    for stem in (_system_name(path), path.stem):
         if (path.parent / f"{stem}{ENDING}").is_file():
             return path.parent / f"{stem}{ENDING}"
     raise FormatError(_missing(path, path))
@@ -92,7 +104,9 @@ def _missing(path: Path, text: Path | None) -> str:
     run = parse_input(_text(text).splitlines(), str(text))
     name = f"{_system_name(text)}{ENDING}"
     if run.is_on("HS.fileout"):
-        return f"{path}: expected {name}, which {text.name} asks for, got a run that has not written it; let OpenMX finish"
+        return (
+            f"{path}: expected {name}, which {text.name} asks for, got a run that has not written it; let OpenMX finish"
+        )
     return f"{path}: expected {name}, got a run of OpenMX without it; set HS.fileout on in the input and run it again"
 
 

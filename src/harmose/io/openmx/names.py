@@ -64,7 +64,9 @@ def parse_pao(text: str) -> PaoName:
     for l, match in zip(degrees, found):
         primitives[l], counts[l] = int(match[2]), int(match[3] or match[2])
     if any(count > many for count, many in zip(counts, primitives)) or not any(counts):
-        raise FormatError(f"expected at least one function, and no more contracted functions than functions, got {text!r}")
+        raise FormatError(
+            f"expected at least one function, and no more contracted functions than functions, got {text!r}"
+        )
     number = re.match(r"[A-Za-z]+(\d+(?:\.\d+)?)", file)
     cutoff = float(number[1]) if number else None
     return PaoName(text, file, cutoff or None, tuple(primitives), tuple(counts))

@@ -81,7 +81,9 @@ class Scfout:
             FormatError: the file has no such matrix.
         """
         if name not in self.sections:
-            raise FormatError(f"{self.path}: expected the matrix {name}, got a file of version {self.version} without it")
+            raise FormatError(
+                f"{self.path}: expected the matrix {name}, got a file of version {self.version} without it"
+            )
         offset, n_components = self.sections[name]
         values = np.fromfile(self.path, "<f8", n_components * self.size, offset=offset)
         if len(values) != n_components * self.size:
@@ -100,7 +102,9 @@ def read_scfout(path: Path) -> Scfout:
         with path.open("rb") as file:
             return _read(Cursor(path, file))
     except OSError as error:
-        raise FormatError(f"{path}: expected a file of OpenMX, got an error when it is read ({error.strerror})") from None
+        raise FormatError(
+            f"{path}: expected a file of OpenMX, got an error when it is read ({error.strerror})"
+        ) from None
 
 
 def _read(cursor: Cursor) -> Scfout:
@@ -119,7 +123,9 @@ def _read(cursor: Cursor) -> Scfout:
     cursor.numbers("the reciprocal lattice vectors", 3, 4)
     positions = cursor.numbers("the positions", n_atoms, 4)[:, 1:]
     cursor.check(np.isfinite(cell).all() and np.isfinite(positions).all(), "finite positions, got others")
-    cursor.check(np.allclose(vectors, cells @ cell, rtol=0, atol=1e-6), "vectors of cells that fit the lattice, got others")
+    cursor.check(
+        np.allclose(vectors, cells @ cell, rtol=0, atol=1e-6), "vectors of cells that fit the lattice, got others"
+    )
     shapes = orbitals[keys[:, :2]]
     sections = _sections(cursor, spin, version, order_max, int(shapes.prod(axis=1).sum()))
     cursor.integers("the solver", 1)
@@ -170,9 +176,7 @@ def _keys(cursor: Cursor, neighbours: np.ndarray, cells: np.ndarray) -> np.ndarr
     return np.column_stack([np.repeat(np.arange(n_atoms), neighbours), atom, cells[cell]])
 
 
-def _sections(
-    cursor: Cursor, spin: int, version: int, order_max: int, size: int
-) -> dict[str, tuple[int, int]]:
+def _sections(cursor: Cursor, spin: int, version: int, order_max: int, size: int) -> dict[str, tuple[int, int]]:
     """Skip the matrices, of `size` values in each component; return their offsets and numbers of components."""
     components = {"H": spin + 1, "iH": 3 * (spin == 3), "S": 1, "position": 3 * order_max}
     components |= {"momentum": 3 * (version == 3), "D": spin + 1, "iD": 2 * (version == 3)}
