@@ -87,18 +87,20 @@ def convert(
         for _ in progress(survey(), "measuring radii", len(opened.names()), console):
             pass
     bad: dict[str, str] = {}
+    others: dict[str, str] = getattr(opened, "left_out", {}) if sample is None else {}
     with new_output(out, force) as hidden:
         good = _good_samples(opened, names, bad, strict, console)
         if to == "store":
-            _write_store(hidden, opened, good, bad, strict)
+            _write_store(hidden, opened, good, bad, others, strict)
         else:
             _write_folder(hidden, good, to, loewdin, kpoint, several=len(names) > 1)
         if len(bad) == len(names):
             name, reason = next(iter(bad.items()))
             raise FormatError(f"{source}: none of its {len(names)} samples can be converted; {name}: {reason}")
+    done = len(names) - len(bad)
+    bad |= others
     for name, reason in bad.items():
         console.print(f"left out: {name}: {reason}", style="yellow", markup=False, soft_wrap=True)
-    done = len(names) - len(bad)
     left_out = f", {len(bad)} left out" if bad else ""
     console.print(f"{out}: {done} sample{'' if done == 1 else 's'}{left_out}", markup=False, soft_wrap=True)
 
@@ -132,7 +134,9 @@ def _check_overlap(sample: Sample) -> None:
         raise MatrixError(f"sample {sample.name}: S at Gamma is not positive definite") from None
 
 
-def _write_store(path: Path, source: Source, samples: Iterator[Sample], bad: dict[str, str], strict: bool) -> None:
+def _write_store(
+    path: Path, source: Source, samples: Iterator[Sample], bad: dict[str, str], others: dict[str, str], strict: bool
+) -> None:
     first = next(samples, None)
     if first is None:
         return
@@ -152,7 +156,7 @@ def _write_store(path: Path, source: Source, samples: Iterator[Sample], bad: dic
                 store.append_all(batch, check=False)
                 batch = []
         store.append_all(batch, check=False)
-        for name, reason in bad.items():
+        for name, reason in (bad | others).items():
             store.remember_failure(name, reason)
         if isinstance(source, Store):
             _keep_splits(source, store)

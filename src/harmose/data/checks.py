@@ -117,6 +117,8 @@ def _wrong_energies(sample: Sample) -> list[str]:
 
 def _wrong_order(atoms: Atoms, overlap: BlockMatrix) -> list[str]:
     """In the frame with the bond along z, the overlap of two atoms' orbitals vanishes unless m1 = m2."""
+    if not len(overlap.pairs):  # an isolated atom
+        return []
     vectors = pair_vectors(atoms, overlap.pairs)
     worst, where = 0.0, -1
     for (z1, z2), index, positions in overlap.groups():

@@ -1,14 +1,21 @@
-"""Read and write samples: `read`, `read_all` and `write`. The formats are in `harmose.io.formats`."""
+"""Read and write samples: `read`, `read_all`, `read_overlap` and `write`. The formats are in `harmose.io.formats`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from ase import Atoms
+
 from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
+from harmose.data.checks import fingerprint
 from harmose.errors import FormatError
+from harmose.io.folders import find_runs
 from harmose.io.formats import Format as Format
 from harmose.io.formats import format_named, formats
 from harmose.io.formats import register as register
+from harmose.io.overlaps import Overlap, overlap_on_graph
 from harmose.io.sources import Runs, Source
 
 
@@ -118,6 +125,68 @@ def writable_formats() -> list[str]:
     return [format.name for format in formats() if format.write is not None]
 
 
+def read_overlap(path: str | Path, atoms: Atoms, basis: BasisSet, name: str | None = None) -> BlockMatrix:
+    """Read the overlap S of a structure, also from a calculation without H.
+
+    Args:
+        path: anything that `read` opens, or a calculation of S alone: DeepH's folder without hamiltonian.h5, ABACUS with
+            `calculation get_s`; or a folder of such.
+        atoms: the structure. It may be translated.
+        basis: basis set of S, with the radii for the blocks.
+        name: name of the sample that is tried first.
+
+    Returns:
+        S in the blocks of the graph of `atoms` and `basis`, one matrix for all spins.
+
+    Raises:
+        FormatError: nothing is recognised at `path`, or no sample has this structure or has S.
+        BasisError: S is in another basis set.
+        MatrixError: S has values outside the reach of `basis`.
+    """
+    path = Path(path)
+    wanted, names = fingerprint(atoms), []
+    for key, load in _overlaps(path, name):
+        names.append(key)
+        overlap = load()
+        if fingerprint(overlap.structure) == wanted:
+            where = str(path) if len(names) == 1 and key == path.resolve().name else f"{path}: {key}"
+            return overlap_on_graph(overlap, atoms, basis, where)
+    raise FormatError(f"{path}: none of its {len(names)} samples has the structure of {name or 'the prediction'!r}")
+
+
+def has_only_overlap(path: str | Path) -> bool:
+    """True for a calculation, or a folder of calculations, with S and without H."""
+    candidates = [format for format in formats() if format.read_overlap]
+    with_s = find_runs(Path(path), candidates, lambda format, place: format.has_overlap(place))
+    return bool(with_s.runs) and not find_runs(Path(path), candidates).runs
+
+
+def _overlaps(path: Path, first: str | None) -> Iterator[tuple[str, Callable[[], Overlap]]]:
+    """Yield the name of each sample at `path` and a function that reads its S; the sample `first` first."""
+    if not path.exists():
+        raise FormatError(f"{path}: no such file or folder")
+    candidates = [format for format in formats() if format.read_overlap]
+    found = find_runs(path, candidates, lambda format, place: format.has_overlap(place))
+    if found.runs:
+        runs = [(name, partial(_read_overlap, format, place)) for name, (format, place) in found.runs.items()]
+    else:
+        source = open_source(path)
+        runs = [(name, partial(_overlap_of, source, name, path)) for name in source.names()]
+    yield from sorted(runs, key=lambda run: run[0] != first)
+
+
+def _read_overlap(format: Format, place: Path) -> Overlap:
+    assert format.read_overlap is not None
+    return format.read_overlap(place, None)
+
+
+def _overlap_of(source: Source, name: str, path: Path) -> Overlap:
+    sample = source[name]
+    if sample.overlap is None:
+        raise FormatError(f"{path}: expected S, got the sample {name!r} without S")
+    return Overlap(name, sample.structure, sample.overlap)
+
+
 def open_source(path: str | Path, format: str | None = None, basis: BasisSet | None = None) -> Source:
     """Open all samples at `path` by their names; arguments and errors as in `read`."""
     path = Path(path)
@@ -128,57 +197,29 @@ def open_source(path: str | Path, format: str | None = None, basis: BasisSet | N
         candidates = [candidate for candidate in candidates if candidate is format_named(format)]
         if not candidates:
             raise FormatError(f"{path}: harmose writes the format {format}, but does not read it")
-    for candidate in candidates:
-        if candidate.recognises(path):
-            return _open(candidate, {path.resolve().name: path}, path, basis)
-    runs = _runs_below(path, candidates)
-    if runs:
-        kind, folders = runs
-        return _open(kind, folders, path, basis)
+    opened = next((candidate for candidate in candidates if candidate.open and candidate.recognises(path)), None)
+    # A format of files with many samples is asked after those that stand before it in the table.
+    earlier = candidates if opened is None else candidates[: candidates.index(opened)]
+    if opened is not None and not any(other.recognises(path) for other in earlier):
+        return _opened(opened, path, basis)
+    found = find_runs(path, [candidate for candidate in candidates if candidate.read])
+    if found.runs:
+        return found.source(path, basis)
     if format is not None:
         if candidates[0].read is not None:  # the reader's error says what is missing
-            return _open(candidates[0], {path.resolve().name: path}, path, basis)
+            return Runs({path.resolve().name: path}, candidates[0].read, basis)
         raise FormatError(f"{path}: expected {format} ({candidates[0].description}), got {_contents(path)}")
+    if found.left_out:
+        raise FormatError(found.reason(path))
     readable = "; ".join(f"{candidate.name} ({candidate.description})" for candidate in candidates)
     raise FormatError(f"{path}: not recognised, it is {_contents(path)}; known are: {readable}")
 
 
-def _open(format: Format, folders: Mapping[str, Path], path: Path, basis: BasisSet | None) -> Source:
-    if format.open is not None:
-        if basis is not None:
-            raise FormatError(f"{path}: expected no basis set to read it in, it has its own ({format.description})")
-        return format.open(path)
-    assert format.read is not None
-    return Runs(folders, format.read, basis)
-
-
-def _runs_below(path: Path, candidates: list[Format]) -> tuple[Format, dict[str, Path]] | None:
-    """The folders of calculations below `path`, by their relative paths. Folders inside such a folder are not searched.
-
-    `FormatError` for calculations of two formats.
-    """
-    runs: dict[Format, dict[str, Path]] = {}
-    candidates = [candidate for candidate in candidates if candidate.read is not None]
-    folders = _subfolders(path)
-    while folders:
-        folder = folders.pop()
-        format = next((candidate for candidate in candidates if candidate.recognises(folder)), None)
-        if format is not None:
-            runs.setdefault(format, {})[folder.relative_to(path).as_posix()] = folder
-        else:
-            folders += _subfolders(folder)
-    if len(runs) > 1:
-        some = ", ".join(f"{len(folders)} of {format.name}" for format, folders in runs.items())
-        raise FormatError(f"{path}: expected calculations of one format, got {some}; choose one with --format")
-    return next(iter(runs.items()), None)
-
-
-def _subfolders(path: Path) -> list[Path]:
-    """Folders that are neither hidden nor links, last one first; 9 comes before 10."""
-    if not path.is_dir():
-        return []
-    folders = [f for f in path.iterdir() if f.is_dir() and not f.is_symlink() and not f.name.startswith(".")]
-    return sorted(folders, key=lambda f: (len(f.name) if f.name.isdecimal() else 1000, f.name), reverse=True)
+def _opened(format: Format, path: Path, basis: BasisSet | None) -> Source:
+    assert format.open is not None
+    if basis is not None:
+        raise FormatError(f"{path}: expected no basis set to read it in, it has its own ({format.description})")
+    return format.open(path)
 
 
 def _contents(path: Path) -> str:

@@ -4,21 +4,36 @@ To add a format of your own, see `register`.
 """
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harmose.core.basis import BasisSet
 from harmose.core.sample import Sample
 from harmose.data.database import open_database
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
-from harmose.io.abacus.abacus import HAMILTONIANS, read_abacus
-from harmose.io.aims import read_aims
+from harmose.io.abacus.abacus import read_abacus, read_abacus_overlap
+from harmose.io.abacus.files import is_abacus, is_abacus_overlap, missing_matrices
+from harmose.io.aims import is_aims, missing_in_aims, read_aims
 from harmose.io.cp2k.cp2k import is_cp2k, read_cp2k
-from harmose.io.deeph.deeph import read_deeph, write_deeph
-from harmose.io.deeph.legacy import read_deeph_legacy, write_deeph_legacy
+from harmose.io.deeph.deeph import read_deeph, read_deeph_overlap, write_deeph
+from harmose.io.deeph.files import (
+    is_deeph,
+    is_deeph_legacy,
+    is_deeph_legacy_overlap,
+    is_deeph_overlap,
+    missing_in_deeph,
+    missing_in_deeph_legacy,
+)
+from harmose.io.deeph.legacy import read_deeph_legacy, read_deeph_legacy_overlap, write_deeph_legacy
+from harmose.io.deeptb import frames, is_deeptb, missing_in_deeptb, read_deeptb
 from harmose.io.npz import read_npz, write_npz
+from harmose.io.openmx.files import is_openmx, missing_scfout, scfout_files
+from harmose.io.openmx.openmx import read_openmx, read_openmx_overlap
+from harmose.io.overlaps import Overlap
 from harmose.io.petsc import write_petsc
+from harmose.io.siesta.run import is_siesta, missing_in_siesta, runs_in
 from harmose.io.siesta.siesta import read_siesta
 from harmose.io.sources import ReadRun, SingleSample, Source
 from harmose.io.sqlite import columns
@@ -37,6 +52,12 @@ class Format:
             in, or None for its own. A folder that holds such calculations, at any depth, is then a source of samples too.
         open: function of the path that returns a `Source`, for files that hold many samples.
         write: function `write(path, sample)`. `path` does not exist yet; write it with `harmose.core.files.atomic_path`.
+        missing: function of the path of a folder that is nearly such a calculation. It says in one line, which begins with
+            the path, what is missing and what to switch on in the code; None for other folders.
+        has_overlap: function of the path that is True where `read_overlap` can read it, with or without H.
+        read_overlap: function `read_overlap(path, basis)` that returns the overlap of one calculation.
+        parts: function of the path of a folder that holds several calculations. It returns the path of each, as `read`
+            takes it, by the end of its name ("" for a single one).
     """
 
     name: str
@@ -45,6 +66,10 @@ class Format:
     read: ReadRun | None = None
     open: Callable[[Path], Source] | None = None
     write: Callable[[Path, Sample], None] | None = None
+    missing: Callable[[Path], str | None] = lambda path: None
+    has_overlap: Callable[[Path], bool] = lambda path: False
+    read_overlap: Callable[[Path, BasisSet | None], Overlap] | None = None
+    parts: Callable[[Path], Mapping[str, Path]] = lambda path: {"": path}
 
 
 def register(format: Format) -> None:
@@ -104,10 +129,6 @@ def is_npz(path: Path) -> bool:
 
 def open_npz(path: Path) -> Source:
     return SingleSample(read_npz(path))
-
-
-def is_siesta(path: Path) -> bool:
-    return _has_one_of("*.HSX", "*.TSHS")(path) or (path.suffix in (".HSX", ".TSHS", ".fdf") and path.is_file())
 
 
 def is_qh9_lmdb(path: Path) -> bool:
@@ -170,30 +191,58 @@ _FORMATS = [
     Format(
         "deeph",
         "DeepH folder",
-        _has("info.json", "POSCAR", "hamiltonian.h5"),
+        is_deeph,
         read_deeph,
         write=write_deeph,
+        missing=missing_in_deeph,
+        has_overlap=is_deeph_overlap,
+        read_overlap=read_deeph_overlap,
     ),
     Format(
         "deeph-legacy",
         "DeepH folder with orbital_types.dat",
-        _has("info.json", "orbital_types.dat", "site_positions.dat"),
+        is_deeph_legacy,
         read_deeph_legacy,
         write=write_deeph_legacy,
+        missing=missing_in_deeph_legacy,
+        has_overlap=is_deeph_legacy_overlap,
+        read_overlap=read_deeph_legacy_overlap,
     ),
+    Format("deeptb", "DeePTB data folder", is_deeptb, read_deeptb, missing=missing_in_deeptb, parts=frames),
     Format(
         "aims",
         "FHI-aims run with output_rs_matrices",
-        _has("geometry.in", "basis-indices.out", "rs_indices.out"),
+        is_aims,
         read_aims,
+        missing=missing_in_aims,
     ),
     Format("cp2k", "CP2K run with KS_CSR_WRITE and S_CSR_WRITE", is_cp2k, read_cp2k),
-    Format("siesta", "SIESTA run, or its .fdf, .HSX or .TSHS file", is_siesta, read_siesta),
+    Format(
+        "openmx",
+        "OpenMX run with HS.fileout on, or its .scfout file",
+        is_openmx,
+        read_openmx,
+        missing=missing_scfout,
+        has_overlap=is_openmx,
+        read_overlap=read_openmx_overlap,
+        parts=scfout_files,
+    ),
+    Format(
+        "siesta",
+        "SIESTA run, or its .fdf, .HSX, .TSHS or .nc file",
+        is_siesta,
+        read_siesta,
+        missing=missing_in_siesta,
+        parts=runs_in,
+    ),
     Format(
         "abacus",
         "ABACUS run with out_mat_hs2",
-        _has_one_of(*(folder + files[0] for folder in ("", "OUT.*/") for files in HAMILTONIANS)),
+        is_abacus,
         read_abacus,
+        missing=missing_matrices,
+        has_overlap=is_abacus_overlap,
+        read_overlap=read_abacus_overlap,
     ),
     Format("qh9", "QH9 database", _has_table("data", "id", "N", "Z", "pos", "Ham"), open=open_qh9),
     Format(

@@ -49,11 +49,22 @@ class Runs:
 
     To find the common one, every calculation is read once before the first sample is returned. Call `survey` to do this
     with a progress bar.
+
+    Attributes:
+        left_out: why other folders of the same place are not among the samples, by their names: a run without matrices, a
+            second link to the same folder.
     """
 
     metadata: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, folders: Mapping[str, Path], read: ReadRun, basis: BasisSet | None = None):
+    def __init__(
+        self,
+        folders: Mapping[str, Path],
+        read: ReadRun,
+        basis: BasisSet | None = None,
+        left_out: Mapping[str, str] = MappingProxyType({}),
+    ):
+        self.left_out = dict(left_out)
         self._folders = dict(folders)
         self._read = read
         self._basis = basis

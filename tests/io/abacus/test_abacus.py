@@ -4,8 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.linalg
 from ase import Atoms
-from tests.io.abacus.abacus_runs import BASIS, crystal, log_text, random_matrices, write_run
+from tests.io.abacus.abacus_runs import BASIS, crystal, log_text, newest_log, random_matrices, write_run
 
 import harmose
 from harmose.core.blocks import BlockMatrix
@@ -14,7 +15,9 @@ from harmose.core.sample import check_sample
 from harmose.errors import FormatError, MatrixError
 from harmose.io.abacus.abacus import ABACUS, read_abacus
 from harmose.io.abacus.csr import read_cell_matrices
+from harmose.io.files import read_overlap
 from harmose.physics.eigen import eigenvalues
+from harmose.physics.sparse.bloch import sparse_at
 from harmose.so3.wigner import edge_wigner
 from harmose.spin import Spin
 from harmose.units import BOHR, RYDBERG
@@ -39,7 +42,7 @@ def test_structure_basis_and_energies(mos2):
     assert (sample.name, sample.spin, sample.n_electrons) == (mos2.name, Spin.NONE, 26)
     assert sample.fermi_level == pytest.approx(-2.3123356452)
     assert sample.energy == pytest.approx(-2423.217181100656)
-    assert sample.provenance == {"code": "abacus", "version": "3.10.0"}
+    assert sample.provenance == {"code": "abacus", "version": "3.10.0", "converged": True}
     assert {z: " ".join(map(str, shells)) for z, shells in sample.basis.shells.items()} == {
         42: "1s 2s 3s 4s 2p 3p 3d 4d 4f",
         16: "1s 2s 2p 3p 3d",
@@ -112,34 +115,180 @@ def test_matrices_of_every_spin(tmp_path, spin, new):
     assert own.shells == BASIS.shells
 
 
-def test_gamma_only_run_of_a_crystal_is_refused(tmp_path):
-    """One matrix for R = 0: a molecule where no atom reaches an image, else not what H(R) is."""
-    h, s = random_matrices(CRYSTAL, Spin.NONE)
-    out = write_run(tmp_path, CRYSTAL, h, s, new=False)
-    for name in ("data-HR-sparse_SPIN0.csr", "data-SR-sparse_SPIN0.csr"):
-        matrix = read_cell_matrices(out / name)
+def fold(out) -> None:
+    """Replace the matrices of a run by their sums over all cells, as `gamma_only 1` writes them."""
+    for path in out.glob("*.csr"):
+        matrix = read_cell_matrices(path)
         dense = np.zeros((matrix.size, matrix.size))
         np.add.at(dense, (matrix.rows, matrix.cols), matrix.values)
-        dense = (dense + dense.T) / 2
         cols = np.tile(np.arange(matrix.size), matrix.size)
         starts = np.arange(matrix.size + 1) * matrix.size
-        lines = [
+        head = [
             "STEP: 0",
             f"Matrix Dimension of H(R): {matrix.size}",
             "Matrix number of H(R): 1",
             f"0 0 0 {dense.size}",
         ]
-        lines += [" ".join(map(repr, dense.ravel().tolist())), " ".join(map(str, cols)), " ".join(map(str, starts))]
-        (out / name).write_text("\n".join(lines) + "\n")
+        tables = [dense.ravel().tolist(), cols.tolist(), starts.tolist()]
+        path.write_text("\n".join([*head, *(" ".join(map(repr, table)) for table in tables)]) + "\n")
+
+
+@pytest.mark.parametrize("spin", [Spin.NONE, Spin.COLLINEAR])
+def test_gamma_only_run_of_a_large_crystal(tmp_path, spin):
+    """Where two atoms meet in one image only, H(R) is found in the sum over R."""
+    large = Atoms("CCO", CRYSTAL.positions, cell=[[9.7, 0, 0], [0.3, 9.9, 0], [0, 0, 12.0]], pbc=[True, True, False])
+    large.positions[1] += large.cell.array[0] - [2.0, 0, 0]  # two bonds cross into the next cell
+    h, s = random_matrices(large, spin)
+    assert h.pairs[:, 2:].any()
+    out = write_run(tmp_path, large, h, s, new=False)
+    expected = read_abacus(tmp_path, BASIS)
+    fold(out)
+    found = read_abacus(tmp_path, BASIS)
+    assert found.structure.pbc.tolist() == expected.structure.pbc.tolist() == [True, False, False]
+    np.testing.assert_array_equal(found.hamiltonian.pairs, expected.hamiltonian.pairs)
+    np.testing.assert_allclose(found.hamiltonian.values, expected.hamiltonian.values, atol=1e-9)
+    np.testing.assert_allclose(found.overlap.values, expected.overlap.values, atol=1e-11)
+    own = read_abacus(tmp_path)  # radii measured on nearest images
+    k = np.array([[0.2, 0, 0]])
+    np.testing.assert_allclose(eigenvalues(own.hamiltonian, own.overlap, k), eigenvalues(h, s, k), atol=1e-8)
+
+
+def test_gamma_only_run_of_a_small_crystal_is_refused(tmp_path):
+    """Two atoms meet in several images, and H(R) cannot be found in the sum over R."""
+    h, s = random_matrices(CRYSTAL, Spin.NONE)
+    fold(write_run(tmp_path, CRYSTAL, h, s, new=False))
     with pytest.raises(
-        FormatError, match=r"their sum at the Gamma point: atom \d reaches atom \d in cell .*gamma_only 0"
+        FormatError, match=r"their sum at the Gamma point: atom \d reaches atom \d in cells .*gamma_only 0"
     ):
         read_abacus(tmp_path, BASIS)
+
+
+def test_gamma_only_run_of_a_molecule(tmp_path):
     large = Atoms(CRYSTAL.symbols, CRYSTAL.positions, cell=[30, 30, 30], pbc=True)
-    (out / "running_scf.log").write_text(log_text(large, 1))
+    h, s = random_matrices(large, Spin.NONE)
+    fold(write_run(tmp_path, large, h, s, new=False))
     molecule = read_abacus(tmp_path, BASIS)
     assert not molecule.structure.pbc.any()
     assert not molecule.hamiltonian.pairs[:, 2:].any()
+    np.testing.assert_allclose(molecule.hamiltonian.values, h.values, atol=1e-9)
+
+
+def test_convergence_and_charge_of_the_run(tmp_path):
+    """Both come from files beside the matrices; without them they are not known."""
+    out = write_run(tmp_path, CRYSTAL, *random_matrices(CRYSTAL, Spin.NONE), new=True)
+    assert read_abacus(tmp_path, BASIS).provenance["converged"] is None
+    log = (out / "running_scf.log").read_text()
+    for words, converged in (
+        ("charge density convergence is achieved", True),
+        ("convergence has NOT been achieved!", False),
+    ):
+        (out / "running_scf.log").write_text(f"{log} {words}\n")
+        assert read_abacus(tmp_path, BASIS).provenance["converged"] is converged
+    (out / "INPUT").write_text("nelec 0\nnelec_delta -1 # a cation\n")
+    assert read_abacus(tmp_path, BASIS).n_electrons == 13
+    (out / "INPUT").write_text("nelec 12.5\n")
+    assert read_abacus(tmp_path, BASIS).n_electrons == 12.5
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+def test_files_of_version_3_11(tmp_path, spin):
+    """One file of S for all spins; the step in the names without out_app_flag; other words in the log."""
+    h, s = random_matrices(CRYSTAL, spin)
+    out = write_run(tmp_path, CRYSTAL, h, s, new=True)
+    (out / "running_scf.log").write_text(newest_log((out / "running_scf.log").read_text()))
+    (out / "srs1_nao.csr").rename(out / "srg1_nao.csr")
+    for path in list(out.glob("hrs?_nao.csr")):
+        path.rename(out / path.name.replace("_nao", "g1_nao"))
+    sample = harmose.read(tmp_path)
+    assert sample.spin is spin
+    assert (sample.provenance["version"], sample.provenance["converged"]) == ("3.11.0", True)
+    k = np.array([[0.1, 0.3, 0]])
+    np.testing.assert_allclose(eigenvalues(sample.hamiltonian, sample.overlap, k), eigenvalues(h, s, k), atol=1e-8)
+    shutil.copy(out / "hrs1g1_nao.csr", out / "hrs1g2_nao.csr")
+    with pytest.raises(FormatError, match=r"matrices of one geometry, got those of 2 steps \(.*hrs1g1_nao.csr"):
+        read_abacus(tmp_path)
+
+
+def test_eigenvalues_of_a_real_spinor_run(shared_data, tmp_path):
+    """Upper triangles of ABACUS's own H(k) and S(k) at Gamma, in Ry, with five digits."""
+    run = shared_data / "cases" / "passing" / "11-abacus-C-nspin4"
+    h_k, s_k = (_upper_triangle(run / f"data-1-{letter}.ref") for letter in "HS")
+    expected = scipy.linalg.eigh(h_k, s_k, eigvals_only=True) * RYDBERG
+    sample = read_abacus(run)
+    assert (sample.spin, sample.structure.get_chemical_symbols()) == (Spin.SPINOR, ["C"])
+    np.testing.assert_allclose(eigenvalues(sample.hamiltonian, sample.overlap).ravel(), expected, atol=2e-4)
+    newest = tmp_path / "OUT.autotest"
+    newest.mkdir()
+    shutil.copy(run / "OUT.autotest" / "running_scf.log", newest)
+    for old, name, letter in (("data-HR-sparse_SPIN0", "hrs1_nao", "H"), ("data-SR-sparse_SPIN0", "sr_nao", "S")):
+        (newest / f"{name}.csr").write_text(
+            _in_newest_layout((run / "OUT.autotest" / f"{old}.csr").read_text(), letter)
+        )
+    again = read_abacus(tmp_path)
+    np.testing.assert_array_equal(again.hamiltonian.values, sample.hamiltonian.values)
+    np.testing.assert_array_equal(again.overlap.values, sample.overlap.values)
+
+
+def _upper_triangle(path) -> np.ndarray:
+    """Read `n (re,im) ...`, the upper triangle of a Hermitian matrix by rows."""
+    words = path.read_text().replace("(", " ").replace(")", " ").replace(",", " ").split()
+    n = int(words[0])
+    numbers = np.array(words[1:], dtype=float)
+    values = numbers.view(complex) if len(numbers) == n * (n + 1) else numbers
+    matrix = np.zeros((n, n), dtype=values.dtype)
+    matrix[np.triu_indices(n)] = values
+    return matrix + np.triu(matrix, 1).conj().T
+
+
+def _in_newest_layout(text: str, letter: str) -> str:
+    head, cells, body = text.split("\n", 3)[1:]
+    lines = body.splitlines()
+    return "\n".join(
+        [" --- Ionic Step 1 ---", f" # print {letter} matrix in real space {letter}(R)", " 1 # number of spin directions",
+         " 1 # spin index", f" {head.split()[-1]} # number of localized basis",
+         f" {cells.split()[-1]} # number of Bravais lattice vector R", "", " user_defined_lattice", " 1", " C", " 1", " Direct",
+         " 0 0 0", "", " #     CSR Format     #", *lines[:1], " # CSR values", *lines[1:2], " # CSR column indices", *lines[2:3],
+         " # CSR row pointers", *lines[3:]]
+    ) + "\n"  # fmt: skip
+
+
+def test_overlap_alone(tmp_path):
+    """`calculation get_s` writes S and another log."""
+    h, s = random_matrices(CRYSTAL, Spin.NONE)
+    out = write_run(tmp_path, CRYSTAL, h, s, new=True)
+    for path in out.glob("hrs*"):
+        path.unlink()
+    (out / "running_scf.log").rename(out / "running_get_s.log")
+    (out / "srs1_nao.csr").rename(out / "sr_nao.csr")
+    found = read_overlap(tmp_path, CRYSTAL, BASIS)
+    np.testing.assert_array_equal(found.pairs, s.pairs)
+    np.testing.assert_allclose(found.values, s.values, atol=1e-11)
+    moved = CRYSTAL.copy()
+    moved.positions += [0.3, -0.2, 0.1]
+    moved.positions[2] -= moved.cell.array[0]
+    for overlap in (read_overlap(tmp_path, moved, BASIS), read_overlap(tmp_path.parent, moved, BASIS)):
+        k = (0.2, -0.4, 0.0)
+        found, expected = (sparse_at(operator, k)[0].toarray() for operator in (overlap, s))
+        np.testing.assert_allclose(np.linalg.eigvalsh(found), np.linalg.eigvalsh(expected), atol=1e-10)
+    with pytest.raises(FormatError, match=r"OUT.known: expected H\(R\) and S\(R\) .* set out_mat_hs2 1"):
+        harmose.read(tmp_path)
+
+
+def test_several_output_folders_are_several_runs(tmp_path):
+    h, s = random_matrices(CRYSTAL, Spin.NONE)
+    out = write_run(tmp_path, CRYSTAL, h, s, new=True)
+    out.rename(tmp_path / "OUT.second")
+    write_run(tmp_path, CRYSTAL, h, s, new=False)
+    assert [sample.name for sample in harmose.read_all(tmp_path)] == ["OUT.known", "OUT.second"]
+
+
+def test_binary_matrices_are_not_text(tmp_path):
+    out = write_run(tmp_path, CRYSTAL, *random_matrices(CRYSTAL, Spin.NONE), new=True)
+    (out / "hrs1_nao.csr").rename(out / "hrs1_nao.dat")
+    with pytest.raises(
+        FormatError, match=r"as text, got hrs1_nao.dat, which is not text; set out_mat_hs2 1 .*out_hsr 1"
+    ):
+        harmose.read(tmp_path)
 
 
 def test_radii_from_names_of_orbital_files(tmp_path):
@@ -192,7 +341,7 @@ def test_missing_overlap_and_wrong_number_of_spins(tmp_path):
         read_abacus(tmp_path)
     shutil.copy(out / "hrs1_nao.csr", out / "hrs1_nao.csr.bak")
     (out / "hrs1_nao.csr").unlink()
-    with pytest.raises(FormatError, match=r"expected an OUT.\* folder of ABACUS with hrs1_nao.csr or data-HR"):
+    with pytest.raises(FormatError, match=r"OUT.known: expected H\(R\) and S\(R\) .* set out_mat_hs2 1 .*INPUT"):
         read_abacus(tmp_path)
 
 

@@ -261,7 +261,7 @@ def drop_blocks(folder):
 
 
 BAD = {
-    "no H": (lambda folder: (folder / "hamiltonian.h5").unlink(), "random: expected hamiltonian.h5, got a folder without H"),
+    "no H": (lambda folder: (folder / "hamiltonian.h5").unlink(), "random: expected hamiltonian.h5 or hamiltonian_pred.h5, got a folder without H .*--overlap"),
     "no S": (lambda folder: (folder / "overlap.h5").unlink(), "random: expected overlap.h5 .* got H without S"),
     "no info": (lambda folder: (folder / "info.json").unlink(), "info.json: no such file"),
     "no structure": (lambda folder: (folder / "POSCAR").unlink(), "POSCAR: no such file"),

@@ -175,7 +175,7 @@ def halved(folder):
 
 
 BAD = {
-    "no H": (gone("hamiltonians.h5"), "x: expected hamiltonians.h5, got a folder without H"),
+    "no H": (gone("hamiltonians.h5"), "x: expected hamiltonians.h5 or hamiltonians_pred.h5, got a folder without H .*--overlap"),
     "no S": (gone("overlaps.h5"), "x: expected overlaps.h5 .* got H without S"),
     "no info": (gone("info.json"), "info.json: no such file"),
     "no lattice": (gone("lat.dat"), "lat.dat: no such file"),

@@ -51,6 +51,14 @@ def test_turns_and_mirror(exact, edges, mirror):
     same(exact(turned(edges, 0.7, mirror), PAIR_TYPE), turned(out, 0.7, mirror))
 
 
+def test_isolated_atoms_have_gradients_of_zero(exact, edges):
+    none = EdgeFeatures(edges.scalars[:0], edges.pseudoscalars[:0], edges.so2[:, :0])
+    exact.requires_grad_(True)
+    out = exact(EdgeFeatures(*(x.requires_grad_() for x in none)), PAIR_TYPE[:0])
+    sum(x.square().sum() for x in out).backward()
+    assert all(p.grad is None or not p.grad.any() for p in exact.parameters())
+
+
 def test_the_map_is_not_linear(exact, edges):
     one, other = exact(edges, PAIR_TYPE), exact(EdgeFeatures(*(2 * x for x in edges)), PAIR_TYPE)
     assert (other.so2 - 2 * one.so2).abs().max() > 1e-2 * one.so2.abs().max()

@@ -1,6 +1,7 @@
-"""ABACUS's text files `running_scf.log`, `STRU.cif` and `STRU`: structure, shells, reach of orbitals, energies."""
+"""ABACUS's log `running_scf.log`, with `STRU.cif`: structure, species, reach of orbitals, energies, convergence."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,20 @@ from scipy.linalg import orthogonal_procrustes
 
 from harmose.core.basis import LETTERS, Shell
 from harmose.errors import FormatError
-from harmose.io.species import element_of
+from harmose.io.abacus.inputs import read_stru
+from harmose.io.species import element_of, element_of_file, is_ghost
 from harmose.units import BOHR
 
 NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
+
+LOGS = ("running_scf.log", "running_nscf.log")
+"""Logs of runs of one geometry."""
+
+OVERLAP_LOGS = ("running_get_s.log", "running_get_S.log")
+"""Logs of `calculation get_s`, which computes the overlap only."""
+
+CONVERGED = r"(charge density convergence is achieved|#SCF IS CONVERGED#)"
+NOT_CONVERGED = r"convergence has NOT been achieved|SCF IS NOT CONVERGED"
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,10 @@ class Species:
 
 @dataclass(frozen=True)
 class Log:
-    """Content of a log. `orbital_reach` and `projector_reach` (angstrom) are the largest of all species; energies in eV."""
+    """Content of a log. `orbital_reach` and `projector_reach` (angstrom) are the largest of all species; energies in eV.
+
+    What the log does not say is None. `n_electrons` is the number for neutral atoms.
+    """
 
     structure: Atoms
     species: tuple[Species, ...]
@@ -44,15 +58,20 @@ class Log:
     fermi_level: float | None
     energy: float | None
     version: str | None
+    converged: bool | None
 
 
-def read_log(folder: Path) -> Log:
-    """Read the log of a single-point run in its folder `OUT.*`."""
-    path = folder / "running_scf.log"
+def read_log(folder: Path, names: Sequence[str] = LOGS) -> Log:
+    """Read the log of a run of one geometry in its folder `OUT.*`. `names` are those that it may have.
+
+    `FormatError` for a log that is missing, damaged or of a trajectory, for ghosts, and for labels that name no element.
+    """
+    path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
     if not path.is_file():
         others = sorted(p.name for p in folder.glob("running_*.log"))
         raise FormatError(
-            f"{path}: expected the log of a single-point run of ABACUS, got {', '.join(others[:3]) or 'none'}"
+            f"{path}: expected the log of a single-point run of ABACUS, got {', '.join(others[:3]) or 'none'} "
+            "(calculation scf)"
         )
     text = path.read_text(errors="replace")
     species = _species(path, text)
@@ -65,39 +84,86 @@ def read_log(folder: Path) -> Log:
         orbital_reach=None if orbitals is None else orbitals * BOHR,
         projector_reach=None if projectors is None else projectors * BOHR,
         n_electrons=_last(text, rf"AUTOSET (?:the )?number of electrons\s*:?\s*=\s*({NUMBER})"),
-        fermi_level=_last(text, rf"EFERMI\s*=\s*({NUMBER})\s*eV"),
+        fermi_level=_fermi_level(text),
         energy=_last(text, rf"FINAL[ _]ETOT[ _]IS\s*({NUMBER})\s*eV"),
         version=found[1] if (found := re.search(r"ABACUS\s+v?(\d[\w.]*)", text)) else None,
+        converged=_converged(text),
     )
+
+
+def _fermi_level(text: str) -> float | None:
+    """Return the Fermi level (eV): up to 3.10 `EFERMI = 5.1 eV`, later the last row `E_Fermi  Ry  eV`, of the last cycle."""
+    level = _last(text, rf"EFERMI\s*=\s*({NUMBER})\s*eV")
+    return level if level is not None else _last(text, rf"^\s*E_Fermi\s+{NUMBER}\s+({NUMBER})\s*$")
+
+
+def _converged(text: str) -> bool | None:
+    """Return whether the last self-consistency converged; None if the log does not say."""
+    found = re.findall(f"{CONVERGED}|{NOT_CONVERGED}", text, re.IGNORECASE)
+    return bool(found[-1]) if found else None
 
 
 def _last(text: str, pattern: str) -> float | None:
     """Return the last number that the pattern matches."""
-    found = re.findall(pattern, text, re.IGNORECASE)
+    found = re.findall(pattern, text, re.IGNORECASE | re.MULTILINE)
     return float(found[-1]) if found else None
 
 
 def _species(path: Path, text: str) -> tuple[Species, ...]:
     """Read the section below each "READING ATOM TYPE"."""
     species = []
-    for part in text.split("READING ATOM TYPE")[1:]:
-        label = re.search(r"atom label\s*=\s*(\S+)", part, re.IGNORECASE)
+    parts = text.split("READING ATOM TYPE")[1:]
+    elements = _elements(path, text, [_label(path, part) for part in parts])
+    for element, part in zip(elements, parts):
+        label = _label(path, part)
         zetas = re.findall(r"L=(\d{1,3}),?\s*number of zeta\s*=\s*(\d{1,3})", part, re.IGNORECASE)
         count = re.search(r"number of atoms? for this type\s*=\s*(\d{1,9})", part, re.IGNORECASE)
-        if label is None or not zetas or count is None:
-            raise FormatError(
-                f"{path}: expected label, numbers of zeta and of atoms of each species, got a log without"
-            )
+        if not zetas or count is None:
+            raise FormatError(f"{path}: expected numbers of zeta and of atoms of each species, got a log without")
         shells = tuple(Shell(int(l) + 1 + k, int(l)) for l, n in zetas for k in range(int(n)))
         if max((shell.l for shell in shells), default=len(LETTERS)) >= len(LETTERS):
-            raise FormatError(f"{path}: expected shells up to l = {len(LETTERS) - 1} for {label[1]}, got {zetas}")
-        element = element_of(label[1])
-        if element is None:
-            raise FormatError(f"{path}: expected labels of atoms that begin with an element, got {label[1]!r}")
-        species.append(Species(label[1], element, shells, int(count[1])))
+            raise FormatError(f"{path}: expected shells up to l = {len(LETTERS) - 1} for {label}, got {zetas}")
+        species.append(Species(label, element, shells, int(count[1])))
     if not species:
         raise FormatError(f"{path}: expected a log of ABACUS with the species of its atoms, got another file")
     return tuple(species)
+
+
+def _label(path: Path, part: str) -> str:
+    label = re.search(r"atom label\s*=\s*(\S+)", part, re.IGNORECASE)
+    if label is None:
+        raise FormatError(f"{path}: expected the label of each species, got a log without")
+    return label[1]
+
+
+def _elements(path: Path, text: str, labels: Sequence[str]) -> list[int]:
+    """Return the atomic number of each species: that of its pseudopotential, since labels are free, or else of its label."""
+    ghost = next((label for label in labels if is_ghost(label)), None)
+    if ghost is not None:
+        raise FormatError(f"{path}: expected atoms with nuclei, got a ghost: {ghost!r} has orbitals and no ion")
+    files = _pseudopotentials(path, text, labels)
+    elements = []
+    for label, file in zip(labels, files):
+        element = element_of_file(file) or element_of(label)
+        if element is None:
+            raise FormatError(
+                f"{path}: expected labels of atoms that are elements, such as C or C1, got {label!r}; "
+                "keep the run's STRU, whose pseudopotentials name the elements"
+            )
+        elements.append(element)
+    return elements
+
+
+def _pseudopotentials(path: Path, text: str, labels: Sequence[str]) -> list[str]:
+    """Return the name of the pseudopotential file of each species, from the log or else from STRU; "" where neither says."""
+    found = re.findall(r"(?:read in pseudopotential file is|pseudopotential file\s*=)\s*(\S+)", text, re.IGNORECASE)
+    if len(found) >= len(labels):
+        return found[: len(labels)]
+    stru = read_stru(path.parent)
+    if len(stru.labels) == len(labels):
+        return list(stru.pseudopotentials)
+    of_label = dict(zip(stru.labels, stru.pseudopotentials))
+    return [of_label.get(label, "") for label in labels]
 
 
 def _structure(path: Path, text: str, species: tuple[Species, ...]) -> Atoms:
@@ -154,23 +220,3 @@ def _refined(path: Path, rounded: np.ndarray) -> np.ndarray:
     turned = cell @ turn
     # A different cell means that the file belongs to another run.
     return turned if np.abs(turned - rounded).max() < 1e-4 * np.abs(rounded).max() else rounded
-
-
-def orbital_reaches(folder: Path, species: tuple[Species, ...]) -> dict[str, float]:
-    """Return the orbital radius (angstrom) of each species, read from the names of its orbital file (..._8au_...) in `STRU`.
-
-    The result is empty if there is no `STRU` or a name without radius.
-    """
-    path = folder.parent / "STRU"
-    if not path.is_file():
-        return {}
-    lines = [line.split("#")[0].split("//")[0].strip() for line in path.read_text(errors="replace").splitlines()]
-    lines = [line for line in lines if line]
-    if "NUMERICAL_ORBITAL" not in lines:
-        return {}
-    at = lines.index("NUMERICAL_ORBITAL") + 1
-    names = lines[at : at + len(species)]
-    radii = [re.search(r"_(\d+(?:\.\d+)?)au_", name) for name in names]
-    if len(radii) < len(species) or None in radii:
-        return {}
-    return {kind.label: float(radius[1]) * BOHR for kind, radius in zip(species, radii)}

@@ -121,7 +121,7 @@ def read_output(path: Path) -> Output:
         path=path,
         version=(_first(r"CP2K\| version string: +(?:CP2K version )?(.+)", text) or "unknown").strip(),
         project=(_first(r"GLOBAL\| Project name +(\S+)", text) or _missing(path, "the project's name")),
-        input_name=(_first(r"CP2K\| Input file name +(\S+)", text) or _missing(path, "the name of the input")),
+        input_name=(_first(r"CP2K\| Input file name +(\S.*?) *$", text) or _missing(path, "the name of the input")),
         n_spins=n_spins,
         cell=_cell(path, text),
         numbers=numbers,

@@ -1,7 +1,8 @@
 """Blocks, basis set and sample of DeepH's two formats.
 
 A block of a spinful calculation has the shape (2 n_i, 2 n_j): [[uu, ud], [du, dd]]. A block of S is (n_i, n_j) in most
-files and diag(S, S) in some. A spinful Hamiltonian that is real and does not couple up with down is read as collinear.
+files and diag(S, S) in some. A spinful Hamiltonian that is real and does not couple up with down is read as collinear,
+unless info.json says that harmose wrote it with spin "spinor".
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from harmose.core.structure import check_structure
 from harmose.errors import BasisError, FormatError
 from harmose.io.assembly import covering_radii, from_blocks, hamiltonian_rules, overlap_rules
 from harmose.io.disassembly import Blocks, all_blocks
+from harmose.io.overlaps import Overlap
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 
@@ -66,12 +68,16 @@ def make_sample(
     spinful: bool,
     convention: Convention,
     basis: BasisSet | None,
+    spin: Spin | None = None,
     **fields: Any,
 ) -> Sample:
-    """Return the sample of a folder. `fields` are further fields of `Sample`. Without `basis`, radii cover all blocks."""
+    """Return the sample of a folder. `fields` are further fields of `Sample`. Without `basis`, radii cover all blocks.
+
+    `spin` is the spin kind if the folder states it.
+    """
     check_structure(structure, str(folder))
-    counts = np.array([n_orbitals(degrees[z]) for z in structure.numbers.tolist()])
-    h, spin = _hamiltonian(hamiltonian, counts, spinful)
+    counts = _orbital_counts(structure, degrees)
+    h, spin = _hamiltonian(hamiltonian, counts, spinful, spin)
     s = None if overlap is None else _overlap(overlap, counts, spinful)
     if basis is None:
         operators = [(h, 1e-6)] + ([] if s is None else [(s, 1e-8)])
@@ -86,15 +92,39 @@ def make_sample(
     s_matrix = None
     if overlap is not None and s is not None:
         s_matrix = from_blocks(structure, basis, s.keys, s.values, overlap_rules(overlap.where), convention=convention)
-    return Sample(folder.name, structure, basis, h_matrix, overlap=s_matrix, spin=spin, **fields)
+    return Sample(folder.resolve().name, structure, basis, h_matrix, overlap=s_matrix, spin=spin, **fields)
 
 
-def _hamiltonian(raw: RawOperator, counts: np.ndarray, spinful: bool) -> tuple[Blocks, Spin]:
+def make_overlap(
+    folder: Path,
+    structure: Atoms,
+    degrees: Mapping[int, Sequence[int]],
+    overlap: RawOperator,
+    spinful: bool,
+    convention: Convention,
+    basis: BasisSet | None,
+) -> Overlap:
+    """Return S of a folder, which may have no H; arguments as in `make_sample`."""
+    check_structure(structure, str(folder))
+    s = _overlap(overlap, _orbital_counts(structure, degrees), spinful)
+    if basis is None:
+        basis = _basis(degrees, covering_radii(structure, s.keys[s.largest() > 1e-8], LEAST_RADIUS))
+    _check_same_shells(basis, degrees, folder)
+    structure = _without_needless_periodicity(structure, basis, s.keys)
+    matrix = from_blocks(structure, basis, s.keys, s.values, overlap_rules(overlap.where), convention=convention)
+    return Overlap(folder.resolve().name, structure, matrix)
+
+
+def _orbital_counts(structure: Atoms, degrees: Mapping[int, Sequence[int]]) -> np.ndarray:
+    return np.array([n_orbitals(degrees[z]) for z in structure.numbers.tolist()])
+
+
+def _hamiltonian(raw: RawOperator, counts: np.ndarray, spinful: bool, spin: Spin | None = None) -> tuple[Blocks, Spin]:
     shapes = _scalar_shapes(raw, counts, 1 + spinful)
     if not spinful:
         return Blocks(raw.keys, shapes, _real(raw)[None]), Spin.NONE
     values = raw.entries[_spin_places(shapes)]
-    if not values[1:3].any() and not np.iscomplex(values).any():
+    if spin is not Spin.SPINOR and not values[1:3].any() and not np.iscomplex(values).any():
         return Blocks(raw.keys, shapes, np.real(values[[0, 3]])), Spin.COLLINEAR
     return Blocks(raw.keys, shapes, values), Spin.SPINOR
 

@@ -5,12 +5,15 @@
                        numbers of atoms and orbitals, sometimes occupation (number of electrons)
     hamiltonian.h5     H in eV: atom_pairs (B, 5): Rx, Ry, Rz, i, j, atoms from 0; entries: the blocks one after the other,
     overlap.h5         each by rows; chunk_shapes (B, 2); chunk_boundaries (B + 1,). S in the same layout
+    hamiltonian_pred.h5   a predicted H, not exactly Hermitian; read if there is no hamiltonian.h5
 
 Both directions of a pair are stored. Orbitals are m = -l..l without the Condon-Shortley sign, as in harmose. For spin see
-`io.deeph.blocks`. harmose also writes the basis set (n, radii, name) to info.json as "harmose_basis"; DeepH ignores it.
+`io.deeph.blocks`. harmose also writes the basis set (n, radii, name) and the spin kind to info.json as "harmose_basis" and
+"harmose_spin"; DeepH ignores them.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,19 @@ from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.deeph.blocks import RawOperator, has_overlap, make_sample, spinful_entries, written_blocks
+from harmose.io.deeph.blocks import (
+    RawOperator,
+    has_overlap,
+    make_overlap,
+    make_sample,
+    spinful_entries,
+    written_blocks,
+)
+from harmose.io.deeph.files import hamiltonian_file, missing_in_deeph
 from harmose.io.deeph.info import Info, checked_degrees
 from harmose.io.disassembly import Blocks
 from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.overlaps import Overlap
 from harmose.io.structures import with_cell
 from harmose.so3.conventions import E3NN
 from harmose.spin import Spin
@@ -35,8 +47,10 @@ from harmose.spin import Spin
 def read_deeph(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     """Read a folder. H in eV; `fermi_level` (eV) and `n_electrons` are set if info.json has them.
 
-    `basis` must cover every block; default: `io.assembly.covering_radii`. A folder without pairs across cells is read as a
-    molecule. Raises `FormatError`, `MatrixError`, `BasisError` or `StructureError` with file and block.
+    A Fermi level of exactly 0 counts as unknown, since converters write it as default. Without hamiltonian.h5, the H that
+    DeepH predicted is read, as a prediction. `basis` must cover every block; default: `io.assembly.covering_radii`. A
+    folder without pairs across cells is read as a molecule. Raises `FormatError`, `MatrixError`, `BasisError` or
+    `StructureError` with file and block.
     """
     folder = Path(folder)
     info, structure = Info(folder / "info.json"), read_poscar(folder / "POSCAR")
@@ -44,13 +58,13 @@ def read_deeph(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     if info.get("split_hkb") or info.get("hamiltonian_storage") not in (None, "full"):
         raise FormatError(f"{info.path}: expected a whole Hamiltonian in hamiltonian.h5, got split storage "
                           "(split_hkb); DeepH-dock writes the whole one")  # fmt: skip
-    if not (folder / "hamiltonian.h5").is_file():
-        raise FormatError(f"{folder}: expected hamiltonian.h5, got a folder without H")
-    h, s = _read_operator(folder / "hamiltonian.h5"), None
+    path = hamiltonian_file(folder)
+    if path is None:
+        raise FormatError(missing_in_deeph(folder) or f"{folder}: expected hamiltonian.h5, got a folder without H")
+    predicted = path.name != "hamiltonian.h5"
+    h, s = replace(_read_operator(path), predicted=predicted), None
     if has_overlap(folder / "overlap.h5", orthogonal=info.flag("orthogonal_basis")):
         s = _read_operator(folder / "overlap.h5")
-    if basis is None and isinstance(info.get("harmose_basis"), dict):
-        basis = BasisSet.from_json(json.dumps(info.get("harmose_basis")))
     return make_sample(
         folder,
         structure,
@@ -59,11 +73,27 @@ def read_deeph(folder: str | Path, basis: BasisSet | None = None) -> Sample:
         s,
         info.flag("spinful"),
         E3NN,
-        basis,
-        fermi_level=info.number("fermi_energy_eV"),
+        _own_basis(info) if basis is None else basis,
+        info.spin(),
+        fermi_level=info.fermi_level("fermi_energy_eV"),
         n_electrons=info.number("occupation"),
-        provenance={"format": "deeph"},
+        provenance={"format": "deeph", **({"kind": "prediction"} if predicted else {})},
     )
+
+
+def read_deeph_overlap(folder: str | Path, basis: BasisSet | None = None) -> Overlap:
+    """Read S of a folder, with or without H; arguments and errors as in `read_deeph`."""
+    folder = Path(folder)
+    info, structure = Info(folder / "info.json"), read_poscar(folder / "POSCAR")
+    degrees, raw = _degrees(info, structure), _read_operator(folder / "overlap.h5")
+    basis = _own_basis(info) if basis is None else basis
+    return make_overlap(folder, structure, degrees, raw, info.flag("spinful"), E3NN, basis)
+
+
+def _own_basis(info: Info) -> BasisSet | None:
+    """Return the basis set that harmose wrote to info.json, if it did."""
+    own = info.get("harmose_basis")
+    return BasisSet.from_json(json.dumps(own)) if isinstance(own, dict) else None
 
 
 def read_poscar(path: Path) -> Atoms:
@@ -73,7 +103,10 @@ def read_poscar(path: Path) -> Atoms:
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     try:
-        atoms = read(path, format="vasp")
+        with path.open(
+            encoding="utf-8", errors="replace"
+        ) as file:  # by its name, ASE would expand patterns in the path
+            atoms = read(file, format="vasp")
     except Exception as error:  # ASE's parsers raise many types
         raise FormatError(f"{path}: expected a POSCAR, got something else ({error})") from None
     assert isinstance(atoms, Atoms)
@@ -135,7 +168,7 @@ def write_deeph(folder: str | Path, sample: Sample) -> None:
     h, s = written_blocks(sample, E3NN)
     with atomic_path(folder, overwrite=False) as hidden:
         hidden.mkdir()
-        (hidden / "POSCAR").write_text(_poscar(sample.structure, sample.name))
+        (hidden / "POSCAR").write_text(_poscar(sample.structure, sample.name), encoding="utf-8")
         (hidden / "info.json").write_text(json.dumps(_new_info(sample)) + "\n")
         spinful = sample.spin is not Spin.NONE
         _write_operator(hidden / "hamiltonian.h5", h, spinful_entries(h) if spinful else h.values[0], 1 + spinful)
@@ -154,6 +187,7 @@ def _new_info(sample: Sample) -> dict[str, Any]:
         "elements_orbital_map": {chemical_symbols[z]: list(sample.basis.degrees(z)) for z in elements},
         **({} if sample.n_electrons is None else {"occupation": sample.n_electrons}),
         "harmose_basis": json.loads(sample.basis.to_json()),
+        "harmose_spin": sample.spin.value,
     }
 
 

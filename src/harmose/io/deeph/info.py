@@ -8,6 +8,7 @@ import numpy as np
 
 from harmose.core.basis import LETTERS
 from harmose.errors import FormatError
+from harmose.spin import Spin
 
 
 class Info:
@@ -18,7 +19,7 @@ class Info:
         if not path.is_file():
             raise FormatError(f"{path}: no such file")
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise FormatError(f"{path}: expected JSON, got something else ({error})") from None
         if not isinstance(values, dict):
@@ -36,6 +37,25 @@ class Info:
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise FormatError(f"{self.path}: {key}: expected a number or null, got {value!r}")
         return float(value)
+
+    def fermi_level(self, key: str) -> float | None:
+        """Return the Fermi level (eV). Exactly 0 is what converters write where they do not know it: None, unless harmose wrote it."""
+        level = self.number(key)
+        return None if level == 0 and not self.is_own else level
+
+    @property
+    def is_own(self) -> bool:
+        """True if harmose wrote the file. It writes null for what it does not know."""
+        return "harmose_spin" in self._values or "harmose_basis" in self._values
+
+    def spin(self) -> Spin | None:
+        """Return the spin kind of a file that harmose wrote; None if the file does not say."""
+        value = self.get("harmose_spin")
+        if value is None:
+            return None
+        if value not in tuple(Spin):
+            raise FormatError(f"{self.path}: harmose_spin: expected one of {', '.join(Spin)}, got {value!r}")
+        return Spin(value)
 
     def flag(self, key: str) -> bool:
         """Return true or false; a missing key is false."""

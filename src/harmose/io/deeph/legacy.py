@@ -26,10 +26,19 @@ from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.deeph.blocks import RawOperator, has_overlap, make_sample, spinful_entries, written_blocks
+from harmose.io.deeph.blocks import (
+    RawOperator,
+    has_overlap,
+    make_overlap,
+    make_sample,
+    spinful_entries,
+    written_blocks,
+)
+from harmose.io.deeph.files import missing_in_deeph_legacy
 from harmose.io.deeph.info import Info, checked_degrees
 from harmose.io.disassembly import Blocks
 from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.overlaps import Overlap
 from harmose.io.structures import with_cell
 from harmose.so3.conventions import Convention
 from harmose.so3.wigner import wigner_d
@@ -50,7 +59,7 @@ KEY = re.compile(r"\[\s*(-?\d{1,9})" + r"\s*,\s*(-?\d{1,9})" * 4 + r"\s*\]")
 
 
 def read_deeph_legacy(folder: str | Path, basis: BasisSet | None = None) -> Sample:
-    """Read a folder. H in eV; `fermi_level` (eV) is set if info.json has it.
+    """Read a folder. H in eV; `fermi_level` (eV) is set if info.json has it and it is not 0, which is a default.
 
     `basis` must cover every block; default: `io.assembly.covering_radii`. A folder without pairs across cells is read as a
     molecule. Raises `FormatError`, `MatrixError`, `BasisError` or `StructureError` with file and block.
@@ -71,9 +80,18 @@ def read_deeph_legacy(folder: str | Path, basis: BasisSet | None = None) -> Samp
         spinful,
         OPENMX,
         basis,
-        fermi_level=info.number("fermi_level"),
-        provenance={"format": "deeph-legacy"},
+        info.spin(),
+        fermi_level=info.fermi_level("fermi_level"),
+        provenance={"format": "deeph-legacy", **({"kind": "prediction"} if h.predicted else {})},
     )
+
+
+def read_deeph_legacy_overlap(folder: str | Path, basis: BasisSet | None = None) -> Overlap:
+    """Read S of a folder, with or without H; arguments and errors as in `read_deeph_legacy`."""
+    folder = Path(folder)
+    info, structure = Info(folder / "info.json"), _structure(folder)
+    degrees, raw = _degrees(folder / "orbital_types.dat", structure), _read_operator(folder / "overlaps.h5")
+    return make_overlap(folder, structure, degrees, raw, info.flag("isspinful"), OPENMX, basis)
 
 
 def _table(path: Path, rows: int | None = None) -> np.ndarray:
@@ -81,14 +99,16 @@ def _table(path: Path, rows: int | None = None) -> np.ndarray:
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     try:
-        table = np.array(
-            [[float(word) for word in line.split()] for line in path.read_text().splitlines() if line.strip()]
-        )
+        table = np.array([[float(word) for word in line.split()] for line in _text(path).splitlines() if line.strip()])
     except ValueError as error:
         raise FormatError(f"{path}: expected a table of numbers, got something else ({error})") from None
     if table.ndim != 2 or (rows is not None and len(table) != rows):
         raise FormatError(f"{path}: expected a table of {rows or 'some'} rows, got shape {table.shape}")
     return table
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _structure(folder: Path) -> Atoms:
@@ -105,7 +125,7 @@ def _structure(folder: Path) -> Atoms:
 def _degrees(path: Path, structure: Atoms) -> dict[int, tuple[int, ...]]:
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.split() for line in _text(path).splitlines() if line.strip()]
     if len(lines) != len(structure):
         raise FormatError(f"{path}: expected the shells of {len(structure)} atoms, got {len(lines)} lines")
     degrees: dict[int, tuple[int, ...]] = {}
@@ -130,7 +150,7 @@ def _read_hamiltonian(
                 )
             rotated = replace(_read_operator(folder / name), predicted="pred" in name)
             return _out_of_local_frames(rotated, folder / "rc.h5", structure, degrees)
-    raise FormatError(f"{folder}: expected hamiltonians.h5, got a folder without H")
+    raise FormatError(missing_in_deeph_legacy(folder) or f"{folder}: expected hamiltonians.h5, got a folder without H")
 
 
 def _read_operator(path: Path) -> RawOperator:
@@ -222,6 +242,7 @@ def write_deeph_legacy(folder: str | Path, sample: Sample) -> None:
             "isspinful": spinful,
             "norbits": sample.hamiltonian.n_orbitals,
             "fermi_level": sample.fermi_level,
+            "harmose_spin": sample.spin.value,  # ignored by DeepH
         }
         (hidden / "info.json").write_text(json.dumps(info) + "\n")
         _write_operator(hidden / "hamiltonians.h5", h, spinful_entries(h) if spinful else h.values[0], 1 + spinful)

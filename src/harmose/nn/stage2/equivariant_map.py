@@ -57,7 +57,8 @@ class EquivariantMap(CovariantMLP):
         x = _complex(edges.so2)
         powers = self._powers(edges.so2)[..., None]
         z = x.index_select(0, self.place)[:, :, None] * powers.conj()
-        z_even, z_odd = torch.view_as_real(z).permute(4, 1, 0, 2, 3).flatten(2)
+        # Isolated atoms have no edges, for which the gradient of `view_as_real` fails.
+        z_even, z_odd = torch.view_as_real(z if z.numel() else z.detach()).permute(4, 1, 0, 2, 3).flatten(2)
         invariants = self.standardize(torch.cat([so2_log_norms(edges.so2), z_even], 1), pair_type)
         a = self.read_even(torch.cat([edges.scalars, invariants], 1))
         b = self.read_odd(torch.cat([edges.pseudoscalars, z_odd], 1))

@@ -1,0 +1,88 @@
+"""Find the calculations in a folder of folders, and say why others are left out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harmose.core.basis import BasisSet
+from harmose.errors import FormatError
+from harmose.io.formats import Format
+from harmose.io.sources import Runs
+
+Recognise = Callable[[Format, Path], bool]
+
+
+@dataclass
+class Found:
+    """Calculations by name, each with its format and path, and why other folders are left out, by name."""
+
+    runs: dict[str, tuple[Format, Path]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def source(self, path: Path, basis: BasisSet | None) -> Runs:
+        """Return the calculations as a source; `FormatError` if they are of several formats."""
+        kinds: dict[str, int] = {}
+        for format, _ in self.runs.values():
+            kinds[format.name] = kinds.get(format.name, 0) + 1
+        if len(kinds) > 1:
+            some = ", ".join(f"{count} of {name}" for name, count in kinds.items())
+            raise FormatError(f"{path}: expected calculations of one format, got {some}; choose one with --format")
+        read = next(iter(self.runs.values()))[0].read
+        assert read is not None
+        return Runs({name: place for name, (_, place) in self.runs.items()}, read, basis, self.left_out)
+
+    def reason(self, path: Path) -> str:
+        """Return why there is no calculation at `path`, as an error of one line: the first of all reasons."""
+        name, reason = next(iter(self.left_out.items()))
+        others = len(self.left_out) - 1
+        also = f" (and {others} other folder{'s' if others > 1 else ''})" if others else ""
+        return (reason if reason.startswith(str(path)) else f"{path}: {name}: {reason}") + also
+
+
+def find_runs(
+    path: Path, candidates: Sequence[Format], recognises: Recognise = lambda format, place: format.recognises(place)
+) -> Found:
+    """Return the calculations at `path`: itself, or those in folders below it, also behind links.
+
+    Folders inside the folder of a calculation are not searched, nor hidden ones. A folder that several names lead to is
+    read once. A folder that is nearly a calculation (`Format.missing`) is left out with the reason.
+    """
+    found = Found()
+    first_names = dict.fromkeys(path.resolve().parents, "..")
+    waiting, links = [path], []
+    while waiting or links:
+        folder = (
+            waiting.pop() if waiting else links.pop()
+        )  # links last: a folder has its own name if it is below `path`
+        name = folder.relative_to(path).as_posix() if folder != path else path.resolve().name
+        first = first_names.setdefault(folder.resolve(), name)
+        if first != name:
+            found.left_out[name] = f"the same folder as {first}"
+            continue
+        format = next((candidate for candidate in candidates if recognises(candidate, folder)), None)
+        if format is not None:
+            found.runs |= {
+                f"{name}/{part}".rstrip("/"): (format, place) for part, place in format.parts(folder).items()
+            }
+            continue
+        reason = next((reason for candidate in candidates if (reason := candidate.missing(folder))), None)
+        try:
+            below = _subfolders(folder)
+        except PermissionError:
+            reason, below = f"{folder}: expected a folder that can be opened, got one without permission", []
+        if reason is not None:
+            found.left_out[name] = reason
+        links += [folder for folder in below if folder.is_symlink()]
+        waiting += [folder for folder in below if not folder.is_symlink()]
+    found.runs = dict(sorted(found.runs.items(), key=lambda run: [_order(part) for part in run[0].split("/")]))
+    return found
+
+
+def _subfolders(path: Path) -> list[Path]:
+    """Return the folders, and links to folders, that are not hidden."""
+    return [f for f in path.iterdir() if f.is_dir() and not f.name.startswith(".")] if path.is_dir() else []
+
+
+def _order(name: str) -> tuple[int, str]:
+    """9 comes before 10."""
+    return (len(name) if name.isdecimal() else 1000, name)
