@@ -243,7 +243,7 @@ def _expansion(
     _check(exponent in (1, 2, 4, 8), f"a kernel of exponent {exponent}")
     _check(tensors["n_proper"].tolist() == [n_proper], f"{tensors['n_proper']} proper irreps instead of {n_proper}")
     points = _sparse_points(len(space.elements), replace(parameters, exponent=exponent), tensors)
-    weights = {m: tensors[f"weights_{m}"] for m in range(n_orders)}
+    weights = {m: tensors[f"weights_{m}"].astype(np.float64, copy=False) for m in range(n_orders)}
     for m, w in weights.items():
         _check_shape(f"{prefix}weights_{m}", w, (len(points.distance) * (2 if m else 1), n_columns))
     return KernelExpansion(points, weights, n_proper)
