@@ -105,6 +105,18 @@ def test_columns_of_zeros_are_not_written(kernel_regression):
         assert state[f"pair.1.{name}"].shape[1] == len(used)
 
 
+def test_kernels_in_single_precision_are_read(kernel_regression):
+    state = to_state(kernel_regression)
+    short = {k: v.float() if ".expansion" in k and v.dtype == torch.float64 else v for k, v in state.items()}
+    again = from_state(kernel_regression.space, short)
+    for pair_type, pair in kernel_regression.pairs.items():
+        assert again.pairs[pair_type].kernel_expansion.sparse_points.position.dtype == np.float64
+        for m, weights in pair.kernel_expansion.weights.items():
+            read = again.pairs[pair_type].kernel_expansion.weights[m]
+            assert read.dtype == np.float64
+            np.testing.assert_allclose(read, weights, rtol=1e-6, atol=1e-30)
+
+
 @pytest.fixture(scope="module")
 def other_space():
     """Irreps of a basis set with more shells and elements."""

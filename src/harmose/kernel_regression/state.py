@@ -238,15 +238,20 @@ def _expansion(
     n_columns: int,
     n_proper: int,
 ) -> KernelExpansion:
-    tensors = {name.removeprefix(prefix): x for name, x in parts.items() if name.startswith(prefix)}
+    tensors = {name.removeprefix(prefix): _double(x) for name, x in parts.items() if name.startswith(prefix)}
     exponent = int(tensors["exponent"][0]) if "exponent" in tensors else parameters.exponent
     _check(exponent in (1, 2, 4, 8), f"a kernel of exponent {exponent}")
     _check(tensors["n_proper"].tolist() == [n_proper], f"{tensors['n_proper']} proper irreps instead of {n_proper}")
     points = _sparse_points(len(space.elements), replace(parameters, exponent=exponent), tensors)
-    weights = {m: tensors[f"weights_{m}"].astype(np.float64, copy=False) for m in range(n_orders)}
+    weights = {m: tensors[f"weights_{m}"] for m in range(n_orders)}
     for m, w in weights.items():
         _check_shape(f"{prefix}weights_{m}", w, (len(points.distance) * (2 if m else 1), n_columns))
     return KernelExpansion(points, weights, n_proper)
+
+
+def _double(x: np.ndarray) -> np.ndarray:
+    """Numbers that a file holds in single precision, in double."""
+    return x.astype(np.float64) if x.dtype == np.float32 else x
 
 
 def _sparse_points(n_species: int, parameters: KernelParameters, tensors: Parts) -> SparsePoints:
