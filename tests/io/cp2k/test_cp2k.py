@@ -334,7 +334,7 @@ def test_gamma_only_runs(tmp_path):
 
     crowded = gamma.replace("11.50000000000000", "6.00000000000000")
     with pytest.raises(
-        FormatError, match=r"a sum over periodic images, and atoms 0 and 0 .*run with a &KPOINTS section"
+        FormatError, match=r"their sum at the Gamma point: atom 0 reaches atom 0 .*run with a &KPOINTS section"
     ):
         read_cp2k(run(tmp_path / "crowded", crowded))
 

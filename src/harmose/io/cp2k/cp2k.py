@@ -21,6 +21,7 @@ from harmose.io.assembly import check_shells, element_keys, from_elements, hamil
 from harmose.io.cp2k.csr import image_files, matrix_files, read_csr
 from harmose.io.cp2k.output import Output, is_output, read_output
 from harmose.io.cp2k.structure import structure_of
+from harmose.io.unfolding import unfolded_cells
 from harmose.spin import Spin
 from harmose.units import HARTREE
 
@@ -187,7 +188,7 @@ def _one_spin(prefix: str, spin: int, run: _Run) -> tuple[BlockMatrix, _Dropped]
     if images[0][1] is not None:
         elements = _shifted(elements, run.off, run.layout)
     elif run.structure.pbc.any():
-        elements = _placed(elements, run.layout, name)
+        elements = _placed(elements, run, name)
     kept, dropped = _within_reach(elements, run.structure, run.layout)
     rules = (hamiltonian_rules if prefix == "KS" else overlap_rules)(
         name, one_triangle=not (elements.rows > elements.cols).any()
@@ -269,20 +270,10 @@ def _within_reach(elements: Elements, structure: Atoms, layout: BlockMatrix) -> 
     return elements.chosen(inside), dropped
 
 
-def _placed(elements: Elements, layout: BlockMatrix, name: str) -> Elements:
-    """Put each element of a sum over images into the only image in which its atoms reach each other.
-
-    `FormatError` if two atoms, or an atom and its own image, reach each other in several images.
-    """
-    n = len(layout.numbers)
-    pairs = np.concatenate([layout.pairs, reversed_pairs(layout.pairs)])
-    images = np.bincount(pairs[:, 0] * n + pairs[:, 1], minlength=n * n).reshape(n, n) + np.eye(n, dtype=np.int64)
-    if (images > 1).any():
-        i, j = np.argwhere(images > 1)[0].tolist()
-        raise FormatError(
-            f"{name}: the matrix of a run without k-points is a sum over periodic images, and atoms {i} and {j} reach "
-            f"each other in more than one: run with a &KPOINTS section"
-        )
-    cells = np.zeros((n, n, 3), np.int64)
-    cells[pairs[:, 0], pairs[:, 1]] = pairs[:, 2:]
-    return _shifted(elements, cells, layout)
+def _placed(elements: Elements, run: _Run, name: str) -> Elements:
+    """Put each element of a sum over images into the only image in which its atoms reach each other."""
+    atom = np.repeat(np.arange(len(run.structure)), run.layout.orbital_counts)
+    reach = own_basis(run.output).reach(run.structure.numbers)
+    i, j = atom[elements.rows], atom[elements.cols]
+    cells = unfolded_cells(run.structure, reach, i, j, name, "run with a &KPOINTS section")
+    return replace(elements, cells=cells)
