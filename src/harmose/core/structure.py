@@ -29,6 +29,7 @@ UNSTATED = (".", "?", None)
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
     """Raise `StructureError` unless there are atoms at finite positions, not too close, in a cell with a volume.
 
+    Cells may be left-handed: nothing here depends on the order of the lattice vectors.
     Error messages begin with `where`.
     """
     check_atoms(atoms, where)
@@ -116,8 +117,6 @@ def _check_cell(atoms: Atoms, where: str) -> None:
     areas = np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
     if not abs(volume) > MIN_SPACING * areas.max():  # NaN for parallel vectors
         raise StructureError(f"{where}: expected a cell with a volume, got {volume:.3g} cubic angstrom")
-    if volume < 0:
-        raise StructureError(f"{where}: expected a right-handed cell, got a left-handed one (volume {volume:.3f})")
 
 
 def neighbour_pairs(

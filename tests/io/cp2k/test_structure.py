@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tests.io.cp2k.cp2k_runs import replace_in
 
-from harmose.errors import FormatError, StructureError
+from harmose.errors import FormatError
 from harmose.io.cp2k.cp2k import read_cp2k
-from harmose.io.cp2k.structure import parse_input
+from harmose.io.cp2k.output import read_output
+from harmose.io.cp2k.structure import parse_input, structure_of
 
 OUT, INP = "harmose.out", "harmose.inp"
 
@@ -25,14 +26,13 @@ def test_other_spellings_of_an_input(chain):
     np.testing.assert_allclose(other.cell, expected.cell, atol=1e-12)
 
 
-def test_left_handed_cell_is_refused(chain):
+def test_left_handed_cell(chain):
     replace_in(chain / INP, ("C 0 0 12.5", "C 0 0 -12.5"))
     replace_in(
         chain / OUT,
         ("CELL| Vector c [angstrom]:       0.000     0.000    12.500", "CELL| Vector c [angstrom]: 0 0 -12.5"),
     )
-    with pytest.raises(StructureError, match="expected a right-handed cell"):
-        read_cp2k(chain)
+    assert structure_of(read_output(chain / OUT)).cell.handedness == -1
 
 
 def test_sections_keywords_and_variables(tmp_path):
