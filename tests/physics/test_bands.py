@@ -234,3 +234,27 @@ def test_bad_input(chain):
     with pytest.raises(ConfigError, match="expected a k-mesh"):
         bands(h, s, explicit_path([[0, 0, 0]]), n_electrons=1)
     assert bands(h, s, [[0, 0, 0], [0.5, 0, 0]]).fermi_level is None
+
+
+@pytest.mark.parametrize("level", [0.0, 0.2, 0.2 - 0.9 * MIN_GAP, 2.7, 2.7 + 0.9 * MIN_GAP])
+def test_a_fermi_level_at_the_band_edge(level):
+    """The Fermi level of a file may stand inside the edge by the digits that it is written with."""
+    energies = np.array([[[-1.0, 2.9], [0.2, 2.7]]])
+    gap = band_gap(energies, level)
+    assert (gap.highest_occupied, gap.lowest_empty, gap.is_metal) == (0.2, 2.7, False)
+    assert (gap.indirect, gap.direct) == pytest.approx((2.5, 2.5))
+
+
+def test_a_band_that_crosses_the_fermi_level_by_more_is_a_metal():
+    energies = np.array([[[-1.0, 2.9], [0.2, 2.7]]])
+    assert band_gap(energies, 0.2 - 1.1 * MIN_GAP).is_metal
+    assert band_gap(energies, 2.7 + 1.1 * MIN_GAP).is_metal
+    assert band_gap(np.array([[[0.0, 1.0], [0.0, 1.0]], [[0.5, 1.5], [0.6, 1.4]]]), 0.55).is_metal
+
+
+def test_magnesium_oxide_is_an_insulator(shared_data):
+    """PySCF's Fermi level is the highest state of its mesh, 0.17 meV below the top of the band; the gap is DeepH-dock's."""
+    sample = read(shared_data / "cases" / "06-fermi-level-at-band-edge" / "MgO")
+    found = bands(sample.hamiltonian, sample.overlap, None, sample.structure, fermi_level=sample.fermi_level)
+    assert found.gap.indirect == pytest.approx(2.522879, abs=1e-4)
+    assert found.gap.is_direct

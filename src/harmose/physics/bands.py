@@ -171,8 +171,18 @@ def bands(
 
 
 def band_gap(energies: np.ndarray, fermi_level: float) -> Gap | None:
-    """Return the gap of `energies` (n_spins, n_k, n_bands) at `fermi_level`, all in eV; None if all energies lie on one side."""
-    occupied = energies <= fermi_level
+    """Return the gap of `energies` (n_spins, n_k, n_bands) at `fermi_level`, all in eV; None if all energies lie on one side.
+
+    A Fermi level up to `MIN_GAP` inside a band still counts as the edge of this band: codes write it with few digits, or
+    take it from the highest occupied state of their own k-points.
+    """
+    found = [_gap_at(energies, fermi_level + shift) for shift in (0.0, MIN_GAP, -MIN_GAP)]
+    return next((gap for gap in found if gap is not None and not gap.is_metal), found[0])
+
+
+def _gap_at(energies: np.ndarray, level: float) -> Gap | None:
+    """Return the gap between the states at or below `level` and those above."""
+    occupied = energies <= level
     if occupied.all() or not occupied.any():
         return None
     filled, empty = np.where(occupied, energies, -np.inf), np.where(occupied, np.inf, energies)
@@ -180,11 +190,10 @@ def band_gap(energies: np.ndarray, fermi_level: float) -> Gap | None:
     top, bottom = float(filled.max()), float(empty.min())
     k_top, k_bottom = (int(np.argmax(best)) for best in (filled.max(axis=(0, 2)), -empty.min(axis=(0, 2))))
     crosses = (occupied.any(axis=1) & ~occupied.all(axis=1)).any()
-    at_each_k = (empty.min(axis=2) - filled.max(axis=2)).reshape(-1, n_k)
-    direct = float(at_each_k.min())
     if crosses or bottom - top < MIN_GAP:
         return Gap(top, bottom, k_top, k_bottom, 0.0, 0.0, True)
-    return Gap(top, bottom, k_top, k_bottom, bottom - top, direct, False)
+    at_each_k = (empty.min(axis=2) - filled.max(axis=2)).reshape(-1, n_k)
+    return Gap(top, bottom, k_top, k_bottom, bottom - top, float(at_each_k.min()), False)
 
 
 def _path(path: str | KPath | ArrayLike | None, structure: Atoms | None) -> KPath:
