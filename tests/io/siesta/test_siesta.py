@@ -9,12 +9,12 @@ import pytest
 from ase import Atoms
 from scipy.interpolate import CubicSpline
 from scipy.io import netcdf_file
+from tests.io.siesta.siesta_runs import BASIS, random_matrices, write_folded, write_orbital_table, write_with_sisl
 
 import harmose
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.sample import Sample, check_sample
 from harmose.errors import BasisError, FormatError, MatrixError
-from harmose.io.assembly import zeros
 from harmose.io.siesta.siesta import SIESTA, read_siesta
 from harmose.physics.eigen import eigenvalues
 from harmose.so3.wigner import shells_wigner
@@ -270,105 +270,11 @@ def test_system_label_of_fdf(runs, tmp_path):
     with pytest.raises(FormatError, match=r"expected one SIESTA run.*got those of fe, other"):
         read_siesta(tmp_path)
     (tmp_path / "run.fdf").write_text("SystemLabel ../fe\n")
-    with pytest.raises(FormatError, match=r"expected ../fe.HSX or .TSHS .*, got neither"):
+    with pytest.raises(FormatError, match=r"expected ../fe.HSX, .TSHS or .nc, got none"):
         read_siesta(tmp_path / "run.fdf")
 
 
 # Random matrices, written by sisl or, in the format of SIESTA 4, by this file
-
-BASIS = BasisSet(
-    "siesta", {6: (Shell(2, 0), Shell(2, 1)), 8: (Shell(2, 0), Shell(2, 1), Shell(3, 2))}, {6: 1.9, 8: 2.3}
-)
-
-
-@pytest.fixture
-def chain() -> Atoms:
-    positions = [[0.1, 4.0, 4.0], [1.4, 4.3, 3.8]]
-    return Atoms("CO", positions, cell=[[3.4, 0, 0], [0, 11.0, 0], [0, 0, 12.0]], pbc=[True, False, False])
-
-
-def random_matrices(chain: Atoms, kind: str) -> tuple:
-    """H and S: random, Hermitian, S near 1. `nc`: du = conj(ud) for each pair of orbitals."""
-    rng = np.random.default_rng(8)
-
-    def real_symmetric():
-        operator = zeros(chain, BASIS)
-        _, row, col = operator.indices
-        values = rng.normal(size=row.shape)
-        on = operator.is_onsite
-        matrix = np.zeros((operator.n_orbitals,) * 2)
-        matrix[row[on], col[on]] = values[on]
-        values[on] = ((matrix + matrix.T) / 2)[row[on], col[on]]
-        return values
-
-    s = zeros(chain, BASIS)
-    _, row, col = s.indices
-    s = s.with_values(np.where(s.is_onsite, row == col, 0.02 * real_symmetric())[None] * 1.0)
-    spin = {"none": Spin.NONE, "collinear": Spin.COLLINEAR}.get(kind, Spin.SPINOR)
-    h = zeros(chain, BASIS, spin)
-    if spin is not Spin.SPINOR:
-        return h.with_values(np.stack([real_symmetric() for _ in range(spin.n_components)])), s
-    up_down = real_symmetric() + 1j * real_symmetric()
-    if kind == "nc":
-        return h.with_values(np.stack([real_symmetric() + 0j, up_down, up_down.conj(), real_symmetric() + 0j])), s
-    antisymmetric = np.where(h.is_onsite & (row == col), 0, np.where(row < col, 1, -1)) * real_symmetric()
-    other = np.where(h.is_onsite, up_down.conj(), up_down + real_symmetric())
-    values = np.stack([real_symmetric() + 1j * antisymmetric, up_down, other, real_symmetric() - 1j * antisymmetric])
-    return h.with_values(values), s
-
-
-def write_with_sisl(
-    folder: Path, chain: Atoms, h, s, kind: str, ending: str = "HSX", drop: tuple | None = None
-) -> Path:
-    import sisl
-
-    def atom(z: int):
-        orbitals = [
-            sisl.AtomicOrbital(n=x.n, l=x.l, m=m, zeta=x.zeta, R=2.0)
-            for x in BASIS.shells[z]
-            for m in range(-x.l, x.l + 1)
-        ]
-        return sisl.Atom(z, orbitals)
-
-    geometry = sisl.Geometry(
-        chain.positions, [atom(int(z)) for z in chain.numbers], sisl.Lattice(chain.cell.array, nsc=[3, 1, 1])
-    )
-    kinds = {"none": "unpolarized", "collinear": "polarized", "nc": "non-colinear", "soc": "spin-orbit"}
-    out = sisl.Hamiltonian(geometry, spin=sisl.Spin(kinds[kind]), orthogonal=False)
-    degrees = [l for z in chain.numbers.tolist() for l in BASIS.degrees(z)]
-    sign = SIESTA.indices(degrees)[1]
-    starts = h.orbital_starts
-    keys = np.concatenate([h.keys, np.column_stack([h.keys[2:, [1, 0]], -h.keys[2:, 2:]])])
-    for i, j, *cell in keys.tolist():
-        if (i, j, *cell) == drop:
-            continue
-        block = h.block(i, j, tuple(cell)).reshape(len(h.values), h.orbital_counts[i], -1)
-        overlap = s.block(i, j, tuple(cell))
-        for a, b in np.ndindex(overlap.shape):
-            v, row, col = block[:, a, b], starts[i] + a, starts[j] + b
-            if len(v) == 4:
-                uu, ud, du, dd = v
-                v = [uu.real, dd.real, ud.real, ud.imag]
-                v += [uu.imag, dd.imag, du.real, du.imag] if kind == "soc" else []
-            out[row, col, tuple(cell)] = np.array([*v, overlap[a, b]]) * sign[row] * sign[col]
-    path = folder / f"chain.{ending}"
-    out.write(str(path))
-    rows = [np.append(x / BOHR, [0, 0, 0]) for x in (*chain.cell.array, *chain.positions)]
-    lines = [" ".join(f"{x:.12f}" for x in row) for row in rows]
-    atoms = [f"{k + 1} {z} {line}" for k, (z, line) in enumerate(zip(chain.numbers, lines[3:]))]
-    lines = [*lines[:3], str(len(chain)), *atoms]
-    (folder / "chain.XV").write_text("\n".join(lines) + "\n")
-    return path
-
-
-def write_orbital_table(folder: Path, chain: Atoms) -> None:
-    rows, k = [], 0
-    for atom, (symbol, z) in enumerate(zip(chain.symbols, chain.numbers.tolist()), start=1):
-        for o, (shell, m) in enumerate([(s, m) for s in BASIS.shells[z] for m in range(-s.l, s.l + 1)], start=1):
-            k += 1
-            rows.append(f"{k} {atom} {atom} {symbol} {o} {shell.n} {shell.l} {m} {shell.zeta} F sym 3.2 0 0 0 {k}")
-    text = "\n".join([f" {k} {3 * k} = orbitals in unit cell and supercell. See end of file.", "", "io ia", *rows])
-    (folder / "chain.ORB_INDX").write_text(text + "\n")
 
 
 @pytest.mark.parametrize("kind", ["none", "collinear", "nc", "soc"])
@@ -399,16 +305,115 @@ def test_values_outside_the_radii(tmp_path, chain):
         read_siesta(tmp_path, BasisSet("siesta", BASIS.shells, {6: 1.0, 8: 1.0}))
 
 
-def test_gamma_only_run_of_a_crystal_is_refused(tmp_path, chain):
-    """Atoms 2 angstrom from each other's images, and one H that adds up all cells, as SIESTA's of the Gamma point alone."""
+def test_gamma_only_run_of_a_small_cell_is_refused(tmp_path, chain):
+    """Atoms 3.4 angstrom from their own images, and one H that adds up all cells, as SIESTA's of the Gamma point alone."""
+    write_folded(tmp_path, write_with_sisl(tmp_path, chain, *random_matrices(chain, "none"), "none"))
+    (tmp_path / "chain.HSX").unlink()
+    write_orbital_table(tmp_path, chain)
+    for basis in (BASIS, None):
+        message = r"chain.TSHS: .* their sum at the Gamma point: atom 0 reaches atom 0 in cells .* `ForceAuxCell true`"
+        with pytest.raises(FormatError, match=message):
+            read_siesta(tmp_path, basis)
+
+
+@pytest.mark.parametrize("kind", ["none", "collinear"])
+def test_gamma_only_run_of_a_large_cell(tmp_path, chain, kind):
+    """Each pair goes back to the image within reach, across the boundary of the cell too; vacuum is not periodic."""
+    chain.cell[0, 0] = 9.6
+    chain.positions[1, 0] = 8.4  # 1.3 angstrom from the image of the other atom
+    h, s = random_matrices(chain, kind)
+    write_with_sisl(tmp_path, chain, h, s, kind)
+    write_folded(tmp_path, tmp_path / "chain.HSX")
+    whole = read_siesta(tmp_path / "chain.HSX", BASIS)
+    write_orbital_table(tmp_path, chain)
+    for basis in (BASIS, None):
+        sample = read_siesta(tmp_path / "chain.TSHS", basis)
+        assert sample.structure.pbc.tolist() == [True, False, False]
+        assert sample.hamiltonian.keys[2].tolist() == [0, 1, -1, 0, 0]
+    np.testing.assert_allclose(whole.hamiltonian.values, h.values, atol=1e-9)
+    np.testing.assert_allclose(read_siesta(tmp_path / "chain.TSHS", BASIS).hamiltonian.values, h.values, atol=1e-9)
+
+
+def test_gamma_only_run_of_a_real_chain(shared_data):
+    """Six hydrogen atoms in 24 angstrom: SIESTA's energies at the k-points of the run that was folded, relative to E_F."""
+    folder = shared_data / "cases" / "13-gamma-only-large-cell" / "chain"
+    sample = read_siesta(folder)
+    assert sample.structure.pbc.tolist() == [True, False, False]
+    assert (sample.fermi_level, sample.n_electrons) == (None, None)  # sisl has written zero and one
+    check_energies(sample, folder, "chain", 1e-7, shift=5.89805333)
+
+
+def check_energies(sample: Sample, folder: Path, label: str, tolerance: float, shift: float = 0.0) -> None:
+    """Compare with `.EIG` at the k-points of `.KP`; `shift` is the energy zero of the file."""
+    words = (folder / f"{label}.EIG").read_text().split()
+    n_bands, n_k = int(words[1]), int(words[3])
+    energies = np.array(words[4:], dtype=float).reshape(n_k, 1 + n_bands)[:, 1:] + shift
+    cartesian = np.loadtxt(folder / f"{label}.KP", skiprows=1, ndmin=2)[:, 1:4] / BOHR
+    k = cartesian @ sample.structure.cell.array.T / (2 * np.pi)
+    np.testing.assert_allclose(eigenvalues(sample.hamiltonian, sample.overlap, k), energies, atol=tolerance, rtol=0)
+
+
+def test_left_handed_cells(shared_data):
+    """The k-points of `.KP` have six digits, which is what is left of the difference."""
+    folder = shared_data / "cases" / "01-left-handed-cell" / "siesta-silicon"
+    sample = read_siesta(folder)
+    assert sample.structure.cell.handedness == -1
+    check_sample(sample)
+    check_energies(sample, folder, "silicon", 1e-4)
+    folded = shared_data / "cases" / "01-left-handed-cell" / "siesta-gamma-left"
+    with pytest.raises(FormatError, match=r"siesta.HSX: expected H\(R\) cell by cell"):
+        read_siesta(folded)
+
+
+def test_a_fermi_level_that_siesta_did_not_compute(shared_data):
+    """HSX has infinity for it; the number of electrons is right, and the level of `.EIG` belongs to another run."""
+    folder = shared_data / "cases" / "03-siesta-fermi-unknown" / "chain"
+    sample = read_siesta(folder)
+    assert (sample.fermi_level, sample.n_electrons) == (None, 6)
+    check_energies(sample, folder, "h_chain_vibra", 1e-7)
+    found = harmose.bands(sample.hamiltonian, sample.overlap, None, sample.structure, sample.n_electrons)
+    assert found.fermi_level == pytest.approx(-5.898, abs=0.2)  # somewhere in the gap
+
+
+def test_a_run_that_did_not_converge(shared_data):
+    sample = read_siesta(shared_data / "cases" / "04-not-converged" / "siesta-chain")
+    assert sample.provenance["converged"] is False
+
+
+def test_files_of_sisl_have_neither_fermi_level_nor_electrons(tmp_path, chain):
+    write_with_sisl(tmp_path, chain, *random_matrices(chain, "none"), "none")
+    sample = read_siesta(tmp_path, BASIS)
+    assert (sample.fermi_level, sample.n_electrons) == (None, None)
+
+
+def test_paths_that_are_not_ascii(tmp_path, chain):
+    folder = tmp_path / "Größe µ"
+    folder.mkdir()
+    h, s = random_matrices(chain, "none")
+    for ending in ("HSX", "TSHS"):
+        write_with_sisl(tmp_path, chain, h, s, "none", ending).rename(folder / f"ключ.{ending}")
+    (tmp_path / "chain.XV").rename(folder / "ключ.XV")
+    write_orbital_table(tmp_path, chain)
+    (tmp_path / "chain.ORB_INDX").rename(folder / "ключ.ORB_INDX")
+    for ending in ("HSX", "TSHS"):
+        sample = read_siesta(folder / f"ключ.{ending}", BASIS)
+        assert sample.name == "ключ"
+        np.testing.assert_allclose(sample.hamiltonian.values, h.values, atol=1e-9)
+
+
+def test_isolated_atom(tmp_path):
+    """No pairs: a crystal whose atom reaches no image is read as an atom."""
     import sisl
 
-    h = sisl.get_sile(write_with_sisl(tmp_path, chain, *random_matrices(chain, "none"), "none")).read_hamiltonian()
-    one_cell = sisl.Geometry(h.xyz, h.geometry.atoms, sisl.Lattice(h.cell, nsc=[1, 1, 1]))
-    folded = sisl.Hamiltonian.fromsp(one_cell, h.Hk(dtype=np.float64), S=h.Sk(dtype=np.float64))
-    folded.write(str(tmp_path / "chain.HSX"))
-    with pytest.raises(FormatError, match=r"their sum at the Gamma point: atom 0 reaches atom 1 in cell \[-1, 0, 0\]"):
-        read_siesta(tmp_path, BASIS)
+    atom = sisl.Atom("C", [sisl.AtomicOrbital(n=2, l=0, m=0, zeta=1, R=2.0)], tag="C")
+    geometry = sisl.Geometry([[1.0, 1.0, 1.0]], atom, sisl.Lattice([20.0, 20.0, 20.0], nsc=[1, 1, 1]))
+    h = sisl.Hamiltonian(geometry, orthogonal=False)
+    h[0, 0] = (-5.0, 1.0)
+    h.write(str(tmp_path / "atom.HSX"))
+    sample = read_siesta(tmp_path)
+    check_sample(sample)
+    assert (len(sample.hamiltonian.keys), sample.structure.pbc.any()) == (1, False)
+    assert sample.hamiltonian.values[0] == pytest.approx([-5.0])
 
 
 def records(*arrays) -> bytes:
@@ -466,7 +471,7 @@ def test_files_of_siesta_4(runs, tmp_path):
 
 
 def test_other_files_and_folders(runs, tmp_path):
-    with pytest.raises(FormatError, match=r"expected LABEL.HSX or .TSHS"):
+    with pytest.raises(FormatError, match=r"expected LABEL.HSX, .TSHS or .nc, got none; `SaveHS true`"):
         read_siesta(runs / "abacus-MoS2")
     with pytest.raises(FormatError, match="another kind of file"):
         read_siesta(runs / "siesta-Si" / "Si.EIG")

@@ -28,28 +28,33 @@ from harmose.errors import FormatError
 
 @dataclass(frozen=True)
 class Header:
-    """Header of a file. `n_spin` is 1, 2, 4 or 8; `logicals` are the places of the logicals, in words of four bytes."""
+    """Header of a file. `n_spin` is 1, 2, 4 or 8; `logicals` are the places of the logicals, in words of four bytes.
+
+    `n_electrons` and `fermi_level` (Ry) are as written, which may be infinity; HSX 0 has no Fermi level.
+    """
 
     version: int
     n_spin: int
     n_electrons: float
     logicals: tuple[int, ...]
+    fermi_level: float | None = None
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[tuple[Path, Header]]:
     """Yield a file that sisl can read, and its header: `path`, or a temporary copy whose logicals are 0 and 1.
 
-    `FormatError` unless `path` is a whole HSX or TSHS file.
+    The path of the copy has only ASCII characters, since sisl's Fortran code takes no others. `FormatError` unless `path`
+    is a whole HSX or TSHS file.
     """
     header, words = check_file(path)
     at = list(header.logicals)
-    if np.isin(words[at], (0, 1)).all():
+    if np.isin(words[at], (0, 1)).all() and str(path).isascii():
         yield path, header
         return
     with tempfile.TemporaryDirectory(prefix="harmose-") as folder:
         try:
-            copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+            copy = Path(shutil.copyfile(path, Path(folder) / f"copy{path.suffix}"))
         except OSError as error:
             raise FormatError(
                 f"{path}: expected room for a copy with corrected logicals in {folder}, got {error.strerror}"
@@ -153,7 +158,7 @@ def _hsx(file: _Records, version: int) -> Header:
     per_row = np.array(file.next(n_orbitals))
     file.matrix(per_row, n_spin, 2 if double else 1)
     file.end()
-    return Header(version, n_spin, float(numbers[10]), (logical,))
+    return Header(version, n_spin, float(numbers[10]), (logical,), float(numbers[9]))
 
 
 def _hsx_0(file: _Records) -> Header:
@@ -209,7 +214,7 @@ def _tshs(file: _Records) -> Header:
     if not gamma:
         file.next(3 * int(np.prod(cells)))
     file.end()
-    return Header(1, n_spin, float(numbers[1]), logicals)
+    return Header(1, n_spin, float(numbers[1]), logicals, float(numbers[0]))
 
 
 def _check_spin(file: _Records, n_spin: int) -> None:
