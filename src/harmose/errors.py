@@ -52,3 +52,7 @@ class OutsideDomain(UserWarning):
 
 class GhostLevels(OutsideDomain):
     """A predicted H with levels below the LUMO that no DFT Hamiltonian has (`harmose.physics.ghosts`)."""
+
+
+class IncompleteHamiltonian(UserWarning):
+    """A calculation whose H lacks a term that its bands have, such as spin-orbit coupling that a code adds to H(k) only."""

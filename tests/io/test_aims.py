@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
+import harmose
 from harmose.core.sample import check_sample
-from harmose.errors import HarmoseError
+from harmose.errors import HarmoseError, IncompleteHamiltonian
 from harmose.io.aims import AIMS, read_aims
+from harmose.io.aims_input import SWITCH, is_aims, missing_in_aims
 from harmose.physics.bloch import bloch_sum
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin
@@ -193,10 +195,10 @@ def halved(name):
 BAD = {
     "no geometry": (gone("geometry.in"), "geometry.in: no such file"),
     "no orbitals": (gone("basis-indices.out"), "basis-indices.out: no such file"),
-    "no indices": (gone("rs_indices.out"), "rs_indices.out: no such file"),
+    "no indices": (gone("rs_indices.out"), r"rs_indices.out: no such file; `output_rs_matrices plain`"),
     "no H": (gone("rs_hamiltonian.out"), "Si: expected rs_hamiltonian.out, .* got no H"),
     "no S": (gone("rs_overlap.out"), r"Si: expected rs_overlap.out \(or .h5\)"),
-    "geometry of text": (lambda run: (run / "geometry.in").write_text("hello"), "geometry.in: expected"),
+    "geometry of text": (lambda run: (run / "geometry.in").write_text("hello"), "geometry.in: expected a geometry of FHI-aims with atoms"),
     "three atoms": (replaced("geometry.in", r"\Z", "\natom_frac 0.5 0.5 0.5 Si\n"), "expected the orbitals of 3 atoms"),
     "half the orbitals": (halved("basis-indices.out"), "basis-indices.out: expected"),
     "stars": (replaced("basis-indices.out", r"^    1 atomic     1", "    1 atomic   ***"), r"expected rows 'fn. type at. n l m'"),
@@ -222,3 +224,137 @@ def test_bad_input(run, case):
     with pytest.raises(HarmoseError, match=words) as caught:
         read_aims(run)
     assert "\n" not in str(caught.value)
+
+
+# Made-up runs: a chain of one s orbital for each cell of 2 angstrom, E(k) = (h0 + 2 h1 cos k) / (1 + 2 s1 cos k)
+
+INDICES = """n_hamiltonian_matrix_size: 4
+n_cells_in_hamiltonian: 4
+n_basis: 1
+cell_index
+ 0 0 0
+ 1 0 0
+ -1 0 0
+ 999999999 999999999 {padding}
+index_hamiltonian(1,:,:)
+ 1
+ 2
+ 3
+ {padding}
+index_hamiltonian(2,:,:)
+ 1
+ 2
+ 3
+ {padding}
+column_index_hamiltonian
+ 1
+ 1
+ 1
+ {padding}
+"""
+
+
+def write_chain(folder, label="H", control="", species=True, padding="0"):
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors = "lattice_vector 2.0d0 0 0\nlattice_vector 0 20 0\nlattice_vector 0 0 20\n"
+    (folder / "geometry.in").write_text(f"{vectors}atom 0 0 0 {label} # the only one\n  initial_moment 1\n")
+    kinds = f"species {label}\n nucleus 1\n cut_pot 2.0 1.0 1.0\n" if species else ""
+    (folder / "control.in").write_text(f"xc pbe\n{control}{kinds}")
+    (folder / "basis-indices.out").write_text("\n fn. type at. n l m\n 1 atomic 1 1 0 0\n")
+    (folder / "rs_indices.out").write_text(INDICES.format(padding=padding))
+    (folder / "rs_hamiltonian.out").write_text("-0.5\n-0.1\n-0.1\n0.0\n")
+    (folder / "rs_overlap.out").write_text("1.0\n0.1\n0.1\n0.0\n")
+    return folder
+
+
+CHAIN_BANDS = [-15.873308643, -13.605693123, -10.204269842]
+"""In eV at k = 0, 1/4, 1/2."""
+
+
+def energies_of_chain(sample):
+    return eigenvalues(sample.hamiltonian, sample.overlap, [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0]])[:, 0]
+
+
+@pytest.mark.parametrize("label", ["H", "H1", "light", "He", "Größe"])
+@pytest.mark.parametrize("padding", ["0", "**********"])
+def test_species_names(tmp_path, label, padding):
+    """control.in says which element a species is, whatever its name."""
+    sample = read_aims(write_chain(tmp_path / "µ run", label, padding=padding))
+    check_sample(sample)
+    assert sample.structure.numbers.tolist() == [1]
+    assert dict(sample.basis.radii) == {1: 3.0}
+    assert sample.n_electrons == 1
+    np.testing.assert_allclose(energies_of_chain(sample), CHAIN_BANDS, atol=1e-6)
+
+
+def test_species_without_control(tmp_path):
+    """The element of H1 is certain, that of a word is not; then neither charge nor electrons are known."""
+    folder = write_chain(tmp_path / "run", "H1")
+    (folder / "control.in").unlink()
+    sample = read_aims(folder)
+    assert sample.structure.numbers.tolist() == [1]
+    assert sample.n_electrons is None
+    (write_chain(folder, "light") / "control.in").unlink()
+    with pytest.raises(HarmoseError, match=r"geometry.in: expected control.in beside it with `species light`"):
+        read_aims(folder)
+
+
+def test_spin_orbit_is_not_in_the_matrices(tmp_path):
+    with pytest.warns(IncompleteHamiltonian, match="run: spin-orbit coupling is not in the matrices"):
+        sample = read_aims(write_chain(tmp_path / "run", control="include_spin_orbit\n"))
+    assert sample.provenance["spin_orbit"].startswith("not in the matrices")
+    assert "spin_orbit" not in read_aims(write_chain(tmp_path / "run")).provenance
+
+
+CONVERGED = "          Self-consistency cycle converged.\n"
+FAILED = " * WARNING! SELF-CONSISTENCY CYCLE DID NOT CONVERGE\n"
+
+
+@pytest.mark.parametrize(("text", "converged"), [(CONVERGED, True), (FAILED, False), ("", None)])
+@pytest.mark.parametrize("name", ["aims.out", "slurm-4.log"])
+def test_convergence(tmp_path, text, converged, name):
+    folder = write_chain(tmp_path / "run")
+    text = f"  Invoking FHI-aims ...\n{text} | Chemical potential (Fermi level):   -12.50000000 eV\n"
+    (folder / name).write_text(f"{text} | The structure contains 1 atoms,  and a total of       0.500 electrons.\n")
+    sample = read_aims(folder)
+    assert sample.provenance.get("converged") is converged
+    assert (sample.fermi_level, sample.n_electrons) == (-12.5, 0.5)
+    assert sample.structure.info["charge"] == 0.5
+
+
+def test_several_outputs(tmp_path):
+    """Which of them belongs to the matrices is not known, so nothing is taken from them; they are named."""
+    folder = write_chain(tmp_path / "run")
+    for name in ("a.out", "b.out"):
+        (folder / name).write_text("Invoking FHI-aims\n" + CONVERGED)
+    sample = read_aims(folder)
+    assert sample.provenance["outputs_left_out"] == ["a.out", "b.out"]
+    assert "converged" not in sample.provenance
+
+
+def test_a_relaxation_is_refused(tmp_path):
+    folder = write_chain(tmp_path / "run")
+    (folder / "aims.out").write_text("Invoking FHI-aims\n  Updated atomic structure:\n" * 2)
+    with pytest.raises(HarmoseError, match=r"aims.out: expected a run of one structure.* moved the atoms 2 times"):
+        read_aims(folder)
+
+
+def test_water_without_a_cell(shared_data):
+    """Two molecules far from each other; the energies are FHI-aims' own, with its Hartree of CODATA 2002."""
+    folder = shared_data / "cases" / "02-aims-molecule" / "water"
+    sample = harmose.read(folder)
+    check_sample(sample)
+    assert not sample.structure.pbc.any()
+    energies = eigenvalues(sample.hamiltonian, sample.overlap) * 27.2113845 / HARTREE
+    np.testing.assert_allclose(energies, np.loadtxt(folder / "eigenvalues.out"), atol=6e-6)
+
+
+def test_a_folder_that_is_nearly_a_run(tmp_path):
+    folder = write_chain(tmp_path / "run")
+    assert is_aims(folder)
+    assert missing_in_aims(folder) is None
+    assert missing_in_aims(tmp_path) is None
+    (folder / "rs_indices.out").unlink()
+    assert missing_in_aims(folder) == f"{folder}: expected rs_indices.out of the FHI-aims run, got none; {SWITCH}"
+    with pytest.raises(HarmoseError, match=r"run: expected rs_indices.out .*`output_rs_matrices plain`"):
+        harmose.read(folder)

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from harmose.cli.commands import LazyGroup
-from harmose.errors import HarmoseError, OutsideDomain
+from harmose.errors import HarmoseError, IncompleteHamiltonian, OutsideDomain
 
 app = typer.Typer(
     cls=LazyGroup,
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outside_domain: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", OutsideDomain)
+        warnings.simplefilter("default", IncompleteHamiltonian)  # once for each calculation, however often it is read
         warnings.showwarning = _collecting(outside_domain, warnings.showwarning)
         code = _run(lambda: command.main(args=arguments, prog_name="harmose", standalone_mode=False))
     for text in outside_domain if code in (0, 1) else ():  # an error is one line alone
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _collecting(texts: list[str], show_other: Callable[..., None]) -> Callable[..., None]:
-    """A `warnings.showwarning` that collects the texts of `OutsideDomain`, to be printed after the results."""
+    """A `warnings.showwarning` that collects the texts of harmose's warnings, to be printed after the results."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-        if issubclass(category, OutsideDomain):
+        if issubclass(category, (OutsideDomain, IncompleteHamiltonian)):
             texts.append(str(message))
         else:
             show_other(message, category, *where)

@@ -5,17 +5,21 @@
     rs_indices.out                cell_index, index_hamiltonian(1 and 2, cell, row), column_index_hamiltonian
     rs_hamiltonian.out            H in Hartree, one value per line; with spin rs_hamiltonian_up.out and _dn.out
     rs_overlap.out                S
-    control.in, aims.out          optional: cut-off radii and charge; Fermi level and total energy
+    control.in                    optional: elements of the species, cut-off radii, charge
+    aims.out, or another name     optional: convergence, Fermi level, total energy
 
 For row r in cell c the values index_hamiltonian(1, c, r) to (2, c, r) are <r in cell c | H | column in the home cell>, so R is
 minus the cell. Of <r, c | H | s, 0> and <s, -c | H | r, 0> only the one with s <= r is written. aims moves the atoms to
-fractional coordinates in (-1/2, 1/2], and its cells refer to these. The last cell, value and column are padding.
+fractional coordinates in (-1/2, 1/2], and its cells refer to these. The last cell, value and column are padding, which is
+memory that was never set: it may be any number, or *** where one does not fit. A molecule has no `cell_index`, one cell and
+the padding.
 """
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -24,8 +28,9 @@ from ase.data import chemical_symbols
 from harmose.core.basis import LETTERS, BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
-from harmose.core.structure import check_structure
-from harmose.errors import FormatError
+from harmose.errors import FormatError, IncompleteHamiltonian
+from harmose.io.aims_input import SWITCH, Control, read_control, read_geometry
+from harmose.io.aims_output import Output, find_outputs, read_output
 from harmose.io.assembly import Rules, check_shells, covering_radii, from_elements, hamiltonian_rules, overlap_rules
 from harmose.io.hdf5 import numbers, open_hdf5
 from harmose.so3.conventions import Convention
@@ -42,19 +47,43 @@ CHANNELS = (
 )
 """Names of the files of H: without spin, and for up and down."""
 
+NO_SPIN_ORBIT = "not in the matrices: FHI-aims adds it to H(k) after it has written H"
+
 
 def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     """Read a run. H is in eV; the sample is collinear if H has two channels.
 
-    Radii are the cut-off radii of control.in (onset plus width of cut_pot, where all orbitals end; there are no projectors).
-    Without control.in they come from `io.assembly.covering_radii`. `basis` replaces both. `n_electrons` is the sum of the
-    atomic numbers minus the charge in control.in. Raises `FormatError`, `MatrixError` or `StructureError` with the file.
+    Elements are those of the species in control.in, else of their names. Radii are the cut-off radii of control.in (onset
+    plus width of cut_pot, where all orbitals end; there are no projectors), else those of `io.assembly.covering_radii`.
+
+    Args:
+        folder: folder of the run.
+        basis: basis set with the same shells, whose radii are taken.
+
+    Returns:
+        The sample. `n_electrons` is None without control.in and the output, Fermi level and energy without the output.
+        The provenance says `converged` where the output does, and `spin_orbit` if the run has it, since the matrices do not.
+
+    Raises:
+        FormatError: files that are missing, damaged or of a run that moved the atoms; ghost atoms.
+        BasisError: other orbitals than those of `basis`.
+        MatrixError: matrices that are not Hermitian or reach further than the radii.
+        StructureError: a structure without meaning.
+
+    Warns:
+        IncompleteHamiltonian: the run has spin-orbit coupling.
     """
     folder = Path(folder)
-    structure = _structure(folder / "geometry.in")
+    control = read_control(folder / "control.in")
+    structure = read_geometry(folder / "geometry.in", control)
+    outputs = find_outputs(folder)
+    output = read_output(outputs[0]) if len(outputs) == 1 else None
+    if output is not None and output.n_moved:
+        raise FormatError(f"{output.path}: expected a run of one structure, that of geometry.in, got one that moved the atoms "
+                          f"{output.n_moved} times; run once more with the last structure as geometry.in")  # fmt: skip
     shells = _shells(folder / "basis-indices.out", structure)
     n_orbitals = sum(shell.n_orbitals for z in structure.numbers.tolist() for shell in shells[z])
-    rows, cols, cells = _elements(folder / "rs_indices.out", n_orbitals)
+    rows, cols, cells = _elements(folder / "rs_indices.out", n_orbitals, bool(structure.pbc.any()))
     channels = _hamiltonians(folder)
     h_values = np.stack([_values(path, len(rows)) * HARTREE for path in channels])
     overlap = _one_of(folder, "rs_overlap")
@@ -65,7 +94,7 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     keys = np.column_stack([atom[rows], atom[cols], cells + _shifts(structure, atom[rows], atom[cols])])
     if basis is None:
         used = (np.abs(h_values).max(axis=0) > 1e-6) | (np.abs(s_values) > 1e-8)
-        basis = BasisSet("aims", shells, _radii(folder / "control.in", structure, np.unique(keys[used], axis=0)))
+        basis = BasisSet("aims", shells, _radii(control, structure, np.unique(keys[used], axis=0)))
     check_shells(basis, shells, str(folder))
     spin = Spin.COLLINEAR if len(channels) == 2 else Spin.NONE
 
@@ -74,9 +103,8 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
 
     h_rules = hamiltonian_rules(str(channels[0]), one_triangle=True)
     s_rules = overlap_rules(str(overlap), one_triangle=True)
-    log = _log(folder / "aims.out")
-    charge = _control_number(folder / "control.in", "charge") or 0.0
-    if charge:
+    n_electrons = _electrons(structure, control, output)
+    if n_electrons is not None and (charge := float(structure.numbers.sum()) - n_electrons):
         structure.info["charge"] = charge
     return Sample(
         folder.resolve().name,
@@ -85,41 +113,36 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
         operator(h_values, h_rules, spin),
         overlap=operator(s_values, s_rules, Spin.NONE),
         spin=spin,
-        n_electrons=float(structure.numbers.sum()) - charge,
-        fermi_level=_last_number(log, r"Chemical potential \(Fermi level\)\s*:\s*([-+.\dE]+) eV"),
-        energy=_last_number(log, r"Total energy of the DFT / Hartree-Fock s\.c\.f\. calculation\s*:\s*([-+.\dE]+) eV"),
-        provenance={
-            "code": "fhi-aims",
-            **({"functional": xc} if (xc := _keyword(folder / "control.in", "xc")) else {}),
-        },
+        n_electrons=n_electrons,
+        fermi_level=None if output is None else output.fermi_level,
+        energy=None if output is None else output.energy,
+        provenance=_provenance(folder, control, output, outputs),
     )
 
 
-def _structure(path: Path) -> Atoms:
-    from ase.io import read  # takes 0.5 s
-
-    _check_there(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ASE will move its reader to another package
-            atoms = read(path, format="aims")
-    except Exception as error:  # ASE's parsers raise many types
-        raise FormatError(
-            f"{path}: expected a geometry of FHI-aims, got something else ({_first_line(error)})"
-        ) from None
-    assert isinstance(atoms, Atoms)
-    structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    check_structure(structure, str(path))
-    return structure
+def _electrons(structure: Atoms, control: Control, output: Output | None) -> float | None:
+    if output is not None and output.n_electrons is not None:
+        return output.n_electrons
+    return None if control.charge is None else float(structure.numbers.sum()) - control.charge
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _provenance(folder: Path, control: Control, output: Output | None, outputs: Sequence[Path]) -> dict[str, Any]:
+    settings: dict[str, Any] = {"code": "fhi-aims"}
+    if "xc" in control.settings:
+        settings["functional"] = control.settings["xc"]
+    if output is not None and output.converged is not None:
+        settings["converged"] = output.converged
+    if len(outputs) > 1:
+        settings["outputs_left_out"] = [path.name for path in outputs]  # one of several runs in this folder
+    if control.has_spin_orbit:
+        settings["spin_orbit"] = NO_SPIN_ORBIT
+        warnings.warn(f"{folder}: spin-orbit coupling is {NO_SPIN_ORBIT}", IncompleteHamiltonian, stacklevel=3)
+    return settings
 
 
 def _check_there(path: Path) -> None:
     if not path.is_file():
-        raise FormatError(f"{path}: no such file")
+        raise FormatError(f"{path}: no such file; {SWITCH}")
 
 
 def _shells(path: Path, structure: Atoms) -> dict[int, tuple[Shell, ...]]:
@@ -164,33 +187,40 @@ def _check_whole_shells(path: Path, atoms: np.ndarray, n: np.ndarray, l: np.ndar
         raise FormatError(f"{path}: expected whole shells, m from -l to l, l = 0 to {len(LETTERS) - 1}; got others")
 
 
-def _elements(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _elements(path: Path, n_orbitals: int, periodic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return row (nnz,), column (nnz,) and R (nnz, 3) of each value, without padding."""
     size, n_cells, n_basis, sections = _sections(path)
     if n_basis != n_orbitals:
         raise FormatError(f"{path}: n_basis: expected {n_orbitals} by basis-indices.out, got {n_basis}")
-    expected = {
-        "cell_index": (n_cells, 3),
-        "index_hamiltonian(1,:,:)": (n_cells, n_basis),
-        "index_hamiltonian(2,:,:)": (n_cells, n_basis),
-        "column_index_hamiltonian": (size,),
-    }
-    tables = [_whole_numbers(path, name, sections.get(name), shape) for name, shape in expected.items()]
-    cell_index, first, last, columns = tables
-    # The last cell is padding; (0, -1) marks an empty row.
-    first, last = first[:-1].ravel(), last[:-1].ravel()
-    filled = last >= first
-    counts = np.where(filled & (first > 0), last - first + 1, 0)
+    n_used = max(n_cells - 1, 1)  # the last cell is padding
+    if periodic:
+        cell_index = _whole_numbers(path, "cell_index", sections, (n_cells, 3), n_used)
+    else:
+        cell_index = np.zeros((n_used, 3), dtype=np.int64)
+    first, last = (
+        _whole_numbers(path, f"index_hamiltonian({k},:,:)", sections, (n_cells, n_basis), n_used).ravel()
+        for k in (1, 2)
+    )
+    # (0, -1) marks an empty row.
+    counts = np.where((last >= first) & (first > 0), last - first + 1, 0)
+    n_values = int(counts.sum(dtype=np.float64)) if len(counts) else 0
+    if n_values not in (size - 1, size):
+        raise _not_each_once(path, size)
     start = np.where(counts > 0, first - 1, 0)
-    at = np.repeat(start - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    if len(at) not in (size - 1, size) or not np.array_equal(np.sort(at), np.arange(len(at))):
-        raise FormatError(f"{path}: expected index_hamiltonian to count each of {size} values once, got others")
+    at = np.repeat(start - (np.cumsum(counts) - counts), counts) + np.arange(n_values)
+    if not np.array_equal(np.sort(at), np.arange(n_values)):
+        raise _not_each_once(path, size)
     cell, row = np.divmod(np.repeat(np.arange(len(counts)), counts), n_basis)
-    rows, cols, cells = np.empty(len(at), np.int64), columns[: len(at)] - 1, np.empty((len(at), 3), np.int64)
+    columns = _whole_numbers(path, "column_index_hamiltonian", sections, (size,), n_values) - 1
+    rows, cells = np.empty(n_values, np.int64), np.empty((n_values, 3), np.int64)
     rows[at], cells[at] = row, -cell_index[cell]
-    if (cols < 0).any() or (cols >= n_basis).any():
+    if (columns < 0).any() or (columns >= n_basis).any():
         raise FormatError(f"{path}: column_index_hamiltonian: expected columns 1 to {n_basis}, got others")
-    return rows, cols, cells
+    return rows, columns, cells
+
+
+def _not_each_once(path: Path, size: int) -> FormatError:
+    return FormatError(f"{path}: expected index_hamiltonian to count each of {size} values once, got others")
 
 
 def _sections(path: Path) -> tuple[int, int, int, dict[str, str]]:
@@ -203,16 +233,20 @@ def _sections(path: Path) -> tuple[int, int, int, dict[str, str]]:
         if size is None:
             raise FormatError(f"{path}: expected {key}, got another file")
         sizes.append(int(size[1]))
-    parts = re.split(r"^\s*([a-z_]+(?:\([12],:,:\))?)\s*$", text, flags=re.MULTILINE)
+    # A heading may have a remark: cell_index (not used in aperiodic systems).
+    parts = re.split(r"^\s*([a-z_]+(?:\([12],:,:\))?)(?: \([a-z ]+\))?\s*$", text, flags=re.MULTILINE)
     return sizes[0], sizes[1], sizes[2], dict(zip(parts[1::2], parts[2::2]))
 
 
-def _whole_numbers(path: Path, name: str, text: str | None, shape: tuple[int, ...]) -> np.ndarray:
-    words = [] if text is None else text.split()
-    if len(words) != np.prod([float(n) for n in shape]):
+def _whole_numbers(
+    path: Path, name: str, sections: Mapping[str, str], shape: tuple[int, ...], n_used: int
+) -> np.ndarray:
+    """Return the first `n_used` rows of a table. The padding after them need not be whole numbers."""
+    words, width = sections.get(name, "").split(), float(np.prod(shape[1:], dtype=np.float64))
+    if not n_used * width <= len(words) <= shape[0] * width:
         raise FormatError(f"{path}: {name}: expected {shape} whole numbers, got {len(words)}")
     try:
-        return np.array(words, dtype=np.int64).reshape(shape)
+        return np.array(words[: n_used * int(width)], dtype=np.int64).reshape(n_used, *shape[1:])
     except (ValueError, OverflowError):
         raise FormatError(f"{path}: {name}: expected whole numbers, got others") from None
 
@@ -222,7 +256,7 @@ def _hamiltonians(folder: Path) -> list[Path]:
         if all((folder / f"{name}.out").is_file() or (folder / f"{name}.h5").is_file() for name in names):
             return [_one_of(folder, name) for name in names]
     raise FormatError(
-        f"{folder}: expected rs_hamiltonian.out, or rs_hamiltonian_up.out and rs_hamiltonian_dn.out, got no H"
+        f"{folder}: expected rs_hamiltonian.out, or rs_hamiltonian_up.out and rs_hamiltonian_dn.out, got no H; {SWITCH}"
     )
 
 
@@ -231,7 +265,7 @@ def _one_of(folder: Path, name: str) -> Path:
     for path in paths:
         if path.is_file():
             return path
-    raise FormatError(f"{folder}: expected {paths[0].name} (or .h5), got a folder without it")
+    raise FormatError(f"{folder}: expected {paths[0].name} (or .h5), got a folder without it; {SWITCH}")
 
 
 def _values(path: Path, size: int) -> np.ndarray:
@@ -267,57 +301,9 @@ def _shifts(structure: Atoms, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     return moved[i] - moved[j]
 
 
-def _radii(control: Path, structure: Atoms, keys: np.ndarray) -> dict[int, float]:
-    cutoffs = dict(_cutoffs(control)) if control.is_file() else {}
+def _radii(control: Control, structure: Atoms, keys: np.ndarray) -> dict[int, float]:
+    radii = control.radii()
     elements = np.unique(structure.numbers).tolist()
-    if all(z in cutoffs for z in elements):
-        return {z: cutoffs[z] for z in elements}
+    if all(z in radii for z in elements):
+        return {z: radii[z] for z in elements}
     return covering_radii(structure, keys)
-
-
-def _cutoffs(control: Path) -> Iterator[tuple[int, float]]:
-    """Yield the atomic number of each species and the radius (angstrom) where its confinement ends."""
-    element = None
-    for words in _keyword_lines(control):
-        if words[0] == "species":
-            element = None
-        elif words[0] == "nucleus" and len(words) > 1:
-            charge = _as_number(words[1])
-            element = round(charge) if charge is not None else None
-        elif words[0] == "cut_pot" and len(words) > 2 and element is not None:
-            onset, width = _as_number(words[1]), _as_number(words[2])
-            if onset is not None and width is not None and 0 < onset + width < 50:
-                yield element, onset + width
-
-
-def _keyword_lines(path: Path) -> Iterator[Sequence[str]]:
-    if path.is_file():
-        for line in path.read_text(errors="replace").splitlines():
-            words = line.split("#")[0].split()
-            if words:
-                yield words
-
-
-def _keyword(path: Path, key: str) -> str | None:
-    return next((" ".join(words[1:]) for words in _keyword_lines(path) if words[0] == key and len(words) > 1), None)
-
-
-def _control_number(path: Path, key: str) -> float | None:
-    value = _keyword(path, key)
-    return None if value is None else _as_number(value.split()[0])
-
-
-def _as_number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
-
-
-def _log(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
-
-
-def _last_number(text: str, pattern: str) -> float | None:
-    found = re.findall(pattern, text)
-    return _as_number(found[-1]) if found else None

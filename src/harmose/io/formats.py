@@ -15,7 +15,8 @@ from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
 from harmose.io.abacus.abacus import read_abacus, read_abacus_overlap
 from harmose.io.abacus.files import is_abacus, is_abacus_overlap, missing_matrices
-from harmose.io.aims import is_aims, missing_in_aims, read_aims
+from harmose.io.aims import read_aims
+from harmose.io.aims_input import is_aims, missing_in_aims
 from harmose.io.cp2k.cp2k import is_cp2k, read_cp2k
 from harmose.io.deeph.deeph import read_deeph, read_deeph_overlap, write_deeph
 from harmose.io.deeph.files import (
