@@ -167,3 +167,23 @@ def test_crystals_without_energies_can_be_checked(tmp_path):
     with Store.create(tmp_path / "s", basis) as store:
         store.append(Sample("graphene", atoms, basis, s.with_values(-s.values), overlap=s))
         assert check(store) == []
+
+
+def test_isolated_atoms(tmp_path, shared_data):
+    """They have no pairs, and no problem; also beside structures with pairs."""
+    from harmose.io.files import read, write
+
+    write(tmp_path / "bi", read(shared_data / "cases" / "05-isolated-atom" / "Bi"))
+    with Store.open(tmp_path / "bi") as store:
+        assert check(store) == []
+
+
+def test_an_isolated_atom_among_molecules(tmp_path, water_basis, water_sample):
+    sample = water_sample(0)
+    atom = sample.structure[:1]
+    s = overlap(atom, "sto-3g", water_basis)
+    alone = replace(sample, name="atom", structure=atom, hamiltonian=zeros(atom, water_basis), overlap=s, prior=None,
+                    orbital_energies=None, n_electrons=8.0)  # fmt: skip
+    with Store.create(tmp_path / "x", water_basis) as store:
+        store.append_all([sample, alone])
+        assert check(store) == []

@@ -10,7 +10,7 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data.checks import fingerprint
-from harmose.errors import FormatError
+from harmose.errors import FormatError, HarmoseError
 from harmose.io.folders import find_runs
 from harmose.io.formats import Format as Format
 from harmose.io.formats import format_named, formats
@@ -144,14 +144,20 @@ def read_overlap(path: str | Path, atoms: Atoms, basis: BasisSet, name: str | No
         MatrixError: S has values outside the reach of `basis`.
     """
     path = Path(path)
-    wanted, names = fingerprint(atoms), []
-    for key, load in _overlaps(path, name):
-        names.append(key)
-        overlap = load()
+    wanted, runs, damaged = fingerprint(atoms), _overlaps(path, name), ""
+    for key, load in runs:
+        try:
+            overlap = load()
+        except HarmoseError as error:
+            if len(runs) == 1:
+                raise
+            damaged = damaged or f"; {key} cannot be read: {error}"
+            continue
         if fingerprint(overlap.structure) == wanted:
-            where = str(path) if len(names) == 1 and key == path.resolve().name else f"{path}: {key}"
-            return overlap_on_graph(overlap, atoms, basis, where)
-    raise FormatError(f"{path}: none of its {len(names)} samples has the structure of {name or 'the prediction'!r}")
+            return overlap_on_graph(overlap, atoms, basis, str(path) if len(runs) == 1 else f"{path}: {key}")
+    raise FormatError(
+        f"{path}: none of its {len(runs)} samples has the structure of {name or 'the prediction'!r}{damaged}"
+    )
 
 
 def has_only_overlap(path: str | Path) -> bool:
@@ -161,8 +167,8 @@ def has_only_overlap(path: str | Path) -> bool:
     return bool(with_s.runs) and not find_runs(Path(path), candidates).runs
 
 
-def _overlaps(path: Path, first: str | None) -> Iterator[tuple[str, Callable[[], Overlap]]]:
-    """Yield the name of each sample at `path` and a function that reads its S; the sample `first` first."""
+def _overlaps(path: Path, first: str | None) -> list[tuple[str, Callable[[], Overlap]]]:
+    """Return the name of each sample at `path` and a function that reads its S; the sample `first` first."""
     if not path.exists():
         raise FormatError(f"{path}: no such file or folder")
     candidates = [format for format in formats() if format.read_overlap]
@@ -172,7 +178,7 @@ def _overlaps(path: Path, first: str | None) -> Iterator[tuple[str, Callable[[],
     else:
         source = open_source(path)
         runs = [(name, partial(_overlap_of, source, name, path)) for name in source.names()]
-    yield from sorted(runs, key=lambda run: run[0] != first)
+    return sorted(runs, key=lambda run: run[0] != first)
 
 
 def _read_overlap(format: Format, place: Path) -> Overlap:

@@ -1,6 +1,7 @@
 """Find the calculations in a folder of folders, and say why others are left out."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def find_runs(
         if first != name:
             found.left_out[name] = f"the same folder as {first}"
             continue
+        if not os.access(folder, os.R_OK):
+            found.left_out[name] = f"{folder}: expected a folder that can be opened, got one without permission"
+            continue
         format = next((candidate for candidate in candidates if recognises(candidate, folder)), None)
         if format is not None:
             found.runs |= {
@@ -66,16 +70,15 @@ def find_runs(
             }
             continue
         reason = next((reason for candidate in candidates if (reason := candidate.missing(folder))), None)
-        try:
-            below = _subfolders(folder)
-        except PermissionError:
-            reason, below = f"{folder}: expected a folder that can be opened, got one without permission", []
+        below = _subfolders(folder)
         if reason is not None:
             found.left_out[name] = reason
         links += [folder for folder in below if folder.is_symlink()]
         waiting += [folder for folder in below if not folder.is_symlink()]
-    found.runs = dict(sorted(found.runs.items(), key=lambda run: [_order(part) for part in run[0].split("/")]))
-    return found
+    return Found(
+        {name: found.runs[name] for name in _sorted(found.runs)},
+        {name: found.left_out[name] for name in _sorted(found.left_out)},
+    )
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -83,6 +86,6 @@ def _subfolders(path: Path) -> list[Path]:
     return [f for f in path.iterdir() if f.is_dir() and not f.name.startswith(".")] if path.is_dir() else []
 
 
-def _order(name: str) -> tuple[int, str]:
-    """9 comes before 10."""
-    return (len(name) if name.isdecimal() else 1000, name)
+def _sorted(names: Iterable[str]) -> list[str]:
+    """Sort paths by their parts; 9 comes before 10."""
+    return sorted(names, key=lambda name: [(len(part) if part.isdecimal() else 1000, part) for part in name.split("/")])

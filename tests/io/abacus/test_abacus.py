@@ -266,7 +266,7 @@ def test_overlap_alone(tmp_path):
     moved = CRYSTAL.copy()
     moved.positions += [0.3, -0.2, 0.1]
     moved.positions[2] -= moved.cell.array[0]
-    for overlap in (read_overlap(tmp_path, moved, BASIS), read_overlap(tmp_path.parent, moved, BASIS)):
+    for overlap in (read_overlap(tmp_path, moved, BASIS), read_overlap(out, moved, BASIS)):
         k = (0.2, -0.4, 0.0)
         found, expected = (sparse_at(operator, k)[0].toarray() for operator in (overlap, s))
         np.testing.assert_allclose(np.linalg.eigvalsh(found), np.linalg.eigvalsh(expected), atol=1e-10)

@@ -12,6 +12,7 @@ from harmose.core.basis import BasisSet
 from harmose.core.sample import check_sample
 from harmose.errors import BasisError, FormatError, HarmoseError, MatrixError, StructureError
 from harmose.io.deeph.deeph import read_deeph, write_deeph
+from harmose.io.files import read, write
 from harmose.physics.eigen import eigenvalues
 from harmose.spin import Spin
 
@@ -97,6 +98,68 @@ def test_round_trip(tmp_path, random_crystal, spin):
     assert np.array_equal(again.structure.cell.array, sample.structure.cell.array)
     assert (again.fermi_level, again.n_electrons) == (sample.fermi_level, sample.n_electrons)
     assert [f.name for f in tmp_path.iterdir()] == ["random"]
+
+
+def uncoupled(sample):
+    """Spinors as those of a calculation without spin-orbit coupling: real, and up and down apart."""
+    values = sample.hamiltonian.values.real.astype(complex)
+    values[1:3] = 0
+    return replace(sample, hamiltonian=sample.hamiltonian.with_values(values))
+
+
+@pytest.mark.parametrize("format", ["deeph", "deeph-legacy", "npz", "store"])
+def test_spinors_stay_spinors(tmp_path, random_crystal, format):
+    sample = uncoupled(random_crystal(Spin.SPINOR))
+    path = tmp_path / ("x.npz" if format == "npz" else "x")
+    write(path, sample, format)
+    again = read(path, basis=sample.basis if format == "deeph-legacy" else None)
+    assert again.spin is Spin.SPINOR
+    assert np.array_equal(again.hamiltonian.values, sample.hamiltonian.values)
+
+
+@pytest.mark.parametrize("format", ["deeph", "deeph-legacy"])
+@pytest.mark.parametrize(("written", "own", "found"), [(0.0, True, 0.0), (0.0, False, None), (-2.5, False, -2.5)])
+def test_fermi_level_of_zero_is_a_default(tmp_path, random_crystal, format, written, own, found):
+    """Converters write 0 where they do not know it; harmose writes null, so that its own 0 counts."""
+    sample = replace(random_crystal(), fermi_level=written)
+    write(tmp_path / "x", sample, format)
+    if not own:
+        change_info(harmose_basis=..., harmose_spin=...)(tmp_path / "x")
+    assert read(tmp_path / "x").fermi_level == found
+
+
+def test_prediction_of_deeph(tmp_path, random_crystal):
+    """Both directions of a pair are predicted; their mean is read, as a prediction. H of DFT is preferred."""
+    sample = random_crystal()
+    write_deeph(tmp_path / "x", sample)
+    assert not read(tmp_path / "x").is_prediction
+    (tmp_path / "x" / "hamiltonian.h5").rename(tmp_path / "x" / "hamiltonian_pred.h5")
+    with h5py.File(tmp_path / "x" / "hamiltonian_pred.h5", "r+") as file:
+        k = int(np.flatnonzero((file["atom_pairs"][()] == [0, 0, 0, 0, 1]).all(axis=1))[0])
+        file["entries"][file["chunk_boundaries"][k]] += 0.02
+    again = read(tmp_path / "x")
+    assert again.is_prediction
+    change = again.hamiltonian.block(0, 1) - sample.hamiltonian.block(0, 1)
+    assert change[0, 0] == pytest.approx(0.01)
+    assert np.count_nonzero(np.abs(change) > 1e-12) == 1
+
+
+def test_real_prediction_of_water(shared_data):
+    """H of DeepH is that of DFT for the same structure plus 7.6286 S, another energy zero, to 0.8 meV."""
+    sample = read(shared_data / "cases" / "07-deeph-hamiltonian-pred" / "pred")
+    dft = read(shared_data / "cases" / "passing" / "12-deeph-water-benchmark" / "1009", basis=sample.basis)
+    assert (sample.hamiltonian.n_orbitals, sample.is_prediction, sample.fermi_level) == (23, True, None)
+    assert np.array_equal(sample.overlap.values, dft.overlap.values)
+    np.testing.assert_allclose(
+        sample.hamiltonian.values, dft.hamiltonian.values + 7.62865 * dft.overlap.values, atol=8e-4
+    )
+
+
+def test_isolated_atom(shared_data):
+    sample = read(shared_data / "cases" / "05-isolated-atom" / "Bi")
+    check_sample(sample)
+    assert (len(sample.structure), len(sample.hamiltonian.pairs), sample.structure.pbc.any()) == (1, 0, False)
+    assert sample.fermi_level == pytest.approx(-4.33106267861682)
 
 
 @pytest.mark.parametrize("spin", list(Spin))
@@ -261,7 +324,7 @@ def drop_blocks(folder):
 
 
 BAD = {
-    "no H": (lambda folder: (folder / "hamiltonian.h5").unlink(), "random: expected hamiltonian.h5 or hamiltonian_pred.h5, got a folder without H .*--overlap"),
+    "no H": (lambda folder: (folder / "hamiltonian.h5").unlink(), "expected hamiltonian.h5 or .*, got a folder without H .*--overlap"),
     "no S": (lambda folder: (folder / "overlap.h5").unlink(), "random: expected overlap.h5 .* got H without S"),
     "no info": (lambda folder: (folder / "info.json").unlink(), "info.json: no such file"),
     "no structure": (lambda folder: (folder / "POSCAR").unlink(), "POSCAR: no such file"),

@@ -4,6 +4,7 @@ import pytest
 
 from harmose.errors import FormatError
 from harmose.io.deeph.info import Info, checked_degrees
+from harmose.spin import Spin
 
 
 @pytest.fixture
@@ -36,6 +37,16 @@ def test_bad_number(info, value):
 def test_bad_flag(info, value):
     with pytest.raises(FormatError, match=r"info\.json: x: expected true or false, got"):
         info(f'{{"x": {value}}}').flag("x")
+
+
+def test_fermi_level_and_spin(info):
+    assert info('{"e": -1.5}').fermi_level("e") == -1.5
+    assert info('{"e": 0.0}').fermi_level("e") is None
+    assert info('{"e": 0, "harmose_spin": "spinor"}').fermi_level("e") == 0
+    assert info("{}").spin() is None
+    assert info('{"harmose_spin": "spinor"}').spin() is Spin.SPINOR
+    with pytest.raises(FormatError, match=r"harmose_spin: expected one of none, collinear, spinor, got 'up'"):
+        info('{"harmose_spin": "up"}').spin()
 
 
 def test_bad_files(info, tmp_path):
