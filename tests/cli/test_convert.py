@@ -140,6 +140,26 @@ def test_bad_samples(three_runs, capsys):
         assert "hamiltonian.h5: expected block" in store.failures["b"]
 
 
+def test_folders_that_are_not_read(three_runs, capsys):
+    """Without H, or the same as another one."""
+    (three_runs / "c" / "hamiltonian.h5").unlink()
+    (three_runs / "d").symlink_to(three_runs / "a")
+    assert run(three_runs, "store") == 0
+    out = capsys.readouterr().out
+    assert "left out: c: " in out
+    assert "got a folder without H" in out
+    assert "left out: d: the same folder as a\n" in out
+    assert out.endswith("store: 1 sample, 3 left out\n")
+    with Store.open("store") as store:
+        assert set(store.failures) == {"b", "c", "d"}
+
+
+def test_calculations_that_did_not_converge(shared_data, capsys):
+    """Real matrices of ABACUS with a log that says so."""
+    case = shared_data / "cases" / "04-not-converged" / "abacus-C"
+    assert "the calculation did not converge" in refused(capsys, case, "store")
+
+
 def test_strict(three_runs, capsys):
     assert "b/hamiltonian.h5: expected block" in refused(capsys, three_runs, "store", "--strict")
     assert "b/hamiltonian.h5: expected block" in refused(capsys, three_runs, "out", "--to", "npz", "--strict")
@@ -241,6 +261,9 @@ def test_runs_of_several_codes(three_runs, water_sample, shared_data, capsys):
     shutil.copytree(shared_data / "dft-outputs" / "aims-Si", three_runs / "aims")
     assert "got 3 of deeph, 1 of aims" in refused(capsys, three_runs, "store")
     assert run(three_runs, "store", "--format", "aims") == 0
+    out = capsys.readouterr().out
+    assert "left out: c: a calculation of the format deeph, not of aims" in out
+    assert out.endswith("store: 1 sample, 3 left out\n")
     with Store.open("store") as store:
         assert store.names() == ["aims"]
     write("one.npz", water_sample(1))

@@ -9,7 +9,7 @@ from ase.io import write as write_structures
 from harmose.cli import main
 from harmose.data.store import Store
 from harmose.errors import ModelError
-from harmose.io.files import read
+from harmose.io.files import read, write
 
 
 def test_one_structure(tmp_path, water_model, water_atoms, capsys):
@@ -52,6 +52,25 @@ def test_overlap_from_a_source(tmp_path, water_model, water_atoms, water_store, 
     np.testing.assert_array_equal(read(tmp_path / "a.npz").overlap.values, scaled.values)
     assert main(["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "b.npz"), *taken]) == 2
     assert "none of its 1 samples has the structure of 'new-0'" in capsys.readouterr().err
+
+
+def test_overlap_without_h(tmp_path, water_model, water_store, capsys):
+    """S alone is enough, also as a reference; its structure may be translated, and not rotated."""
+    with Store.open(water_store) as store:
+        known = store["water-0"]
+    write(tmp_path / "s", known, "deeph")
+    (tmp_path / "s" / "hamiltonian.h5").unlink()
+    moved = known.structure.copy()
+    moved.positions += [1.0, 2.0, 3.0]
+    write_structures(tmp_path / "new.extxyz", moved)
+    taken = ["--overlap", str(tmp_path / "s")]
+    assert main(["predict", "exact", str(tmp_path / "new.extxyz"), "--out", str(tmp_path / "a.npz"), *taken]) == 0
+    np.testing.assert_array_equal(read(tmp_path / "a.npz").overlap.values, known.overlap.values)
+    assert main(["orbitals", "exact", str(tmp_path / "new.extxyz"), "--reference", str(tmp_path / "s")]) == 0
+    moved.rotate(30, "x")
+    write_structures(tmp_path / "turned.extxyz", moved)
+    assert main(["predict", "exact", str(tmp_path / "turned.extxyz"), "--out", str(tmp_path / "b.npz"), *taken]) == 2
+    assert "expected S of the structure in this orientation" in capsys.readouterr().err
 
 
 def test_failed_prediction(tmp_path, water_model, water_atoms, monkeypatch, capsys):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from harmose.core.basis import BasisSet
+from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.io.files import read, read_all, write
+from harmose.io.pyscf.pyscf import overlap
 from harmose.spin import Spin
 
 
@@ -97,3 +99,20 @@ def test_every_spin_in_every_format(tmp_path, random_crystal, spin, format):
     assert np.array_equal(again.structure.pbc, [True] * 3)
     assert np.array_equal(again.structure.cell.array, sample.structure.cell.array)
     assert again.fermi_level == sample.fermi_level
+
+
+@pytest.mark.parametrize("format", ["store", "npz", "deeph", "deeph-legacy", "wannier90", "petsc"])
+def test_isolated_atom_in_every_format(tmp_path, water_sample, format):
+    """No pairs."""
+    water = water_sample(0)
+    atom = water.structure[:1]
+    s = overlap(atom, "sto-3g", water.basis)
+    h = s.with_values(-3.0 * s.values)
+    sample = Sample("atom", atom, water.basis, h, overlap=s, n_electrons=8.0)
+    path = tmp_path / ("x.npz" if format == "npz" else "x")
+    write(path, sample, format)
+    if format not in ("wannier90", "petsc"):
+        again = read(path, basis=water.basis if format == "deeph-legacy" else None)
+        assert np.array_equal(again.hamiltonian.values, h.values)
+        assert again.hamiltonian.pairs.shape == (0, 5)
+        assert not again.structure.pbc.any()

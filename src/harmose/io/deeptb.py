@@ -218,7 +218,9 @@ class _Blocks:
 def _read_blocks(path: Path, frame: int, counts: np.ndarray) -> _Blocks:
     with open_hdf5(path) as file:
         groups = sorted(file, key=lambda one: (len(one), one))
-        group = file.get(groups[frame]) if frame < len(groups) else None
+        # A link to another file is not followed.
+        is_here = frame < len(groups) and isinstance(file.get(groups[frame], getlink=True), h5py.HardLink)
+        group = file.get(groups[frame]) if is_here else None
         if not isinstance(group, h5py.Group) or not len(group):
             raise FormatError(f"{path}: expected a group of blocks for frame {frame}, got none")
         names = list(group)

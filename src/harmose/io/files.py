@@ -1,6 +1,6 @@
 """Read and write samples: `read`, `read_all`, `read_overlap` and `write`. The formats are in `harmose.io.formats`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -210,6 +210,8 @@ def open_source(path: str | Path, format: str | None = None, basis: BasisSet | N
         return _opened(opened, path, basis)
     found = find_runs(path, [candidate for candidate in candidates if candidate.read])
     if found.runs:
+        if format is not None:
+            found.left_out |= _of_other_formats(path, found.runs, format)
         return found.source(path, basis)
     if format is not None:
         if candidates[0].read is not None:  # the reader's error says what is missing
@@ -219,6 +221,13 @@ def open_source(path: str | Path, format: str | None = None, basis: BasisSet | N
         raise FormatError(found.reason(path))
     readable = "; ".join(f"{candidate.name} ({candidate.description})" for candidate in candidates)
     raise FormatError(f"{path}: not recognised, it is {_contents(path)}; known are: {readable}")
+
+
+def _of_other_formats(path: Path, runs: Mapping[str, object], name: str) -> dict[str, str]:
+    """Return the calculations at `path` that are not of the format that was asked for, each with its own."""
+    every = find_runs(path, [format for format in formats() if format.read])
+    others = {run: format.name for run, (format, _) in every.runs.items() if run not in runs}
+    return {run: f"a calculation of the format {other}, not of {name}" for run, other in others.items()}
 
 
 def _opened(format: Format, path: Path, basis: BasisSet | None) -> Source:

@@ -282,6 +282,14 @@ def test_several_output_folders_are_several_runs(tmp_path):
     assert [sample.name for sample in harmose.read_all(tmp_path)] == ["OUT.known", "OUT.second"]
 
 
+def test_matrices_of_two_versions_in_one_folder(tmp_path):
+    h, s = random_matrices(CRYSTAL, Spin.NONE)
+    for new in (True, False):
+        write_run(tmp_path, CRYSTAL, h, s, new)
+    with pytest.raises(FormatError, match=r"matrices of one run, got those of an old and a new version .*hrs1_nao.csr"):
+        read_abacus(tmp_path)
+
+
 def test_binary_matrices_are_not_text(tmp_path):
     out = write_run(tmp_path, CRYSTAL, *random_matrices(CRYSTAL, Spin.NONE), new=True)
     (out / "hrs1_nao.csr").rename(out / "hrs1_nao.dat")

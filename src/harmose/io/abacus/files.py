@@ -82,7 +82,12 @@ def matrices(folder: Path) -> Matrices:
     found = {
         file.name: match for file in sorted(_named(folder, HAMILTONIAN)) if (match := HAMILTONIAN.fullmatch(file.name))
     }
-    names = [name for name, match in found.items() if match["old"] is None] or list(found)
+    names = list(found)
+    if len({match["old"] is None for match in found.values()}) > 1:
+        raise FormatError(
+            f"{folder}: expected the matrices of one run, got those of an old and a new version of ABACUS "
+            f"({', '.join(names)}); remove those of the other run"
+        )
     steps = {found[name]["step"] for name in names}
     if len(steps) > 1:
         raise FormatError(
