@@ -45,7 +45,9 @@ def read_openmx(path: str | Path, basis: BasisSet | None = None) -> Sample:
     basis = run.own_basis() if basis is None else basis
     check_shells(basis, run.shells(), str(run.stored.path))
     spin = SPINS[run.stored.spin]
-    h = run.operator(basis, _hamiltonian(run.stored) * HARTREE, hamiltonian_rules(f"{run.stored.path}: H"), spin)
+    with np.errstate(all="ignore"):  # numbers of a damaged file, which are refused below as not finite
+        values = _hamiltonian(run.stored)
+    h = run.operator(basis, values, hamiltonian_rules(f"{run.stored.path}: H"), spin)
     return Sample(
         name=run.stored.path.stem,
         structure=run.structure,
@@ -73,11 +75,11 @@ def _overlap(run: Run, basis: BasisSet) -> BlockMatrix:
 
 
 def _hamiltonian(stored: Scfout) -> np.ndarray:
-    """Return H in Hartree: (1, size), (2, size) with up and down, or (4, size) with uu, ud, du, dd."""
-    h = stored.matrix("H")
+    """Return H in eV: (1, size), (2, size) with up and down, or (4, size) with uu, ud, du, dd."""
+    h = stored.matrix("H") * HARTREE
     if stored.spin != 3:
         return h
-    imaginary = stored.matrix("iH")
+    imaginary = stored.matrix("iH") * HARTREE
     return spinor_components(
         stored, h[0] + 1j * imaginary[0], h[2] + 1j * (h[3] + imaginary[2]), h[1] + 1j * imaginary[1]
     )
