@@ -26,7 +26,7 @@ from harmose.core.radial import RadialBasis, Tabulated
 from harmose.errors import BasisError, FormatError
 from harmose.io.assembly import rounded_up
 from harmose.io.openmx.names import PaoName, parse_pao
-from harmose.io.openmx.openmx import NAME, OPENMX_BOHR
+from harmose.io.openmx.run import NAME, OPENMX_BOHR
 
 ENDINGS = (".pao", ".pao.gz")
 
@@ -199,7 +199,9 @@ def _text(path: Path) -> str:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MAX_SIZE + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise FormatError(f"{path}: expected radial functions of OpenMX, got a file that cannot be read ({error})") from None
+        raise FormatError(
+            f"{path}: expected radial functions of OpenMX, got a file that cannot be read ({error})"
+        ) from None
     if len(content) > MAX_SIZE:
         raise FormatError(f"{path}: expected radial functions of OpenMX, got more than {MAX_SIZE // 10**6} MB")
     return content.decode("latin-1")
@@ -218,17 +220,19 @@ def _value(path: Path, text: str, key: str) -> float:
 def _table(path: Path, text: str, l: int, multiplicity: int) -> np.ndarray:
     """Return the rows of one l (Q, 2 + multiplicity)."""
     key = f"pseudo.atomic.orbitals.L={l}"
-    before, start, rest = text.partition(f"<{key}\n" if f"<{key}\n" in text else f"<{key}\r\n")
+    _, start, rest = text.partition(f"<{key}\n" if f"<{key}\n" in text else f"<{key}\r\n")
     body, end, _ = rest.partition(f"{key}>")
     if not (start and end):
         raise FormatError(f"{path}: expected the functions of l = {l} from <{key} to {key}>, got a truncated file")
     try:
-        rows = np.array(body.split(), dtype=np.float64).reshape(-1, 2 + multiplicity)
+        rows = np.array(body.split(), dtype=np.float64).reshape(len(body.strip().splitlines()), 2 + multiplicity)
     except ValueError:
         raise FormatError(f"{path}: expected rows of {2 + multiplicity} numbers for l = {l}, got others") from None
     r = rows[:, 1]
     if len(r) < 10 or not (np.isfinite(rows).all() and r[0] > 0 and (np.diff(r) > 0).all()):
-        raise FormatError(f"{path}: expected finite functions at 10 or more ascending distances for l = {l}, got others")
+        raise FormatError(
+            f"{path}: expected finite functions at 10 or more ascending distances for l = {l}, got others"
+        )
     if not np.abs(rows[:, 2:]).max(axis=0).all():
         raise FormatError(f"{path}: expected functions that are not zero everywhere for l = {l}, got one that is")
     return rows
@@ -246,7 +250,9 @@ def _file_of(name: PaoName, files: Sequence[Path]) -> Path:
         return files[0]
     wanted = [name.file + ending for ending in ENDINGS]
     places = [file for file in files if not file.is_dir() and file.name in wanted]
-    places += [place / own for folder in files if folder.is_dir() for place in (folder, folder / "PAO") for own in wanted]
+    places += [
+        place / own for folder in files if folder.is_dir() for place in (folder, folder / "PAO") for own in wanted
+    ]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FormatError(f"{name.text}: expected the file {wanted[0]}, or a folder that holds it (DFT_DATA19/PAO of OpenMX), "
@@ -260,7 +266,9 @@ def _pao_in_folders(z: int, radius: float, name: str, folders: Sequence[Path]) -
     if name and "+" not in name and folders:
         return read_pao(_file_of(parse_pao(name), folders))
     places = [place for folder in folders for place in (folder, folder / "PAO")]
-    candidates = sorted({file for place in places for ending in ENDINGS for file in place.glob(f"{symbol}[0-9]*{ending}")})
+    candidates = sorted(
+        {file for place in places for ending in ENDINGS for file in place.glob(f"{symbol}[0-9]*{ending}")}
+    )
     found = [pao for pao in map(read_pao, candidates) if pao.number == z and abs(pao.radius - radius) < 1e-3]
     if len(found) != 1:
         names = ", ".join(pao.path.name for pao in found) or "none"
