@@ -84,3 +84,46 @@ def test_pickle(radial):
     copy = pickle.loads(pickle.dumps(radial))  # noqa: S301
     assert copy.basis == radial.basis
     np.testing.assert_array_equal(copy.of(1)[0].exponents, S_SHELL.exponents)
+
+
+TABLE = Tabulated(0, np.linspace(1, 0, 30), 0.1, 0.02)
+
+
+@pytest.mark.parametrize("s_shell", [S_SHELL, TABLE])
+def test_arrays_hold_all_of_the_functions(s_shell):
+    radial = RadialBasis(BasisSet("s", {6: (Shell(1, 0),) * 2}, {6: 4.0}), {6: (s_shell, s_shell)})
+    arrays = radial.to_arrays()
+    assert len(arrays) == 4
+    assert all(a.dtype == np.float64 for a in arrays.values())
+    again = RadialBasis.from_arrays(radial.basis, arrays)
+    r = np.linspace(0, 4, 50)
+    for a, b in zip(radial.of(6), again.of(6)):
+        assert type(a) is type(b)
+        np.testing.assert_array_equal(a(r), b(r))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"6.0.values": None, "6.0.grid": None},
+        {"6.0.grid": None},
+        {"6.0.grid": [0.1]},
+        {"6.0.grid": [0.1, 0.0]},
+        {"6.0.grid": [0.1, -0.02]},
+        {"6.0.grid": [0.1, 1e-12]},  # a grid of more steps than memory
+        {"6.0.values": [1.0, np.nan, 0.0, 0.0]},
+        {"6.0.values": [[1.0, 0.0, 0.0, 0.0]]},
+        {"6.0.values": []},
+        {"6.0.exponents": [1.0]},
+    ],
+)
+def test_arrays_without_meaning_are_refused(change):
+    basis = BasisSet("s", {6: (Shell(1, 0),)}, {6: 4.0})
+    arrays = {k: v for k, v in {**RadialBasis(basis, {6: (TABLE,)}).to_arrays(), **change}.items() if v is not None}
+    with pytest.raises(BasisError, match="expected the radial function of shell 0 of C"):
+        RadialBasis.from_arrays(basis, arrays)
+
+
+def test_arrays_of_more_shells_are_refused(radial):
+    with pytest.raises(BasisError, match="of its shells alone"):
+        RadialBasis.from_arrays(BASIS.restricted([6]), radial.to_arrays())

@@ -74,7 +74,7 @@ def test_basis_from_files(shared_data):
         (("def2-svp", ["Xx"]), BasisError, "expected elements such as 'C' or 6, got 'Xx'"),
         (("def2-svp", ["U"]), BasisError, "PySCF has no def2-svp for U"),
         (("none.ion.nc",), FormatError, "none.ion.nc: no such file"),
-        ((["def2-svp"], ["C"]), BasisError, "expected the name of a basis set, or .ion.nc or .ion.xml files"),
+        ((["def2-svp"], ["C"]), BasisError, r"expected the name of a basis set, or files of one code \(.ion.nc"),
         (([],), BasisError, "got none"),
     ],
 )

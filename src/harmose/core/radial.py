@@ -16,6 +16,9 @@ from ase.data import chemical_symbols
 from harmose.core.basis import BasisSet
 from harmose.errors import BasisError
 
+MOST_POINTS = 1_000_000
+"""Largest number of points of a table, and of steps to its end. Real ones have about 1,000."""
+
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
@@ -140,6 +143,47 @@ class RadialBasis:
         """
         return RadialBasis(basis, {z: self.of(z) for z in basis.elements})
 
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The numbers of all radial functions, as arrays that a file can hold.
+
+        Returns:
+            Arrays in float64 by name, for shell k = 0, 1, ... of the element with atomic number z: of Gaussians
+            "z.k.exponents" and "z.k.coefficients" (K,), of a table "z.k.values" (n,) and "z.k.grid" (2,), which holds
+            `spacing` and `step` in angstrom. A table of 900 values takes 7 kB.
+        """
+        arrays = {}
+        for z, functions in self.functions.items():
+            for k, f in enumerate(functions):
+                if isinstance(f, Gaussians):
+                    parts = {"exponents": f.exponents, "coefficients": f.coefficients}
+                else:
+                    parts = {"values": f.values, "grid": [f.spacing, f.step]}
+                arrays |= {f"{z}.{k}.{name}": np.array(part, dtype=np.float64) for name, part in parts.items()}
+        return arrays
+
+    @staticmethod
+    def from_arrays(basis: BasisSet, arrays: Mapping[str, np.ndarray]) -> "RadialBasis":
+        """The radial functions of a basis set from arrays.
+
+        Args:
+            basis: the basis set.
+            arrays: result of `to_arrays` of a basis set with the same shells.
+
+        Returns:
+            The radial functions.
+
+        Raises:
+            BasisError: for arrays of other shells, and for numbers that no radial function has.
+        """
+        functions = {
+            z: tuple(_function(basis, arrays, z, k, l) for k, l in enumerate(basis.degrees(z))) for z in basis.elements
+        }
+        used = {name.rpartition(".")[0] for name in arrays}
+        expected = {f"{z}.{k}" for z, of_element in functions.items() for k in range(len(of_element))}
+        if used != expected:
+            raise BasisError(f"basis {basis.name}: expected radial functions of its shells alone, got others")
+        return RadialBasis(basis, functions)
+
     def merged(self, others: Iterable["RadialBasis"], name: str) -> "RadialBasis":
         """One basis set with the elements of this one and of others.
 
@@ -160,3 +204,20 @@ class RadialBasis:
             radii |= other.basis.radii
             functions |= other.functions
         return RadialBasis(BasisSet(name, shells, radii), functions)
+
+
+def _function(basis: BasisSet, arrays: Mapping[str, np.ndarray], z: int, k: int, l: int) -> Gaussians | Tabulated:
+    """Return the function of shell `k` of element `z` from `RadialBasis.to_arrays`, checked."""
+    found = {name: arrays.get(f"{z}.{k}.{name}") for name in ("exponents", "coefficients", "values", "grid")}
+    parts = {name: np.asarray(x, dtype=np.float64) for name, x in found.items() if x is not None}
+    valid = all(np.isfinite(x).all() and x.ndim == 1 and 0 < len(x) <= MOST_POINTS for x in parts.values())
+    if valid and parts.keys() == {"exponents", "coefficients"}:
+        exponents, coefficients = parts["exponents"], parts["coefficients"]
+        if len(exponents) == len(coefficients) and (exponents > 0).all():
+            return Gaussians(l, exponents, coefficients)
+    if valid and parts.keys() == {"values", "grid"} and len(parts["grid"]) == 2:
+        values, (spacing, step) = parts["values"], parts["grid"].tolist()
+        if len(values) > 3 and spacing > 0 and step > 0 and spacing * len(values) < MOST_POINTS * step:
+            return Tabulated(l, values, spacing, step)
+    raise BasisError(f"basis {basis.name}: expected the radial function of shell {k} of {chemical_symbols[z]}, got "
+                     f"{'arrays without meaning' if parts else 'none'}")  # fmt: skip

@@ -22,7 +22,7 @@ from ase import Atoms
 
 from harmose.core.basis import n_orbitals
 from harmose.core.blocks import BlockMatrix, empty_matrix
-from harmose.core.graph import Graph, build_graph
+from harmose.core.graph import Graph, build_graph, pair_vectors
 from harmose.core.radial import RadialBasis
 from harmose.core.structure import check_atoms
 from harmose.physics.integrals.interpolation import Table, tabulate
@@ -47,6 +47,12 @@ def two_centre_overlap(atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
         basis.of(z)
     check_atoms(atoms)
     return Overlaps(basis).of(build_graph(atoms, basis.basis))
+
+
+def overlap_like(matrix: BlockMatrix, atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
+    """Return S of `atoms` in the blocks of another matrix of theirs; `BasisError` for an element without functions."""
+    graph = Graph(matrix.numbers, matrix.pairs, pair_vectors(atoms, matrix.pairs))
+    return Overlaps(basis.like(matrix.basis)).of(graph)
 
 
 @dataclass(frozen=True, eq=False)
