@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import harmose
 from harmose.data.curation import merge, split
 from harmose.data.store import Store
 from harmose.errors import BasisError, ConfigError, FormatError
@@ -70,6 +71,21 @@ def test_merge(tmp_path, water_store, water_sample):
             }  # fmt: skip
             assert out.failures == {"bad": "not converged"}
             assert {out.record(name) for name in a.names()} == {a.record(name) for name in a.names()}
+
+
+def test_merge_keeps_radial_functions(tmp_path, water_store, water_basis):
+    """Those of all elements, of any of the stores; none where one element has none."""
+    with (
+        Store.open(water_store, writable=True) as a,
+        Store.create(tmp_path / "b", water_basis, metadata=a.metadata) as b,
+    ):
+        a.set_radial(harmose.basis("sto-3g", ["H", "O"]))
+        merge([b, a], tmp_path / "out")
+        b.extend_basis(basis_set("sto-3g", [6]))
+        merge([b, a], tmp_path / "wider")
+    with Store.open(tmp_path / "out") as out, Store.open(tmp_path / "wider") as wider:
+        assert out.radial.basis == out.basis
+        assert wider.radial is None
 
 
 def test_merge_errors(tmp_path, water_store, water_basis):

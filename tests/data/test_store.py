@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+import harmose
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
@@ -429,3 +430,31 @@ def test_reading_while_another_process_writes(water_store):
             store.remember_failure(f"failure-{k % 7}", "no reason")
     _, err = reader.communicate()  # closes the reader's input, which stops it
     assert (reader.returncode, err) == (0, "")
+
+
+def test_radial_functions(tmp_path, water_basis):
+    radial = harmose.basis("sto-3g", ["H", "O"])
+    with Store.create(tmp_path / "s", water_basis) as store:
+        assert store.radial is None
+        with pytest.raises(BasisError, match="expected"):
+            store.set_radial(harmose.basis("sto-3g", ["H"]))
+        store.set_radial(radial)
+    with Store.open(tmp_path / "s") as store:
+        assert store.radial.basis == water_basis
+        for a, b in zip(store.radial.of(8), radial.of(8)):
+            np.testing.assert_array_equal(a(np.linspace(0, 2, 9)), b(np.linspace(0, 2, 9)))
+        with pytest.raises(FormatError, match="for reading only"):
+            store.set_radial(radial)
+    carbon = harmose.basis("sto-3g", ["C"]).basis
+    with Store.open(tmp_path / "s", writable=True) as store:
+        store.extend_basis(BasisSet(water_basis.name, carbon.shells, carbon.radii))
+        assert store.radial is None  # those of carbon are not known
+
+
+def test_corrupt_radial_functions(tmp_path, water_basis):
+    with Store.create(tmp_path / "s", water_basis) as store:
+        store.set_radial(harmose.basis("sto-3g", ["H", "O"]))
+    file = tmp_path / "s" / "data.mdb"
+    file.write_bytes(file.read_bytes().replace(b"1.0.exponents", b"1.0.exponentz"))
+    with Store.open(tmp_path / "s") as store, pytest.raises(FormatError, match="the radial functions are corrupt"):
+        assert store.radial

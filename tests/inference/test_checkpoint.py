@@ -10,8 +10,10 @@ import torch
 from ase.build import bulk, molecule
 from safetensors.torch import load_file, save_file
 
+import harmose
+from harmose.core.basis import BasisSet
 from harmose.data.store import Store
-from harmose.errors import FormatError, ModelError, StructureError
+from harmose.errors import BasisError, FormatError, ModelError, StructureError
 from harmose.inference.card import VERSION
 from harmose.inference.checkpoint import CARD, WEIGHTS, Card, Model, load, save
 from harmose.inference.upgrades import STAGE_1, STAGE_2
@@ -305,3 +307,30 @@ def test_baseline_survives_exactly(model):
     a, b = to_state(model.regression), to_state(again)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_radial_functions_travel_with_the_model(model, tmp_path, water_atoms):
+    """They give S without any library; the card and the other tensors are as without them, so that older versions load it."""
+    radial = harmose.basis("sto-3g", ["H", "O"]).like(model.card.basis)
+    unknown = replace(model.card, basis=BasisSet("numerical", model.card.basis.shells, model.card.basis.radii))
+    own = replace(model, radial=radial.like(unknown.basis), card=unknown)
+    save(replace(model, card=unknown), tmp_path / "without")
+    save(own, tmp_path / "with")
+    without, again = load(tmp_path / "without"), load(tmp_path / "with")
+    assert without.radial is None
+    assert again.radial.basis == unknown.basis
+    atoms = water_atoms(20)
+    h = again.predict(atoms)
+    np.testing.assert_allclose(
+        again.overlap(h, atoms).values, model.overlap(model.predict(atoms), atoms).values, rtol=0, atol=1e-13
+    )
+    with pytest.raises(BasisError, match=r"give the files: .*--basis FILE"):
+        without.overlap(h, atoms)
+    assert (tmp_path / "with" / CARD).read_text() == (tmp_path / "without" / CARD).read_text()
+    weights = load_file(tmp_path / "with" / WEIGHTS)
+    added = set(weights) - set(load_file(tmp_path / "without" / WEIGHTS))
+    assert {name.split(".")[0] for name in added} == {"radial"}
+    weights.pop("radial.8.1.exponents")
+    save_file(weights, tmp_path / "with" / WEIGHTS)
+    with pytest.raises(ModelError, match=r"the radial functions do not belong to the model .*shell 1 of O"):
+        load(tmp_path / "with")

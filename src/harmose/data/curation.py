@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from harmose.core.basis import BasisSet
+from harmose.core.radial import RadialBasis
 from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError
 
@@ -84,6 +86,17 @@ def merge(stores: Sequence[Store], out: str | Path) -> None:
                 if name not in owner:
                     merged.remember_failure(name, reason)
         merged.set_splits(splits)
+        radial = _radial_functions(basis, stores)
+        if radial is not None:
+            merged.set_radial(radial)
+
+
+def _radial_functions(basis: BasisSet, stores: Sequence[Store]) -> RadialBasis | None:
+    """Return the radial functions of all elements of `basis`; None if no store has those of one of them."""
+    functions = {}
+    for radial in (store.radial for store in stores):
+        functions |= {} if radial is None else dict(radial.functions)
+    return RadialBasis(basis, functions) if functions.keys() == set(basis.elements) else None
 
 
 def _check_same_settings(a: Store, b: Store) -> None:

@@ -3,6 +3,7 @@
 Keys of the database, by their first byte:
 
     m          JSON: format, version, basis, spin, metadata, splits, checksum
+    r          radial functions of the basis set, if they are known: BLAKE2b digest and a safetensors file
     n + name   position of the sample (8 bytes, big-endian) and BLAKE2b digest of its record (32 bytes)
     s + pos.   the record: a safetensors file (`data.record`)
     f + name   reason why this structure could not be labelled
@@ -19,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 from harmose.core.basis import BasisSet
 from harmose.core.files import atomic_path
+from harmose.core.radial import RadialBasis
 from harmose.core.sample import Sample, check_sample
 from harmose.data.database import Database, create_database, open_database
 from harmose.data.record import decode, encode, read_header
@@ -31,7 +36,7 @@ from harmose.spin import Spin
 FORMAT = "harmose-store"
 VERSION = 1
 
-META, NAME, RECORD, FAILURE = b"m", b"n", b"s", b"f"
+META, NAME, RECORD, FAILURE, RADIAL = b"m", b"n", b"s", b"f", b"r"
 LONGEST_NAME = 500
 """Largest number of bytes of a name; an LMDB key has at most 511."""
 
@@ -216,6 +221,36 @@ class Store:
                     raise FormatError(f"{self.path}: sample {name!r} is in the splits {split_of[name]} and {split}")
                 split_of[name] = split
         self._change_meta(lambda meta: replace(meta, splits=chosen))
+
+    @property
+    def radial(self) -> RadialBasis | None:
+        """Radial functions of the basis set, for S of predictions; None where they are not known for all elements."""
+        with self._open_database.read() as txn:
+            raw = _get(txn, RADIAL)
+        if raw is None:
+            return None
+        if _digest(raw[32:]) != raw[:32]:
+            raise FormatError(f"{self.path}: the radial functions are corrupt: their checksum does not match")
+        try:
+            arrays = load_arrays(raw[32:])
+            if {int(name.partition(".")[0]) for name in arrays} != set(self.basis.elements):
+                return None  # the store has more elements than when they were written
+            return RadialBasis.from_arrays(self.basis, arrays)
+        except (SafetensorError, BasisError, ValueError) as error:
+            raise FormatError(f"{self.path}: the radial functions are corrupt ({error})") from None
+
+    def set_radial(self, radial: RadialBasis) -> None:
+        """Keep the radial functions of the basis set, so that models of these samples can compute S.
+
+        Args:
+            radial: radial functions of all elements of the store.
+
+        Raises:
+            BasisError: they are those of other shells, or an element is missing.
+        """
+        self._check_writable()
+        content = save_arrays(radial.like(self.basis).to_arrays())
+        self._open_database.write(lambda txn: txn.put(RADIAL, _digest(content) + content))
 
     def extend_basis(self, basis: BasisSet) -> None:
         """Add elements to the store's basis set.

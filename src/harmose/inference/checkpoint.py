@@ -1,5 +1,8 @@
 """Trained models on disk: `model.safetensors` (all tensors) and `card.json` (what the model is and is for).
 
+The tensors `radial.*` are the radial functions of a numerical basis set, if the model has them (`RadialBasis.to_arrays`: about
+7 kB a shell). Older versions of harmose load such a model without them, and models of older versions have none.
+
 Loading reads numbers and text; it never runs code.
 """
 
@@ -14,7 +17,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from harmose.core.files import write_file
-from harmose.errors import FormatError, ModelError
+from harmose.core.radial import RadialBasis
+from harmose.errors import BasisError, FormatError, ModelError
 from harmose.inference.card import Card
 from harmose.inference.model import Model
 from harmose.inference.upgrades import present_weights
@@ -43,6 +47,8 @@ def save(model: Model, path: str | Path) -> None:
         parts["last_layer"] = calibration.last_layer_to_state(model.last_layer)
     if model.calibration is not None:
         parts["calibration"] = calibration.to_state(model.calibration)
+    if model.radial is not None:
+        parts["radial"] = {k: torch.from_numpy(v) for k, v in model.radial.to_arrays().items()}
     write_tensors(path / WEIGHTS, {f"{part}.{k}": v for part, state in parts.items() for k, v in state.items()})
     write_file(path / CARD, model.card.to_json())
 
@@ -116,7 +122,18 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
             raise ModelError(f"{path}: the regression and the normalizer are of other pairs of elements")
     domain = training_domain.from_state(space, parts["domain"])
     last_layer = calibration.last_layer_from_state(with_prefix(tensors, "last_layer."))
-    return Model(card, scales, fitted, network, domain, last_layer, calibration.from_state(parts["calibration"]))
+    bounds, radial = calibration.from_state(parts["calibration"]), _radial(card, with_prefix(tensors, "radial."), path)
+    return Model(card, scales, fitted, network, domain, last_layer, bounds, radial=radial)
+
+
+def _radial(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> RadialBasis | None:
+    """Return the radial functions that a model has; `ModelError` for those of other shells than the card's."""
+    if not tensors:
+        return None
+    try:
+        return RadialBasis.from_arrays(card.basis, {k: v.double().numpy() for k, v in tensors.items()})
+    except BasisError as error:
+        raise ModelError(f"{path}: the radial functions do not belong to the model ({error})") from None
 
 
 def _check_numbers(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

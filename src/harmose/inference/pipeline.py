@@ -19,6 +19,7 @@ from ase.data import chemical_symbols
 
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import Graph, build_graph, pair_vectors
+from harmose.core.radial import RadialBasis
 from harmose.core.structure import check_atoms
 from harmose.errors import ModelError
 from harmose.inference.card import Card, EnergyZero
@@ -115,6 +116,7 @@ class Pipeline:
         network: both stages of the network, or None.
         domain: statistics of the training set's environments.
         last_layer: standard deviation of the network's last layer, by which its outputs fade; None: they never do.
+        radial: radial functions of the basis set, for S; None: those that PySCF has under its name, if any.
     """
 
     card: Card
@@ -123,6 +125,7 @@ class Pipeline:
     network: TwoStage | None = None
     domain: TrainingDomain = field(default_factory=TrainingDomain)
     last_layer: LastLayer | None = None
+    radial: RadialBasis | None = field(default=None, kw_only=True)
 
     @property
     def space(self) -> BlockIrreps:
@@ -154,7 +157,7 @@ class Pipeline:
     @cached_property
     def overlaps(self) -> Overlaps:
         """Overlap integrals of the model's basis set; `BasisError` where its radial functions are not known."""
-        return Overlaps(radial_functions(self.space.basis))
+        return Overlaps(radial_functions(self.space.basis) if self.radial is None else self.radial)
 
     def inputs(
         self,

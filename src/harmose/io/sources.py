@@ -72,6 +72,10 @@ class Runs:
     def names(self) -> list[str]:
         return list(self._folders)
 
+    def path(self, name: str) -> Path:
+        """Return the folder or file of a calculation."""
+        return self._folders[name]
+
     def survey(self) -> Iterator[str]:
         """Read the basis set of each calculation and yield its name. A single calculation is not read."""
         if self._basis is not None or len(self._folders) < 2:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from harmose.core.radial import RadialBasis
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError
 from harmose.inference.energy_zero import n_electrons, valence_electrons
-from harmose.io.basis_sets import overlap
+from harmose.io.basis_sets import overlap, radial_functions
+from harmose.io.radial_files import check_functions, pao_names
 from harmose.spin import Spin
 from harmose.train.config import TrainConfig
 
@@ -16,8 +18,9 @@ def check(store: Store, config: TrainConfig) -> None:
     _check_splits(store, config)
     if config.overlap_filter and store.spin is not Spin.NONE:
         raise ConfigError(f"{store.path}: expected overlap_filter 0 with labels of spin {store.spin}")
+    radial = training_functions(store, config)
     if config.energy_zero == "fermi_of_prediction":
-        _check_solvable(store, store.splits[config.train_split])
+        _check_solvable(store, store.splits[config.train_split], radial)
 
 
 def _check_splits(store: Store, config: TrainConfig) -> None:
@@ -36,19 +39,35 @@ def training_names(store: Store, config: TrainConfig) -> list[str]:
     return names[:n]
 
 
-def _check_solvable(store: Store, names: Sequence[str]) -> None:
+def training_functions(store: Store, config: TrainConfig) -> RadialBasis | None:
+    """Return the radial functions that the model keeps: those of the files in `basis`, or the store's; None without.
+
+    Raises `BasisError` unless S of the first training sample is that of the files.
+    """
+    if not config.basis:
+        return store.radial
+    first = store.splits[config.train_split][0]
+    radial = radial_functions(store.basis, config.basis, pao_names(store.provenance(first)))
+    check_functions(radial, store[first])
+    return radial
+
+
+def _check_solvable(store: Store, names: Sequence[str], radial: RadialBasis | None) -> None:
     """Raise an error now, not after the training, unless S and the number of electrons are known: E_F needs them."""
     structure = store[names[0]].structure
     n_electrons(label_settings(store, names), store.basis, store.spin, structure)
-    overlap(structure, store.basis)
+    overlap(structure, store.basis if radial is None else radial)
 
 
 def label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
     """Return the store's metadata and, where they follow from the labels, the valence electrons of each element (`valence`).
 
-    The Fermi level of a predicted crystal needs them. For labels of PySCF, PySCF counts them.
+    The Fermi level of a predicted crystal needs them. For labels of PySCF, PySCF counts them. Labels of OpenMX also say the names
+    of their basis sets (`pao`).
     """
-    if "valence" in store.metadata or store.metadata.get("code") == "pyscf":
-        return store.metadata
+    pao = pao_names(store.provenance(names[0]))
+    settings = {**store.metadata, **({"pao": dict(pao)} if pao else {})}
+    if "valence" in settings or settings.get("code") == "pyscf":
+        return settings
     found = valence_electrons((store[name] for name in names), store.basis.elements)
-    return {**store.metadata, **({} if found is None else {"valence": found})}
+    return {**settings, **({} if found is None else {"valence": found})}

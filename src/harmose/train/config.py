@@ -64,6 +64,9 @@ Seconds = Annotated[float, _quantity(SECONDS, "20min, 90s or 1h"), Field(gt=0)]
 Bytes = Annotated[float, _quantity(BYTES, "500MB or 2GB"), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(lambda value: _text(value, "a name"))]
 Folder = Annotated[Path, BeforeValidator(lambda value: Path(_text(value, "a path")))]
+Files = Annotated[
+    tuple[Folder, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))
+]
 
 
 class TrainConfig(BaseModel):
@@ -73,6 +76,7 @@ class TrainConfig(BaseModel):
 
     data: Folder
     out: Folder
+    basis: Files = ()
     time_limit: Seconds | None = None
     clock: Literal["wall", "cpu"] = "wall"
     seed: Annotated[int, Field(ge=0)] = 0

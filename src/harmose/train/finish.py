@@ -17,7 +17,7 @@ from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
 from harmose.train.calibrate import MOST_TRAINING, calibrated, with_last_layer
-from harmose.train.checks import label_settings
+from harmose.train.checks import label_settings, training_functions
 from harmose.train.config import TrainConfig
 from harmose.train.log import Log
 from harmose.train.prepare import TrainingData
@@ -29,9 +29,8 @@ TITLES = {"regression": "regression alone", "stage1": "with stage 1", "full": "w
 
 def finished_model(config: TrainConfig, store: Store, data: TrainingData, network: TwoStage | None, log: Log) -> Model:
     """Return the model with its card, calibrated unless the configuration says no; print its validation errors."""
-    model = Model(
-        _card(config, store, data, network), data.fit.normalizer, data.fit.regression, network, data.fit.domain
-    )
+    card, fit, radial = _card(config, store, data, network), data.fit, training_functions(store, config)
+    model = Model(card, fit.normalizer, fit.regression, network, fit.domain, radial=radial)
     dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
     parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
     model = with_last_layer(model, data.validation, (dataset.batch(part).graph for part in parts))

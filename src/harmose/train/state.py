@@ -19,6 +19,7 @@ STATE, SETTINGS = "state.safetensors", "config.json"
 
 FREE_KEYS = {
     "out",
+    "basis",
     "time_limit",
     "threads",
     "overwrite",
