@@ -36,6 +36,7 @@ class WaterModel:
 
     basis: BasisSet
     stages: tuple[str, ...] = ("regression", "stage1", "full")
+    radial: None = None
 
     @property
     def card(self):

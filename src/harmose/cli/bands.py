@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
+from harmose.cli.basis_option import BasisOption
 from harmose.cli.figures import OutOption, WindowOption, energy_text, output_files, write_files
 from harmose.cli.options import (
     ElectronsOption,
@@ -57,6 +58,7 @@ def bands(
         str | None, typer.Option(metavar="15x15x1", help="k-points for the Fermi level.  [default: from the cell]")
     ] = None,
     electrons: ElectronsOption = None,
+    basis: BasisOption = None,
     align: Annotated[
         Literal["occupied", "fermi"],
         typer.Option(help="Align the prediction with the reference by the occupied bands or by the Fermi levels."),
@@ -80,7 +82,7 @@ def bands(
     files = output_files(out, force)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
-    comparison = read_or_predict(source, target, reference, console)
+    comparison = read_or_predict(source, target, reference, console, basis)
     structure, errors = comparison.sample.structure, None
     with error_prefix(comparison.sample.name):
         along = kpath(structure, path, points, BAND_DENSITY if points is None else None)

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from harmose.cli.basis_option import keep_functions
 from harmose.cli.options import ForceOption, check_output, examples, new_app, new_output, progress, terminal
 from harmose.core.sample import Sample, check_sample
 from harmose.data.store import Store
@@ -52,6 +53,15 @@ def convert(
             help="Take the basis set, with its cutoff radii, from this store instead of the source.", metavar="STORE"
         ),
     ] = None,
+    basis_files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--basis",
+            metavar="FILE",
+            help="Radial functions for the store to keep, so that models can compute S: SIESTA's .ion.nc, ABACUS's .orb or "
+            "OpenMX's .pao files, or their folder. May be repeated.  [default: those beside the calculations]",
+        ),
+    ] = None,
     loewdin: Annotated[
         tuple[int, int, int] | None,
         typer.Option(help="wannier90: orthogonalize H on this mesh of k-points (odd numbers).", metavar="N1 N2 N3"),
@@ -72,6 +82,8 @@ def convert(
         raise ConfigError(f"--loewdin: expected --to wannier90, got --to {to}")
     if kpoint is not None and to != "petsc":
         raise ConfigError(f"--kpoint: expected --to petsc, got --to {to}")
+    if basis_files and to != "store":
+        raise ConfigError(f"--basis: expected --to store, got --to {to}")
     check_output(out, force)
     basis = None
     if basis_of is not None:
@@ -92,6 +104,8 @@ def convert(
         good = _good_samples(opened, names, bad, strict, console)
         if to == "store":
             _write_store(hidden, opened, good, bad, others, strict)
+            if len(bad) < len(names):
+                keep_functions(hidden, opened, basis_files or (), console)
         else:
             _write_folder(hidden, good, to, loewdin, kpoint, several=len(names) > 1)
         if len(bad) == len(names):

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from harmose.cli.basis_option import BasisOption
 from harmose.cli.figures import OutOption, WindowOption, energy_text, output_files, write_files
 from harmose.cli.options import (
     ElectronsOption,
@@ -59,6 +60,7 @@ def dos(
     mesh: Annotated[str | None, typer.Option(metavar="15x15x1", help="k-points.  [default: from the cell]")] = None,
     points: Annotated[int | None, typer.Option(help="Number of energies.  [default: 1001, or from --width]")] = None,
     electrons: ElectronsOption = None,
+    basis: BasisOption = None,
     method: Annotated[
         Literal["dense", "kpm"] | None,
         typer.Option(
@@ -85,7 +87,7 @@ def dos(
     kpm_settings = KpmSettings(moments, vectors, seed)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
-    comparison = read_or_predict(source, target, reference, console)
+    comparison = read_or_predict(source, target, reference, console, basis)
     n_orbitals = comparison.sample.hamiltonian.n_orbitals
     with error_prefix(comparison.sample.name):
         broadening = None if tetrahedra else width

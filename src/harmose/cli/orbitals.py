@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from harmose.cli.basis_option import BasisOption, with_functions, with_overlap
 from harmose.cli.inputs import one_structure
 from harmose.cli.options import ElectronsOption, ReferenceOption, SourceArgument, examples, new_app, table, terminal
-from harmose.cli.predictions import Predictor, is_model
+from harmose.cli.predictions import Predictor, find_reference, is_model
 from harmose.core.sample import Sample
 from harmose.errors import MatrixError
-from harmose.evaluate.comparison import find_structure
 from harmose.inference import checkpoint
 from harmose.io.files import read
 from harmose.physics.eigen import MolecularOrbitals, overlap_at_gamma, spin_orbitals
@@ -39,6 +39,7 @@ def orbitals(
     ],
     reference: ReferenceOption = None,
     electrons: ElectronsOption = None,
+    basis: BasisOption = None,
     all_orbitals: Annotated[
         bool, typer.Option("--all", help="Show all orbitals instead of those near the gap.")
     ] = False,
@@ -46,12 +47,14 @@ def orbitals(
     """Print orbital energies and gap of a predicted or stored molecule, compared with DFT if a reference is given."""
     if is_model(source):
         atoms, name = one_structure(Path(target)), Path(target).stem
-        model = checkpoint.load(source)
-        dft = None if reference is None else find_structure(reference, atoms, name)
-        sample = Predictor(model, source).sample(atoms, name, dft)
+        model = with_functions(checkpoint.load(source), basis)
+        dft, s = find_reference(reference, atoms, model.card.basis, name)
+        sample = Predictor(model, source).sample(atoms, name, s)
     else:
         sample = read(source, target)
-        dft = None if reference is None else find_structure(reference, sample.structure, sample.name)
+        dft, s = find_reference(reference, sample.structure, sample.basis, sample.name)
+        sample = replace(sample, overlap=s) if sample.overlap is None else sample
+        sample = with_overlap(sample, basis)
     if electrons is not None:
         sample = replace(sample, n_electrons=electrons)
         dft = None if dft is None else replace(dft, n_electrons=electrons)
@@ -72,8 +75,8 @@ def _solve(sample: Sample) -> tuple[MolecularOrbitals, ...]:
         raise MatrixError(f"sample {sample.name}: the number of electrons is not known; give --electrons")
     if sample.overlap is None:
         raise MatrixError(
-            f"sample {sample.name}: expected the overlap S, from a --reference or a basis set of PySCF or CP2K; "
-            "got none"
+            f"sample {sample.name}: expected the overlap S, from a --reference, from --basis or a basis set of PySCF or "
+            "CP2K; got none"
         )
     found = spin_orbitals(sample.hamiltonian, sample.overlap, sample.n_electrons)
     if sample.is_prediction:

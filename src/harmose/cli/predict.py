@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from harmose.cli.basis_option import BasisOption, with_functions
 from harmose.cli.options import (
     ForceOption,
     ModelArgument,
@@ -21,8 +22,8 @@ from harmose.cli.predictions import Predictor, parse_memory, parse_partition
 from harmose.core.sample import Sample
 from harmose.data.store import new_store
 from harmose.errors import FormatError
-from harmose.evaluate.comparison import find_structure
 from harmose.inference import checkpoint
+from harmose.io.files import read_overlap
 from harmose.io.npz import write_npz
 from harmose.io.structures import read_structures
 from harmose.uncertainty.prediction import Uncertainty
@@ -43,10 +44,13 @@ def predict(
         Path | None,
         typer.Option(
             metavar="SOURCE",
-            help="Take S from this store, .npz file or DFT folder, which must have the same structures.  "
-            "[default: computed for basis sets of PySCF and CP2K, else no S]",
+            help="Take S from this store, .npz file or DFT folder, with or without H, which must have the same "
+            "structures.  "
+            "[default: computed with --basis, with the functions that the model keeps, and for basis sets of PySCF and "
+            "CP2K; else no S]",
         ),
     ] = None,
+    basis: BasisOption = None,
     stage: Annotated[
         Literal["regression", "stage1", "full"],
         typer.Option(help="Part of the model to use: regression, + stage 1 (faster), or all."),
@@ -95,12 +99,13 @@ def predict(
             f"{structure}: expected one structure for a .npz, got {len(structures)}; name a store instead"
         )
     console = terminal()
-    loaded = checkpoint.load(model)
+    loaded = with_functions(checkpoint.load(model), basis)
     predictor = Predictor(loaded, model, partition, memory, scheduler, stage, energy_zero, out.parent, console)
 
     def sample(k: int) -> Sample:
         atoms, name = structures[k], f"{structure.stem}-{k}"
-        return predictor.sample(atoms, name, None if overlap is None else find_structure(overlap, atoms, name))
+        s = None if overlap is None else read_overlap(overlap, atoms, loaded.card.basis, name)
+        return predictor.sample(atoms, name, s)
 
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":

@@ -1,5 +1,6 @@
 """Predictions as samples, for the commands predict, orbitals, bands and dos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from ase import Atoms
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
+from harmose.cli.basis_option import with_functions, with_overlap
 from harmose.cli.inputs import one_structure
 from harmose.cli.options import error_prefix
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.errors import ModelError
 from harmose.evaluate.comparison import Comparison, find_structure
@@ -18,7 +22,7 @@ from harmose.inference import checkpoint
 from harmose.inference.model import Model
 from harmose.io import pyscf
 from harmose.io.basis_sets import is_known, overlap
-from harmose.io.files import read
+from harmose.io.files import has_only_overlap, read, read_overlap
 from harmose.physics.ghosts import warn_of_ghosts
 from harmose.train.config import Bytes
 from harmose.uncertainty.prediction import Uncertainty
@@ -58,8 +62,8 @@ class Predictor:
     in_parts: bool = False
     """True if the last structure was predicted in parts."""
 
-    def sample(self, atoms: Atoms, name: str, reference: Sample | None = None) -> Sample:
-        """Predict H as a sample. S is that of `reference`, or computed from radial functions of PySCF or CP2K."""
+    def sample(self, atoms: Atoms, name: str, s: BlockMatrix | None = None) -> Sample:
+        """Predict H as a sample. S is `s`, or computed from radial functions: the model's own, or those of PySCF or CP2K."""
         with error_prefix(atoms.info["source"]):
             self.in_parts = False
             h = self.model.predict(
@@ -72,8 +76,9 @@ class Predictor:
                 energy_zero=self.energy_zero,
                 log=self._log,
             )
-            s = None if reference is None else reference.overlap
-            if s is None and is_known(h.basis):
+            if s is None and self.model.radial is not None:
+                s = self.model.overlap(h, atoms)
+            elif s is None and is_known(h.basis):
                 s = overlap(atoms, h.basis)
             return Sample(
                 name=name,
@@ -119,22 +124,37 @@ def is_model(source: str) -> bool:
     return (Path(source) / "card.json").is_file() or not Path(source).exists()
 
 
-def read_or_predict(source: str, target: str | None, reference: Path | None, console: Console) -> Comparison:
+def read_or_predict(
+    source: str, target: str | None, reference: Path | None, console: Console, basis: Sequence[Path] | None = None
+) -> Comparison:
     """Read a sample from a source, or predict it if `source` is a model, and read the DFT sample to compare it with.
 
-    The sample takes the reference's overlap if it has none. For bands and densities of states, which find the Fermi
-    level of the prediction themselves, the model does not shift its energies to it.
+    The sample takes the reference's overlap if it has none. A reference with S alone gives S and no sample to compare
+    with. For bands and densities of states, which find the Fermi level of the prediction themselves, the model does not
+    shift its energies to it. `basis` are files of radial functions, for S.
     """
     if target is not None and is_model(source):
         path = Path(target)
         atoms = one_structure(path)
-        dft = None if reference is None else find_structure(reference, atoms, str(path))
-        model = checkpoint.load(source)
+        model = with_functions(checkpoint.load(source), basis)
+        dft, s = find_reference(reference, atoms, model.card.basis, str(path))
         energy_zero = "labels" if model.card.energy_zero == "fermi_of_prediction" else None
         predictor = Predictor(model, source, energy_zero=energy_zero, console=console)
-        return Comparison(predictor.sample(atoms, path.stem, dft), dft)
+        return Comparison(predictor.sample(atoms, path.stem, s), dft)
     sample = read(source, target)
-    dft = None if reference is None else find_structure(reference, sample.structure, sample.name)
-    if sample.overlap is None and dft is not None:
-        sample = replace(sample, overlap=dft.overlap)
-    return Comparison(sample, dft)
+    dft, s = find_reference(reference, sample.structure, sample.basis, sample.name)
+    if sample.overlap is None and s is not None:
+        sample = replace(sample, overlap=s)
+    return Comparison(with_overlap(sample, basis), dft)
+
+
+def find_reference(
+    reference: Path | None, atoms: Atoms, basis: BasisSet, name: str
+) -> tuple[Sample | None, BlockMatrix | None]:
+    """Return the DFT sample of a structure, and its S; no sample where the reference has S alone."""
+    if reference is None:
+        return None, None
+    if reference.exists() and has_only_overlap(reference):
+        return None, read_overlap(reference, atoms, basis, name)
+    dft = find_structure(reference, atoms, name)
+    return dft, dft.overlap
