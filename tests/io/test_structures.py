@@ -123,3 +123,24 @@ def test_nothing_to_read(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(FormatError, match="empty folder"):
         read_structures(tmp_path / "folder")
+
+
+def test_a_folder_with_what_is_no_file(tmp_path):
+    """Nothing is left out in silence; links to files are files."""
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    folder = tmp_path / "all"
+    folder.mkdir()
+    (folder / "größe.xyz").symlink_to(tmp_path / "water.xyz")
+    assert [str(atoms.symbols) for atoms in read_structures(folder)] == ["OH2"]
+    (folder / "more").mkdir()
+    with pytest.raises(FormatError, match=r"all: expected files with structures only, got folders .* \(more\)"):
+        read_structures(folder)
+    (folder / "more").rmdir()
+    (folder / "gone.xyz").symlink_to(tmp_path / "gone.xyz")
+    with pytest.raises(FormatError, match=r"links that lead nowhere \(gone.xyz\)"):
+        read_structures(folder)
+
+
+def test_a_site_that_is_half_occupied(shared_data):
+    with pytest.raises(StructureError, match=r"occ.cif, frame 0: expected sites that one element occupies fully.* 0.5"):
+        read_structures(shared_data / "cases" / "15-partial-occupancy" / "occ.cif")

@@ -25,7 +25,7 @@ from ase.data import chemical_symbols
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import build_graph, is_canonical, pair_vectors, reversed_pairs
-from harmose.errors import BasisError, FormatError, MatrixError
+from harmose.errors import BasisError, MatrixError
 from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
 
@@ -171,23 +171,6 @@ def check_shells(basis: BasisSet, shells: Mapping[int, Sequence[Shell]], where: 
             known = " ".join(map(str, basis.shells.get(z, ()))) or "none"
             raise BasisError(f"{where}: expected {chemical_symbols[z]} with the shells of basis {basis.name} ({known}), got "
                              f"{' '.join(map(str, own))}")  # fmt: skip
-
-
-def check_not_folded(structure: Atoms, basis: BasisSet, where: str, remedy: str) -> None:
-    """`FormatError` if a run with the Gamma point only has summed H(R) over several cells.
-
-    This is the case if an atom reaches an image of an atom in the cell of `structure`; otherwise the run is a molecule.
-    `remedy`, for the error, is the setting with which the code writes every H(R).
-    """
-    if structure.cell.rank < 3:
-        return
-    periodic = Atoms(structure.numbers, positions=structure.positions, cell=structure.cell, pbc=True)
-    graph = build_graph(periodic, basis)
-    across = graph.pairs[:, 2:].any(axis=1)
-    if across.any():
-        k = int(np.flatnonzero(across)[np.argmin(np.linalg.norm(graph.vectors[across], axis=1))])
-        raise FormatError(f"{where}: expected H(R) cell by cell, got their sum at the Gamma point: atom {graph.pairs[k, 0]} reaches "
-                          f"atom {graph.pairs[k, 1]} in cell {graph.pairs[k, 2:].tolist()} ({remedy})")  # fmt: skip
 
 
 def element_keys(counts: np.ndarray, rows: np.ndarray, cols: np.ndarray, cells: np.ndarray) -> np.ndarray:

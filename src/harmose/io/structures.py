@@ -31,10 +31,20 @@ def read_structures(path: str | Path) -> list[Atoms]:
         raise FormatError(f"{file}: no such file or folder")
     if not file.is_dir():
         return _read_file(file, frames)
-    files = sorted(f for f in file.iterdir() if f.is_file() and not f.name.startswith("."))
-    if not files:
-        raise FormatError(f"{file}: expected files with structures, got an empty folder")
-    return [atoms for f in files for atoms in _read_file(f, frames)]
+    return [atoms for f in _files(file) for atoms in _read_file(f, frames)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not hidden; `FormatError` for folders and broken links, which would be missed."""
+    found = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+    others = [f.name for f in found if not f.is_file()]
+    if others:
+        names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise FormatError(f"{folder}: expected files with structures only, got folders or links that lead nowhere ({names}); "
+                          f"name one folder or the files")  # fmt: skip
+    if not found:
+        raise FormatError(f"{folder}: expected files with structures, got an empty folder")
+    return found
 
 
 def _split_frames(path: str | Path) -> tuple[Path, str]:
