@@ -236,7 +236,7 @@ def test_bad_input(chain):
     assert bands(h, s, [[0, 0, 0], [0.5, 0, 0]]).fermi_level is None
 
 
-@pytest.mark.parametrize("level", [0.0, 0.2, 0.2 - 0.9 * MIN_GAP, 2.7, 2.7 + 0.9 * MIN_GAP])
+@pytest.mark.parametrize("level", [1.0, 0.2, 0.2 - 0.9 * MIN_GAP, 2.7, 2.7 + 0.9 * MIN_GAP])
 def test_a_fermi_level_at_the_band_edge(level):
     """The Fermi level of a file may stand inside the edge by the digits that it is written with."""
     energies = np.array([[[-1.0, 2.9], [0.2, 2.7]]])

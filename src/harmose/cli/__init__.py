@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outside_domain: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", OutsideDomain)
-        warnings.simplefilter("default", IncompleteHamiltonian)  # once for each calculation, however often it is read
+        warnings.simplefilter("always", IncompleteHamiltonian)
         warnings.showwarning = _collecting(outside_domain, warnings.showwarning)
         code = _run(lambda: command.main(args=arguments, prog_name="harmose", standalone_mode=False))
     for text in outside_domain if code in (0, 1) else ():  # an error is one line alone
@@ -62,6 +62,8 @@ def _collecting(texts: list[str], show_other: Callable[..., None]) -> Callable[.
     """A `warnings.showwarning` that collects the texts of harmose's warnings, to be printed after the results."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, IncompleteHamiltonian) and str(message) in texts:
+            return  # a calculation of a folder of runs is read twice
         if issubclass(category, (OutsideDomain, IncompleteHamiltonian)):
             texts.append(str(message))
         else:

@@ -107,8 +107,8 @@ def write_folded(folder: Path, path: Path) -> Path:
 
     h = sisl.get_sile(path).read_hamiltonian()
     one_cell = sisl.Geometry(h.xyz, h.geometry.atoms, sisl.Lattice(h.cell, nsc=[1, 1, 1]))
-    spins = range(2) if h.spin.is_polarized else range(1)
-    parts = [h.Hk(spin=spin, dtype=np.float64) for spin in spins]
+    spins = [{"spin": 0}, {"spin": 1}] if h.spin.is_polarized else [{}]
+    parts = [h.Hk(dtype=np.float64, **spin) for spin in spins]
     folded = sisl.Hamiltonian.fromsp(one_cell, parts, S=h.Sk(dtype=np.float64), spin=h.spin)
     folded.write(str(folder / "chain.TSHS"))
     return folder / "chain.TSHS"

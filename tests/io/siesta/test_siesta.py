@@ -372,7 +372,7 @@ def test_a_fermi_level_that_siesta_did_not_compute(shared_data):
     assert (sample.fermi_level, sample.n_electrons) == (None, 6)
     check_energies(sample, folder, "h_chain_vibra", 1e-7)
     found = harmose.bands(sample.hamiltonian, sample.overlap, None, sample.structure, sample.n_electrons)
-    assert found.fermi_level == pytest.approx(-5.898, abs=0.2)  # somewhere in the gap
+    assert found.fermi_level == pytest.approx(-5.89805, abs=1e-4)
 
 
 def test_a_run_that_did_not_converge(shared_data):
