@@ -220,10 +220,9 @@ def _read_blocks(path: Path, frame: int, counts: np.ndarray) -> _Blocks:
         groups = sorted(file, key=lambda one: (len(one), one))
         # A link to another file is not followed.
         is_here = frame < len(groups) and isinstance(file.get(groups[frame], getlink=True), h5py.HardLink)
-        group = file.get(groups[frame]) if is_here else None
-        if not isinstance(group, h5py.Group) or not len(group):
+        names = list(file[groups[frame]]) if is_here and isinstance(file[groups[frame]], h5py.Group) else []
+        if not names:
             raise FormatError(f"{path}: expected a group of blocks for frame {frame}, got none")
-        names = list(group)
         blocks = [numbers(file, f"{groups[frame]}/{name}") for name in names]
     bad = next((name for name in names if not KEY.fullmatch(name)), None)
     if bad is not None:
