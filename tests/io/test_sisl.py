@@ -4,8 +4,12 @@ import builtins
 
 import numpy as np
 import pytest
+from ase import Atoms
 
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
+from harmose.io.assembly import zeros
 from harmose.io.deeph.deeph import read_deeph
 from harmose.io.sisl import to_sisl
 from harmose.physics.eigen import eigenvalues
@@ -72,3 +76,18 @@ def test_without_sisl(water_sample, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(FormatError, match="sisl is not installed"):
         to_sisl(water_sample(1))
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+@pytest.mark.parametrize("cell", [None, np.diag([9.0, 9.0, -9.0])], ids=["no cell", "left-handed"])
+def test_isolated_atom(spin, cell):
+    """No pairs, also in a cell that is left-handed."""
+    basis = BasisSet("s", {2: (Shell(1, 0),)}, {2: 2.0})
+    atom = Atoms("He", [[1.0, 2.0, 3.0]], cell=cell, pbc=cell is not None)
+    h = zeros(atom, basis, spin).with_values(np.array([-24.0, 0.5, 0.5, -23.0])[: spin.n_components, None])
+    sample = Sample("größe", atom, basis, h, zeros(atom, basis).with_values(np.ones((1, 1))), spin=spin)
+    expected = eigenvalues(sample.hamiltonian, sample.overlap).reshape(-1, 1 + (spin is Spin.SPINOR))
+    found = to_sisl(sample)
+    for component, energies in enumerate(expected):
+        choice = {"spin": component} if spin is Spin.COLLINEAR else {}
+        np.testing.assert_allclose(found.eigh(**choice), energies, atol=1e-12)

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from ase import Atoms
 
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.sample import Sample
 from harmose.errors import FormatError
+from harmose.io.assembly import zeros
 from harmose.io.deeph.deeph import read_deeph
 from harmose.io.wannier90 import write_wannier90
 from harmose.physics.eigen import eigenvalues
@@ -23,7 +27,7 @@ def read_matrices(path):
             line = file.readline().split()
             assert len(line) <= 15
             degeneracies += [int(x) for x in line]
-        table = np.loadtxt(file)
+        table = np.loadtxt(file, ndmin=2)
     assert degeneracies == [1] * n_cells
     assert table.shape == (n_cells * n * n, 7)
     matrices = np.zeros((n_cells, n, n), dtype=complex)
@@ -112,3 +116,18 @@ def test_bad_input(tmp_path, water_sample):
     write_wannier90(tmp_path / "w", water_sample(1))
     with pytest.raises(FormatError, match="expected a new path"):
         write_wannier90(tmp_path / "w", water_sample(1))
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+@pytest.mark.parametrize("cell", [None, np.diag([9.0, 9.0, -9.0])], ids=["no cell", "left-handed"])
+def test_isolated_atom(tmp_path, spin, cell):
+    """No pairs, also in a cell that is left-handed."""
+    basis = BasisSet("s", {2: (Shell(1, 0),)}, {2: 2.0})
+    atom = Atoms("He", [[1.0, 2.0, 3.0]], cell=cell, pbc=cell is not None)
+    h = zeros(atom, basis, spin).with_values(np.array([-24.0, 0.5, 0.5, -23.0])[: spin.n_components, None])
+    sample = Sample("größe", atom, basis, h, zeros(atom, basis).with_values(np.ones((1, 1))), spin=spin)
+    expected = eigenvalues(sample.hamiltonian, sample.overlap).reshape(-1, 1 + (spin is Spin.SPINOR))
+    write_wannier90(tmp_path / "größe", sample)
+    seeds = ["wannier90.up", "wannier90.dn"] if spin is Spin.COLLINEAR else ["wannier90"]
+    for seed, values in zip(seeds, expected, strict=True):
+        np.testing.assert_allclose(energies(tmp_path / "größe", seed, np.zeros(3)), values, atol=1e-12)

@@ -57,7 +57,8 @@ def nearest_cells(structure: Atoms, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     if not len(i) or not structure.pbc.any():
         return np.zeros((len(i), 3), dtype=np.int64)
     vectors = structure.positions[j] - structure.positions[i]
-    nearest, _ = find_mic(vectors, structure.cell, structure.pbc)
+    # Three flags are taken too, against the annotation of ASE.
+    nearest, _ = find_mic(vectors, structure.cell, structure.pbc)  # pyright: ignore[reportArgumentType]
     cells = np.round(structure.cell.complete().scaled_positions(nearest - vectors))
     return np.where(structure.pbc, cells, 0).astype(np.int64)
 

@@ -110,7 +110,7 @@ def _bloch_sums(matrices: Iterator[np.ndarray], phases: np.ndarray) -> np.ndarra
 
 
 def _write_matrices(path: Path, title: str, cells: np.ndarray, matrices: Iterator[np.ndarray] | np.ndarray) -> None:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for k, (cell, matrix) in enumerate(zip(cells.tolist(), matrices, strict=True)):
             if k == 0:
                 _write_head(file, title, len(matrix), len(cells))
