@@ -145,6 +145,7 @@ class ChainModel:
 
     counts_electrons: bool = True
     hopping: float = -2.01
+    radial: None = None
 
     @property
     def card(self):

@@ -94,6 +94,8 @@ def test_functions_given_on_the_command_line(tmp_path, store, pao, capsys):
     out = ["--out", str(tmp_path / "new.npz")]
     assert main(["predict", *arguments, *out]) == 0
     assert read(tmp_path / "new.npz").overlap is None
+    assert main(["predict", *arguments, *out, "--force", "--overlap", str(pao)]) == 2
+    assert "got radial functions, from which S is computed with --basis" in capsys.readouterr().err
     assert main(["orbitals", *arguments]) == 2
     assert "expected the overlap S, from a --reference, from --basis" in capsys.readouterr().err
     for files in (pao, pao.parent):

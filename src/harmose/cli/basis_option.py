@@ -64,8 +64,10 @@ def _of_source(store: Store, source: Source) -> RadialBasis | None:
     """Return the functions of another store, or those that lie beside the calculations; None if an element has none."""
     if isinstance(source, Store):
         return None if source.radial is None else source.radial.like(store.basis)
+    if not isinstance(source, Runs):
+        return None
     functions, elements = {}, set(store.basis.elements)
-    for name in store.names() if isinstance(source, Runs) else ():
+    for name in store.names():
         sample = store[name]
         if set(sample.structure.numbers.tolist()) <= functions.keys():
             continue

@@ -21,10 +21,11 @@ from harmose.cli.options import (
 from harmose.cli.predictions import Predictor, parse_memory, parse_partition
 from harmose.core.sample import Sample
 from harmose.data.store import new_store
-from harmose.errors import FormatError
+from harmose.errors import ConfigError, FormatError
 from harmose.inference import checkpoint
 from harmose.io.files import read_overlap
 from harmose.io.npz import write_npz
+from harmose.io.radial_files import ALL as ENDINGS
 from harmose.io.structures import read_structures
 from harmose.uncertainty.prediction import Uncertainty
 from harmose.units import MICRO_HARTREE
@@ -93,6 +94,10 @@ def predict(
     bounds of all blocks and orbital energies. Structures that are predicted in parts have no bounds.
     """
     check_output(out, force)
+    if overlap is not None and overlap.name.endswith(ENDINGS):
+        raise ConfigError(
+            f"--overlap {overlap}: expected matrices, got radial functions, from which S is computed with --basis"
+        )
     structures = read_structures(structure)
     if out.suffix == ".npz" and len(structures) != 1:
         raise FormatError(

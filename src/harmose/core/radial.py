@@ -182,7 +182,7 @@ class RadialBasis:
         expected = {f"{z}.{k}" for z, of_element in functions.items() for k in range(len(of_element))}
         if used != expected:
             raise BasisError(f"basis {basis.name}: expected radial functions of its shells alone, got others")
-        return RadialBasis(basis, functions)
+        return RadialBasis(basis, functions)  # type: ignore[arg-type]
 
     def merged(self, others: Iterable["RadialBasis"], name: str) -> "RadialBasis":
         """One basis set with the elements of this one and of others.
