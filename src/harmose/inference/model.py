@@ -41,6 +41,7 @@ class Model(Pipeline):
         domain: statistics of the training set's environments.
         last_layer: standard deviation of the network's last layer, by which its outputs fade; None: they never do.
         calibration: bounds of the model's errors, or None.
+        radial: radial functions of the basis set, for S; None: those that PySCF has under its name, if any.
     """
 
     calibration: Calibration | None = None

@@ -13,6 +13,10 @@ from harmose.core.basis import LETTERS, Shell
 from harmose.errors import FormatError
 from harmose.io.species import element_of
 
+NAME = "openmx"
+"""Name of the basis sets; the names of their files are in the provenance of a sample."""
+OPENMX_BOHR = 0.529177249
+"""OpenMX's Bohr radius in angstrom, with which it turns the angstrom of an input into Bohr."""
 EMPTY = "E"
 """Pseudopotential of an empty atom: orbitals without a nucleus."""
 

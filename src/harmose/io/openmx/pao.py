@@ -25,8 +25,7 @@ from harmose.core.basis import LETTERS, BasisSet
 from harmose.core.radial import RadialBasis, Tabulated
 from harmose.errors import BasisError, FormatError
 from harmose.io.assembly import rounded_up
-from harmose.io.openmx.names import PaoName, parse_pao
-from harmose.io.openmx.run import NAME, OPENMX_BOHR
+from harmose.io.openmx.names import NAME, OPENMX_BOHR, PaoName, parse_pao
 
 ENDINGS = (".pao", ".pao.gz")
 

@@ -17,16 +17,10 @@ from harmose.io.deeph.legacy import OPENMX
 from harmose.io.openmx.files import find_input, find_scfout
 from harmose.io.openmx.input import Input, Species
 from harmose.io.openmx.log import Log, read_log
-from harmose.io.openmx.names import element_of_species
+from harmose.io.openmx.names import NAME, OPENMX_BOHR, element_of_species
 from harmose.io.openmx.scfout import Scfout, read_scfout
 from harmose.io.species import shells_of_elements
 from harmose.spin import Spin
-
-NAME = "openmx"
-"""Name of the basis sets; the names of their files are in the provenance of a sample."""
-
-OPENMX_BOHR = 0.529177249
-"""OpenMX's Bohr radius in angstrom, with which it turns the angstrom of an input into Bohr."""
 
 DEBYE = 2.54174776
 """OpenMX's Debye per electron and Bohr."""
