@@ -47,6 +47,20 @@ def test_prediction(tmp_path, water_store, water_atoms, table_rows, capsys):
     assert [name for name in table_rows(capsys.readouterr().out) if name[:1].isdigit()][-1].startswith("7")
 
 
+@pytest.mark.usefixtures("water_model")
+def test_a_reference_that_is_turned_in_space(tmp_path, water_store, water_atoms, table_rows, capsys):
+    """Its energies are those of the structure; its S is not, so that S of the prediction is computed."""
+    differences = []
+    for turn in (0.0, 50.0):
+        atoms = water_atoms(3)
+        atoms.rotate(turn, "x")
+        write_structures(tmp_path / "known.xyz", atoms)
+        assert main(["orbitals", "exact", str(tmp_path / "known.xyz"), "--reference", str(water_store)]) == 0
+        differences.append(float(table_rows(capsys.readouterr().out)["5 (HOMO)"][3]))
+    assert differences[1] == pytest.approx(differences[0], abs=0.5)
+    assert abs(differences[0]) < 1  # meV
+
+
 @pytest.mark.usefixtures("ghost_model", "water_model")
 def test_ghost_level(tmp_path, water_atoms, capsys):
     write_structures(tmp_path / "new.xyz", water_atoms(3))

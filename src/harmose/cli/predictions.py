@@ -16,13 +16,14 @@ from harmose.cli.options import error_prefix
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
-from harmose.errors import ModelError
+from harmose.errors import FormatError, ModelError
 from harmose.evaluate.comparison import Comparison, find_structure
 from harmose.inference import checkpoint
 from harmose.inference.model import Model
 from harmose.io import pyscf
 from harmose.io.basis_sets import is_known, overlap
 from harmose.io.files import has_only_overlap, read, read_overlap
+from harmose.io.overlaps import Overlap, overlap_on_graph
 from harmose.physics.ghosts import warn_of_ghosts
 from harmose.train.config import Bytes
 from harmose.uncertainty.prediction import Uncertainty
@@ -157,4 +158,10 @@ def find_reference(
     if reference.exists() and has_only_overlap(reference):
         return None, read_overlap(reference, atoms, basis, name)
     dft = find_structure(reference, atoms, name)
-    return dft, dft.overlap
+    if dft.overlap is None:
+        return dft, None
+    s = Overlap(dft.name, dft.structure, dft.overlap)
+    try:
+        return dft, overlap_on_graph(s, atoms, basis, f"{reference}: {dft.name}")
+    except FormatError:  # turned in space: its energies can be compared, but not its matrices
+        return dft, None
