@@ -73,6 +73,22 @@ def test_single_run_and_basis_argument(tmp_path, reader, water_basis):
     assert len(calls) == 2
 
 
+def test_a_run_that_cannot_be_read_says_why(tmp_path, water_sample):
+    """Its own error, not how it differs from the basis set of the others."""
+
+    def read(path, basis):
+        if path.name == "good":
+            return water_sample(0)
+        raise FormatError(
+            "bad: expected H(R), got their sum" if basis is None else "bad: other shells than siesta (none)"
+        )
+
+    runs = Runs({name: tmp_path / name for name in ("good", "bad")}, read)
+    assert runs["good"].name == "good"
+    with pytest.raises(FormatError, match="expected H"):
+        runs["bad"]
+
+
 def test_real_molecules(shared_data):
     folders = {f.name: f for f in sorted((shared_data / "dft-outputs" / "deeph-molecules").iterdir())[::4]}
     runs = Runs(folders, read_deeph)

@@ -99,16 +99,6 @@ def format_named(name: str) -> Format:
     raise FormatError(f"format: expected one of {', '.join(format.name for format in _FORMATS)}, got {name!r}")
 
 
-def _has(*patterns: str) -> Callable[[Path], bool]:
-    """Recognise folders that hold a file of each pattern."""
-    return lambda path: path.is_dir() and all(any(path.glob(pattern)) for pattern in patterns)
-
-
-def _has_one_of(*patterns: str) -> Callable[[Path], bool]:
-    """Recognise folders that hold a file of at least one pattern."""
-    return lambda path: path.is_dir() and any(any(path.glob(pattern)) for pattern in patterns)
-
-
 def _has_table(table: str, *names: str) -> Callable[[Path], bool]:
     """Recognise SQLite databases by the columns of a table."""
     return lambda path: set(columns(path, table)) >= set(names)

@@ -1,7 +1,6 @@
 """Sources: samples by name, read one at a time. A store, a database and a folder of calculations are all sources."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -68,6 +67,7 @@ class Runs:
         self._folders = dict(folders)
         self._read = read
         self._basis = basis
+        self._errors: dict[str, HarmoseError] = {}
 
     def names(self) -> list[str]:
         return list(self._folders)
@@ -82,10 +82,11 @@ class Runs:
             return
         basis = None
         for name, folder in self._folders.items():
-            # A damaged calculation must not stop the others; `source[name]` raises its error.
-            with suppress(HarmoseError):
+            try:
                 own = self._read(folder, None).basis
                 basis = own if basis is None else common_basis(basis, own)
+            except HarmoseError as error:  # must not stop the others; `source[name]` raises it
+                self._errors[name] = error
             yield name
         self._basis = basis
 
@@ -94,7 +95,10 @@ class Runs:
             pass
         if name not in self._folders:
             raise FormatError(f"no calculation named {name!r}; there are {', '.join(self.names()[:5])}")
-        return replace(self._read(self._folders[name], self._basis), name=name)
+        try:
+            return replace(self._read(self._folders[name], self._basis), name=name)
+        except HarmoseError as error:  # what is wrong with it, not how it differs from the others
+            raise self._errors.get(name, error) from None
 
 
 def common_basis(a: BasisSet, b: BasisSet) -> BasisSet:
