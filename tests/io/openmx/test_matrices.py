@@ -29,6 +29,8 @@ def band_energy(h, d) -> float:
 def check_density(folder) -> None:
     sample, d = read_openmx(folder), read_density_matrix(folder)
     log = read_log(next(folder.glob("*.out")))
+    assert log is not None
+    assert sample.overlap is not None
     assert electrons(d, sample.overlap) == pytest.approx(sample.n_electrons, abs=1e-8)
     assert band_energy(sample.hamiltonian, d) == pytest.approx(log.history[-1][1], abs=1e-11)
 

@@ -13,10 +13,9 @@ from harmose.io.openmx.openmx import spinor_components
 from harmose.io.openmx.run import OPENMX_BOHR, SPINS, read_run
 from harmose.spin import Spin
 
-DENSITY_RULES = {"tolerance": 1e-6, "asymmetry": 1e-5}
-
-POSITION_RULES = {"tolerance": 1e-3, "asymmetry": 1e-2}
-"""In angstrom. OpenMX integrates on its grid in space: an element and its adjoint differ by about 1e-4."""
+GRID_ASYMMETRY = 1e-2
+"""Largest difference (angstrom) of an element of the position and its adjoint, which OpenMX integrates on its grid in space
+to about 1e-4."""
 
 
 def read_density_matrix(path: str | Path, basis: BasisSet | None = None) -> BlockMatrix:
@@ -46,7 +45,7 @@ def read_density_matrix(path: str | Path, basis: BasisSet | None = None) -> Bloc
         values = spinor_components(stored, d[0] - 1j * imaginary[0], d[2] - 1j * d[3], d[1] - 1j * imaginary[1])
     else:
         values = 2 * d if spin is Spin.NONE else d
-    rules = Rules(f"{stored.path}: density matrix", **DENSITY_RULES)
+    rules = Rules(f"{stored.path}: density matrix")
     return run.operator(run.own_basis() if basis is None else basis, values, rules, spin)
 
 
@@ -80,7 +79,11 @@ def read_position_matrices(
     halves = np.repeat(pair_vectors(run.structure, stored.keys) / 2, stored.shapes.prod(axis=1), axis=0)
     values = from_rows - halves.T * stored.matrix("S")
     x, y, z = (
-        run.operator(basis, component, Rules(f"{stored.path}: position {axis}", **POSITION_RULES))
+        run.operator(
+            basis,
+            component,
+            Rules(f"{stored.path}: position {axis}", tolerance=GRID_ASYMMETRY, asymmetry=GRID_ASYMMETRY),
+        )
         for axis, component in zip("xyz", values)
     )
     return x, y, z
