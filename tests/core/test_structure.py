@@ -127,7 +127,8 @@ def test_left_handed_cells(pbc):
     left.cell, left.pbc = right.cell.array[[1, 0, 2]], right.pbc[[1, 0, 2]]
     assert check_structure(left) is None
     pairs = [sorted(np.round(neighbour_pairs(atoms, 6.0)[3], 9).tolist()) for atoms in (left, right)]
-    assert pairs[0] == pairs[1] and len(pairs[0]) > 10
+    assert pairs[0] == pairs[1]
+    assert len(pairs[0]) > 10
     i, j, shift, distance = neighbour_pairs(left, 6.0)
     vectors = left.positions[j] + shift @ left.cell.array - left.positions[i]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), distance, atol=1e-9)

@@ -57,6 +57,6 @@ def _initial_moments(text: Input, spin: Spin) -> list | None:
     lengths = np.array([up - down for up, down in electrons])
     if spin is Spin.COLLINEAR:
         return np.round(lengths, 9).tolist()
-    theta, phi = np.radians(text.initial_directions()).T
+    theta, phi = np.radians(np.array(text.initial_directions())).T
     directions = np.column_stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
     return np.round(lengths[:, None] * directions, 9).tolist()
