@@ -205,3 +205,27 @@ def test_h_is_smooth_through_the_fade(kernel_regression, predict, stretched, dis
     changes = [np.abs(b - a).max() for a, b in pairwise(found)]
     assert changes[0] < 0.1 * np.abs(found[-1]).max()
     assert changes[0] / changes[1] == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize("elements", [(1, 1), (1, 8), (8, 1)])
+def test_nothing_jumps_where_the_orbitals_of_two_atoms_part(
+    kernel_regression, predict, water_atoms, elements, monkeypatch
+):
+    """Two waters, at the distance at which the pair of two of their atoms begins."""
+    radii, first, second = kernel_regression.space.basis.radii, water_atoms(1), water_atoms(2)
+    i, j = (int(np.flatnonzero(x.numbers == z)[-1]) for x, z in zip((first, second), elements, strict=True))
+    reach, along = radii[elements[0]] + radii[elements[1]], np.array([0.3, 0.4, np.sqrt(0.75)])
+
+    def h(distance):
+        moved = second.copy()
+        moved.positions += first.positions[i] + distance * along - second.positions[j]
+        return predict(kernel_regression, first + moved)
+
+    def jump(step):
+        inside, outside = h(reach - step), h(reach + step)
+        assert len(inside.pairs) > len(outside.pairs)
+        return np.abs(inside.dense() - outside.dense()).max()
+
+    assert jump(1e-9) < 1e-6
+    monkeypatch.setattr("harmose.kernel_regression.neighbourhoods.TAPER", 1e-12)
+    assert jump(1e-9) > 1e-4

@@ -139,11 +139,12 @@ def _with_bounds(sample: Sample, bounds: Uncertainty) -> Sample:
 def bounds_line(u: Uncertainty) -> str:
     """Return gap, HOMO and LUMO with their bounds, and the expected error of H, in one line.
 
-    Also what is outside the training domain, and which summands of the model were not used.
+    Outside the training domain, where neither is known, that instead; and which summands of the model were not used.
     """
     energies = {"gap": u.gap, "HOMO": u.homo, "LUMO": u.lumo}
     parts = [f"{name} {energy} eV" for name, energy in energies.items() if energy is not None]
-    parts.append(f"expected H MAE {u.expected_error / MICRO_HARTREE:.3g} µEh")
+    if not u.outside:
+        parts.append(f"expected H MAE {u.expected_error / MICRO_HARTREE:.3g} µEh")
     stated = f" (± with {100 * u.confidence:g} % confidence)" if len(parts) > 1 and not u.outside else ""
     outside = ["outside the training domain: larger errors, no bounds"] if u.outside else []
-    return "; ".join([", ".join(parts) + stated, *outside, *u.unused])
+    return "; ".join([*([", ".join(parts) + stated] if parts else []), *outside, *u.unused])

@@ -125,7 +125,8 @@ class AtomFit:
         edges = self.graph.atom_edges(self.atoms)
         for neighbour, rows in rows_by_key(edges.neighbour_species) if parity > 0 else ():
             some = edges[rows]
-            axes, radial = self.graph.axis_to_global(some.edges, degree), radial_gaussians(some.distance) * NEARNESS
+            axes = self.graph.axis_to_global(some.edges, degree)
+            radial = radial_gaussians(some.distance) * NEARNESS * some.taper[:, None]
             parts.append(some.sum(axes[:, :, None] * radial[:, None]))
             neighbours.append(neighbour)
         return np.concatenate(parts, -1), neighbours

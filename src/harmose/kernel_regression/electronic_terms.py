@@ -134,7 +134,8 @@ class AtomTerms:
         """Multipole potentials of the charges of the neighbours, by atom and species."""
         edges = self.edges.edges
         radial = np.concatenate([self._decay, self._distance ** -(degree + 1.0)], 1)
-        potentials = self.charges.charge[self.graph.neighbours[edges], None] * radial
+        charge = self.charges.charge[self.graph.neighbours[edges]] * self.edges.taper
+        potentials = charge[:, None] * radial
         return self.edges.sum(self.graph.axis_to_global(edges, degree)[:, :, None] * potentials[:, None])
 
     def _bond_blocks(self, shell_type: int) -> Iterator[tuple[AtomEdges, np.ndarray]]:

@@ -186,7 +186,7 @@ class AtomRegression:
 
     def _add_linear(self, out: np.ndarray, drawn: np.ndarray, edges: AtomEdges) -> None:
         degree = degree_of_slot(max(degree for degree, _ in self.linear))
-        radial = radial_gaussians(edges.distance)
+        radial = radial_gaussians(edges.distance) * edges.taper[:, None]
         values = np.zeros((len(edges.edges), degree[-1] + 1, len(self.mean)))
         draws = np.zeros((len(edges.edges), drawn.shape[1]))
         for neighbour, rows in rows_by_key(edges.neighbour_species):

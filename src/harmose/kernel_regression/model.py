@@ -196,8 +196,13 @@ class KernelRegression:
     def _mean_of_directions(
         self, regression: PairRegression, graph: Neighbourhoods, pair_type: int, layout: PairLayout, pairs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Values in eV and variances of pairs of one type; of like atoms the mean over both directions."""
+        """Values in eV and variances of pairs of one type; of like atoms the mean over both directions.
+
+        Blocks of DFT are small where their orbitals part; what is predicted there falls to zero, without a jump.
+        """
+        taper = graph.taper[pairs][:, None, None]
         if not self.space.is_symmetric(pair_type):
-            return regression.values(graph, pairs, layout.n_slots)
+            values, variance = regression.values(graph, pairs, layout.n_slots)
+            return taper * values, variance
         forward, backward, variance = regression.both_values(graph, pairs, layout.n_slots)
-        return layout.hermitian_mean(forward, backward), variance
+        return taper * layout.hermitian_mean(forward, backward), variance

@@ -28,6 +28,8 @@ SPACING = 0.4
 N_GAUSSIANS = 30
 GAUSSIAN_CENTRES = SPACING * (1 + np.arange(N_GAUSSIANS))
 """Angstrom."""
+TAPER = 0.25
+"""Angstrom. What an atom adds to the blocks of another falls to zero over this distance before their orbitals part."""
 WEIGHT_DECAY = 2.0
 """Angstrom. Kernel terms of an atom come mostly from its edges that are not much longer than the shortest."""
 WEIGHT_FLOOR = 1e-3
@@ -68,6 +70,12 @@ class Neighbourhoods:
         self._rotations: dict[int, np.ndarray] = {}
         self.l_max = max(space.l_max, OOD_DEGREES - 1)
         self.reach = radii[self.pairs.centre_species] + radii[self.pairs.neighbour_species]
+
+    @cached_property
+    def taper(self) -> np.ndarray:
+        """Weight of each directed pair (2P,): 1, falling smoothly to 0 over the last `TAPER` before its atoms part."""
+        x = np.clip((self.pairs.distance - self.reach) / TAPER + 1, 0.0, 1.0)
+        return 1 - x**3 * (10 - 15 * x + 6 * x**2)
 
     @cached_property
     def neighbours(self) -> np.ndarray:
@@ -189,6 +197,11 @@ class AtomEdges:
         return self.graph.pairs.distance[self.edges]
 
     @property
+    def taper(self) -> np.ndarray:
+        """Weight of each edge (E,), which falls to zero where its atoms part."""
+        return self.graph.taper[self.edges]
+
+    @property
     def neighbour_species(self) -> np.ndarray:
         """Species of the second atom of each edge (E,)."""
         return self.graph.pairs.neighbour_species[self.edges]
@@ -204,8 +217,9 @@ class AtomEdges:
         """Return the edges with weights that fall with the length of the edge beyond the atom's shortest, and sum to about 1."""
         distance, shortest = self.distance, np.full(self.n_atoms, np.inf)
         np.minimum.at(shortest, self.rows, distance)
-        weight = np.exp(-(distance - shortest[self.rows]) / WEIGHT_DECAY)
-        weight = weight / np.bincount(self.rows, weight, self.n_atoms)[self.rows] - WEIGHT_FLOOR
+        weight = np.exp(-(distance - shortest[self.rows]) / WEIGHT_DECAY) * self.taper
+        total = np.maximum(np.bincount(self.rows, weight, self.n_atoms), 1e-300)[self.rows]
+        weight = (weight / total - WEIGHT_FLOOR) * self.taper
         return AtomEdges(self.graph, self.edges, self.rows, weight, self.n_atoms)[np.flatnonzero(weight > 0)]
 
     def sum(self, values: np.ndarray) -> np.ndarray:
