@@ -292,6 +292,15 @@ def test_block_values_errors(case):
         block_values(dense, layout, name="H2")
 
 
+def test_block_values_without_a_tail():
+    """Values outside the blocks up to `dropped`, such as those of exact exchange in long molecules."""
+    layout, cases = bad_dense()
+    kept = block_values(cases["out of reach"][0], layout, dropped=0.6)
+    np.testing.assert_array_equal(kept.values, block_values(layout.dense(), layout).values)
+    with pytest.raises(MatrixError, match=r"a value of 5\.00e-01 lies in the block of atoms 1 and 3"):
+        block_values(cases["out of reach"][0], layout, dropped=0.4)
+
+
 def test_block_values_of_a_crystal_raises():
     crystal = random_matrix("crystal")
     with pytest.raises(MatrixError, match="matrix: expected the layout of a molecule, got one with periodic images"):

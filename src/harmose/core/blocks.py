@@ -299,14 +299,21 @@ def _lexicographically_positive(rows: np.ndarray) -> np.ndarray:
     return rows[np.arange(len(rows)), first] > 0
 
 
-def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-6, name: str = "matrix") -> BlockMatrix:
+def block_values(
+    matrix: np.ndarray,
+    layout: BlockMatrix,
+    tolerance: float = 1e-6,
+    name: str = "matrix",
+    dropped: float | None = None,
+) -> BlockMatrix:
     """Blocks of a molecule's dense matrix.
 
     Args:
         matrix: shape (n, n), collinear (2, n, n), spinor (2n, 2n) with all up orbitals first; n orbitals.
         layout: an operator of the same basis, atoms, pairs and spin; its values are not used.
-        tolerance: largest asymmetry, relative to the largest element, and largest value outside the blocks.
+        tolerance: largest asymmetry, relative to the largest element.
         name: name of the matrix in error messages.
+        dropped: largest value outside the blocks, default `tolerance`.
 
     Raises:
         MatrixError: for another shape, and for a matrix that is not Hermitian or has values outside the blocks.
@@ -334,7 +341,7 @@ def block_values(matrix: np.ndarray, layout: BlockMatrix, tolerance: float = 1e-
     outside = np.abs(m)
     outside[:, row, col] = 0
     outside[:, col, row] = 0
-    if outside.max(initial=0.0) > tolerance:
+    if outside.max(initial=0.0) > (tolerance if dropped is None else dropped):
         _, r, c = np.unravel_index(np.argmax(outside), outside.shape)
         i, j = np.searchsorted(layout.orbital_starts, [r, c], side="right") - 1
         raise MatrixError(

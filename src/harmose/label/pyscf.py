@@ -14,6 +14,7 @@ from harmose.core.sample import Sample, check_sample
 from harmose.errors import LabellingError
 from harmose.io.assembly import zeros
 from harmose.io.pyscf.pyscf import (
+    EXCHANGE_TAIL,
     FLAVOURS,
     PySCFSettings,
     basis_set,
@@ -50,9 +51,9 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
         name=name,
         structure=_with_electrons(atoms, settings.spin),
         basis=basis,
-        hamiltonian=to_blocks(h, blocks, name="H"),
+        hamiltonian=to_blocks(h, blocks, name="H", dropped=EXCHANGE_TAIL),
         overlap=to_blocks(s, spinless, energy=False, name="S"),
-        prior=to_blocks(h0, blocks, name="H0"),
+        prior=to_blocks(h0, blocks, name="H0", dropped=EXCHANGE_TAIL),
         spin=settings.spin,
         n_electrons=float(mf.mol.nelectron),
         energy=float(mf.e_tot) * HARTREE,

@@ -81,7 +81,8 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
             stacklevel=2,
         )
     p, charge = density_and_charge(potential)
-    return ChargeState(block_values((p + p.T) / 2, prior, name="P"), charge, potential)
+    # P of conjugated molecules is longer than the reach of orbitals; no feature reads it there.
+    return ChargeState(block_values((p + p.T) / 2, prior, name="P", dropped=np.inf), charge, potential)
 
 
 def coulomb(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:

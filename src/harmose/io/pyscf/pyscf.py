@@ -252,21 +252,26 @@ def _symbol(z: int) -> str:
     return chemical_symbols[z]
 
 
+EXCHANGE_TAIL = 1e-3
+"""eV. Exact exchange reaches further than the orbitals of two atoms: in molecules longer than their reach this is dropped."""
+
+
 def to_blocks(
     matrix: np.ndarray,
     layout: BlockMatrix,
     energy: bool = True,
     name: str = "matrix",
     convention: Convention = PYSCF,
+    dropped: float | None = None,
 ) -> BlockMatrix:
     """Convert a dense matrix of a molecule, Hartree -> eV if `energy`, to the blocks of `layout`.
 
     `matrix`: (n, n), for UKS (2, n, n), for GKS (2n, 2n), with orbitals in the order of `convention`. `MatrixError`, with
-    `name`, for another size, a matrix that is not Hermitian, or a value above 1e-6 in a block outside the graph; smaller
-    values are dropped.
+    `name`, for another size, a matrix that is not Hermitian, or a value above `dropped` (default 1e-6) in a block outside the
+    graph; smaller values are dropped.
     """
     inside = convention.to_inside(np.asarray(matrix), _degrees(layout)) if _fits(matrix, layout) else np.asarray(matrix)
-    return block_values(inside * (HARTREE if energy else 1.0), layout, name=name)
+    return block_values(inside * (HARTREE if energy else 1.0), layout, name=name, dropped=dropped)
 
 
 def from_blocks(operator: BlockMatrix, energy: bool = True) -> np.ndarray:
@@ -308,7 +313,7 @@ def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) 
     """
     basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
     mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
-    return to_blocks(prior_fock(mf), zeros(atoms, basis, settings.spin), name="H0")
+    return to_blocks(prior_fock(mf), zeros(atoms, basis, settings.spin), name="H0", dropped=EXCHANGE_TAIL)
 
 
 def prior_fock(mf: scf.hf.SCF) -> np.ndarray:
