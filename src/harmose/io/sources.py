@@ -1,6 +1,7 @@
 """Sources: samples by name, read one at a time. A store, a database and a folder of calculations are all sources."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -82,11 +83,15 @@ class Runs:
             return
         basis = None
         for name, folder in self._folders.items():
+            # A calculation that cannot be read, or not in one basis set with the others, must not stop these;
+            # `source[name]` raises its error.
             try:
                 own = self._read(folder, None).basis
-                basis = own if basis is None else common_basis(basis, own)
-            except HarmoseError as error:  # must not stop the others; `source[name]` raises it
+            except HarmoseError as error:
                 self._errors[name] = error
+            else:
+                with suppress(HarmoseError):
+                    basis = own if basis is None else common_basis(basis, own)
             yield name
         self._basis = basis
 
