@@ -331,12 +331,12 @@ class Model(Pipeline):
             return []
         inputs = self.inputs(structures, priors)
         outputs = self.outputs(inputs.batch, ("full",))
-        scores, warns = self._scores(inputs, outputs), predicted is None
+        features, warns = self._error_features(inputs, outputs), predicted is None
+        scores, out = self._scores(inputs, outputs, features), []
         if predicted is None:
             predicted = self._finish(inputs, outputs, scores=scores).stages["full"]
             self._warn(scores, stacklevel=4)
         overlaps = [None] * len(structures) if overlaps is None else overlaps
-        out, features = [], self._error_features(inputs, outputs)
         for h, atoms, s, own, score in zip(predicted, structures, overlaps, features, scores, strict=True):
             energies = self._orbital_energies(h, atoms, s, calibration.spreads(own))
             if warns and energies is not None:
@@ -353,31 +353,44 @@ class Model(Pipeline):
         stages = {stage: self.complete(m, *parts) for stage, m in self.evaluate(inputs, outputs).items()}
         return Predictions(stages, self._scores(inputs, outputs) if scores is None else scores)
 
-    def _scores(self, inputs: ModelInput, outputs: Outputs) -> list[Scores]:
+    def _scores(
+        self, inputs: ModelInput, outputs: Outputs, features: list[ErrorFeatures] | None = None
+    ) -> list[Scores]:
+        """Return the scores of each structure; `features`: its `_error_features`, where they are known already."""
         whole, order = inputs.concatenated, inputs.concatenated.oriented.pair_order
-        ood, unknown = self.domain.scores(inputs.neighbourhoods), ~self.normalizer.covers(whole.oriented)
+        unknown = ~self.normalizer.covers(whole.oriented)
         std, weight = np.zeros(len(order)), np.ones(len(order))
         evaluated, out = any(c is not None for c in outputs.stages.values()), []
         if evaluated and self.last_layer is not None:
             std[order], weight[order] = outputs.last_layer_std[1], outputs.weights[1][0]
         weight[unknown] = 1.0  # said already
         owner = np.concatenate([whole.atom_sample, whole.pair_sample])
-        features = self._error_features(inputs, outputs, ood) if self.calibration is not None else []
-        expected = [self._expected_error(x, evaluated) for x in features] or [0.0] * whole.n_samples
+        if features is None and self._knows_expected_errors(evaluated):
+            features = self._error_features(inputs, outputs)
+        if features is None:
+            scores, expected = self.domain.scores(inputs.neighbourhoods), [0.0] * whole.n_samples
+            ood = [scores[whole.atom_sample == k] for k in range(whole.n_samples)]
+        else:
+            ood, expected = zip(
+                *((x.atom_ood_score, self._expected_error(x, evaluated)) for x in features), strict=True
+            )
         for k in range(whole.n_samples):
             pairs, blocks = whole.pair_sample == k, owner == k
             fitted = inputs.regression.std[blocks], inputs.regression.weights[blocks]
             own = std[pairs], self._limits, *fitted, weight[pairs], unknown[pairs], expected[k]
-            out.append(Scores(ood[whole.atom_sample == k], *own))
+            out.append(Scores(ood[k], *own))
         return out
 
-    def _expected_error(self, features: ErrorFeatures, evaluated: bool) -> float:
-        """Return the expected mean |dH| of a structure in eV; zero where it is not known.
+    def _knows_expected_errors(self, evaluated: bool) -> bool:
+        """True if there is a calibration that holds.
 
-        The calibration is with the network's standard deviations, if there is one: without the network `evaluated` it does not
-        hold.
+        It is with the network's standard deviations, if there is one: without the network `evaluated` it does not hold.
         """
-        if self.calibration is None or not (evaluated or self.last_layer is None):
+        return self.calibration is not None and (evaluated or self.last_layer is None)
+
+    def _expected_error(self, features: ErrorFeatures, evaluated: bool) -> float:
+        """Return the expected mean |dH| of a structure in eV; zero where it is not known."""
+        if self.calibration is None or not self._knows_expected_errors(evaluated):
             return 0.0
         return self.calibration.expected_of_matrix(features)
 
@@ -397,14 +410,9 @@ class Model(Pipeline):
             raise ModelError("uncertainty: the model was not calibrated: `harmose calibrate MODEL STORE` does it")
         return self.calibration
 
-    def _error_features(
-        self, inputs: ModelInput, outputs: Outputs, ood: np.ndarray | None = None
-    ) -> list[ErrorFeatures]:
+    def _error_features(self, inputs: ModelInput, outputs: Outputs) -> list[ErrorFeatures]:
         whole = inputs.concatenated
-        scales, ood = (
-            self.normalizer.scales(whole.oriented),
-            self.domain.scores(inputs.neighbourhoods) if ood is None else ood,
-        )
+        scales, ood = self.normalizer.scales(whole.oriented), self.domain.scores(inputs.neighbourhoods)
         std = inputs.regression.std
         return error_features(self.space, whole, scales, ood, outputs.last_layer_std, std).split(whole)
 

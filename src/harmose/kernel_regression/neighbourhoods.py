@@ -214,7 +214,10 @@ class AtomEdges:
         return AtomEdges(self.graph, self.edges[order], rows[order], self.weights[order], self.n_atoms * n_species)
 
     def weighted(self) -> "AtomEdges":
-        """Return the edges with weights that fall with the length of the edge beyond the atom's shortest, and sum to about 1."""
+        """Return the edges with weights that fall with the length of the edge beyond the atom's shortest, and sum to about 1.
+
+        They are zero where the atoms part, also if no other edge is left.
+        """
         distance, shortest = self.distance, np.full(self.n_atoms, np.inf)
         np.minimum.at(shortest, self.rows, distance)
         weight = np.exp(-(distance - shortest[self.rows]) / WEIGHT_DECAY) * self.taper

@@ -61,3 +61,14 @@ E3NN = Convention("e3nn", {})
 
 PYSCF = Convention("pyscf", {1: (1, 2, 0)})
 """PySCF's order: p is (x, y, z); d and higher are m = -l..l."""
+
+
+def _openmx_order(l: int) -> tuple[int, ...]:
+    """Return the places of m = -l..l in OpenMX: 0, 1, -1, 2, -2, ..., except p (x, y, z) and d (z2, x2-y2, xy, xz, yz)."""
+    if l in (1, 2):
+        return {1: (1, 2, 0), 2: (2, 4, 0, 3, 1)}[l]
+    return (*range(2 * l, 0, -2), 0, *range(1, 2 * l, 2))
+
+
+OPENMX = Convention("openmx", {l: _openmx_order(l) for l in range(1, 7)})
+"""Order of OpenMX's orbitals, also in DeepH's first format."""

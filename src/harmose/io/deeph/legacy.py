@@ -40,20 +40,9 @@ from harmose.io.disassembly import Blocks
 from harmose.io.hdf5 import numbers, open_hdf5
 from harmose.io.overlaps import Overlap
 from harmose.io.structures import with_cell
-from harmose.so3.conventions import Convention
+from harmose.so3.conventions import OPENMX
 from harmose.so3.wigner import wigner_d
 from harmose.spin import Spin
-
-
-def _openmx_order(l: int) -> tuple[int, ...]:
-    """Return the places of m = -l..l in OpenMX: 0, 1, -1, 2, -2, ..., except p (x, y, z) and d (z2, x2-y2, xy, xz, yz)."""
-    if l in (1, 2):
-        return {1: (1, 2, 0), 2: (2, 4, 0, 3, 1)}[l]
-    return (*range(2 * l, 0, -2), 0, *range(1, 2 * l, 2))
-
-
-OPENMX = Convention("openmx", {l: _openmx_order(l) for l in range(1, 7)})
-"""Order of OpenMX's orbitals, used by DeepH's first format."""
 
 KEY = re.compile(r"\[\s*(-?\d{1,9})" + r"\s*,\s*(-?\d{1,9})" * 4 + r"\s*\]")
 

@@ -13,13 +13,13 @@ from harmose.core.graph import build_graph, pair_vectors
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 from harmose.io.assembly import Rules, covering_radii, from_blocks, rounded_up
-from harmose.io.deeph.legacy import OPENMX
 from harmose.io.openmx.files import find_input, find_scfout
 from harmose.io.openmx.input import Input, Species
 from harmose.io.openmx.log import Log, read_log
 from harmose.io.openmx.names import NAME, OPENMX_BOHR, element_of_species
 from harmose.io.openmx.scfout import Scfout, read_scfout
 from harmose.io.species import shells_of_elements
+from harmose.so3.conventions import OPENMX
 from harmose.spin import Spin
 
 DEBYE = 2.54174776
