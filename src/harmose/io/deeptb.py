@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
@@ -36,7 +35,7 @@ from harmose.io.assembly import (
     hamiltonian_rules,
     overlap_rules,
 )
-from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.hdf5 import h5py, numbers, open_hdf5
 
 H, S = "hamiltonians.h5", "overlaps.h5"
 DESCRIPTION = ("atomic_numbers.dat", "positions.dat", "cell.dat", "basis.dat")

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
@@ -37,7 +36,7 @@ from harmose.io.deeph.blocks import (
 from harmose.io.deeph.files import hamiltonian_file, missing_in_deeph
 from harmose.io.deeph.info import Info, checked_degrees
 from harmose.io.disassembly import Blocks
-from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.hdf5 import h5py, numbers, open_hdf5
 from harmose.io.overlaps import Overlap
 from harmose.io.structures import with_cell
 from harmose.so3.conventions import E3NN

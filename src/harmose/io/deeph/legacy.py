@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 from ase import Atoms
 
@@ -37,7 +36,7 @@ from harmose.io.deeph.blocks import (
 from harmose.io.deeph.files import missing_in_deeph_legacy
 from harmose.io.deeph.info import Info, checked_degrees
 from harmose.io.disassembly import Blocks
-from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.hdf5 import h5py, numbers, open_hdf5
 from harmose.io.overlaps import Overlap
 from harmose.io.structures import with_cell
 from harmose.so3.conventions import OPENMX

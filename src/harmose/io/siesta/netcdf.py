@@ -13,25 +13,18 @@ Elements are those of HSX files: rows and columns are exchanged (Fortran), so th
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import lazy_loader
 import numpy as np
 from ase.data import chemical_symbols
 
 from harmose.core.basis import LETTERS, Shell
 from harmose.errors import FormatError
 from harmose.io.assembly import MAX_RADIUS
-from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.hdf5 import h5py, numbers, open_hdf5
 from harmose.io.siesta.basis import Species
 from harmose.io.siesta.stored import Stored, known
 from harmose.spin import Spin
 from harmose.units import BOHR, RYDBERG
-
-if TYPE_CHECKING:
-    import h5py
-else:
-    h5py = lazy_loader.load("h5py")  # imported on first use
 
 OTHERS = (".ion.nc", ".grid.nc", ".DM.nc")
 """Endings of other netCDF files of a run."""
