@@ -26,7 +26,7 @@ AROUND = 0.2
 N_GRID = 500
 """Points inside the box, and as many around it."""
 
-STRETCHES = (0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0, 3.0)
+STRETCHES = (0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5)
 """Factors of the length of a bond."""
 BONDS = {
     "CH4": (0, 1),
@@ -48,6 +48,9 @@ HETEROATOMS = {
     "HF": (0, 1),
     "N2": (0, 1),
     "CO": (0, 1),
+    "H2O": (0, 1),
+    "NH3": (0, 1),
+    "H2": (0, 1),
 }
 """Molecules with a bond that few or no others have, or that are small and unlike all others; and the atoms of the bond."""
 UNUSUAL = ("CO", "O3", "NF3", "HF", "F2", "F2O", "N2", "HCOOH", "CF4", "H2", "N2O", "CO2")

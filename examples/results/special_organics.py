@@ -3,12 +3,13 @@
     python examples/results/special_organics.py special.xyz
     harmose label special.xyz special --functional b3lypg --basis def2-svp --skip-bad
 
-Made with RDKit (ETKDG, MMFF94 or UFF), three geometries of each, displaced by 0.04 to 0.12 angstrom and turned at random; and
-bonds of common molecules stretched and compressed.
+Made with RDKit (ETKDG, MMFF94 or UFF), three geometries of each, displaced by 0.04 to 0.12 angstrom and turned at random; with
+`--more` also carbenes, isocyanides and further molecules with such ends, and two more geometries of the smallest.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,25 +36,43 @@ SMILES = (
     "N1=CO1", "C1=CO1", "C1=CN1", "C1=CC1", "N1OC1", "N1ON1", "FN1CC1", "FN1OC1", "O=C1CO1", "O=C1NC1", "O=C1C=C1", "C1CO1", "O1ON1",
 )  # fmt: skip
 """N-F, O-F, O-O, N-N, N-O bonds, multiple bonds side by side, and molecules of few atoms."""
-SIZES = (0.04, 0.08, 0.12)
-"""Angstrom. Standard deviations of the displacements of three geometries."""
+MORE = (
+    "[CH2]", "F[C]F", "F[CH]", "O[C]O", "O[CH]", "O[C]F", "N[C]N", "N[CH]", "N[C]F", "N[C]O", "C[C]F", "C[C]O", "C=[C]", "FC=[C]",
+    "FC(F)=[C]", "[C-]#[NH+]", "[C-]#[N+]C#N", "[C-]#[N+]C=O", "[C-]#[N+]C#C", "[C-]#[N+]C=C", "[C-]#[N+]OF", "[C-]#[N+]CF",
+    "[C-]#[N+]CO", "[C-]#CC#[O+]", "[C]=C=[C]", "C=C=[C]", "C1=C[C]1", "O=C=C=O", "O=C1CC1", "O=C=C1CC1", "O=C=CF", "O=C=CC=O",
+    "O=C=CO", "O=C=CC#N", "O=C=C=N", "O=C1NN1", "O=C1ON1", "O=C1OC1", "N=[O+][O-]", "FN=[O+][O-]", "O1NO1", "N1=NO1", "N1=NN1",
+    "O=C=NF", "O=C=NO", "O=C=NC=O", "O=C=NC#C", "O=C(C#C)F", "O=C=C(F)F", "O=C=NC(F)F", "N#CC(=O)C#N", "O=C(N=O)F",
+    "O=CC#CF", "O=C=CN=O", "FC(=O)N=O", "O=C(O)C#N", "O=C(OO)F", "O=C(N=[N+]=[N-])F", "OC(=O)OF", "C=C=C=C=O", "O=CN=C=O",
+)  # fmt: skip
+"""Ends of molecules that are like carbon monoxide, carbon dioxide and ozone, which are held out themselves."""
+SIZES, MORE_SIZES = (0.04, 0.08, 0.12), (0.06, 0.1)
+"""Angstrom. Standard deviations of the displacements of three geometries, and of two more of molecules with few atoms."""
+FEW_ATOMS = 4
+"""Largest number of atoms but hydrogen of molecules with more geometries."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--not-formula", nargs="*", default=(), help="formulas, in Hill order, that are left out")
+    parser.add_argument("--more", action="store_true", help="further molecules and geometries, after the others")
     options = parser.parse_args()
-    structures = geometries(set(options.not_formula))
+    left_out, generator = set(options.not_formula), np.random.default_rng(7)
+    structures = geometries(SMILES, SIZES, left_out, generator)
+    if options.more:
+        few = [smiles for smiles in SMILES if Chem.MolFromSmiles(smiles).GetNumHeavyAtoms() <= FEW_ATOMS]
+        structures += geometries(MORE, SIZES, left_out, generator) + geometries(few, MORE_SIZES, left_out, generator)
     write(options.file, structures, format="extxyz")
     print(f"{options.file}: {len(structures)} structures")
     return 0
 
 
-def geometries(left_out: set[str]) -> list[Atoms]:
-    """All geometries, always the same."""
-    generator, out = np.random.default_rng(7), []
-    for smiles in dict.fromkeys(SMILES):
+def geometries(
+    molecules: Iterable[str], sizes: Iterable[float], left_out: set[str], generator: np.random.Generator
+) -> list[Atoms]:
+    """Displaced geometries of molecules, given as SMILES; the same for generators in the same state."""
+    out = []
+    for smiles in dict.fromkeys(molecules):
         mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
         if CalcMolFormula(mol) in left_out or AllChem.EmbedMolecule(mol, randomSeed=1) != 0:
             continue
@@ -62,7 +81,7 @@ def geometries(left_out: set[str]) -> list[Atoms]:
         elif AllChem.UFFHasAllMoleculeParams(mol):
             AllChem.UFFOptimizeMolecule(mol, maxIters=2000)
         numbers, positions = [a.GetAtomicNum() for a in mol.GetAtoms()], mol.GetConformer().GetPositions()
-        for size in SIZES:
+        for size in sizes:
             moved = positions + generator.normal(scale=size, size=positions.shape)
             atoms = Atoms(numbers, Rotation.random(rng=generator).apply(moved - moved.mean(0)))
             atoms.info |= {"name": smiles, "group": smiles}

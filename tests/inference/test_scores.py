@@ -30,6 +30,10 @@ def test_an_atom_outside():
             "the regression extrapolates for 2 of 3 blocks (standard deviation 12.3; limit 5)",
         ),
         ({"unknown": np.array([True, False])}, "1 of 2 pairs of elements that the training set lacks"),
+        (
+            {"contact_excess": np.array([0.0, 0.51, 0.2])},
+            "2 of 3 atoms with a neighbour nearer or further than in the training set (by 0.51 angstrom at atom 1)",
+        ),
         ({"expected_error": 0.45}, "expected error 4.5 times the usual one"),
     ],
 )

@@ -103,6 +103,24 @@ def test_graphene_flags_a_bilayer_and_a_nanoribbon():
         model.predict(bilayer_cell())
 
 
+def test_organics_flags_bonds_that_break():
+    """Also where the elements are known at that distance, in molecules that are whole."""
+    model = load("organics-b3lyp-def2svp")
+    space = model.regression.space
+
+    def is_flagged(name: str, i: int, j: int, factor: float) -> bool:
+        atoms = molecule(name)
+        atoms.set_distance(i, j, factor * atoms.get_distance(i, j), fix=0)
+        graph = Neighbourhoods(space, space.orient(build_graph(atoms, space.basis)))
+        return bool(model.domain.contact_excess(graph).any())
+
+    bonds = (("H2O", 0, 1), ("CH4", 0, 1), ("CO", 0, 1), ("N2", 0, 1), ("H2", 0, 1), ("C2H6", 0, 1), ("CH3CH2OH", 2, 3))
+    for name, i, j in bonds:
+        assert is_flagged(name, i, j, 2.0), name
+        assert is_flagged(name, i, j, 3.5), name
+        assert name == "H2" or not is_flagged(name, i, j, 1.0), name
+
+
 def test_models_come_with_the_wheel(tmp_path):
     source = tmp_path / "source"
     source.mkdir()

@@ -10,6 +10,7 @@ from harmose.errors import ModelError
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.kernel_regression.settings import RegressionSettings
 from harmose.kernel_regression.training_domain import (
+    CONTACTS,
     OOD_LIMIT,
     TrainingDomain,
     descriptors,
@@ -67,7 +68,22 @@ def test_one_sample_gives_no_statistics(neighbourhoods, water_atoms):
 
 def test_round_trip(neighbourhoods, water_atoms, domain):
     graph = neighbourhoods(water_atoms(100))
-    np.testing.assert_allclose(from_state(graph.space, to_state(domain)).scores(graph), domain.scores(graph), rtol=1e-9)
+    read = from_state(graph.space, to_state(domain))
+    np.testing.assert_allclose(read.scores(graph), domain.scores(graph), rtol=1e-9)
+    np.testing.assert_array_equal(read.contacts.ranges, domain.contacts.ranges)
+
+
+def test_distances_to_neighbours(neighbourhoods, water_atoms, domain):
+    """An O-H bond that breaks; models of older versions do not know distances."""
+    atoms = water_atoms(100)
+    assert not domain.contact_excess(neighbourhoods(atoms)).any()
+    atoms.set_distance(0, 1, 1.9, fix=0)
+    excess = domain.contact_excess(neighbourhoods(atoms))
+    assert (excess[:2] > 0.5).all()
+    np.testing.assert_array_equal(domain.contact_excess(neighbourhoods(atoms), np.array([2, 0])), excess[[2, 0]])
+    older = from_state(neighbourhoods(atoms).space, {k: x for k, x in to_state(domain).items() if k != CONTACTS})
+    assert not older.contact_excess(neighbourhoods(atoms)).any()
+    assert fit_training_domain(neighbourhoods(atoms), np.zeros(3, dtype=int)).contacts is None
 
 
 @pytest.mark.parametrize("state", [{"x.mean": torch.zeros(1)}, {"0.mean": torch.zeros(1)}, {"0.other": torch.zeros(1)}])
@@ -80,4 +96,6 @@ def test_a_domain_of_other_elements_is_refused(domain):
     shells = (Shell(1, 0),)
     other = BlockIrreps(BasisSet("other", dict.fromkeys((1, 6, 8), shells), dict.fromkeys((1, 6, 8), 4.0)), 0)
     with pytest.raises(ModelError, match="does not belong to the card: expected descriptors of 240 numbers"):
+        from_state(other, {k: x for k, x in to_state(domain).items() if k != CONTACTS})
+    with pytest.raises(ModelError, match="expected lengths of contacts of 3 elements"):
         from_state(other, to_state(domain))

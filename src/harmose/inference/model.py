@@ -374,10 +374,12 @@ class Model(Pipeline):
             ood, expected = zip(
                 *((x.atom_ood_score, self._expected_error(x, evaluated)) for x in features), strict=True
             )
+        excess = self.domain.contact_excess(inputs.neighbourhoods)
         for k in range(whole.n_samples):
             pairs, blocks = whole.pair_sample == k, owner == k
             fitted = inputs.regression.std[blocks], inputs.regression.weights[blocks]
             own = std[pairs], self._limits, *fitted, weight[pairs], unknown[pairs], expected[k]
+            own = *own, excess[whole.atom_sample == k]
             out.append(Scores(ood[k], *own))
         return out
 

@@ -36,6 +36,7 @@ class Scores(NamedTuple):
         network_weight: weight of the network's first stage for each pair (P,).
         unknown: pairs of elements that the training set lacks (P,).
         expected_error: expected mean |dH| over all elements in eV; zero where it is not known.
+        contact_excess: how far, in angstrom, distances of each atom to its neighbours are outside the training set's (N,).
     """
 
     ood: np.ndarray
@@ -46,6 +47,7 @@ class Scores(NamedTuple):
     network_weight: np.ndarray = np.zeros(0)
     unknown: np.ndarray = np.zeros(0, dtype=bool)
     expected_error: float = 0.0
+    contact_excess: np.ndarray = np.zeros(0)
 
     @property
     def outside(self) -> bool:
@@ -60,6 +62,11 @@ class Scores(NamedTuple):
             out.append(
                 f"{n} of {len(self.ood)} atoms (largest score {self.ood.max():.1f} at atom {self.ood.argmax()}; "
                 f"limit {OOD_LIMIT:g})"
+            )
+        if n := int((self.contact_excess > 0).sum()):
+            out.append(
+                f"{n} of {len(self.contact_excess)} atoms with a neighbour nearer or further than in the training set "
+                f"(by {self.contact_excess.max():.2g} angstrom at atom {self.contact_excess.argmax()})"
             )
         if n := int(self.unknown.sum()):
             out.append(f"{n} of {len(self.unknown)} pairs of elements that the training set lacks")

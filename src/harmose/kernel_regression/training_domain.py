@@ -5,7 +5,8 @@
 with Gaussians g_n of the distance that decay with it; the signed sum at l = 0. The score is the length of `x - mean` in units
 of the training set's standard deviation along each principal axis (Mahalanobis, 1936; with a floor), divided by the largest
 length of a training atom whose sample was left out of the statistics. Scores up to 1 are usual; above `OOD_LIMIT` an atom is
-outside the training domain. The score measures environments, not errors.
+outside the training domain, and so it is where distances to its neighbours are unlike all of the training set (`contacts`).
+The score measures environments, not errors.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
+from harmose.kernel_regression.contacts import ContactLengths, fit_contact_lengths
 from harmose.kernel_regression.neighbourhoods import OOD_DEGREES, Neighbourhoods
 from harmose.representation.block_irreps import BlockIrreps
 
@@ -34,6 +36,8 @@ NO_VARIANCE = 0.02
 """Axes whose variance is below this fraction of the floor count as constant."""
 FOLDS = 5
 """The largest distance of a left-out atom is that over so many folds of the samples."""
+CONTACTS = "contacts"
+"""Name of the lengths of contacts in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,15 @@ class SpeciesDomain:
 
 @dataclass(frozen=True)
 class TrainingDomain:
-    """Statistics of the training set's environments by species; a species without statistics has score 0."""
+    """What environments of atoms a training set has.
+
+    Attributes:
+        species: statistics of its environments by species; a species without statistics has score 0.
+        contacts: lengths of its contacts; None: not known.
+    """
 
     species: Mapping[int, SpeciesDomain] = field(default_factory=dict)
+    contacts: ContactLengths | None = None
 
     def scores(self, graph: Neighbourhoods, atoms: np.ndarray | None = None) -> np.ndarray:
         """Return the out-of-domain scores (N,) of some atoms of a graph, default all."""
@@ -72,6 +82,11 @@ class TrainingDomain:
                 for part in graph.atom_chunks(rows, atoms):
                     out[part] = self.species[species].scores(descriptors(graph, atoms[part]))
         return out
+
+    def contact_excess(self, graph: Neighbourhoods, atoms: np.ndarray | None = None) -> np.ndarray:
+        """Return how far, in angstrom, the contacts of some atoms (N,) are longer or shorter than those of the training set."""
+        atoms = np.arange(len(graph.oriented.species)) if atoms is None else atoms
+        return np.zeros(len(atoms)) if self.contacts is None else self.contacts.excess(graph.pairs, atoms)
 
 
 def descriptors(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
@@ -90,13 +105,14 @@ def descriptors(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
 
 
 def fit_training_domain(graph: Neighbourhoods, atom_sample: np.ndarray) -> TrainingDomain:
-    """Fit the statistics to the atoms of a training set; `atom_sample` (N,) says which sample each belongs to."""
+    """Fit statistics and lengths to the atoms of a training set; `atom_sample` (N,) says which sample each belongs to."""
     fitted = {}
     for species, atoms in rows_by_key(graph.oriented.species):
         statistics = fit_species_domain(descriptors(graph, atoms), atom_sample[atoms])
         if statistics is not None:
             fitted[species] = statistics
-    return TrainingDomain(fitted)
+    several = len(np.unique(atom_sample)) > 1
+    return TrainingDomain(fitted, fit_contact_lengths(graph.pairs, atom_sample, graph.n_species) if several else None)
 
 
 def fit_species_domain(x: np.ndarray, sample: np.ndarray) -> SpeciesDomain | None:
@@ -129,24 +145,32 @@ def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray, floor: np.nda
 
 def to_state(domain: TrainingDomain) -> dict[str, Tensor]:
     """Return flat tensors for a checkpoint; `from_state` is the inverse."""
-    return {
+    state = {
         f"{species}.{f.name}": torch.as_tensor(np.ascontiguousarray(getattr(statistics, f.name)))
         for species, statistics in domain.species.items()
         for f in fields(SpeciesDomain)
     }
+    return state if domain.contacts is None else state | {CONTACTS: torch.as_tensor(domain.contacts.ranges)}
 
 
 def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> TrainingDomain:
     """Read a training domain; `ModelError` for tensors that are none, or of other elements."""
     parts: dict[int, dict[str, np.ndarray]] = {}
+    contacts, n = state.get(CONTACTS), len(space.elements)
+    if contacts is not None and contacts.shape != (2, n, n, 2):
+        raise ModelError(f"checkpoint: expected lengths of contacts of {n} elements, got shape {tuple(contacts.shape)}")
     try:
         for name, tensor in state.items():
+            if name == CONTACTS:
+                continue
             species, _, part = name.partition(".")
             parts.setdefault(int(species), {})[part] = tensor.numpy()
-        domain = TrainingDomain({species: SpeciesDomain(**arrays) for species, arrays in parts.items()})
+        domain = TrainingDomain(
+            {species: SpeciesDomain(**arrays) for species, arrays in parts.items()},
+            None if contacts is None else ContactLengths(contacts.numpy()),
+        )
     except (ValueError, TypeError) as error:
         raise ModelError(f"checkpoint: the training domain is not complete ({error})") from None
-    n = len(space.elements)
     for species, x in domain.species.items():
         length = n * OOD_DEGREES * N_CENTRES
         if not (species < n and x.mean.shape == (length,) and x.whiten.shape[:-1] == (length,)):

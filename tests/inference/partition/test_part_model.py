@@ -80,7 +80,16 @@ def test_parts_of_a_model_that_fades_are_the_whole(faded_model, stretched, stage
     h, scores, features = PartitionedPrediction(model, atoms, stage=stage, pairs_per_part=3).run()
     np.testing.assert_allclose(h.values, whole.values, atol=TOLERANCE)
     expected = scores_of_the_whole(model, atoms, stage)
-    for name in ("ood", "last_layer_std", "regression_std", "regression_weight", "network_weight", "unknown"):
+    names = (
+        "ood",
+        "contact_excess",
+        "last_layer_std",
+        "regression_std",
+        "regression_weight",
+        "network_weight",
+        "unknown",
+    )
+    for name in names:
         np.testing.assert_allclose(getattr(scores, name), getattr(expected, name), rtol=1e-3, atol=1e-9, err_msg=name)
     assert scores.unused == expected.unused
     assert (scores.regression_weight < 1).any() == ("regression" not in changes)

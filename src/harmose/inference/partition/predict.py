@@ -111,7 +111,8 @@ class PartitionedPrediction:
         oriented, n_atoms, n_pairs = self.model.neighbourhoods.oriented, self.graph.n_atoms, self.graph.n_pairs
         self.pipeline.normalizer.check_covers(oriented)
         blocks = _Blocks(self._without_values(), self.plan.maps_blocks, folder)
-        of_pairs, of_atoms, ood = np.ones((4, n_pairs)), np.ones((4, n_atoms)), np.zeros(n_atoms)
+        of_pairs, of_atoms = np.ones((4, n_pairs)), np.ones((4, n_atoms))
+        ood, excess = np.zeros(n_atoms), np.zeros(n_atoms)
         std, stage1, atoms = np.ones(n_pairs), None, None
         with self._runner(scheduler, folder) as runner:
             for k in range(self.model.n_passes):
@@ -128,12 +129,13 @@ class PartitionedPrediction:
                     atoms = self._update_atoms(self.model.layers[k], atoms, totals)
                 stage1 = atoms if k == len(self.model.stage1_layers) - 1 else stage1
 
-        def onsite(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            scores = self.pipeline.domain.scores(self.model.neighbourhoods, chosen)
-            return *self.model.onsite(stage1, atoms if self.model.full else None, chosen), scores
+        def onsite(chosen: np.ndarray) -> tuple[np.ndarray, ...]:
+            domain, graph = self.pipeline.domain, self.model.neighbourhoods
+            own = self.model.onsite(stage1, atoms if self.model.full else None, chosen)
+            return *own, domain.scores(graph, chosen), domain.contact_excess(graph, chosen)
 
         for chosen, done in zip(self._some_atoms(), on_threads(onsite, self._some_atoms()), strict=True):
-            values, of_atoms[:, chosen], ood[chosen] = done
+            values, of_atoms[:, chosen], ood[chosen], excess[chosen] = done
             blocks.put_onsite(chosen, values)
         h = self.pipeline.complete([blocks.matrix()], [self.atoms], [None], energy_zero=self.energy_zero)[0]
         weight, regression_std, size, last_layer_std = np.concatenate([of_atoms, [*of_pairs[[0, 1, 3]], std]], 1)
@@ -141,7 +143,8 @@ class PartitionedPrediction:
         features = features_of_blocks(self.model.space, oriented, *parts)
         known = std if self.model.evaluates_network and self.pipeline.last_layer is not None else np.zeros(n_pairs)
         unknown = np.zeros(n_pairs, dtype=bool)
-        return h, Scores(ood, known, Limits(), regression_std, weight, of_pairs[2], unknown), features
+        scores = Scores(ood, known, Limits(), regression_std, weight, of_pairs[2], unknown, contact_excess=excess)
+        return h, scores, features
 
     def _without_values(self) -> BlockMatrix:
         """Return a matrix whose values have the right shape but take no memory."""

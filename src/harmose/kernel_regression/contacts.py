@@ -1,0 +1,98 @@
+"""Lengths of the contacts between atoms in a training set: bonds that break are longer than any of them.
+
+Two atoms are in contact if no third one is nearer to both of them (the relative neighbourhood graph; Toussaint, Pattern
+Recognition 12, 261 (1980)). Contacts join all atoms of a structure: those of a molecule are its bonds and few others, and where
+it has come apart, one of them leads from part to part. Its length is no length of a bond, although the training set may have
+many atoms of these elements at that distance, in molecules that are whole.
+
+A short list of lengths stands for the training set: the range of all contacts of two elements, and the range of the shortest
+contacts of atoms, which is narrower where other contacts are hydrogen bonds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmose.kernel_regression.descriptors import DirectedPairs, leaving
+
+FEWEST = 3
+"""A kind of contact that fewer groups of the training set have is not known."""
+OUTLIERS = 1 / 300
+"""Share of the groups of a kind whose lengths may lie outside the range, at either end."""
+MARGIN = 0.03
+"""Angstrom. Lengths that are so far outside the range count as inside."""
+
+
+@dataclass(frozen=True)
+class ContactLengths:
+    """Ranges of the lengths of contacts by species of both atoms.
+
+    Attributes:
+        ranges: smallest and largest length in angstrom of all contacts, and of the shortest contacts of atoms of the first
+            species (2, S, S, 2); both zero for a kind that the training set lacks.
+    """
+
+    ranges: np.ndarray
+
+    def excess(self, pairs: DirectedPairs, atoms: np.ndarray) -> np.ndarray:
+        """Return how far the contacts of atoms (N,) lie outside the ranges (N,) at most, in angstrom; 0 inside."""
+        out = np.zeros(len(atoms))
+        for (smallest, largest), (rows, species, length) in zip(
+            np.moveaxis(self.ranges, -1, 1), _both_kinds(pairs, atoms), strict=True
+        ):
+            beyond = np.maximum(smallest[species] - length, length - largest[species])
+            np.maximum.at(out, rows, np.where(beyond > MARGIN, beyond, 0.0))
+        return out
+
+
+def fit_contact_lengths(pairs: DirectedPairs, group: np.ndarray, n_species: int) -> ContactLengths:
+    """Find the ranges in a training set whose atoms belong to the groups (N,)."""
+    fewest = min(FEWEST, len(np.unique(group)))
+    ranges = np.zeros((2, n_species, n_species, 2))
+    for out, (atoms, (first, second), length) in zip(ranges, _both_kinds(pairs, np.arange(pairs.n_atoms)), strict=True):
+        kind = first * n_species + second
+        for k in np.unique(kind):
+            chosen = kind == k
+            smallest, largest = _extremes(group[atoms[chosen]], length[chosen])
+            if len(smallest) >= fewest:
+                n = int(OUTLIERS * len(smallest))
+                out[divmod(k, n_species)] = np.sort(smallest)[n], np.sort(largest)[-1 - n]
+    return ContactLengths(ranges)
+
+
+def contacts(pairs: DirectedPairs, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the contacts of atoms (N,), distinct: directed pairs sorted by row in `atoms` and length, and these rows."""
+    rows, edges = leaving(pairs.leaving, atoms)
+    order = np.lexsort((pairs.distance[edges], rows))
+    rows, edges = rows[order], edges[order]
+    vectors, distance, start = pairs.vectors[edges], pairs.distance[edges], np.searchsorted(rows, rows)
+    # The nearest atoms are tried first as third atoms: few pairs are left after two or three of them.
+    found, open_, k = [], np.arange(len(edges)), 0
+    while len(open_):
+        third = start[open_] + k
+        found.append(open_[third == open_])  # no nearer atom is nearer to the other end, too
+        open_, third = open_[third != open_], third[third != open_]
+        apart = np.linalg.norm(vectors[open_] - vectors[third], axis=1)
+        open_, k = open_[apart >= (1 - 1e-9) * distance[open_]], k + 1
+    chosen = np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=int)
+    return edges[chosen], rows[chosen]
+
+
+def _both_kinds(
+    pairs: DirectedPairs, atoms: np.ndarray
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]]:
+    """Yield all contacts of atoms (N,), and then the shortest ones: rows of atoms, both species, lengths in angstrom."""
+    edges, rows = contacts(pairs, atoms)
+    for chosen in (slice(None), np.diff(rows, prepend=-1) > 0):
+        own = edges[chosen]
+        yield rows[chosen], (pairs.centre_species[own], pairs.neighbour_species[own]), pairs.distance[own]
+
+
+def _extremes(group: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest length of each group."""
+    names, rows = np.unique(group, return_inverse=True)
+    smallest, largest = np.full(len(names), np.inf), np.zeros(len(names))
+    np.minimum.at(smallest, rows, length)
+    np.maximum.at(largest, rows, length)
+    return smallest, largest
