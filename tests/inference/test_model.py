@@ -186,4 +186,5 @@ def test_an_uncertainty_warns_of_ghost_levels(water, with_ghost, monkeypatch):
         found = water.uncertainty(molecule("H2O"))
     assert caught[0].filename == __file__
     assert found.outside
+    assert "ghost level at -" in found.reasons[-1]
     assert np.isinf(found.homo.bound)

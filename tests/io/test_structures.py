@@ -1,5 +1,7 @@
 """Structures from files: what ASE reads, checked, with errors that name file and frame."""
 
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -58,6 +60,27 @@ def test_charges_and_moments_of_atoms_are_kept(tmp_path):
     assert oxygen.info == {"charge": 0, "spin": 2, "source": "one.xyz, frame 0"}
     assert oxygen.get_initial_charges().tolist() == [0.5, -0.5]
     assert oxygen.get_initial_magnetic_moments().tolist() == [1, 1]
+
+
+def test_words_of_other_programs(tmp_path):
+    info = {"total_charge": 1, "multiplicity": 2}
+    write(tmp_path / "one.xyz", Atoms("OH", [[0, 0, 0], [0, 0, 1]], info=info), format="extxyz")
+    [ion] = read_structures(tmp_path / "one.xyz")
+    assert ion.info == {"charge": 1, "spin": 1, "source": "one.xyz, frame 0"}
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 0, "total_charge": 1}, "frame 0: expected total_charge that agrees with charge=0, got 1"),
+        ({"multiplicity": 1, "spin_multiplicity": 3}, "expected spin_multiplicity that agrees with spin=0, got 3"),
+        ({"total_charge": "one"}, "expected a whole number as total_charge, got 'one'"),
+    ],
+)
+def test_words_that_contradict_each_other(tmp_path, info, message):
+    write(tmp_path / "one.xyz", Atoms("OH", [[0, 0, 0], [0, 0, 1]], info=info), format="extxyz")
+    with pytest.raises(StructureError, match=re.escape(message)):
+        read_structures(tmp_path / "one.xyz")
 
 
 DISORDERED = """data_x

@@ -341,9 +341,9 @@ class Model(Pipeline):
             energies = self._orbital_energies(h, atoms, s, calibration.spreads(own))
             if warns and energies is not None:
                 warn_of_ghosts(energies.ghosts, stacklevel=3)
-            out.append(
-                Uncertainty(h, confidence, own, calibration, energies, tuple(score.reasons), tuple(score.unused))
-            )
+            ghosts = [] if energies is None or not energies.ghosts else [energies.ghosts.describe()]
+            reasons = (*score.reasons, *ghosts)
+            out.append(Uncertainty(h, confidence, own, calibration, energies, reasons, tuple(score.unused)))
         return out
 
     def _finish(

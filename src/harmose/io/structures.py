@@ -2,15 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from harmose.core.structure import check_structure
-from harmose.errors import FormatError
+from harmose.errors import FormatError, StructureError
 
 KEPT = ("name", "group", "charge", "spin")
 """Keys of `atoms.info` that harmose uses."""
+
+OTHER_WORDS = {"total_charge": ("charge", 0), "multiplicity": ("spin", -1), "spin_multiplicity": ("spin", -1)}
+"""Keys of other programs, those of `KEPT` that they stand for, and what is added to their values."""
 
 KEPT_ARRAYS = ("initial_charges", "initial_magmoms")
 """Arrays of a structure that harmose uses besides positions (`harmose.core.electrons`)."""
@@ -22,8 +26,8 @@ VACUUM = 20.0
 def read_structures(path: str | Path) -> list[Atoms]:
     """Read all frames of a file, or of every file of a folder in alphabetical order, and check them.
 
-    `file.xyz@0:10` takes some frames, as in ASE. `atoms.info["source"]` names file and frame; the keys `KEPT` and the
-    arrays `KEPT_ARRAYS` are kept.
+    `file.xyz@0:10` takes some frames, as in ASE. `atoms.info["source"]` names file and frame; the keys `KEPT`, also in
+    `OTHER_WORDS`, and the arrays `KEPT_ARRAYS` are kept.
     `FormatError` if there is nothing to read, `StructureError` for an invalid structure, both with file and frame.
     """
     file, frames = _split_frames(path)
@@ -67,13 +71,30 @@ def _read_file(file: Path, frames: str) -> list[Atoms]:
     structures = []
     for frame, atoms in enumerate(content):
         check_structure(atoms, f"{file}, frame {frame}")
-        info = {key: atoms.info[key] for key in KEPT if key in atoms.info} | {"source": f"{file.name}, frame {frame}"}
+        info = _kept(atoms.info, f"{file}, frame {frame}") | {"source": f"{file.name}, frame {frame}"}
         structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
         for name in KEPT_ARRAYS:
             if atoms.has(name):
                 structure.set_array(name, atoms.get_array(name))
         structures.append(structure)
     return structures
+
+
+def _kept(info: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return what harmose uses of `atoms.info`; `StructureError` if keys of several programs contradict each other."""
+    out = {key: info[key] for key in KEPT if key in info}
+    for word, (key, added) in OTHER_WORDS.items():
+        if word not in info:
+            continue
+        try:
+            value = int(info[word]) + added
+            contradicts = int(info[word]) != float(info[word]) or float(out.get(key, value)) != value
+        except (TypeError, ValueError):
+            raise StructureError(f"{where}: expected a whole number as {word}, got {info[word]!r}") from None
+        if contradicts:
+            raise StructureError(f"{where}: expected {word} that agrees with {key}={out.get(key)}, got {info[word]}")
+        out[key] = value
+    return out
 
 
 def _reason(error: Exception) -> str:

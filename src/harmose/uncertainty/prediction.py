@@ -44,7 +44,7 @@ class Uncertainty:
         features: error features of the blocks.
         calibration: gives bounds from the features.
         orbitals: orbital energies and their spreads in eV; None without S, or without the number of electrons.
-        reasons: what is outside the training domain, one line each.
+        reasons: what is outside the training domain, and ghost levels, one line each.
         unused: summands of the model that were faded out, such as "network not used for 2 of 3 pairs".
 
     Examples:
