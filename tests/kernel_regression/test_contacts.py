@@ -99,12 +99,12 @@ def waters() -> ContactLengths:
     return fit_contact_lengths(*together([water(0.9 + 0.005 * k, k) for k in range(41)]), len(ELEMENTS))
 
 
-@pytest.mark.parametrize(("length", "excess"), [(0.92, 0), (1.1, 0), (1.1 + MARGIN / 2, 0), (1.3, 0.2), (0.7, 0.2)])
+@pytest.mark.parametrize(("length", "excess"), [(0.92, 0), (1.1, 0), (1.1 + MARGIN, 0), (1.35, 0.2), (0.65, 0.2)])
 def test_a_bond_that_breaks(waters, length, excess):
     atoms = water(length, 50)
     oxygen, moved, other = waters.excess(directed(atoms), np.arange(3))
     assert other == 0  # its own bond is whole
-    np.testing.assert_allclose((oxygen, moved), excess, atol=0.01)
+    np.testing.assert_allclose((oxygen, moved), excess, atol=0.02)
 
 
 def test_only_some_atoms(waters):

@@ -20,8 +20,8 @@ FEWEST = 3
 """A kind of contact that fewer groups of the training set have is not known."""
 OUTLIERS = 1 / 300
 """Share of the groups of a kind whose lengths may lie outside the range, at either end."""
-MARGIN = 0.03
-"""Angstrom. Lengths that are so far outside the range count as inside."""
+MARGIN, SPACINGS = 0.03, 3.0
+"""Ranges are wider than the lengths found by so many angstrom and so many mean distances between the lengths of groups."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class ContactLengths:
         for (smallest, largest), (rows, species, length) in zip(
             np.moveaxis(self.ranges, -1, 1), _both_kinds(pairs, atoms), strict=True
         ):
-            beyond = np.maximum(smallest[species] - length, length - largest[species])
-            np.maximum.at(out, rows, np.where(beyond > MARGIN, beyond, 0.0))
+            np.maximum.at(out, rows, np.maximum(smallest[species] - length, length - largest[species]))
         return out
 
 
@@ -56,8 +55,7 @@ def fit_contact_lengths(pairs: DirectedPairs, group: np.ndarray, n_species: int)
             chosen = kind == k
             smallest, largest = _extremes(group[atoms[chosen]], length[chosen])
             if len(smallest) >= fewest:
-                n = int(OUTLIERS * len(smallest))
-                out[divmod(k, n_species)] = np.sort(smallest)[n], np.sort(largest)[-1 - n]
+                out[divmod(k, n_species)] = _widened(np.sort(smallest), np.sort(largest))
     return ContactLengths(ranges)
 
 
@@ -87,6 +85,14 @@ def _both_kinds(
     for chosen in (slice(None), np.diff(rows, prepend=-1) > 0):
         own = edges[chosen]
         yield rows[chosen], (pairs.centre_species[own], pairs.neighbour_species[own]), pairs.distance[own]
+
+
+def _widened(smallest: np.ndarray, largest: np.ndarray) -> tuple[float, float]:
+    """Return the range in which a new group's lengths are to be expected, from those of all groups, ascending."""
+    n = len(smallest)
+    first, last = smallest[int(OUTLIERS * n)], largest[-1 - int(OUTLIERS * n)]
+    margin = MARGIN + SPACINGS * (last - first) / n
+    return max(first - margin, 0.0), last + margin
 
 
 def _extremes(group: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
