@@ -15,7 +15,7 @@ from harmose.cli.commands import COMMANDS as TABLE
 
 COMMANDS = [
     *("demo", "label", "convert", "train", "evaluate", "predict", "calibrate", "rank"),
-    *("orbitals", "bands", "dos", "scf", "bench", "version", "data"),
+    *("orbitals", "bands", "dos", "scf", "restart", "bench", "version", "data"),
 ]
 
 

@@ -7,7 +7,7 @@ from ase.build import molecule
 from ase.dft.kpoints import monkhorst_pack
 
 from harmose.errors import ConfigError, StructureError
-from harmose.physics.kmesh import kmesh, mesh_size
+from harmose.physics.kmesh import kmesh, mesh_size, monkhorst_pack_mesh
 
 
 def as_set(kpoints: np.ndarray) -> set[tuple[float, ...]]:
@@ -35,6 +35,15 @@ def test_reduced_meshes_sum_even_functions(size, shifted):
     np.testing.assert_allclose(even(half.kpoints)[half.of_full], even(whole.kpoints)[whole.of_full], atol=1e-12)
     assert as_set(np.concatenate([half.kpoints, -half.kpoints])) == as_set(whole.kpoints)
     assert len(half.kpoints) <= len(whole.kpoints) // 2 + 4
+
+
+@pytest.mark.parametrize("size", [(3, 2, 1), (4, 4, 1), (1, 3, 5)])
+def test_monkhorst_pack(size):
+    mesh, half = monkhorst_pack_mesh(size, time_reversal=False), monkhorst_pack_mesh(size)
+    assert as_set(mesh.kpoints) == as_set(monkhorst_pack(size))
+    assert as_set(np.concatenate([half.kpoints, -half.kpoints])) == as_set(mesh.kpoints)
+    assert half.weights.sum() == pytest.approx(1)
+    assert len(half.kpoints) == (np.prod(size) + 1) // 2
 
 
 def test_order_of_the_whole_mesh():

@@ -25,6 +25,7 @@ COMMANDS = {
     "dos": "Print and draw the density of states, in states per eV and cell.",
     "scf": "Converge PySCF from its own guesses and from the prediction, and print how many cycles the prediction "
     "saves.",
+    "restart": "Write the density matrix of a prediction, or of a stored H, from which CP2K or SIESTA starts its SCF.",
     "bench": "Time training steps, predictions and their parts, loading and start-up; measure memory; write tables and "
     "figures.",
     "version": "Print the versions of harmose and of the packages that decide its numbers and speed.",

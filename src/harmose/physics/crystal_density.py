@@ -9,10 +9,13 @@ so that D(k) = sum_R exp(2 pi i k . R) D(R) as for H, D(-R) = D(R)^dagger, and t
 with g = 2 electrons for each state without spin; a collinear D is that of up and that of down electrons.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import MatrixError
+from harmose.physics.kmesh import KMesh
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing, electrons_per_state, occupations
 from harmose.physics.states import Mesh, check_overlap, mesh_fermi_level, mesh_for, states_at
 from harmose.spin import Spin
@@ -30,19 +33,30 @@ def crystal_density(
     Blocks outside the graph are dropped: H and S vanish there, so that Tr(D H) and Tr(D S) lose nothing. Raises
     `MatrixError` without S, as `eigenvalues` and `fermi_level` do, and for a spinor H on a mesh without the points -k.
     """
-    s = check_overlap(s, "density matrix")
     mesh = mesh_for(h, mesh)
+    values = np.zeros_like(h.values)
+    for part, d in weighted_densities(h, s, n_electrons, mesh, smearing):
+        values += _blocks(h, d, mesh.kpoints[part])
+    return h.with_values(values)
+
+
+def weighted_densities(
+    h: BlockMatrix,
+    s: BlockMatrix | None,
+    n_electrons: float,
+    mesh: KMesh,
+    smearing: Smearing = ROOM_TEMPERATURE,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield for each chunk: the slice of its k-points, and w_k D(k) ([2,] n_k, m, m). Raises as `crystal_density`."""
+    s = check_overlap(s, "density matrix")
     if h.spin is Spin.SPINOR and mesh.is_reduced:
         raise MatrixError(
             "density matrix: expected the whole mesh for a spinor H (time_reversal=False), got half of it"
         )
     level = mesh_fermi_level(h, s, mesh, n_electrons, smearing)
-    values = np.zeros_like(h.values)
     for part, energies, c, _ in states_at(h, s, mesh.kpoints):
         filled = electrons_per_state(h.spin) * occupations(energies, level, smearing)
-        d = (c * filled[..., None, :]) @ c.conj().swapaxes(-1, -2)  # ([2,] n_k, m, m)
-        values += _blocks(h, d * mesh.weights[part, None, None], mesh.kpoints[part])
-    return h.with_values(values)
+        yield part, (c * filled[..., None, :]) @ c.conj().swapaxes(-1, -2) * mesh.weights[part, None, None]
 
 
 def electrons(d: BlockMatrix, s: BlockMatrix) -> float:

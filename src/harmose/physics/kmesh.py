@@ -2,6 +2,8 @@
 
     k = ((i + s) / n_1, (j + s) / n_2, (l + s) / n_3),      s = 0 (with Gamma) or 1/2 (shifted)
 
+(`monkhorst_pack_mesh`: s = 0 in directions of odd size, 1/2 in those of even size.)
+
 Where H(R) is real (spin none and collinear), H(-k) = H(k)*, so that k and -k have the same energies: one of the two is
 kept, with twice the weight. No other symmetry is used: predicted matrices need not have the crystal's exactly.
 """
@@ -51,7 +53,20 @@ def kmesh(size: tuple[int, int, int], shifted: bool = False, time_reversal: bool
     n = np.asarray(size)
     if n.shape != (3,) or n.dtype.kind not in "iu" or (n < 1).any() or np.prod(n, dtype=float) > MAX_POINTS:
         raise ConfigError(f"k-mesh: expected three positive whole numbers, at most {MAX_POINTS} points, got {size}")
-    twice_shift = (n > 1).astype(np.int64) if shifted else np.zeros(3, dtype=np.int64)
+    return _mesh(n, (n > 1).astype(np.int64) * bool(shifted), shifted, time_reversal)
+
+
+def monkhorst_pack_mesh(size: tuple[int, int, int], time_reversal: bool = True) -> KMesh:
+    """Return Monkhorst and Pack's own mesh, k = (2 i - n + 1) / 2n: with Gamma in directions of odd size, else shifted.
+
+    CP2K's `MONKHORST-PACK`. Raises `ConfigError` as `kmesh` does.
+    """
+    n = np.array(kmesh(size).size)
+    even = (n % 2 == 0).astype(np.int64)
+    return _mesh(n, even, bool(even.any()), time_reversal)
+
+
+def _mesh(n: np.ndarray, twice_shift: np.ndarray, shifted: bool, time_reversal: bool) -> KMesh:
     index = np.stack(np.unravel_index(np.arange(n.prod()), n), axis=1)
     # -(i + s) / n is the point i' = -i - 2s of the mesh
     partner = np.ravel_multi_index(((-index - twice_shift) % n).T, n)
