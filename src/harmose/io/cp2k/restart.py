@@ -64,7 +64,8 @@ def write_restart(
             for image, cell in enumerate(cells.tolist(), 1):
                 file.write(_record([image, *cell]))
                 weights = np.exp(-2j * np.pi * mesh.kpoints @ cell)
-                file.write(_columns(_one_triangle(np.tensordot(weights, density, axes=1).real, h.orbital_counts)))
+                whole = np.real(np.tensordot(weights, density, axes=1))
+                file.write(_columns(_one_triangle(whole, h.orbital_counts)))
 
 
 def _offsets(structure: Atoms, name: str) -> np.ndarray:
