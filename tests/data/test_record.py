@@ -36,6 +36,15 @@ def test_charge_and_unpaired_electrons(water_sample):
         encode(sample)
 
 
+@pytest.mark.parametrize("moments", [[0.0, 1.5, -1.5], [[0.0, 0, 0], [0, 1, 0], [0, 0, -1]], [0.0, 0.0, 0.0]])
+def test_initial_moments(water_sample, moments):
+    sample = water_sample(0)
+    sample.structure.set_initial_magnetic_moments(moments)
+    again = decode(encode(sample), sample.name, sample.basis).structure
+    np.testing.assert_array_equal(again.get_initial_magnetic_moments(), moments)
+    assert again.info == {}  # where an SCF began says nothing of where it ended
+
+
 def test_operators_of_one_spin_share_their_tables(water_sample):
     sample = water_sample(0)
     again = decode(encode(sample), sample.name, sample.basis)

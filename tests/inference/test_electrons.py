@@ -13,6 +13,7 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.errors import ModelError, OutsideDomain, StructureError
 from harmose.inference.card import Card
 from harmose.inference.electrons import check_electrons, training_electrons
+from harmose.nn.stage1.inputs import InputSettings
 from harmose.spin import Spin
 
 BASIS = BasisSet("s", {1: (Shell(1, 0),), 8: (Shell(1, 0),)}, {1: 3.0, 8: 3.0})
@@ -37,6 +38,10 @@ SINGLETS_AND_TRIPLETS = card(Spin.COLLINEAR, unpaired=(0, 2))
 OPEN, UNKNOWN = card(Spin.COLLINEAR, unpaired=(0, 1)), card(Spin.COLLINEAR, unpaired=None)
 SPINOR = card(Spin.SPINOR)
 
+MAGNETIC = replace(
+    card(Spin.COLLINEAR, unpaired=(0,)), inputs=InputSettings(moments=True), moments={"O": (-1, 1), "H": (0,)}
+)
+
 ACCEPTED = [
     (CLOSED, structure("OH2")),
     (CLOSED, structure("OH2", charge=0, spin=0)),
@@ -44,6 +49,10 @@ ACCEPTED = [
     (IONS, structure("OH", charge=-1)),
     (IONS, structure("OH3", charges=[1, 0, 0, 0])),
     (CRYSTALS, structure("OH", pbc=True)),
+    (OPEN, structure("OH", moments=[0.6, 0.2])),
+    (card(Spin.COLLINEAR, unpaired=None, periodic=True), structure("O2", moments=[2, -2], pbc=True)),
+    (MAGNETIC, structure("O2", moments=[1, -1])),
+    (MAGNETIC, structure("O2H2", moments=[-0.3, 0.3, 0, 0.01], pbc=True)),
     (CRYSTALS, structure("OH")),
     (SINGLETS_AND_TRIPLETS, structure("O2", spin=2)),
     (SINGLETS_AND_TRIPLETS, structure("O2", moments=[1, 1])),
@@ -84,6 +93,11 @@ REFUSED = [
     (SINGLETS_AND_TRIPLETS, structure("O2", spin=4), "expected 0 or 2 unpaired electrons, as in the training set, got 4"),
     (SINGLETS_AND_TRIPLETS, structure("O2"), "the training set had 0 or 2, got none; state it as"),
     (SINGLETS_AND_TRIPLETS, structure("OH"), "expected an even number of electrons, got 9"),
+    (MAGNETIC, structure("O2"), "expected the initial magnetic moment of each atom, which the model reads, got none; state"),
+    (MAGNETIC, structure("O2", moments=np.eye(3)[:2]), "expected an up or down magnetic moment of each atom for a collinear"),
+    (MAGNETIC, structure("O2", moments=[0, 0]), "of the training set for O (moment down or moment up), got no moment"),
+    (MAGNETIC, structure("OH2", moments=[1, 1, 0]), "for H (no moment), got moment up"),
+    (MAGNETIC, structure("O2", moments=[1, 1]), "expected 0 unpaired electrons, as in the training set, got 2"),
 ]  # fmt: skip
 
 CONTRADICTIONS = [
@@ -123,6 +137,9 @@ def test_contradictions(card, atoms, words):
         ([structure("OH", spin=1), structure("O2", spin=2)], Spin.COLLINEAR, (0,), (1, 2)),
         ([structure("OH", spin=1), structure("O2")], Spin.COLLINEAR, (0,), None),
         ([structure("OH"), structure("O2")], Spin.SPINOR, (0,), (0, 1)),
+        ([structure("O2", moments=[1, 1]), structure("O2", moments=[1, -1])], Spin.COLLINEAR, (0,), (0, 2)),
+        ([structure("OH", moments=[0.6, 0.2])], Spin.COLLINEAR, (0,), None),  # where the SCF began
+        ([structure("O", moments=[2.5], pbc=True)], Spin.COLLINEAR, (0,), None),
     ],
 )  # fmt: skip
 def test_electrons_of_a_training_set(structures, spin, charges, unpaired):

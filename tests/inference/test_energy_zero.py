@@ -9,7 +9,7 @@ from ase import Atoms
 from harmose.core.basis import BasisSet
 from harmose.errors import MatrixError
 from harmose.inference import energy_zero as fermi
-from harmose.inference.energy_zero import own_fermi_level, valence_electrons
+from harmose.inference.energy_zero import own_fermi_level, stated_valence, valence_electrons
 from harmose.physics.states import mesh_fermi_level
 from harmose.spin import Spin
 
@@ -55,3 +55,18 @@ def test_the_level_of_many_orbitals_is_that_of_all_bands(graphene, monkeypatch):
 
     monkeypatch.setattr(fermi, "counted_fermi_level", nothing)
     assert own_fermi_level(h, s, (1, 1, 1), 72) == expected
+
+
+@pytest.mark.parametrize(
+    ("provenances", "expected"),
+    [
+        ([{"valence": {"Mo": 14.0, "S": 6.0}}, {}], {"Mo": 14.0, "S": 6.0}),
+        ([{"valence": {"Mo": 14.0}}, {"valence": {"S": 6.0}}], {"Mo": 14.0, "S": 6.0}),
+        ([{"valence": {"Mo": 14.0}}], None),
+        ([{"valence": {"Mo": 14.0, "S": 6.0}}, {"valence": {"Mo": 6.0, "S": 6.0}}], None),  # two potentials
+        ([{"valence": "many"}], None),
+        ([], None),
+    ],
+)
+def test_stated_valence_electrons(provenances, expected):
+    assert stated_valence(provenances, [42, 16]) == expected

@@ -51,6 +51,13 @@ def test_charge_and_unpaired_electrons(tmp_path, water_sample):
     assert read_npz(tmp_path / "ion.npz").structure.info == {"charge": 2, "spin": 0}
 
 
+def test_initial_moments(tmp_path, water_sample):
+    sample = water_sample(0)
+    sample.structure.set_initial_magnetic_moments([0, 1, -1])
+    write_npz(tmp_path / "magnet.npz", sample)
+    assert read_npz(tmp_path / "magnet.npz").structure.get_initial_magnetic_moments().tolist() == [0, 1, -1]
+
+
 def test_round_trip_of_two_spins(tmp_path, water_sample):
     plain = water_sample(0)
     values = np.concatenate([plain.hamiltonian.values, 0.9 * plain.hamiltonian.values])

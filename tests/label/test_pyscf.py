@@ -13,7 +13,7 @@ from harmose.data.store import Store
 from harmose.errors import LabellingError, MatrixError
 from harmose.io.pyscf.pyscf import PySCFSettings, basis_set, from_blocks
 from harmose.label.label import label, read_structures, sample_name
-from harmose.label.pyscf import calculate
+from harmose.label.pyscf import calculate, check_moments
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.block_irreps import to_coefficients, to_matrix
 from harmose.representation.concatenation import TargetSettings, block_irreps, compute_targets
@@ -115,6 +115,40 @@ def test_open_shell():
     assert up[8] < down[7]  # nine up electrons and seven down
     assert down[7] > up[7]
     np.testing.assert_allclose(eigenvalues(oxygen.hamiltonian, oxygen.overlap)[:, 0], levels(oxygen), atol=1e-9)
+
+
+def test_the_scf_starts_from_initial_moments():
+    """Hydrogen atoms far apart: the singlet without symmetry of up and down is 1.7 eV lower than the closed shell."""
+    pair = Atoms("H2", [[0, 0, 0], [0, 0, 2.5]])
+    closed = labelled(pair, OPEN)
+    pair.set_initial_magnetic_moments([1, -1])
+    opposite = labelled(pair, OPEN)
+    assert opposite.energy < closed.energy - 1
+    up, down = (opposite.hamiltonian.dense()[s].diagonal() for s in (0, 1))
+    assert up[0] < down[0] - 1
+    assert down[1] < up[1] - 1
+    np.testing.assert_allclose(closed.hamiltonian.values[0], closed.hamiltonian.values[1], atol=1e-6)
+    assert opposite.structure.info == {"spin": 0}
+    assert opposite.structure.get_initial_magnetic_moments().tolist() == [1, -1]
+    reverse = pair.copy()
+    reverse.set_initial_magnetic_moments([-1, 1])
+    exchanged = labelled(reverse, OPEN).hamiltonian.values[::-1]
+    np.testing.assert_allclose(exchanged, opposite.hamiltonian.values, atol=1e-5)
+    for atoms in (pair, reverse):
+        atoms.info["spin"] = 0
+    assert sample_name(pair, OPEN) != sample_name(reverse, OPEN)
+
+
+def test_a_moment_that_the_scf_turns():
+    atoms = Atoms("HLi", [[0, 0, 0], [0, 0, 3.5]])
+    check_moments(atoms, np.array([0.9, -0.9]))  # no initial moments
+    atoms.set_initial_magnetic_moments([1.0, -1.0])
+    for final in ([0.9, -0.8], [0.0, 0.0], [0.5, 0.01]):
+        check_moments(atoms, np.array(final))
+    with pytest.raises(
+        LabellingError, match=r"HLi: the SCF turned the initial moment -1 of atom 1 into 0.80; start from"
+    ):
+        check_moments(atoms, np.array([0.9, 0.8]))
 
 
 def test_labels_state_charge_and_unpaired_electrons(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harmose.data.store import Store
+from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.train.checks import check, label_settings, training_names
 
@@ -28,6 +28,13 @@ def test_valence_electrons_follow_from_the_labels(water_store):
     """Waters alone hold H and O in one ratio: their electrons do not follow."""
     with Store.open(water_store) as store:
         assert "valence" not in label_settings(store, store.names())
+
+
+def test_valence_electrons_that_labels_state(tmp_path, water_basis, water_sample):
+    with new_store(tmp_path / "stated", water_basis, metadata={"code": "siesta"}) as store:
+        store.append(water_sample(0, provenance={"valence": {"H": 1.0, "O": 6.0}}))
+    with Store.open(tmp_path / "stated") as store:
+        assert label_settings(store, ["water-0"])["valence"] == {"H": 1.0, "O": 6.0}
 
 
 def test_a_fermi_level_needs_electrons(small_config, water_store):

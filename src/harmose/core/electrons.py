@@ -10,6 +10,9 @@ from ase import Atoms
 
 from harmose.errors import StructureError
 
+SMALL_MOMENT = 0.05
+"""Initial magnetic moments (Bohr magnetons) up to this count as none."""
+
 ROUNDING = 0.01
 """A sum of initial charges or moments within this of a whole number is that number: files round charges of atoms."""
 
@@ -57,6 +60,19 @@ def unpaired_electrons(atoms: Atoms, where: str = "structure") -> int | float | 
     return _agreed(atoms, "spin", "initial magnetic moments", summed, where)
 
 
+def stated_unpaired(atoms: Atoms, where: str = "structure") -> int | float | None:
+    """Return what `atoms.info["spin"]` states, else None: initial moments alone are a start of the SCF, not its result.
+
+    Raises `StructureError` as `unpaired_electrons` does, but not for vectors.
+    """
+    if atoms.info.get("spin") is None:
+        return None
+    moments = initial_moments(atoms)
+    if moments is not None and moments.ndim > 1:
+        return _agreed(atoms, "spin", "initial magnetic moments", None, where)
+    return unpaired_electrons(atoms, where)
+
+
 def initial_charge(atoms: Atoms) -> int | float | None:
     """Return the sum of ASE's initial charges, None if all of them are zero."""
     charges = atoms.arrays.get("initial_charges")
@@ -67,6 +83,19 @@ def initial_moments(atoms: Atoms) -> np.ndarray | None:
     """Return ASE's initial magnetic moments, (N,) or (N, 3), None if all of them are zero."""
     moments = atoms.arrays.get("initial_magmoms")
     return None if moments is None or not moments.any() else moments
+
+
+def stated_moments(atoms: Atoms) -> np.ndarray | None:
+    """Return ASE's initial magnetic moments, (N,) or (N, 3), also zeros; None where the structure does not state them."""
+    return atoms.arrays.get("initial_magmoms")
+
+
+def moment_signs(atoms: Atoms) -> np.ndarray | None:
+    """Return the sign of each atom's initial moment, (N,): 1 up, -1 down, 0 none; None where not stated, or for vectors."""
+    moments = stated_moments(atoms)
+    if moments is None or moments.ndim > 1:
+        return None
+    return np.where(np.abs(moments) > SMALL_MOMENT, np.sign(moments), 0).astype(np.int64)
 
 
 def _agreed(atoms: Atoms, key: str, title: str, summed: float | None, where: str) -> int | float | None:

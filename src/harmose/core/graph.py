@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from harmose.core.basis import BasisSet
+from harmose.core.electrons import moment_signs
 from harmose.core.structure import MIN_DISTANCE, check_distances, neighbour_pairs
 
 
@@ -22,11 +23,13 @@ class Graph:
         numbers: atomic numbers, shape (N,).
         pairs: (i, j, Rx, Ry, Rz), shape (P, 5), int64.
         vectors: vectors from atom i to the image of atom j in angstrom, shape (P, 3).
+        moment_signs: sign of each atom's initial magnetic moment, shape (N,); None where the structure does not state them.
     """
 
     numbers: np.ndarray
     pairs: np.ndarray
     vectors: np.ndarray
+    moment_signs: np.ndarray | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -48,7 +51,8 @@ def build_graph(atoms: Atoms, basis: BasisSet, where: str = "structure") -> Grap
     check_distances(i, j, distance, where)
     near = distance < radius[i] + radius[j]
     pairs = canonical_pairs(np.column_stack([i, j, shift])[near])
-    return Graph(np.asarray(atoms.numbers, dtype=np.int64), pairs, pair_vectors(atoms, pairs))
+    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    return Graph(numbers, pairs, pair_vectors(atoms, pairs), moment_signs(atoms))
 
 
 def pair_vectors(atoms: Atoms, pairs: np.ndarray) -> np.ndarray:

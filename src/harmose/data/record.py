@@ -3,7 +3,8 @@
 Arrays: numbers (N,) int16, positions (N, 3) and cell (3, 3) in angstrom, pbc (3,), pairs (P, 5) int32, the block values
 (n_components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. Other numbers are
 float64; complex numbers are stored as real part, imaginary part. `structure.info` is dropped but for the charge
-and, where it is stated, the number of unpaired electrons (`spin` of `info`, `unpaired` in a record). Loading runs no code.
+and, where it is stated, the number of unpaired electrons (`spin` of `info`, `unpaired` in a record). Initial magnetic
+moments are an array `moments`, (N,) or (N, 3), where they are stated. Loading runs no code.
 """
 
 import json
@@ -16,7 +17,7 @@ from safetensors.numpy import load, save
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
-from harmose.core.electrons import stated_charge, unpaired_electrons
+from harmose.core.electrons import stated_charge, stated_moments, stated_unpaired
 from harmose.core.sample import Sample
 from harmose.errors import FormatError, MatrixError
 from harmose.spin import Spin
@@ -38,6 +39,9 @@ def encode(sample: Sample) -> bytes:
         "pbc": np.asarray(atoms.pbc, dtype=np.bool_),
         "pairs": np.asarray(h.pairs, dtype=np.int32).reshape(-1, 5),
     }
+    moments = stated_moments(atoms)
+    if moments is not None:  # records without them keep their digest
+        arrays["moments"] = np.asarray(moments, dtype=np.float64)
     spins = {}
     for name in OPERATORS:
         operator: BlockMatrix | None = getattr(sample, name)
@@ -52,7 +56,7 @@ def encode(sample: Sample) -> bytes:
     header = {"name": sample.name, "spin": sample.spin.value, "operators": spins}
     header |= {name: getattr(sample, name) for name in NUMBERS} | {"provenance": dict(sample.provenance)}
     header["charge"] = stated_charge(atoms, f"sample {sample.name}")
-    unpaired = unpaired_electrons(atoms, f"sample {sample.name}")
+    unpaired = stated_unpaired(atoms, f"sample {sample.name}")
     if unpaired is not None:  # records without it keep their digest
         header["unpaired"] = unpaired
     try:
@@ -100,6 +104,8 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
         atoms.info["charge"] = header["charge"]
     if header.get("unpaired") is not None:
         atoms.info["spin"] = header["unpaired"]
+    if "moments" in arrays:
+        atoms.set_initial_magnetic_moments(arrays["moments"])
     return Sample(
         name=name,
         structure=atoms,

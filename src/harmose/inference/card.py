@@ -1,7 +1,7 @@
 """`Card`: the description of a model, as JSON beside its weights; cards of older versions are upgraded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -14,6 +14,7 @@ from harmose.errors import FormatError, HarmoseError
 from harmose.inference.upgrades import CARD_UPGRADES
 from harmose.nn.stage1.inputs import InputSettings
 from harmose.nn.two_stage import NetworkSettings
+from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import TargetSettings, block_irreps
 from harmose.spin import Spin
 
@@ -60,7 +61,8 @@ class Card:
         l_max: largest degree of its irreps.
         regression: kind of the regression.
         needs_prior: True if H0 is added to the prediction.
-        inputs: operators that stage 1 reads besides the structure.
+        inputs: what the model reads besides elements and positions.
+        moments: signs of the initial magnetic moments (1, -1, 0) of the training set by symbol, where the model reads them.
         energy_zero: energy zero of its predictions.
         overlap_filter: threshold of the Wiener filter of H - H0 (`harmose.physics.overlap_filter`); 0 disables it.
         periodic: True if it was trained on crystals.
@@ -82,6 +84,7 @@ class Card:
     regression: RegressionKind = "kernel"
     needs_prior: bool = False
     inputs: InputSettings = field(default_factory=InputSettings)
+    moments: Mapping[str, Sequence[int]] = field(default_factory=dict)
     energy_zero: EnergyZero = "labels"
     overlap_filter: float = 0.0
     periodic: bool = False
@@ -108,10 +111,20 @@ class Card:
         return tuple(chemical_symbols[z] for z in self.elements)
 
     @property
+    def space(self) -> BlockIrreps:
+        """Return the irreps of the model's blocks, of which `l_max` is the largest degree."""
+        symbols = dict(zip(self.symbols, self.elements))
+        kinds = ((symbols[symbol], sign) for symbol, signs in self.moments.items() for sign in signs)
+        return block_irreps(self.basis, self.spin, tuple(kinds))
+
+    @property
     def target(self) -> TargetSettings:
         """Return the target that predictions are compared with, and the operators that the model reads."""
         return TargetSettings(
-            prior=self.needs_prior, fermi=self.energy_zero != "labels", operators=self.inputs.operators
+            prior=self.needs_prior,
+            fermi=self.energy_zero != "labels",
+            operators=self.inputs.operators,
+            moments=self.inputs.moments,
         )
 
     @property
@@ -134,8 +147,10 @@ class Card:
             "code": self.code,
             "spin": self.spin.value,
             "network": None if self.network is None else asdict(self.network),
-            "inputs": asdict(self.inputs),
+            "inputs": self.inputs.to_dict(),
         }
+        if not self.moments:  # as older versions wrote it
+            del content["moments"]
         return json.dumps(content, indent=1, default=dict)
 
     @staticmethod
@@ -189,12 +204,27 @@ def _card(content: dict[str, Any]) -> Card:
     for name, kind in PLAIN.items():
         if name in content and not isinstance(content[name], kind):
             raise ValueError(f"{name} {content[name]!r}")
+    moments = _moments(content.get("moments", {}), basis)
+    if bool(moments) != inputs.moments:
+        raise ValueError(f"inputs.moments {inputs.moments} with moments {moments}")
     plain = {f.name: content[f.name] for f in fields(Card) if f.name in content}
     if "charges" in plain:
         plain["charges"] = _numbers(plain["charges"], "charges")
     if plain.get("unpaired") is not None:
         plain["unpaired"] = _numbers(plain["unpaired"], "unpaired")
-    return Card(**plain | {"basis": basis, "spin": spin, "network": settings, "inputs": inputs, "l_max": l_max})
+    read = {"basis": basis, "spin": spin, "network": settings, "inputs": inputs, "moments": moments, "l_max": l_max}
+    return Card(**plain | read)
+
+
+def _moments(content: Any, basis: BasisSet) -> dict[str, tuple[int, ...]]:
+    """Return the signs of moments by symbol; `ValueError` unless every element of the basis set has some."""
+    if not content:
+        return {}
+    symbols = {chemical_symbols[z] for z in basis.elements}
+    for symbol, signs in content.items():
+        if symbol not in symbols or not signs or len({*signs}) < len(signs) or not {*signs} <= {-1, 0, 1}:
+            raise ValueError(f"moments {content!r}")
+    return {symbol: tuple(signs) for symbol, signs in content.items()}
 
 
 def _numbers(content: Any, name: str) -> tuple[int | float, ...]:

@@ -27,7 +27,6 @@ from harmose.kernel_regression import training_domain
 from harmose.nn.two_stage import TwoStage
 from harmose.representation import normalizer
 from harmose.representation.block_irreps import BlockIrreps
-from harmose.representation.concatenation import block_irreps
 from harmose.uncertainty import state as calibration
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -110,7 +109,7 @@ def located(name_or_path: str | Path) -> Path:
 def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Model:
     """Build the model; `ModelError` for tensors that do not belong to the card."""
     _check_numbers(tensors, path)
-    space = block_irreps(card.basis, card.spin)
+    space = card.space
     parts = {name: with_prefix(tensors, f"{name}.") for name in ("normalizer", "domain", "regression", "calibration")}
     network = None if card.network is None else _network(card, space, with_prefix(tensors, "network."), path)
     scales = normalizer.from_state(space, parts["normalizer"])

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from ase import Atoms
 
-from harmose.core.electrons import initial_moments, stated_charge, total_charge, unpaired_electrons
+from harmose.core.electrons import (
+    initial_moments,
+    moment_signs,
+    stated_charge,
+    stated_moments,
+    total_charge,
+    unpaired_electrons,
+)
 from harmose.errors import ModelError, StructureError
 from harmose.inference.card import Card
 from harmose.spin import Spin
@@ -20,8 +27,9 @@ def training_electrons(
 ) -> tuple[tuple[int | float, ...], tuple[int | float, ...] | None]:
     """Return the `charges` and `unpaired` electrons of a training set, as its model's card states them.
 
-    Collinear labels have the numbers of unpaired electrons that their structures state. Labels of spin none and spinor
-    labels, which are symmetric under time reversal, have as few as possible: molecules 0 or 1, crystals 0.
+    Collinear labels have the numbers of unpaired electrons that their structures state; initial moments state them for
+    molecules only, if their electrons can have the sum. Labels of spin none and spinor labels, which are symmetric under
+    time reversal, have as few as possible: molecules 0 or 1, crystals 0.
 
     Args:
         structures: structures of all training samples.
@@ -39,7 +47,8 @@ def training_electrons(
     for atoms in structures:
         charges.add(total_charge(atoms))
         if spin is Spin.COLLINEAR:
-            unpaired.add(unpaired_electrons(atoms))
+            stated = _unpaired_of(atoms)
+            unpaired.add(None if stated is None else abs(stated))
         else:
             unpaired.add(0 if atoms.pbc.any() else _n_electrons(atoms) % 2)
     known = [n for n in unpaired if n is not None]
@@ -54,7 +63,8 @@ def check_electrons(card: Card, atoms: Atoms, where: str = "structure") -> None:
     that is odd needs an odd number of unpaired electrons, so a model of closed shells refuses it. The same holds for
     spinor models: with an odd number of electrons one Kramers pair is half filled, and labels of even numbers say nothing
     about that. In crystals with partly filled bands the number of electrons may be odd for every model. Initial magnetic
-    moments break time reversal, so only a collinear model accepts them.
+    moments break time reversal, so only a collinear model accepts them. One that reads them (`inputs.moments`) needs them,
+    and knows each element with the signs only that it has learned.
 
     Args:
         card: card of the model.
@@ -66,6 +76,9 @@ def check_electrons(card: Card, atoms: Atoms, where: str = "structure") -> None:
         StructureError: charge, spin, initial charges, initial moments and number of electrons contradict each other.
     """
     _check_charge(card.charges, atoms, where)
+    if card.inputs.moments:
+        _check_moments(card, atoms, where)
+        return
     if card.spin is not Spin.COLLINEAR and (moments := initial_moments(atoms)) is not None:
         largest = np.abs(moments).max()
         raise ModelError(
@@ -75,7 +88,7 @@ def check_electrons(card: Card, atoms: Atoms, where: str = "structure") -> None:
     n = None if card.periodic or atoms.pbc.any() else _n_electrons(atoms)
     if n is not None and n < 1:
         raise StructureError(f"{where}: expected at least one electron, got {n} ({_formula(atoms)})")
-    stated = unpaired_electrons(atoms, where)
+    stated = _unpaired_of(atoms, where)
     if stated is None:
         _check_unstated(card, atoms, n, where)
         return
@@ -88,6 +101,42 @@ def check_electrons(card: Card, atoms: Atoms, where: str = "structure") -> None:
         raise ModelError(
             f"{where}: expected {_listed(card.unpaired)} unpaired electrons, as in the training set, got {stated:g} "
             f"(spin); a model for them needs labels with this spin"
+        )
+
+
+def _unpaired_of(atoms: Atoms, where: str = "structure") -> int | float | None:
+    """Return what a structure states; None for a sum of initial moments that is a start of the SCF only.
+
+    These are sums of crystals, whose moments are of any size, and sums that the electrons of a molecule cannot have.
+    """
+    if atoms.info.get("spin") is not None:
+        return unpaired_electrons(atoms, where)
+    summed = None if atoms.pbc.any() else unpaired_electrons(atoms, where)
+    return summed if summed is not None and (_n_electrons(atoms) - summed) % 2 == 0 else None
+
+
+def _check_moments(card: Card, atoms: Atoms, where: str) -> None:
+    """Check the moments of a structure for a model that reads them."""
+    moments = stated_moments(atoms)
+    if moments is None:
+        raise ModelError(
+            f"{where}: expected the initial magnetic moment of each atom, which the model reads, got none; state them by "
+            f"atoms.set_initial_magnetic_moments([...]) or as a column initial_magmoms of an extended xyz file"
+        )
+    if moments.ndim > 1:
+        raise ModelError(
+            f"{where}: expected an up or down magnetic moment of each atom for a collinear model, got vectors; remove them"
+        )
+    signs = moment_signs(atoms)
+    try:
+        card.space.species(atoms.numbers, signs)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
+    stated = _unpaired_of(atoms, where)
+    if stated is not None and card.unpaired is not None and not atoms.pbc.any() and abs(stated) not in card.unpaired:
+        raise ModelError(
+            f"{where}: expected {_listed(card.unpaired)} unpaired electrons, as in the training set, got {abs(stated):g} (spin, or "
+            f"the sum of the moments); a model for them needs labels with this spin"
         )
 
 

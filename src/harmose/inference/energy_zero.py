@@ -24,6 +24,8 @@ SPARSE_SOLVER_ORBITALS = 2500
 """Number of orbitals from which states near the Fermi level are found sooner than all states."""
 K_SPACING = 0.35
 """Largest distance between k-points, in 1/angstrom."""
+MOST_COUNTED = 1000
+"""Largest number of samples whose electrons are counted."""
 
 
 def check_energy_zero(requested: str | None, learned: EnergyZero) -> EnergyZero:
@@ -74,7 +76,7 @@ def valence_electrons(samples: Iterable[Sample], elements: Iterable[int]) -> dic
     elements = list(elements)
     counted = [
         ([np.count_nonzero(s.structure.numbers == z) for z in elements], s.n_electrons, total_charge(s.structure))
-        for s in islice(samples, 1000)
+        for s in islice(samples, MOST_COUNTED)
     ]
     if not counted or any(n is None for _, n, _ in counted):
         return None
@@ -84,6 +86,20 @@ def valence_electrons(samples: Iterable[Sample], elements: Iterable[int]) -> dic
     if rank < len(elements) or np.abs(atoms @ valence - electrons).max() > 1e-6:
         return None
     return {chemical_symbols[z]: round(v, 6) for z, v in zip(elements, valence.tolist())}
+
+
+def stated_valence(provenances: Iterable[Mapping[str, Any]], elements: Iterable[int]) -> dict[str, float] | None:
+    """Return the valence electrons of each element that samples state by `valence` of their provenance.
+
+    None unless all elements are stated, and none by two numbers.
+    """
+    wanted, found = {chemical_symbols[z] for z in elements if z < len(chemical_symbols)}, dict[str, float]()
+    for provenance in islice(provenances, MOST_COUNTED):
+        own = provenance.get("valence")
+        for symbol, count in own.items() if isinstance(own, Mapping) else ():
+            if found.setdefault(symbol, count) != count:
+                return None
+    return {symbol: found[symbol] for symbol in sorted(wanted)} if wanted and wanted <= set(found) else None
 
 
 def n_electrons(settings: Mapping[str, Any], basis: BasisSet, spin: Spin, atoms: Atoms) -> float:

@@ -19,6 +19,7 @@ from ase.data import chemical_symbols
 
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import Graph, build_graph, pair_vectors
+from harmose.core.moments import exchanged, mean_of_reversed, with_reversed_moments
 from harmose.core.radial import RadialBasis
 from harmose.core.structure import check_atoms
 from harmose.errors import ModelError
@@ -307,8 +308,20 @@ class Pipeline:
             watch: stopwatch for the steps.
 
         Returns:
-            By stage, one matrix in eV for each structure.
+            By stage, one matrix in eV for each structure. A model that reads moments returns the mean of the prediction
+            and of that for reversed moments, with up and down exchanged.
         """
+        matrices = self._evaluate(inputs, outputs, watch)
+        if not self.card.inputs.moments:
+            return matrices
+        flipped = [with_reversed_moments(atoms) for atoms in inputs.structures]
+        priors = [None if prior is None else exchanged(prior) for prior in inputs.priors]
+        other = self.inputs(flipped, priors, "labels", watch)
+        others = self._evaluate(other, self.outputs(other.batch, tuple(matrices), watch), watch)
+        return {stage: list(map(mean_of_reversed, own, others[stage])) for stage, own in matrices.items()}
+
+    def _evaluate(self, inputs: ModelInput, outputs: Outputs, watch: Watch) -> dict[str, list[BlockMatrix]]:
+        """`evaluate` for the moments as they are."""
         whole = inputs.concatenated
         with watch("regression"):
             offsets, scales = self._offsets(inputs, tuple(outputs.stages)), self.normalizer.scales(whole.oriented)

@@ -33,6 +33,7 @@ from harmose.io.aims_input import SWITCH, Control, read_control, read_geometry
 from harmose.io.aims_output import Output, find_outputs, read_output
 from harmose.io.assembly import Rules, check_shells, covering_radii, from_elements, hamiltonian_rules, overlap_rules
 from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.valence import all_electrons
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 from harmose.units import HARTREE
@@ -116,7 +117,7 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
         n_electrons=n_electrons,
         fermi_level=None if output is None else output.fermi_level,
         energy=None if output is None else output.energy,
-        provenance=_provenance(folder, control, output, outputs),
+        provenance=_provenance(folder, structure, control, output, outputs),
     )
 
 
@@ -126,8 +127,10 @@ def _electrons(structure: Atoms, control: Control, output: Output | None) -> flo
     return None if control.charge is None else float(structure.numbers.sum()) - control.charge
 
 
-def _provenance(folder: Path, control: Control, output: Output | None, outputs: Sequence[Path]) -> dict[str, Any]:
-    settings: dict[str, Any] = {"code": "fhi-aims"}
+def _provenance(
+    folder: Path, structure: Atoms, control: Control, output: Output | None, outputs: Sequence[Path]
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {"code": "fhi-aims", **all_electrons(structure)}
     if "xc" in control.settings:
         settings["functional"] = control.settings["xc"]
     if output is not None and output.converged is not None:

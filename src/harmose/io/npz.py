@@ -5,6 +5,7 @@
 | format, version, name, spin | () | text "harmose-npz", 1, the sample's name, spin kind |
 | numbers, positions, cell, pbc | (N,), (N, 3), (3, 3), (3,) | the structure, angstrom |
 | charge, unpaired | () | total charge, number of unpaired electrons; only where the structure states them |
+| moments | (N,) or (N, 3) | initial magnetic moments of the atoms, Bohr magnetons; only where the structure states them |
 | basis | () | the basis set as JSON text |
 | orbitals | (n, 3) | atom, l and m of each orbital |
 | keys | (B, 5) | i, j, Rx, Ry, Rz of each stored block; (j, i, -R) is its adjoint and not stored |
@@ -29,7 +30,7 @@ from ase import Atoms
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
-from harmose.core.electrons import stated_charge, unpaired_electrons
+from harmose.core.electrons import stated_charge, stated_moments, stated_unpaired
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError, HarmoseError
@@ -74,7 +75,8 @@ def _arrays(sample: Sample) -> dict[str, Any]:
             if molecule and letter:
                 arrays[letter] = operator.dense()
     optional = {name: getattr(sample, name) for name in (*NUMBERS, "orbital_energies")}
-    optional |= {"charge": stated_charge(atoms), "unpaired": unpaired_electrons(atoms)}
+    optional |= {"charge": stated_charge(atoms), "unpaired": stated_unpaired(atoms)}
+    optional |= {"moments": stated_moments(atoms)}
     return arrays | {name: value for name, value in optional.items() if value is not None}
 
 
@@ -119,9 +121,12 @@ def _sample(file: Any) -> Sample:
             operators[name] = BlockMatrix(basis, numbers, pairs, values.astype(own.dtype), own)
     energies: dict[str, Any] = {name: float(file[name]) for name in NUMBERS if name in file}
     info = {key: file[name].item() for name, key in (("charge", "charge"), ("unpaired", "spin")) if name in file}
+    atoms = Atoms(numbers, file["positions"], cell=file["cell"], pbc=file["pbc"], info=info)
+    if "moments" in file:
+        atoms.set_initial_magnetic_moments(file["moments"])
     return Sample(
         name=str(file["name"]),
-        structure=Atoms(numbers, file["positions"], cell=file["cell"], pbc=file["pbc"], info=info),
+        structure=atoms,
         basis=basis,
         spin=spin,
         orbital_energies=file.get("orbital_energies"),

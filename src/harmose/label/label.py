@@ -135,7 +135,7 @@ def sample_name(atoms: Atoms, settings: Settings) -> str:
     """Name of a structure's sample, such as "C2H6O-0123456789ab": its formula, and a hash.
 
     The hash depends on elements, positions rounded to 1e-6 angstrom, charge and settings; for crystals on cell and
-    periodic directions; for spin collinear on the number of unpaired electrons.
+    periodic directions; for spin collinear on the number of unpaired electrons and the initial moments.
     """
     identity = code_of(settings).identity(settings)
     charge = atoms.info.get("charge", initial_charge(atoms) or 0)
@@ -144,7 +144,10 @@ def sample_name(atoms: Atoms, settings: Settings) -> str:
         content += [_rounded(atoms.cell.array), atoms.pbc.tolist()]
     if identity.get("spin") == Spin.COLLINEAR:
         moments = initial_moments(atoms)
-        content += [str(atoms.info.get("spin", None if moments is None else moments.tolist()))]
+        listed = None if moments is None else moments.tolist()
+        content += [str(atoms.info.get("spin", listed))]
+        if "spin" in atoms.info and listed is not None:  # the SCF starts from them
+            content += [str(listed)]
     return f"{atoms.get_chemical_formula()}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
 
 

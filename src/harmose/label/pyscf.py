@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pyscf
 from ase import Atoms
-from pyscf import dft, lib
+from pyscf import dft, lib, scf
 
 from harmose.core.basis import BasisSet
+from harmose.core.electrons import initial_moments
 from harmose.core.sample import Sample, check_sample
 from harmose.errors import LabellingError
 from harmose.io.assembly import zeros
@@ -30,23 +31,31 @@ from harmose.label.code import Code
 from harmose.spin import TIME_REVERSAL_TOLERANCE, Spin, time_reversal_error
 from harmose.units import HARTREE
 
+TURNED = 0.05
+"""Moments (Bohr magnetons) up to this have no sign."""
+
 
 def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str) -> Sample:
     """Converge one molecule on one thread and return its sample: H, S, H0, energies, electrons, provenance.
 
-    H is the Fock matrix of the converged density; the orbital energies are its eigenvalues. Raises `LabellingError` if
-    the SCF does not converge or a spinor H is not symmetric under time reversal, `MatrixError` if `check_sample` fails.
+    H is the Fock matrix of the converged density; the orbital energies are its eigenvalues. A collinear SCF starts from the
+    initial moments of the atoms. Raises `LabellingError` if the SCF does not converge, turns an initial moment, or a spinor H
+    is not symmetric under time reversal, `MatrixError` if `check_sample` fails.
     """
     started = time.perf_counter()
     blocks, spinless = zeros(atoms, basis, settings.spin), zeros(atoms, basis)
     with lib.with_omp_threads(1):
         mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
         h0 = prior_fock(mf)
-        mf.kernel()
+        mf.kernel(_initial_density(mf, atoms, settings.spin))
         if not mf.converged:
             raise LabellingError(f"{atoms.get_chemical_formula()}: not converged in {settings.max_cycle} cycles")
         h, s = np.asarray(mf.get_fock()), mf.mol.intor_symmetric("int1e_ovlp")
         energies, _ = mf.eig(h, mf.get_ovlp())
+        if settings.spin is Spin.COLLINEAR:
+            up, down = mf.make_rdm1()
+            starts = mf.mol.aoslice_by_atom()[:, 2]
+            check_moments(atoms, np.add.reduceat(np.einsum("ij,ji->i", up - down, s), starts))  # Mulliken's
     sample = Sample(
         name=name,
         structure=_with_electrons(atoms, settings.spin),
@@ -65,6 +74,40 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
     if odd > TIME_REVERSAL_TOLERANCE:
         raise LabellingError(f"{atoms.get_chemical_formula()}: H breaks time-reversal symmetry by {odd:.2g} eV")
     return sample
+
+
+def _initial_density(mf: scf.hf.SCF, atoms: Atoms, spin: Spin) -> np.ndarray | None:
+    """Return the density (2, n, n) with the initial moments of the atoms, from which a collinear SCF starts; None without.
+
+    Of the superposed atoms, an atom of N electrons and moment m gets (N + m) / 2N of its density up, the rest down. An SCF
+    that starts so can end in the antiferromagnetic state of an open-shell singlet.
+    """
+    moments = initial_moments(atoms)
+    if spin is not Spin.COLLINEAR or moments is None:
+        return None
+    total, s = scf.hf.init_guess_by_minao(mf.mol), mf.mol.intor_symmetric("int1e_ovlp")
+    starts = mf.mol.aoslice_by_atom()[:, 2]
+    counts = np.add.reduceat(np.einsum("ij,ji->i", total, s), starts)  # electrons of each atom
+    share = np.clip(moments / counts, -1, 1) / 2
+    share = np.repeat(share, np.diff(np.append(starts, len(s))))
+    return np.stack([total * (0.5 + share[:, None]), total * (0.5 - share[:, None])])
+
+
+def check_moments(atoms: Atoms, final: np.ndarray) -> None:
+    """Raise `LabellingError` for an atom whose moment `final` (N,) has another sign than its initial one.
+
+    Such a label would have the H of another state than its structure says.
+    """
+    moments = initial_moments(atoms)
+    if moments is None:
+        return
+    turned = (np.sign(final) * np.sign(moments) < 0) & (np.abs(final) > TURNED)
+    if turned.any():
+        k = int(np.argmax(turned))
+        raise LabellingError(
+            f"{atoms.get_chemical_formula()}: the SCF turned the initial moment {moments[k]:g} of atom {k} into {final[k]:.2f}; "
+            f"start from moments of a state that exists"
+        )
 
 
 def _provenance(atoms: Atoms, settings: PySCFSettings) -> dict[str, Any]:

@@ -14,14 +14,19 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import Graph
+from harmose.errors import ModelError
 from harmose.representation.layout import OnsiteLayout, PairLayout, onsite_layout, pair_layout, shells_frames
 from harmose.so3.wigner import edge_wigner
 from harmose.spin import Spin
+
+MOMENTS = {1: "moment up", -1: "moment down", 0: "no moment"}
+"""Words for the sign of a moment."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +37,31 @@ class BlockIrreps:
     block (i, j) may enter transposed. A pair type is an unordered pair of species, a shell type a tuple of l, a group a pair of
     shell types.
 
+    With magnetic moments as input, atoms of an element whose initial moments point up, down, or vanish are different species.
+
     Attributes:
         basis: the basis set.
         l_max: largest degree L of the irreps.
         spin: spin of the operators.
+        moments: the pairs of atomic number and sign of the initial moment (1, -1 or 0) that are species; empty where moments
+            are no input.
     """
 
     basis: BasisSet
     l_max: int
     spin: Spin = Spin.NONE
+    moments: tuple[tuple[int, int], ...] = ()
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[int, int], ...]:
+        """Atomic number of each species, and the sign of its moment, 0 where moments are no input."""
+        kinds, degrees = self.moments or [(z, 0) for z in self.basis.elements], self.basis.degrees
+        return tuple(sorted(kinds, key=lambda kind: (len(degrees(kind[0])), degrees(kind[0]), *kind)))
 
     @cached_property
     def elements(self) -> tuple[int, ...]:
         """Atomic number of each species."""
-        return tuple(sorted(self.basis.elements, key=lambda z: (len(self.basis.degrees(z)), self.basis.degrees(z), z)))
+        return tuple(z for z, _ in self.kinds)
 
     @cached_property
     def shell_types(self) -> tuple[tuple[int, ...], ...]:
@@ -57,12 +73,30 @@ class BlockIrreps:
         """Shell type of each species."""
         return np.array([self.shell_types.index(self.basis.degrees(z)) for z in self.elements])
 
-    def species(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the species of atoms (N,); `BasisError` for an element that the basis set lacks."""
+    def species(self, numbers: np.ndarray, moment_signs: np.ndarray | None = None) -> np.ndarray:
+        """Return the species of atoms (N,), from atomic numbers and, if they are species, the signs of their moments.
+
+        Raises `BasisError` for an element that the basis set lacks, `ModelError` for moments that the training set lacks.
+        """
         self.basis.reach(numbers)  # raises the error
-        table = np.full(max(self.elements) + 1, -1)
-        table[list(self.elements)] = np.arange(len(self.elements))
-        return table[np.asarray(numbers)]
+        numbers, signs = np.asarray(numbers), np.zeros(len(numbers), dtype=np.int64)
+        if self.moments and len(numbers):
+            if moment_signs is None:
+                raise ModelError("expected initial magnetic moments of the atoms, which the model reads, got none")
+            signs = np.asarray(moment_signs)
+        table = np.full((max(self.basis.elements) + 1, 3), -1)
+        z, sign = np.array(self.kinds).T
+        table[z, sign + 1] = np.arange(len(self.kinds))
+        species = table[numbers, signs + 1]
+        if (species < 0).any():
+            self._raise_unknown(int(numbers[species < 0][0]), int(signs[species < 0][0]))
+        return species
+
+    def _raise_unknown(self, number: int, sign: int) -> None:
+        learned = " or ".join(MOMENTS[sign] for z, sign in self.kinds if z == number) or "no such atom"
+        raise ModelError(
+            f"expected initial magnetic moments of the training set for {chemical_symbols[number]} ({learned}), got {MOMENTS[sign]}"
+        )
 
     def pair_type(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Return the pair type of two species, low <= high."""
@@ -84,8 +118,9 @@ class BlockIrreps:
         return low == high
 
     def pair_name(self, pair_type: int) -> str:
-        """Return the atomic numbers of a pair type, such as "1-8"."""
-        return "-".join(str(self.elements[s]) for s in divmod(pair_type, len(self.elements)))
+        """Return the atomic numbers of a pair type, such as "1-8", and their moments where these are species."""
+        kinds = [self.kinds[s] for s in divmod(pair_type, len(self.elements))]
+        return "-".join(f"{z} ({MOMENTS[sign]})" if self.moments else str(z) for z, sign in kinds)
 
     def pair_layout(self, group: tuple[int, int]) -> PairLayout:
         """Return the layout of blocks between atoms of two shell types."""
@@ -97,7 +132,7 @@ class BlockIrreps:
 
     def orient(self, graph: Graph) -> "OrientedPairs":
         """Return the pairs of a graph, each turned to point from the lower to the higher species."""
-        species = self.species(graph.numbers)
+        species = self.species(graph.numbers, graph.moment_signs)
         first, second = graph.pairs[:, 0], graph.pairs[:, 1]
         swapped = species[first] > species[second]
         first, second = np.where(swapped, second, first), np.where(swapped, first, second)

@@ -10,6 +10,7 @@ from ase import Atoms
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import Graph, build_graph
+from harmose.core.moments import original_name
 from harmose.core.sample import Sample, relative_to_fermi_level
 from harmose.errors import FormatError, MatrixError
 from harmose.physics.charges import ChargeState, charge_state
@@ -30,9 +31,12 @@ MAX_ECP_FRACTION = 0.1
 """Molecules with a larger fraction of their electrons in effective core potentials have no usable charges."""
 
 
-def block_irreps(basis: BasisSet, spin: Spin = Spin.NONE) -> BlockIrreps:
-    """Return all irreps of the blocks of a basis set: L = 0 ... 2 l_max, and one degree more for spinors."""
-    return BlockIrreps(basis, 2 * basis.l_max + max(channel.degree for channel in spin.channels), spin)
+def block_irreps(basis: BasisSet, spin: Spin = Spin.NONE, moments: tuple[tuple[int, int], ...] = ()) -> BlockIrreps:
+    """Return all irreps of the blocks of a basis set: L = 0 ... 2 l_max, and one degree more for spinors.
+
+    `moments`: as in `BlockIrreps`.
+    """
+    return BlockIrreps(basis, 2 * basis.l_max + max(channel.degree for channel in spin.channels), spin, moments)
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,18 @@ def concatenate(space: BlockIrreps, graphs: Sequence[Graph]) -> ConcatenatedGrap
         np.concatenate([g.numbers for g in graphs]),
         np.concatenate([g.pairs + start * shift for g, start in zip(graphs, starts)]),
         np.concatenate([g.vectors for g in graphs]),
+        _joined([g.moment_signs for g in graphs]),
     )
     number = np.arange(len(graphs))
     atoms = np.repeat(number, [g.n_atoms for g in graphs])
     return ConcatenatedGraph(
         graph, space.orient(graph), atoms, np.repeat(number, [g.n_pairs for g in graphs]), len(graphs)
     )
+
+
+def _joined(signs: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [x for x in signs if x is not None]
+    return np.concatenate(known) if known and len(known) == len(signs) else None
 
 
 @dataclass(frozen=True)
@@ -116,11 +126,13 @@ class TargetSettings:
         fermi: learn H relative to the Fermi level of the label.
         operators: names of operators that the network or the loss reads: "prior" (H0), "overlap" (S), and "density" (density
             matrix of H0 and its charges, `harmose.physics.charges`), which the regression reads, too.
+        moments: True if species are told apart by the sign of their initial magnetic moment.
     """
 
     prior: bool = False
     fermi: bool = False
     operators: tuple[str, ...] = ()
+    moments: bool = False
 
     def sample(self, sample: Sample) -> Sample:
         """Return the sample with H relative to the energy zero of the target."""
@@ -195,7 +207,7 @@ def sample_graph(sample: Sample, space: BlockIrreps) -> Graph:
     if space.spin is Spin.SPINOR and (odd := time_reversal_error(sample.hamiltonian.values)) > TIME_REVERSAL_TOLERANCE:
         raise MatrixError(
             f"sample {sample.name}: expected H symmetric under time reversal, as without magnetic moments, "
-            f"got a part of {odd:.2g} eV that is not"
+            f"got a part of {odd:.2g} eV that is not; only collinear models read moments"
         )
     if np.array_equal(sample.hamiltonian.pairs, graph.pairs):
         return graph
@@ -233,7 +245,13 @@ class SampleTargets:
     def n_formulas(self) -> int:
         """Number of different compositions."""
         whole = self.concatenated
-        return len(np.unique(compositions(whole.atom_sample, whole.oriented.species, whole.n_samples), axis=0))
+        elements = np.unique(whole.graph.numbers, return_inverse=True)[1]
+        return len(np.unique(compositions(whole.atom_sample, elements, whole.n_samples), axis=0))
+
+    @property
+    def originals(self) -> np.ndarray:
+        """Number of each sample (n,); a sample and the same one with reversed moments have the same number."""
+        return np.unique([original_name(name) for name in self.names], return_inverse=True)[1]
 
 
 def compositions(sample: np.ndarray, species: np.ndarray, n_samples: int) -> np.ndarray:
@@ -254,7 +272,7 @@ def compute_targets(space: BlockIrreps, samples: Sequence[Sample], target: Targe
         charges = concatenated_charges(space, concatenated, states, priors)
     names = [name for name in target.operators if name != "density"]
     operators = {name: [target.operator(sample, name) for sample in samples] for name in names}
-    groups = [str(sample.provenance.get("group", sample.name)) for sample in samples]
+    groups = [str(sample.provenance.get("group", original_name(sample.name))) for sample in samples]
     return SampleTargets(
         space,
         tuple(sample.name for sample in samples),

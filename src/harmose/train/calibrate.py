@@ -6,9 +6,11 @@ from functools import partial
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
+from harmose.core.moments import original_name
 from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.inference.model import Model
@@ -20,6 +22,7 @@ from harmose.representation.block_irreps import Coefficients
 from harmose.representation.concatenation import SampleTargets, TargetSettings, assemble, compute_targets
 from harmose.train.dataset import ValidationSet, chunks
 from harmose.train.fit import Fit, fit_to_samples, load_targets
+from harmose.train.reversals import StoreWithReversals, with_reversals
 from harmose.uncertainty.calibration import HeldOutSample, OrbitalErrors, fit_blocks, fit_orbitals
 from harmose.uncertainty.features import ErrorFeatures, error_features
 from harmose.uncertainty.llpr import fit_last_layer
@@ -68,7 +71,7 @@ def calibrated(
     regression fitted to the others, used where there are few validation samples. The network has been trained on them, so that
     its share is left out there, and the bounds are a little wide.
     """
-    seen = {_composition(np.bincount(model.space.species(store[name].structure.numbers))) for name in training}
+    seen = {_composition(store[name].structure) for name in training}
     predictions = [
         x for k in range(len(validation.parts)) for x in _validation_predictions(model, store, validation, k, seen)
     ]
@@ -96,6 +99,8 @@ def calibrated_on(
     `refit`: also fit the regression once more, for leave-one-out predictions of training samples where `names` are few.
     """
     target = replace(model.card.target, fermi=model.card.energy_zero == "fermi_of_labels")
+    if target.moments:
+        store, training = StoreWithReversals(store), with_reversals(training)
     validation = ValidationSet(store, names, Fit(model.normalizer, model.domain, model.regression), target)
     parts = (compute_targets(model.space, samples, target) for samples in chunks(store, training[:MOST_TRAINING]))
     model = with_last_layer(model, validation, map(separate_graphs, parts))
@@ -133,9 +138,8 @@ def separate_graphs(part: SampleTargets) -> GraphBatch:
     return replace(part.batch, sample=sample, n_samples=part.concatenated.n_samples)
 
 
-def _composition(counts: np.ndarray) -> tuple[int, ...]:
-    """Return the number of atoms of each species, without zeros at the end."""
-    return tuple(np.trim_zeros(counts, "b").tolist())
+def _composition(atoms: Atoms) -> str:
+    return atoms.get_chemical_formula()
 
 
 def _output(model: Model, stage: str, batch: GraphBatch) -> Coefficients | None:
@@ -144,7 +148,7 @@ def _output(model: Model, stage: str, batch: GraphBatch) -> Coefficients | None:
 
 
 def _validation_predictions(
-    model: Model, store: Store, validation: ValidationSet, k: int, compositions_seen: set[tuple[int, ...]]
+    model: Model, store: Store, validation: ValidationSet, k: int, compositions_seen: set[str]
 ) -> list[_Prediction]:
     """Predict the samples of a part; those of a composition that training does not have form one group."""
     part = validation.parts[k]
@@ -152,8 +156,8 @@ def _validation_predictions(
     matrix = validation.matrix(k, outputs.stages["full"])
     std = outputs.last_layer_std, validation.regression[k].std
     predictions = _predictions(model, store, part, matrix, validation.scales[k], *std)
-    species = (_composition(np.bincount(model.space.species(x.h.numbers))) for x in predictions)
-    return [x if s in compositions_seen else replace(x, group=str(s)) for x, s in zip(predictions, species)]
+    formulas = (_composition(x.sample.structure) for x in predictions)
+    return [x if f in compositions_seen else replace(x, group=f) for x, f in zip(predictions, formulas)]
 
 
 def _training_predictions(
@@ -188,7 +192,9 @@ def _predictions(
     priors = [sample.prior if model.card.needs_prior else None for sample in samples]
     completed = model.complete([matrices[k] for k in chosen], [sample.structure for sample in samples], priors)
     labels = map(model.card.target.sample, samples)
-    return [_Prediction(x.name, x, h, features[k]) for x, h, k in zip(labels, completed, chosen, strict=True)]
+    return [
+        _Prediction(original_name(x.name), x, h, features[k]) for x, h, k in zip(labels, completed, chosen, strict=True)
+    ]
 
 
 def _orbital_errors(x: _Prediction, spreads: np.ndarray) -> OrbitalErrors | None:

@@ -6,7 +6,7 @@ from typing import Any
 from harmose.core.radial import RadialBasis
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError
-from harmose.inference.energy_zero import n_electrons, valence_electrons
+from harmose.inference.energy_zero import n_electrons, stated_valence, valence_electrons
 from harmose.io.basis_sets import overlap, radial_functions
 from harmose.io.radial_files import check_functions, pao_names
 from harmose.spin import Spin
@@ -60,14 +60,17 @@ def _check_solvable(store: Store, names: Sequence[str], radial: RadialBasis | No
 
 
 def label_settings(store: Store, names: Sequence[str]) -> dict[str, Any]:
-    """Return the store's metadata and, where they follow from the labels, the valence electrons of each element (`valence`).
+    """Return the store's metadata and, where the labels say them, the valence electrons of each element (`valence`).
 
-    The Fermi level of a predicted crystal needs them. For labels of PySCF, PySCF counts them. Labels of OpenMX also say the names
+    They are in the provenance of samples of codes whose files have them, or follow from the samples' numbers of electrons. The
+    Fermi level of a predicted crystal needs them. For labels of PySCF, PySCF counts them. Labels of OpenMX also say the names
     of their basis sets (`pao`).
     """
     pao = pao_names(store.provenance(names[0]))
     settings = {**store.metadata, **({"pao": dict(pao)} if pao else {})}
     if "valence" in settings or settings.get("code") == "pyscf":
         return settings
-    found = valence_electrons((store[name] for name in names), store.basis.elements)
+    found = stated_valence((store.provenance(name) for name in names), store.basis.elements)
+    if found is None:
+        found = valence_electrons((store[name] for name in names), store.basis.elements)
     return {**settings, **({} if found is None else {"valence": found})}

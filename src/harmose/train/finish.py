@@ -8,14 +8,16 @@ from importlib import metadata
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 
+from harmose.core.moments import original_name
 from harmose.data.store import Store
 from harmose.inference.card import Card
 from harmose.inference.electrons import training_electrons
 from harmose.inference.model import Model
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
-from harmose.representation.block_irreps import Coefficients
+from harmose.representation.block_irreps import BlockIrreps, Coefficients
 from harmose.train.calibrate import MOST_TRAINING, calibrated, with_last_layer
 from harmose.train.checks import label_settings, training_functions
 from harmose.train.config import TrainConfig
@@ -53,11 +55,11 @@ def _calibrated(config: TrainConfig, store: Store, data: TrainingData, model: Mo
     """Fit bounds of the model's errors to the validation samples."""
     log.show("calibrating", 0.0, f"{len(data.validation.names)} samples")
     names, left_out = data.dataset.names, data.fit.leave_one_out
-    return calibrated(model, store, data.validation, names, left_out, data.dataset.target)
+    return calibrated(model, data.dataset.store, data.validation, names, left_out, data.dataset.target)
 
 
 def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.nn.Module | None) -> Card:
-    names, space = data.dataset.names, data.fit.space
+    names, space = list(dict.fromkeys(map(original_name, data.dataset.names))), data.fit.space
     digests = sorted(hashlib.blake2b(store.record(n), digest_size=32).digest() for n in names)
     charges, unpaired = training_electrons((store[n].structure for n in names), store.spin)
     return Card(
@@ -68,6 +70,7 @@ def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.
         regression=config.regression,
         needs_prior=data.dataset.target.prior,
         inputs=config.inputs,
+        moments=_moments(space),
         energy_zero=config.energy_zero,
         overlap_filter=config.overlap_filter,
         periodic=bool(store[names[0]].structure.pbc.any()),
@@ -81,6 +84,14 @@ def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         harmose=_version(),
     )
+
+
+def _moments(space: BlockIrreps) -> dict[str, tuple[int, ...]]:
+    """Return the signs of moments that are species by symbol, ascending; empty where moments are no input."""
+    signs: dict[str, tuple[int, ...]] = {}
+    for z, sign in sorted(space.moments):
+        signs[chemical_symbols[z]] = (*signs.get(chemical_symbols[z], ()), sign)
+    return signs
 
 
 def _version() -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,8 +22,9 @@ from harmose.kernel_regression.training import Training
 from harmose.kernel_regression.training_domain import TrainingDomain, fit_training_domain
 from harmose.representation import normalizer as normalizer_state
 from harmose.representation.block_irreps import BlockIrreps, Coefficients, map_coefficients
-from harmose.representation.concatenation import SampleTargets, TargetSettings, block_irreps, compute_targets
+from harmose.representation.concatenation import SampleTargets, TargetSettings, compute_targets
 from harmose.representation.normalizer import Normalizer, fit_normalizer
+from harmose.train.reversals import training_space
 
 FILE = "fit.safetensors"
 """Name of the file in the folder of a training."""
@@ -78,7 +78,7 @@ def load_targets(
     for name in names:
         samples.append(store[name])
         advance(1)
-    return compute_targets(block_irreps(store.basis, store.spin), samples, target)
+    return compute_targets(training_space(store, names, target), samples, target)
 
 
 def fit_to_samples(
@@ -94,7 +94,7 @@ def fit_to_samples(
     """
     space, whole = targets.space, targets.concatenated
     many_molecules = targets.n_formulas >= MANY_FORMULAS
-    owner = targets.groups if many_molecules else np.arange(whole.n_samples)
+    owner = targets.groups if many_molecules else targets.originals
     owners = owner[whole.pair_sample], owner[whole.atom_sample]
     graph = environments(None, space, whole.oriented, targets.charges)
     domain = fit_training_domain(graph, owners[1])

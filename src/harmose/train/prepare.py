@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from harmose.data.store import Store
-from harmose.representation.concatenation import TargetSettings, block_irreps
+from harmose.representation.concatenation import TargetSettings
 from harmose.train.checks import training_names
 from harmose.train.config import TrainConfig
 from harmose.train.dataset import Dataset, ValidationSet, load_dataset
@@ -11,6 +11,7 @@ from harmose.train.fit import FILE, Fit, read_fit
 from harmose.train.log import Log
 from harmose.train.reference_orbitals import ReferenceOrbitalTable
 from harmose.train.regression_cache import FitSettings, fit_or_load
+from harmose.train.reversals import StoreWithReversals, training_space, with_reversals
 
 TRAINING_ERRORS = 30
 """Largest number of training samples whose errors are measured."""
@@ -37,8 +38,11 @@ class TrainingData:
 
 def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool) -> TrainingData:
     """Fit the regression, unless an earlier run did (`resumed`), and normalize the samples."""
-    names, targets = training_names(store, config), None
-    target = TargetSettings(prior=config.prior == "H0", fermi=config.energy_zero == "fermi_of_labels")
+    names, targets, moments = training_names(store, config), None, config.inputs.moments
+    target = TargetSettings(config.prior == "H0", config.energy_zero == "fermi_of_labels", moments=moments)
+    few = names[: min(TRAINING_ERRORS, config.validation_samples)]
+    if moments:
+        store, names = StoreWithReversals(store), with_reversals(names)
     blind = config.loss.shift_blind
     operators = (*config.inputs.operators, *(["overlap"] if blind else []))
     target = replace(target, operators=tuple(dict.fromkeys(operators)))
@@ -47,10 +51,9 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool) -> Train
         text, targets = fit_or_load(store, names, target, settings, config.out, config.regression_cache, log.show)
         log.say(text)
     # Read back in any case: a resumed run must see the same numbers, to their order in memory.
-    fit = read_fit(config.out / FILE, block_irreps(store.basis, store.spin))
+    fit = read_fit(config.out / FILE, training_space(store, names, target))
     dataset = load_dataset(store, names, fit, target, int(config.memory), targets)
     chosen = store.splits[config.val_split][: config.validation_samples]
-    few = names[: min(TRAINING_ERRORS, config.validation_samples)]
     return TrainingData(
         fit,
         dataset,

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harmose.core.electrons import moment_signs
 from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import MatrixError
+from harmose.physics.bands import MIN_GAP
 from harmose.physics.eigen import solve
 from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import TargetSettings
@@ -120,7 +122,7 @@ def _occupied(sample: Sample, energies: np.ndarray) -> np.ndarray:
     if sample.structure.pbc.any():
         if sample.fermi_level is None:
             raise MatrixError(f"sample {sample.name}: expected a Fermi level, which losses on orbitals need, got none")
-        return energies <= sample.fermi_level
+        return energies <= sample.fermi_level + MIN_GAP  # files write the edge of a band with few digits
     if sample.n_electrons is None:
         raise MatrixError(
             f"sample {sample.name}: expected a number of electrons, which losses on orbitals need, got none"
@@ -137,7 +139,7 @@ def _between_atoms(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return coefficients (O, s n, m) in the atomic Bloch gauge, atoms shell type after shell type, and k-points in 1/angstrom."""
     h, atoms = sample.hamiltonian, sample.structure
-    order = np.argsort(space.shell_type[space.species(h.numbers)], kind="stable")
+    order = np.argsort(space.shell_type[space.species(h.numbers, moment_signs(atoms))], kind="stable")
     counts = h.orbital_counts[order]
     rows = np.repeat(h.orbital_starts[order] - (np.cumsum(counts) - counts), counts) + np.arange(h.n_orbitals)
     halves = 2 if sample.spin is Spin.SPINOR else 1

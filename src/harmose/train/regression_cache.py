@@ -15,8 +15,9 @@ from pathlib import Path
 from harmose.data.store import Store
 from harmose.errors import ConfigError
 from harmose.inference.card import RegressionKind
-from harmose.representation.concatenation import SampleTargets, TargetSettings, block_irreps
+from harmose.representation.concatenation import SampleTargets, TargetSettings
 from harmose.train.fit import FILE, fit_to_samples, load_targets, read_fit, write_fit
+from harmose.train.reversals import training_space
 
 Progress = Callable[[str, float, str], None]
 """Called with the name of the work, the fraction that is done, and a text."""
@@ -29,6 +30,7 @@ SOURCES = (
     "representation",
     "so3",
     "train/fit.py",
+    "train/reversals.py",
 )
 """Files and folders of the package that decide the numbers of a fit to given samples."""
 
@@ -58,7 +60,7 @@ def fit_or_load(
     title = {"kernel": "kernel regression", "pairs": "regression of pairs", "none": "normalizer"}[settings.kind]
     file = None if cache is None else _folder(cache) / f"{digest(store, names, target, settings)}.safetensors"
     if file is not None and file.exists():
-        read_fit(file, block_irreps(store.basis, store.spin))  # so that a damaged file is named before it is copied
+        read_fit(file, training_space(store, names, target))  # so that a damaged file is named before it is copied
         shutil.copyfile(file, out / FILE)
         return f"{title} taken from {file}", None
     targets = _load_targets(store, names, target, progress)

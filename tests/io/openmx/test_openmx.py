@@ -209,6 +209,7 @@ def test_isolated_atom(tmp_path):
     np.testing.assert_allclose(sample.hamiltonian.values, h.values, atol=1e-12)
     assert not sample.structure.pbc.any()
     assert sample.provenance["initial_moments"] == [1.0]
+    assert sample.structure.get_initial_magnetic_moments().tolist() == [1.0]
 
 
 def test_radii_of_names_without_number(tmp_path):

@@ -166,7 +166,8 @@ class PartModel:
         Also, for them (4, n): weight and standard deviation of the regression, rms of the block's scales in eV, standard
         deviation of the last layer.
         """
-        graph = Graph(self.graph.numbers[chosen], np.zeros((0, 5), dtype=np.int64), np.zeros((0, 3)))
+        signs = None if self.graph.moment_signs is None else self.graph.moment_signs[chosen]
+        graph = Graph(self.graph.numbers[chosen], np.zeros((0, 5), dtype=np.int64), np.zeros((0, 3)), signs)
         whole = concatenate(self.space, [graph])
         oriented, faded, offsets = whole.oriented, np.ones((4, len(chosen))), {}
         outputs = None if stage1 is None else self._onsite_outputs(stage1, refined, chosen, whole, faded[3])

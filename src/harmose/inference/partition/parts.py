@@ -34,4 +34,5 @@ def part(graph: Graph, start: int, stop: int) -> Part:
     # Places among ascending atoms keep the canonical direction and order of pairs.
     atoms, place = np.unique(pairs[:, :2], return_inverse=True)
     local = np.column_stack([place.reshape(-1, 2), pairs[:, 2:]])
-    return Part(start, stop, atoms, Graph(graph.numbers[atoms], local, graph.vectors[start:stop]))
+    signs = None if graph.moment_signs is None else graph.moment_signs[atoms]
+    return Part(start, stop, atoms, Graph(graph.numbers[atoms], local, graph.vectors[start:stop], signs))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import Graph
+from harmose.core.moments import mean_of_reversed, with_reversed_moments
 from harmose.errors import ConfigError, ModelError
 from harmose.inference.card import EnergyZero
 from harmose.inference.partition.memory_plan import Plan, n_values, plan
@@ -65,7 +66,12 @@ def predict_in_parts(
         return None
     if log is not None:
         log(str(prediction.plan))
-    return prediction.run(scheduler, folder)
+    h, scores, features = prediction.run(scheduler, folder)
+    if pipeline.card.inputs.moments:
+        reverse = with_reversed_moments(atoms)
+        other = PartitionedPrediction(pipeline, reverse, memory, stage, size, energy_zero).run(scheduler, folder)
+        h = mean_of_reversed(h, other[0])
+    return h, scores, features
 
 
 def operators_read(pipeline: Pipeline) -> tuple[str, ...]:

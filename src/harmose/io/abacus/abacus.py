@@ -30,6 +30,7 @@ from harmose.io.assembly import (
 from harmose.io.overlaps import Overlap
 from harmose.io.species import shells_of_elements
 from harmose.io.unfolding import nearest_cells, unfolded_cells
+from harmose.io.valence import valence_of_elements
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 from harmose.units import RYDBERG
@@ -93,6 +94,7 @@ def read_abacus(path: str | Path, basis: BasisSet | None = None) -> Sample:
             "code": "abacus",
             **({"version": run.log.version} if run.log.version else {}),
             "converged": run.log.converged,
+            **valence_of_elements(structure, _valence(run), run.log.n_electrons),
         },
     )
 
@@ -129,6 +131,11 @@ def _read_run(folder: Path, logs: Sequence[str]) -> _Run:
     shells = shells_of_elements(((kind.number, kind.label, kind.shells) for kind in log.species), str(folder))
     counts = np.repeat([kind.n_orbitals for kind in log.species], [kind.count for kind in log.species])
     return _Run(folder, log, shells, counts)
+
+
+def _valence(run: _Run) -> list[float | None]:
+    """Return the valence electrons of each atom by its species; None where the log does not say them."""
+    return [kind.valence for kind in run.log.species for _ in range(kind.count)]
 
 
 def _n_electrons(run: _Run) -> float | None:

@@ -30,12 +30,13 @@ NOT_CONVERGED = r"convergence has NOT been achieved|SCF IS NOT CONVERGED"
 
 @dataclass(frozen=True)
 class Species:
-    """One species of the input: label, atomic number, shells, and number of atoms."""
+    """One species of the input: label, atomic number, shells, number of atoms, and valence electrons (None: not said)."""
 
     label: str
     number: int
     shells: tuple[Shell, ...]
     count: int
+    valence: float | None = None
 
     @property
     def n_orbitals(self) -> int:
@@ -123,7 +124,8 @@ def _species(path: Path, text: str) -> tuple[Species, ...]:
         shells = tuple(Shell(int(l) + 1 + k, int(l)) for l, n in zetas for k in range(int(n)))
         if max((shell.l for shell in shells), default=len(LETTERS)) >= len(LETTERS):
             raise FormatError(f"{path}: expected shells up to l = {len(LETTERS) - 1} for {label}, got {zetas}")
-        species.append(Species(label, element, shells, int(count[1])))
+        valence = _last(text, rf"electron number of element {re.escape(label)}\s*=\s*({NUMBER})")
+        species.append(Species(label, element, shells, int(count[1]), valence))
     if not species:
         raise FormatError(f"{path}: expected a log of ABACUS with the species of its atoms, got another file")
     return tuple(species)

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
 
-from harmose.io.openmx.input import Input, Species
+from harmose.io.openmx.input import Species
+from harmose.io.openmx.moments import initial_moments
 from harmose.io.openmx.run import NAME, SPINS, Run
+from harmose.io.valence import valence_of_elements
 from harmose.spin import Spin
 
 
@@ -30,8 +31,10 @@ def provenance(run: Run) -> dict[str, Any]:
         result["kmesh"] = text.whole_numbers("scf.Kgrid", (4, 4, 4))
     if spin is Spin.SPINOR:
         result["spin_orbit"] = text.is_on("scf.SpinOrbit.Coupling")
-    if spin is not Spin.NONE and (moments := _initial_moments(text, spin)) is not None:
-        result["initial_moments"] = moments
+    if (moments := initial_moments(text, spin)) is not None:
+        result["initial_moments"] = moments.tolist()
+    electrons = [up + down for up, down in text.initial_electrons()]
+    result |= valence_of_elements(run.structure, electrons, run.stored.n_electrons)
     criterion, max_steps = text.number("scf.criterion", 1e-6), int(text.number("scf.maxIter", 40))
     result["converged"] = None if log is None else log.converged(criterion, max_steps)
     if log is not None and log.history:
@@ -47,16 +50,3 @@ def _by_element(run: Run, value: Callable[[Species], str]) -> dict[str, str]:
     for z, kind in run.kinds:
         kinds.setdefault(chemical_symbols[z], set()).add(value(kind))
     return {symbol: "+".join(sorted(texts)) for symbol, texts in sorted(kinds.items())}
-
-
-def _initial_moments(text: Input, spin: Spin) -> list | None:
-    """Return the initial moment of each atom in Bohr magnetons, (N,) or for spinors vectors (N, 3); None without them."""
-    electrons = text.initial_electrons()
-    if not electrons:
-        return None
-    lengths = np.array([up - down for up, down in electrons])
-    if spin is Spin.COLLINEAR:
-        return np.round(lengths, 9).tolist()
-    theta, phi = np.radians(np.array(text.initial_directions())).T
-    directions = np.column_stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
-    return np.round(lengths[:, None] * directions, 9).tolist()

@@ -16,6 +16,7 @@ from harmose.io.assembly import Rules, covering_radii, from_blocks, rounded_up
 from harmose.io.openmx.files import find_input, find_scfout
 from harmose.io.openmx.input import Input, Species
 from harmose.io.openmx.log import Log, read_log
+from harmose.io.openmx.moments import initial_moments
 from harmose.io.openmx.names import NAME, OPENMX_BOHR, element_of_species
 from harmose.io.openmx.scfout import Scfout, read_scfout
 from harmose.io.species import shells_of_elements
@@ -112,6 +113,8 @@ def read_run(path: str | Path) -> Run:
     charge = text.number("scf.system.charge", 0.0)
     if charge:
         structure.info["charge"] = charge
+    if SPINS.get(stored.spin) is Spin.COLLINEAR and (moments := initial_moments(text, Spin.COLLINEAR)) is not None:
+        structure.set_initial_magnetic_moments(moments)
     return Run(stored, text, log, left_out, structure, species)
 
 

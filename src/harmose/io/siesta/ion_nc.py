@@ -33,12 +33,16 @@ MAX_SIZE = 100e6
 
 @dataclass(frozen=True)
 class Ion:
-    """One species: atomic number, shells in SIESTA's order, their functions, reach of its longest projector (angstrom)."""
+    """One species: atomic number, shells in SIESTA's order, their functions, reach of its longest projector (angstrom).
+
+    `valence` is its number of valence electrons, None where the file does not say it.
+    """
 
     number: int
     shells: tuple[Shell, ...]
     functions: tuple[Tabulated, ...]
     projector_reach: float
+    valence: float | None = None
 
 
 def read_ions(paths: Sequence[str | Path]) -> RadialBasis:
@@ -92,6 +96,7 @@ class _Raw:
     spacing: np.ndarray
     values: Sequence[np.ndarray]
     projectors: np.ndarray
+    valence: object = None
 
 
 def _reading(path: Path, kind: str, read: Callable[[Path], _Raw]) -> _Raw:
@@ -108,26 +113,29 @@ def _reading(path: Path, kind: str, read: Callable[[Path], _Raw]) -> _Raw:
 def _read_classic(path: Path) -> _Raw:
     with scipy.io.netcdf_file(path, "r", mmap=False) as file:
         tables = {name: np.array(variable[:]) for name, variable in file.variables.items() if name in _TABLES}
-        return _of_tables(path, tables, getattr(file, "Atomic_number", None))
+        return _of_tables(path, tables, *(getattr(file, name, None) for name in _ATTRIBUTES))
 
 
 def _read_netcdf4(path: Path) -> _Raw:
     with open_hdf5(path) as file:
         tables = {name: numbers(file, name) for name in _TABLES if name in file}
-        number = file.attrs.get("Atomic_number")
-    return _reading(path, "netCDF4", lambda path: _of_tables(path, tables, number))
+        attributes = [file.attrs.get(name) for name in _ATTRIBUTES]
+    return _reading(path, "netCDF4", lambda path: _of_tables(path, tables, *attributes))
 
 
 _TABLES = ("orbnl_n", "orbnl_l", "orbnl_z", "delta", "orb", "kbcutoff")
 
 
-def _of_tables(path: Path, tables: Mapping[str, np.ndarray], number: object) -> _Raw:
+_ATTRIBUTES = ("Atomic_number", "Valence_charge")
+
+
+def _of_tables(path: Path, tables: Mapping[str, np.ndarray], number: object, valence: object) -> _Raw:
     missing = [name for name in _TABLES[:5] if name not in tables] + ["Atomic_number"] * (number is None)
     if missing:
         raise FormatError(f"{path}: expected the orbitals of a SIESTA species, got a netCDF file without {missing[0]}")
     n, l, zeta, spacing, values, *_ = (tables[name] for name in _TABLES[:5])
     return _Raw(int(np.ravel(np.asarray(number))[0]), np.stack([n, l, zeta], axis=1), spacing, list(values),
-                np.ravel(tables.get("kbcutoff", np.zeros(0))))  # fmt: skip
+                np.ravel(tables.get("kbcutoff", np.zeros(0))), valence)  # fmt: skip
 
 
 def _read_xml(path: Path) -> _Raw:
@@ -142,7 +150,10 @@ def _read_xml(path: Path) -> _Raw:
     if [2 * n for n in counts] != [len(d) for d in data]:
         raise FormatError(f"{path}: expected tables of {counts} points, got {[len(d) / 2 for d in data]}")
     projectors = [float(cutoff.text or "") for cutoff in root.iterfind("kbs//cutoff")]
-    return _Raw(int(root.findtext("z", "")), quantum_numbers, spacing, [d[1::2] for d in data], np.array(projectors))
+    valence = root.findtext("valence")
+    return _Raw(
+        int(root.findtext("z", "")), quantum_numbers, spacing, [d[1::2] for d in data], np.array(projectors), valence
+    )
 
 
 def _ion(path: Path, raw: _Raw) -> Ion:
@@ -157,7 +168,15 @@ def _ion(path: Path, raw: _Raw) -> Ion:
         norm = float((r**2 * radial**2).sum() * STEP)
         if not abs(norm - 1) < 1e-2:
             raise FormatError(f"{path}: expected normalised orbitals, got a norm of {norm:.5g} for shell {shell}")
-    return Ion(raw.number, shells, functions, float(raw.projectors.max(initial=0.0)) * BOHR)
+    return Ion(raw.number, shells, functions, float(raw.projectors.max(initial=0.0)) * BOHR, _valence(raw.valence))
+
+
+def _valence(stated: object) -> float | None:
+    """Return a number of electrons of a file, None for anything else."""
+    try:
+        return float(stated.strip() if isinstance(stated, str) else np.ravel(np.asarray(stated, dtype=np.float64))[0])
+    except (TypeError, ValueError, IndexError):
+        return None
 
 
 def _check(path: Path, raw: _Raw) -> None:

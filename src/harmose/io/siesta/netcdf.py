@@ -75,18 +75,20 @@ def read_netcdf(path: Path) -> Stored:
             n_electrons=known(float(numbers(file, "Qtot").ravel()[0])) if "Qtot" in file else None,
             numbers=np.array([kind.number for kind in kinds])[species_of_atom],
             reaches={kind.species.label: kind.orbital + projectors for kind in kinds},
+            valence={kind.species.label: kind.valence for kind in kinds if kind.valence is not None},
         )
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """One species of the file. `orbital` and `projector`: the longest of each, in angstrom."""
+    """One species of the file. `orbital` and `projector`: the longest of each, in angstrom; `valence`: electrons, if stated."""
 
     id: int
     number: int
     species: Species
     orbital: float
     projector: float
+    valence: float | None
 
 
 def _species(path: Path, file: "h5py.File") -> list[_Kind]:
@@ -114,7 +116,9 @@ def _kind(path: Path, file: "h5py.File", label: str) -> _Kind:
     reach = [float(x.max(initial=0.0)) * BOHR for x in (orbitals, projectors)]
     if not (0 < reach[0] < MAX_RADIUS and reach[1] < MAX_RADIUS):
         raise FormatError(f"{where}: expected orbitals that end within {MAX_RADIUS} angstrom, got {reach[0]:.3g}")
-    return _Kind(int(given["ID"][0]), number, Species(label, shells), *reach)
+    valence = np.ravel(file[group].attrs.get("Valence_charge", ()))
+    electrons = float(valence[0]) if valence.size == 1 and valence.dtype.kind in "if" else None
+    return _Kind(int(given["ID"][0]), number, Species(label, shells), reach[0], reach[1], electrons)
 
 
 def _elements(path: Path, file: "h5py.File", n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

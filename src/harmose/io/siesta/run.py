@@ -103,23 +103,26 @@ def _files(folder: Path, ending: str) -> Iterator[Path]:
 def system_label(fdf: Path) -> str:
     """Return the value of SystemLabel in an input."""
     for words in _fdf_lines(fdf):
-        if _plain(words[0]) == "systemlabel" and len(words) > 1:
+        if plain_name(words[0]) == "systemlabel" and len(words) > 1:
             return words[1]
     return "siesta"
 
 
 def species_of_input(run: Run) -> dict[str, int]:
     """Return the atomic number of each label in `ChemicalSpeciesLabel` of the run's input, {} without the only one."""
-    inputs = [f for f in sorted(run.matrix.parent.glob("*.fdf")) if f.is_file() and system_label(f) == run.label]
-    if len(inputs) != 1:
-        return {}
     numbers, inside = {}, False
-    for words in _fdf_lines(inputs[0]):
+    for words in input_lines(run):
         if words[0].lower() in ("%block", "%endblock") and len(words) > 1:
-            inside = words[0].lower() == "%block" and _plain(words[1]) == "chemicalspecieslabel"
+            inside = words[0].lower() == "%block" and plain_name(words[1]) == "chemicalspecieslabel"
         elif inside and len(words) > 2 and re.fullmatch(r"[-+]?\d+", words[1]):
             numbers[words[2]] = int(words[1])
     return numbers
+
+
+def input_lines(run: Run) -> list[list[str]]:
+    """Return the words of each line of the run's input; empty unless there is exactly one input of its label."""
+    inputs = [f for f in sorted(run.matrix.parent.glob("*.fdf")) if f.is_file() and system_label(f) == run.label]
+    return list(_fdf_lines(inputs[0])) if len(inputs) == 1 else []
 
 
 def _fdf_lines(path: Path) -> Iterator[list[str]]:
@@ -130,7 +133,7 @@ def _fdf_lines(path: Path) -> Iterator[list[str]]:
             yield words
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name of fdf without what does not count: case and the characters - _ ."""
     return re.sub(r"[-_.]", "", name).lower()
 

@@ -28,11 +28,14 @@ from harmose.io.assembly import (
 from harmose.io.siesta.basis import Species, find_ion, read_atomic_numbers, read_orbital_table
 from harmose.io.siesta.ion_nc import NAME
 from harmose.io.siesta.matrices import needed, read_matrices
+from harmose.io.siesta.moments import initial_moments
 from harmose.io.siesta.run import Run, find_run, outcome_of, species_of_input
 from harmose.io.siesta.stored import Stored, known
 from harmose.io.species import element_of, shells_of_elements
 from harmose.io.unfolding import nearest_cells, unfolded_cells
+from harmose.io.valence import valence_of_elements
 from harmose.so3.conventions import Convention
+from harmose.spin import Spin
 
 SIESTA = Convention("siesta", {}, {l: tuple((-1) ** abs(m) for m in range(-l, l + 1)) for l in range(1, 7)})
 """m = -l..l with the Condon-Shortley sign: p is (-y, z, -x)."""
@@ -88,14 +91,20 @@ def read_siesta(path: str | Path, basis: BasisSet | None = None) -> Sample:
         structure, basis, *entries, stored.h, hamiltonian_rules(f"{run.matrix}: H"), stored.spin, convention=SIESTA
     )
     s = from_elements(structure, basis, *entries, stored.s, overlap_rules(f"{run.matrix}: S"), convention=SIESTA)
-    return _sample(run, structure, h, s, stored)
+    moments = initial_moments(run, len(structure)) if stored.spin is Spin.COLLINEAR else None
+    if moments is not None:
+        structure.set_initial_magnetic_moments(moments)
+    return _sample(run, structure, h, s, stored, [species[k].label for k in which])
 
 
-def _sample(run: Run, structure: Atoms, h: BlockMatrix, s: BlockMatrix, stored: Stored) -> Sample:
+def _sample(
+    run: Run, structure: Atoms, h: BlockMatrix, s: BlockMatrix, stored: Stored, labels: Sequence[str]
+) -> Sample:
     outcome = outcome_of(run)
     provenance: dict[str, Any] = {"code": "siesta", "file": run.matrix.name}
     if outcome.converged is not None:
         provenance["converged"] = outcome.converged
+    provenance |= valence_of_elements(structure, _valence(run, stored, labels), stored.n_electrons)
     return Sample(
         name=run.label,
         structure=structure,
@@ -108,6 +117,16 @@ def _sample(run: Run, structure: Atoms, h: BlockMatrix, s: BlockMatrix, stored: 
         energy=outcome.energy,
         provenance=provenance,
     )
+
+
+def _valence(run: Run, stored: Stored, labels: Sequence[str]) -> list[float | None]:
+    """Return the valence electrons of each atom by its species: of the netCDF file, or of ion files; None where unknown."""
+    known_of = dict(stored.valence or {})
+    for label in set(labels) - set(known_of):
+        ion = find_ion(run.matrix.parent, label)
+        if ion is not None and ion.valence is not None:
+            known_of[label] = ion.valence
+    return [known_of.get(label) for label in labels]
 
 
 def _species(run: Run, stored: Stored) -> tuple[list[Species], np.ndarray]:

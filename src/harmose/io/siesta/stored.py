@@ -30,6 +30,7 @@ class Stored:
         has_fermi_level: False for the oldest files, which have no place for it.
         n_electrons: number of valence electrons.
         numbers: atomic numbers (N,).
+        valence: valence electrons of each species by its label.
         reaches: reach (angstrom) of each species by its label, its longest orbital plus the longest projector of all.
     """
 
@@ -50,6 +51,7 @@ class Stored:
     numbers: np.ndarray | None = None
     reaches: Mapping[str, float] | None = None
     has_fermi_level: bool = True
+    valence: Mapping[str, float] | None = None
 
 
 def known(value: float) -> float | None:

@@ -5,7 +5,7 @@ element, other irreps by their root mean square. Linear maps that O(3) allows tu
 atoms.
 """
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import torch
 from pydantic import StrictBool
@@ -22,22 +22,29 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class InputSettings:
-    """Operators that stage 1 reads.
+    """What a model reads besides elements and positions: operators, which stage 1 reads, and magnetic moments.
 
     Attributes:
         prior: H0.
         overlap: S.
         density: density matrix of H0 with self-consistent charges (`physics.charges`); the regression reads it too.
+        moments: signs of the atoms' initial magnetic moments (`core.moments`), as different species; the regression reads them
+            too.
     """
 
     prior: StrictBool = False
     overlap: StrictBool = False
     density: StrictBool = False
+    moments: StrictBool = False
 
     @property
     def operators(self) -> tuple[str, ...]:
         """Names of the operators that stage 1 reads, the keys of `GraphBatch.operators`."""
-        return tuple(f.name for f in fields(self) if getattr(self, f.name))
+        return tuple(f.name for f in fields(self) if f.name != "moments" and getattr(self, f.name))
+
+    def to_dict(self) -> dict[str, bool]:
+        """Return the settings as JSON values, without moments where they are not read, as older versions wrote them."""
+        return {name: value for name, value in asdict(self).items() if name != "moments" or value}
 
 
 class Inputs(nn.Module):
