@@ -124,7 +124,7 @@ def _species(path: Path, text: str) -> tuple[Species, ...]:
         shells = tuple(Shell(int(l) + 1 + k, int(l)) for l, n in zetas for k in range(int(n)))
         if max((shell.l for shell in shells), default=len(LETTERS)) >= len(LETTERS):
             raise FormatError(f"{path}: expected shells up to l = {len(LETTERS) - 1} for {label}, got {zetas}")
-        valence = _last(text, rf"electron number of element {re.escape(label)}\s*=\s*({NUMBER})")
+        valence = _last(text, rf"^ *electron number of element {re.escape(label)}\s*=\s*({NUMBER})")
         species.append(Species(label, element, shells, int(count[1]), valence))
     if not species:
         raise FormatError(f"{path}: expected a log of ABACUS with the species of its atoms, got another file")
