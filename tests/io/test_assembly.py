@@ -6,10 +6,9 @@ from ase import Atoms
 
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
-from harmose.errors import BasisError, MatrixError
+from harmose.errors import MatrixError
 from harmose.io.assembly import (
     Rules,
-    check_shells,
     covering_radii,
     element_keys,
     from_blocks,
@@ -227,14 +226,6 @@ def test_bad_input(crystal):
         from_blocks(crystal, BASIS, key, block, RULES, shapes=np.array([[9, 9]]))
     with pytest.raises(MatrixError, match="expected values of shape"):
         from_blocks(crystal, BASIS, key, block[1:], RULES)
-
-
-def test_shells_of_another_basis(crystal):
-    check_shells(BASIS, {6: BASIS.shells[6]}, "file")
-    with pytest.raises(BasisError, match=r"file: expected C with the shells of basis test \(2s 2p\), got 2s 2p 3d"):
-        check_shells(BASIS, {6: BASIS.shells[8]}, "file")
-    with pytest.raises(BasisError, match=r"file: expected H with the shells of basis test \(none\), got 2s 2p"):
-        check_shells(BASIS, {1: BASIS.shells[6]}, "file")
 
 
 def test_element_keys(crystal):

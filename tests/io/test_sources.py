@@ -27,6 +27,18 @@ def test_common_basis():
         common_basis(basis({6: 3.0}), basis({6: 3.0}, name="y"))
 
 
+def test_common_basis_of_several_sets_of_orbitals():
+    """A run whose atoms have some of the sets of orbitals of another run takes its numbers, in any order."""
+    small = (Shell(2, 0),)
+    both = basis({6: 3.0, 1006: 2.5, 1: 2.0}, SHELLS | {1006: small})
+    alone = basis({6: 2.8}, {6: small})
+    for found in (common_basis(both, alone), common_basis(alone, both)):
+        assert dict(found.shells) == dict(both.shells)
+        assert dict(found.radii) == {1: 2.0, 6: 3.0, 1006: 2.8}
+    with pytest.raises(BasisError, match="two different sets of shells for C"):
+        common_basis(both, basis({6: 2.8}, {6: (Shell(3, 0),)}))
+
+
 @pytest.fixture
 def reader(tmp_path, water_sample):
     """A reader with radii of 6 angstrom in `a`, 7 in `b`, and an error in `c`; and the list of its calls."""

@@ -1,6 +1,9 @@
 """Checks before a training: splits, number of samples, and what a Fermi level needs."""
 
+from dataclasses import replace
+
 import pytest
+from tests.io.orbital_sets import sample_of
 
 from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError, ModelError
@@ -40,3 +43,13 @@ def test_valence_electrons_that_labels_state(tmp_path, water_basis, water_sample
 def test_a_fermi_level_needs_electrons(small_config, water_store):
     with Store.open(water_store) as store, pytest.raises(ModelError, match="valence electrons"):
         check(store, small_config("run", "energy_zero=fermi_of_prediction"))
+
+
+def test_two_sets_of_orbitals_of_one_element(small_config, tmp_path):
+    sample = sample_of()
+    with new_store(tmp_path / "sets", sample.basis, sample.spin, {}) as store:
+        store.append_all([sample, replace(sample, name="again")])
+        store.set_splits({"train": ["sets"], "val": ["again"]})
+    expected = r"expected one set of orbitals for each element to train on, got C and C\(2\); give"
+    with Store.open(tmp_path / "sets") as store, pytest.raises(FormatError, match=expected):
+        check(store, small_config())

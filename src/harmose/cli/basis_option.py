@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ase.data import chemical_symbols
 from rich.console import Console
 
 from harmose.core.radial import RadialBasis
 from harmose.core.sample import Sample
+from harmose.core.species import species_of, symbol_of
 from harmose.data.store import Store
 from harmose.inference.model import Model
 from harmose.io.basis_sets import radial_functions
@@ -49,7 +49,7 @@ def keep_functions(path: Path, source: Source, files: Sequence[Path], console: C
         radial = _from_files(store, files) if files else _of_source(store, source)
         if radial is not None:
             store.set_radial(radial)
-            symbols = ", ".join(chemical_symbols[z] for z in radial.elements)
+            symbols = ", ".join(symbol_of(z) for z in radial.elements)
             console.print(f"radial functions of {symbols} are kept", markup=False, soft_wrap=True)
 
 
@@ -69,7 +69,7 @@ def _of_source(store: Store, source: Source) -> RadialBasis | None:
     functions, elements = {}, set(store.basis.elements)
     for name in store.names():
         sample = store[name]
-        if set(sample.structure.numbers.tolist()) <= functions.keys():
+        if set(species_of(sample.structure).tolist()) <= functions.keys():
             continue
         beside = functions_beside(source.path(name), sample)
         if beside is None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ase.data import chemical_symbols
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from harmose.cli.options import (
     progress,
     terminal,
 )
+from harmose.core.species import symbol_of
 from harmose.data.checks import check_each
 from harmose.data.curation import merge as merge_stores
 from harmose.data.curation import split as random_split
@@ -49,7 +49,7 @@ def _summary(store: Store) -> Table:
         "store": str(store.path),
         "samples": str(len(store)),
         "failures": str(len(store.failures)),
-        "elements": " ".join(chemical_symbols[z] for z in store.basis.elements),
+        "elements": " ".join(symbol_of(z) for z in store.basis.elements),
         "basis": f"{store.basis.name} ({store.basis.fingerprint})",
         "spin": store.spin.value,
         **{key: str(value) for key, value in sorted(store.metadata.items()) if key != "basis"},

@@ -8,8 +8,8 @@ from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
-from ase.data import chemical_symbols
 
+from harmose.core.species import atomic_number_of, is_species, symbol_of
 from harmose.errors import BasisError
 
 LETTERS = "spdfghi"
@@ -58,8 +58,8 @@ class BasisSet:
 
     Attributes:
         name: name of the basis set, such as "def2-svp".
-        shells: shells of each element, by atomic number.
-        radii: radius of each element in angstrom, by atomic number; rounded to six digits.
+        shells: shells of each element, by atomic number; further sets of orbitals of an element by `core.species`.
+        radii: radius of each element in angstrom, by the same numbers; rounded to six digits.
 
     Raises:
         BasisError: for shells and radii of different elements, or impossible values.
@@ -90,18 +90,18 @@ class BasisSet:
         object.__setattr__(self, "radii", MappingProxyType(radii))
 
     def _check_element(self, z: int, shells: tuple[Shell, ...], radius: float) -> None:
-        if not 0 < z < len(chemical_symbols):
+        if not is_species(z):
             raise BasisError(f"basis {self.name}: expected an element, got atomic number {z}")
         if not shells:
-            raise BasisError(f"basis {self.name}: expected at least one shell for {_symbol(z)}, got none")
+            raise BasisError(f"basis {self.name}: expected at least one shell for {symbol_of(z)}, got none")
         for shell in shells:
             if shell.n < 1 or not 0 <= shell.l < len(LETTERS) or shell.zeta < 1:
                 raise BasisError(
                     f"basis {self.name}: expected shells with n >= 1, l = 0..{len(LETTERS) - 1}, zeta >= 1 for "
-                    f"{_symbol(z)}, got n = {shell.n}, l = {shell.l}, zeta = {shell.zeta}"
+                    f"{symbol_of(z)}, got n = {shell.n}, l = {shell.l}, zeta = {shell.zeta}"
                 )
         if not 0 < radius < float("inf"):
-            raise BasisError(f"basis {self.name}: expected a positive radius for {_symbol(z)}, got {radius}")
+            raise BasisError(f"basis {self.name}: expected a positive radius for {symbol_of(z)}, got {radius}")
 
     def __reduce__(self):
         return BasisSet.from_json, (self.to_json(),)
@@ -113,7 +113,7 @@ class BasisSet:
     @property
     def summary(self) -> str:
         """Name and shells of the first elements, as one line."""
-        shells = [f"{chemical_symbols[z]} {' '.join(map(str, self.shells[z]))}" for z in self.elements[:4]]
+        shells = [f"{symbol_of(z)} {' '.join(map(str, self.shells[z]))}" for z in self.elements[:4]]
         more = [f"{len(self.elements) - 4} more elements"] if len(self.elements) > 4 else []
         return f"{self.name!r}: {', '.join(shells + more) or 'no elements'}"
 
@@ -125,8 +125,12 @@ class BasisSet:
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers, ascending."""
+        """Atomic numbers, ascending; after them the further sets of orbitals of an element (`core.species`)."""
         return tuple(self.shells)
+
+    def sets_of(self, element: int) -> tuple[int, ...]:
+        """Return the species that are sets of orbitals of the element with this atomic number, ascending."""
+        return tuple(z for z in self.shells if atomic_number_of(z) == element)
 
     @property
     def l_max(self) -> int:
@@ -163,16 +167,16 @@ class BasisSet:
 
     def _shells_of(self, z: int) -> tuple[Shell, ...]:
         if z not in self.shells:
-            names = ", ".join(chemical_symbols[k] for k in self.shells)
+            names = ", ".join(symbol_of(k) for k in self.shells)
             expected = f"expected one of {names}" if names else "it has no elements"
-            raise BasisError(f"basis {self.name}: {expected}, got {_symbol(z)}")
+            raise BasisError(f"basis {self.name}: {expected}, got {symbol_of(z)}")
         return self.shells[z]
 
     def counts(self, numbers: np.ndarray) -> np.ndarray:
         """Number of orbitals of each atom.
 
         Args:
-            numbers: atomic numbers, shape (N,).
+            numbers: atomic numbers or species, shape (N,).
 
         Returns:
             Shape (N,), integers.
@@ -190,7 +194,7 @@ class BasisSet:
         """Orbital radius of each atom.
 
         Args:
-            numbers: atomic numbers, shape (N,).
+            numbers: atomic numbers or species, shape (N,).
 
         Returns:
             Radii in angstrom, shape (N,).
@@ -234,7 +238,7 @@ class BasisSet:
             raise BasisError(f"expected one basis set, got {self.name} and {other.name}")
         for z in set(self.shells) & set(other.shells):
             if self.shells[z] != other.shells[z] or abs(self.radii[z] - other.radii[z]) > 1e-6:
-                raise BasisError(f"basis {self.name}: two different sets of shells for {_symbol(z)}")
+                raise BasisError(f"basis {self.name}: two different sets of shells for {symbol_of(z)}")
         return BasisSet(self.name, {**self.shells, **other.shells}, {**self.radii, **other.radii})
 
     @cached_property
@@ -274,7 +278,3 @@ class BasisSet:
             return BasisSet(str(data["name"]), shells, {int(z): float(e["radius"]) for z, e in elements.items()})
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BasisError(f"basis set: expected JSON with name and elements, got {text[:60]!r} ({error})") from None
-
-
-def _symbol(z: int) -> str:
-    return chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"atomic number {z}"

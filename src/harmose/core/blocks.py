@@ -16,6 +16,7 @@ from ase.symbols import Symbols
 
 from harmose.core.basis import BasisSet
 from harmose.core.block_rows import BlockRows
+from harmose.core.species import atomic_numbers_of
 from harmose.errors import MatrixError
 from harmose.so3.wigner import check_rotation, shells_wigner
 from harmose.spin import PAULI, Spin
@@ -27,7 +28,7 @@ class BlockMatrix:
 
     Attributes:
         basis: basis set of rows and columns.
-        numbers: atomic numbers, shape (N,).
+        numbers: atomic numbers, shape (N,); further sets of orbitals of an element by `core.species`.
         pairs: pairs of atoms as (i, j, Rx, Ry, Rz), shape (P, 5): i < j, or i == j and R lexicographically positive;
             ascending, each once.
         values: all blocks one after the other, row-major, shape (spin.n_components, size): the N on-site blocks, then
@@ -70,7 +71,7 @@ class BlockMatrix:
         return BlockMatrix, (self.basis, self.numbers, self.pairs, self.values, self.spin)
 
     def __repr__(self) -> str:
-        formula = Symbols(np.asarray(self.numbers)).get_chemical_formula()
+        formula = Symbols(atomic_numbers_of(self.numbers)).get_chemical_formula()
         blocks = f"blocks of {len(self.numbers)} atoms and {len(self.pairs)} pairs"
         return (
             f"BlockMatrix({formula}, {self.n_orbitals} orbitals, {blocks}, spin {self.spin}, basis {self.basis.name!r})"
@@ -166,7 +167,7 @@ class BlockMatrix:
         """Stored blocks by pair of elements, to loop over pairs of elements instead of blocks.
 
         Yields:
-            Atomic numbers (z_i, z_j), indices of the B blocks, shape (B,), and places of their elements in `values`,
+            Species (z_i, z_j), indices of the B blocks, shape (B,), and places of their elements in `values`,
             shape (B, n_i, n_j).
         """
         elements = np.asarray(self.numbers)[self.keys[:, :2]]

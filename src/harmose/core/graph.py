@@ -12,6 +12,7 @@ from ase import Atoms
 
 from harmose.core.basis import BasisSet
 from harmose.core.electrons import moment_signs
+from harmose.core.species import species_of
 from harmose.core.structure import MIN_DISTANCE, check_distances, neighbour_pairs
 
 
@@ -20,7 +21,7 @@ class Graph:
     """Atoms and pairs of a structure.
 
     Attributes:
-        numbers: atomic numbers, shape (N,).
+        numbers: atomic numbers, shape (N,); further sets of orbitals of an element by `core.species`.
         pairs: (i, j, Rx, Ry, Rz), shape (P, 5), int64.
         vectors: vectors from atom i to the image of atom j in angstrom, shape (P, 3).
         moment_signs: sign of each atom's initial magnetic moment, shape (N,); None where the structure does not state them.
@@ -46,13 +47,13 @@ def build_graph(atoms: Atoms, basis: BasisSet, where: str = "structure") -> Grap
     Raises `BasisError` for an element that the basis set lacks, `StructureError`, which begins with `where`, for
     positions or a cell without meaning and for atoms on top of each other.
     """
-    radius = basis.reach(atoms.numbers)
+    species = species_of(atoms)
+    radius = basis.reach(species)
     i, j, shift, distance = neighbour_pairs(atoms, max(2 * float(radius.max(initial=0.0)), MIN_DISTANCE), where)
     check_distances(i, j, distance, where)
     near = distance < radius[i] + radius[j]
     pairs = canonical_pairs(np.column_stack([i, j, shift])[near])
-    numbers = np.asarray(atoms.numbers, dtype=np.int64)
-    return Graph(numbers, pairs, pair_vectors(atoms, pairs), moment_signs(atoms))
+    return Graph(species, pairs, pair_vectors(atoms, pairs), moment_signs(atoms))
 
 
 def pair_vectors(atoms: Atoms, pairs: np.ndarray) -> np.ndarray:

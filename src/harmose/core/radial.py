@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 import numpy as np
 import scipy  # imports its subpackages on first use
-from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
+from harmose.core.species import symbol_of
 from harmose.errors import BasisError
 
 MOST_POINTS = 1_000_000
@@ -99,7 +99,7 @@ class RadialBasis:
         for z, of_element in functions.items():
             if tuple(f.l for f in of_element) != self.basis.degrees(z):
                 raise BasisError(
-                    f"basis {self.basis.name}: expected one radial function for each shell of {chemical_symbols[z]}, "
+                    f"basis {self.basis.name}: expected one radial function for each shell of {symbol_of(z)}, "
                     f"l = {self.basis.degrees(z)}, got l = {tuple(f.l for f in of_element)}"
                 )
         if len({type(f) for of_element in functions.values() for f in of_element}) > 1:
@@ -120,7 +120,7 @@ class RadialBasis:
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers, ascending."""
+        """Atomic numbers, ascending, as those of the basis set."""
         return self.basis.elements
 
     def of(self, z: int) -> tuple[Gaussians, ...] | tuple[Tabulated, ...]:
@@ -197,9 +197,7 @@ class RadialBasis:
         shells, radii, functions = dict(self.basis.shells), dict(self.basis.radii), dict(self.functions)
         for other in others:
             for z in set(other.elements) & set(functions):
-                raise BasisError(
-                    f"basis {name}: expected one set of radial functions for {chemical_symbols[z]}, got two"
-                )
+                raise BasisError(f"basis {name}: expected one set of radial functions for {symbol_of(z)}, got two")
             shells |= other.basis.shells
             radii |= other.basis.radii
             functions |= other.functions
@@ -219,5 +217,5 @@ def _function(basis: BasisSet, arrays: Mapping[str, np.ndarray], z: int, k: int,
         values, (spacing, step) = parts["values"], parts["grid"].tolist()
         if len(values) > 3 and spacing > 0 and step > 0 and spacing * len(values) < MOST_POINTS * step:
             return Tabulated(l, values, spacing, step)
-    raise BasisError(f"basis {basis.name}: expected the radial function of shell {k} of {chemical_symbols[z]}, got "
+    raise BasisError(f"basis {basis.name}: expected the radial function of shell {k} of {symbol_of(z)}, got "
                      f"{'arrays without meaning' if parts else 'none'}")  # fmt: skip

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
+from harmose.core.species import species_of
 from harmose.core.structure import check_structure
 from harmose.errors import MatrixError
 from harmose.spin import Spin
@@ -115,7 +116,7 @@ def check_sample(sample: Sample) -> None:
             raise MatrixError(f"sample {sample.name}: {label} belongs to another basis set than {sample.basis.name}")
         if label != "S" and operator.spin is not sample.spin:
             raise MatrixError(f"sample {sample.name}: expected {label} of spin {sample.spin}, got {operator.spin}")
-        if not np.array_equal(operator.numbers, sample.structure.numbers):
+        if not np.array_equal(operator.numbers, species_of(sample.structure)):
             raise MatrixError(f"sample {sample.name}: {label} belongs to other atoms than the structure")
         if not np.array_equal(operator.pairs, sample.hamiltonian.pairs):
             raise MatrixError(f"sample {sample.name}: {label} has other blocks than H")

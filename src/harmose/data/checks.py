@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import pair_vectors
 from harmose.core.sample import Sample, check_sample
+from harmose.core.species import species_of, symbol_of
 from harmose.data.store import Store
 from harmose.errors import HarmoseError
 from harmose.so3.wigner import edge_wigner
@@ -82,12 +82,12 @@ def _other_orbitals(sample: Sample, onsite: dict[int, tuple[str, np.ndarray]]) -
     overlap, others, worst, other_sample = sample.overlap, [], 0.0, ""
     if overlap is None:
         return []
-    for z, atom in zip(*np.unique(sample.structure.numbers, return_index=True)):
+    for z, atom in zip(*np.unique(species_of(sample.structure), return_index=True)):
         block = np.asarray(overlap.block(int(atom), int(atom)))
         first, expected = onsite.setdefault(int(z), (sample.name, block))
         difference = float(np.abs(block - expected).max())
         if not difference <= ONSITE_TOLERANCE:
-            others.append(chemical_symbols[z])
+            others.append(symbol_of(z))
             worst, other_sample = max((worst, other_sample), (difference, first))
     if not others:
         return []
@@ -164,7 +164,7 @@ def fingerprint(atoms: Atoms, digits: int = 4) -> str:
 
     Mirror images of a molecule have the same digits. Lengths are rounded to `digits` decimals in angstrom.
     """
-    numbers, x = np.asarray(atoms.numbers), atoms.positions
+    numbers, x = species_of(atoms), atoms.positions
     if atoms.pbc.any():
         scaled = atoms.get_scaled_positions(wrap=False)
         scaled -= scaled[0]

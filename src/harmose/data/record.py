@@ -1,10 +1,10 @@
 """Records: the bytes of one sample, a safetensors file with its arrays and, as JSON metadata, the rest of the sample.
 
-Arrays: numbers (N,) int16, positions (N, 3) and cell (3, 3) in angstrom, pbc (3,), pairs (P, 5) int32, the block values
-(n_components, size) of hamiltonian and prior in eV and of overlap, and orbital_energies in eV. Other numbers are
-float64; complex numbers are stored as real part, imaginary part. `structure.info` is dropped but for the charge
-and, where it is stated, the number of unpaired electrons (`spin` of `info`, `unpaired` in a record). Initial magnetic
-moments are an array `moments`, (N,) or (N, 3), where they are stated. Loading runs no code.
+Arrays: numbers (N,) int16, which are those of species (`core.species`), positions (N, 3) and cell (3, 3) in angstrom, pbc
+(3,), pairs (P, 5) int32, the block values (n_components, size) of hamiltonian and prior in eV and of overlap, and
+orbital_energies in eV. Other numbers are float64; complex numbers are stored as real part, imaginary part. `structure.info`
+is dropped but for the charge and, where it is stated, the number of unpaired electrons (`spin` of `info`, `unpaired` in a
+record). Initial magnetic moments are an array `moments`, (N,) or (N, 3), where they are stated. Loading runs no code.
 """
 
 import json
@@ -19,6 +19,7 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.electrons import stated_charge, stated_moments, stated_unpaired
 from harmose.core.sample import Sample
+from harmose.core.species import atomic_numbers_of, species_of, with_species
 from harmose.errors import FormatError, MatrixError
 from harmose.spin import Spin
 
@@ -33,7 +34,7 @@ def encode(sample: Sample) -> bytes:
     """
     h, atoms = sample.hamiltonian, sample.structure
     arrays = {
-        "numbers": np.asarray(atoms.numbers, dtype=np.int16),
+        "numbers": species_of(atoms).astype(np.int16),
         "positions": np.asarray(atoms.positions, dtype=np.float64),
         "cell": np.asarray(atoms.cell.array, dtype=np.float64),
         "pbc": np.asarray(atoms.pbc, dtype=np.bool_),
@@ -46,7 +47,7 @@ def encode(sample: Sample) -> bytes:
     for name in OPERATORS:
         operator: BlockMatrix | None = getattr(sample, name)
         if operator is not None:
-            same_atoms = np.array_equal(operator.numbers, atoms.numbers)
+            same_atoms = np.array_equal(operator.numbers, species_of(atoms))
             if not same_atoms or not np.array_equal(operator.pairs, h.pairs):
                 raise MatrixError(f"sample {sample.name}: {name} has other atoms or blocks than the Hamiltonian")
             spins[name] = operator.spin.value
@@ -99,7 +100,8 @@ def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
             # Operators of the same spin share the tables of block places of the first.
             first = next((operator for operator in operators.values() if operator.spin is spin), None)
             operators[key] = first.with_values(values) if first else BlockMatrix(basis, numbers, pairs, values, spin)
-    atoms = Atoms(numbers, arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
+    atoms = Atoms(atomic_numbers_of(numbers), arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
+    atoms = with_species(atoms, numbers)
     if header.get("charge") is not None:
         atoms.info["charge"] = header["charge"]
     if header.get("unpaired") is not None:

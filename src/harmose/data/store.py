@@ -28,6 +28,7 @@ from harmose.core.basis import BasisSet
 from harmose.core.files import atomic_path
 from harmose.core.radial import RadialBasis
 from harmose.core.sample import Sample, check_sample
+from harmose.core.species import species_of
 from harmose.data.database import Database, create_database, open_database
 from harmose.data.record import decode, encode, read_header
 from harmose.errors import BasisError, FormatError, HarmoseError
@@ -416,7 +417,7 @@ class Store:
             FormatError: for another spin kind.
             BasisError: for another basis set.
         """
-        elements = set(sample.structure.numbers.tolist())
+        elements = set(species_of(sample.structure).tolist())
         if sample.spin is not self.spin:
             raise FormatError(f"{self.path}: expected spin {self.spin}, got {sample.spin} in sample {sample.name!r}")
         if self.basis.restricted(elements) != sample.basis.restricted(elements):

@@ -9,10 +9,10 @@ H is Hermitian.
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from harmose.core.basis import Shell
 from harmose.core.blocks import BlockMatrix
+from harmose.core.species import atomic_number_of, symbol_of
 from harmose.evaluate.evaluation import BlockErrors
 
 Atom = tuple[int, tuple[Shell, ...]]
@@ -52,9 +52,11 @@ def total(sums: Iterable[Sums]) -> Sums:
 def block_errors(sums: Sums, stages: Sequence[str]) -> tuple[BlockErrors, ...]:
     """One entry for each type of block: on-site first, heavy elements first, shells in the order of the basis set."""
     out = []
-    for left, right, onsite in sorted(sums, key=lambda key: (not key[2], -key[0][0], -key[1][0])):
+    for left, right, onsite in sorted(
+        sums, key=lambda key: (not key[2], *(-atomic_number_of(atom[0]) for atom in key[:2]))
+    ):
         table = sums[left, right, onsite]
-        symbols = chemical_symbols[left[0]], chemical_symbols[right[0]]
+        symbols = symbol_of(left[0]), symbol_of(right[0])
         for a, shell in enumerate(left[1]):
             for b, other in enumerate(right[1]):
                 if left == right and b < a:

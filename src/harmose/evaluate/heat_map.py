@@ -62,9 +62,9 @@ def onsite_heat_map(evaluation: Evaluation, unit: str) -> Figure | None:
 
 
 def _labels(blocks: Sequence[BlockErrors]) -> tuple[tuple[str, str], ...]:
-    """All (element, shell) of the blocks: heavy elements first, shells as in the basis set."""
+    """All (element, shell) of the blocks, C(2) as carbon: heavy elements first, shells as in the basis set."""
     pairs = dict.fromkeys(pair for block in blocks for pair in zip(block.elements, block.shells))
-    return tuple(sorted(pairs, key=lambda pair: -atomic_numbers[pair[0]]))
+    return tuple(sorted(pairs, key=lambda pair: -atomic_numbers[pair[0].partition("(")[0]]))
 
 
 def _index(labels: tuple[tuple[str, str], ...], element: str, shell: str) -> int:

@@ -17,22 +17,24 @@ the padding.
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
-from harmose.core.basis import LETTERS, BasisSet, Shell
+from harmose.core.basis import LETTERS, BasisSet, Shell, n_orbitals
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
+from harmose.core.species import atomic_number_of, with_species
 from harmose.errors import FormatError, IncompleteHamiltonian
 from harmose.io.aims_input import SWITCH, Control, read_control, read_geometry
 from harmose.io.aims_output import Output, find_outputs, read_output
-from harmose.io.assembly import Rules, check_shells, covering_radii, from_elements, hamiltonian_rules, overlap_rules
+from harmose.io.assembly import Rules, covering_radii, from_elements, hamiltonian_rules, overlap_rules
 from harmose.io.hdf5 import numbers, open_hdf5
+from harmose.io.species import number_species
 from harmose.io.valence import all_electrons
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
@@ -82,21 +84,20 @@ def read_aims(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     if output is not None and output.n_moved:
         raise FormatError(f"{output.path}: expected a run of one structure, that of geometry.in, got one that moved the atoms "
                           f"{output.n_moved} times; run once more with the last structure as geometry.in")  # fmt: skip
-    shells = _shells(folder / "basis-indices.out", structure)
-    n_orbitals = sum(shell.n_orbitals for z in structure.numbers.tolist() for shell in shells[z])
-    rows, cols, cells = _elements(folder / "rs_indices.out", n_orbitals, bool(structure.pbc.any()))
+    of_atom = _shells(folder / "basis-indices.out", structure)
+    species = number_species(list(zip(structure.numbers.tolist(), of_atom)), basis, str(folder))
+    structure, shells = with_species(structure, np.array(species)), dict(zip(species, of_atom))
+    counts = np.array([n_orbitals(own) for own in of_atom])
+    rows, cols, cells = _elements(folder / "rs_indices.out", int(counts.sum()), bool(structure.pbc.any()))
     channels = _hamiltonians(folder)
     h_values = np.stack([_values(path, len(rows)) * HARTREE for path in channels])
     overlap = _one_of(folder, "rs_overlap")
     s_values = _values(overlap, len(rows))
-    atom = np.repeat(
-        np.arange(len(structure)), [sum(s.n_orbitals for s in shells[z]) for z in structure.numbers.tolist()]
-    )
+    atom = np.repeat(np.arange(len(structure)), counts)
     keys = np.column_stack([atom[rows], atom[cols], cells + _shifts(structure, atom[rows], atom[cols])])
     if basis is None:
         used = (np.abs(h_values).max(axis=0) > 1e-6) | (np.abs(s_values) > 1e-8)
-        basis = BasisSet("aims", shells, _radii(control, structure, np.unique(keys[used], axis=0)))
-    check_shells(basis, shells, str(folder))
+        basis = BasisSet("aims", shells, _radii(control, structure, shells, np.unique(keys[used], axis=0)))
     spin = Spin.COLLINEAR if len(channels) == 2 else Spin.NONE
 
     def operator(values: np.ndarray, rules: Rules, kind: Spin) -> BlockMatrix:
@@ -148,8 +149,8 @@ def _check_there(path: Path) -> None:
         raise FormatError(f"{path}: no such file; {SWITCH}")
 
 
-def _shells(path: Path, structure: Atoms) -> dict[int, tuple[Shell, ...]]:
-    """Return the shells of each element in aims's order. A second shell of the same n and l is zeta 2."""
+def _shells(path: Path, structure: Atoms) -> list[tuple[Shell, ...]]:
+    """Return the shells of each atom in aims's order. A second shell of the same n and l is zeta 2."""
     _check_there(path)
     words = [line.split() for line in path.read_text(errors="replace").splitlines()]
     table = [row for row in words if len(row) == 6 and row[0] != "fn."]
@@ -163,16 +164,16 @@ def _shells(path: Path, structure: Atoms) -> dict[int, tuple[Shell, ...]]:
         raise FormatError(f"{path}: expected the orbitals of {len(structure)} atoms in order, got those of "
                           f"{len(np.unique(atoms))} atoms")  # fmt: skip
     _check_whole_shells(path, atoms, n, l, m)
-    shells: dict[int, tuple[Shell, ...]] = {}
-    starts = np.searchsorted(atoms, np.arange(1, len(structure) + 2))
-    for z in np.unique(structure.numbers).tolist():
-        of_z = np.flatnonzero(structure.numbers == z)
-        own = [orbitals[starts[k] : starts[k + 1], 1:] for k in of_z]
-        if any(not np.array_equal(own[0], other) for other in own):
-            raise FormatError(f"{path}: expected the same orbitals on every {chemical_symbols[z]}, got different ones")
-        kinds = [(int(row[0]), int(row[1])) for row in own[0] if row[2] == -row[1]]
-        shells[z] = tuple(Shell(n, l, zeta=1 + kinds[:k].count((n, l))) for k, (n, l) in enumerate(kinds))
-    return shells
+    begins = m == -l
+    first = np.searchsorted(atoms[begins], np.arange(1, len(structure) + 2))
+    kinds = list(zip(n[begins].tolist(), l[begins].tolist()))
+    return [_numbered(tuple(kinds[start:stop])) for start, stop in zip(first.tolist(), first[1:].tolist())]
+
+
+@lru_cache(maxsize=512)
+def _numbered(kinds: tuple[tuple[int, int], ...]) -> tuple[Shell, ...]:
+    """Return the shells with these (n, l)."""
+    return tuple(Shell(n, l, zeta=1 + kinds[:k].count((n, l))) for k, (n, l) in enumerate(kinds))
 
 
 def _check_whole_shells(path: Path, atoms: np.ndarray, n: np.ndarray, l: np.ndarray, m: np.ndarray) -> None:
@@ -304,9 +305,8 @@ def _shifts(structure: Atoms, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     return moved[i] - moved[j]
 
 
-def _radii(control: Control, structure: Atoms, keys: np.ndarray) -> dict[int, float]:
+def _radii(control: Control, structure: Atoms, species: Iterable[int], keys: np.ndarray) -> dict[int, float]:
     radii = control.radii()
-    elements = np.unique(structure.numbers).tolist()
-    if all(z in radii for z in elements):
-        return {z: radii[z] for z in elements}
+    if all(atomic_number_of(z) in radii for z in species):
+        return {z: radii[atomic_number_of(z)] for z in species}
     return covering_radii(structure, keys)

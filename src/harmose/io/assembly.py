@@ -15,17 +15,17 @@ Blocks of the graph that are not written are zero, or an error if the code write
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
-from harmose.core.basis import BasisSet, Shell
+from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import build_graph, is_canonical, pair_vectors, reversed_pairs
-from harmose.errors import BasisError, MatrixError
+from harmose.core.species import species_of
+from harmose.errors import MatrixError
 from harmose.so3.conventions import E3NN, Convention
 from harmose.spin import Spin
 
@@ -90,7 +90,7 @@ def from_elements(
         if len(orbital) and not (orbital.min() >= 0 and orbital.max() < layout.n_orbitals):
             raise MatrixError(f"{rules.name}: expected {kind}s of {layout.n_orbitals} orbitals, got "
                               f"{orbital.min()} to {orbital.max()}")  # fmt: skip
-    position, sign = inside_orbitals(basis, structure.numbers, convention)
+    position, sign = inside_orbitals(basis, layout.numbers, convention)
     values = values * (sign[rows] * sign[cols])
     rows, cols = position[rows], position[cols]
     atom = np.repeat(np.arange(len(structure)), layout.orbital_counts)
@@ -135,7 +135,7 @@ def from_blocks(
     within = np.arange(len(block)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     starts, width = layout.orbital_starts, expected[block, 1]
     i, j = keys[block, 0], keys[block, 1]
-    position, sign = inside_orbitals(basis, structure.numbers, convention)
+    position, sign = inside_orbitals(basis, layout.numbers, convention)
     row, col = starts[i] + within // width, starts[j] + within % width
     values = values * (sign[row] * sign[col])
     return _filled(structure, layout, keys[block], position[row] - starts[i], position[col] - starts[j], values, rules)
@@ -164,15 +164,6 @@ def inside_orbitals(basis: BasisSet, numbers: np.ndarray, convention: Convention
     return position, sign
 
 
-def check_shells(basis: BasisSet, shells: Mapping[int, Sequence[Shell]], where: str) -> None:
-    """`BasisError` unless `basis` has these shells of each element of a calculation."""
-    for z, own in shells.items():
-        if z not in basis.shells or basis.shells[z] != tuple(own):
-            known = " ".join(map(str, basis.shells.get(z, ()))) or "none"
-            raise BasisError(f"{where}: expected {chemical_symbols[z]} with the shells of basis {basis.name} ({known}), got "
-                             f"{' '.join(map(str, own))}")  # fmt: skip
-
-
 def element_keys(counts: np.ndarray, rows: np.ndarray, cols: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return the block key (i, j, Rx, Ry, Rz) of each element (nnz, 5). `counts` (N,): number of orbitals of each atom."""
     atom = np.repeat(np.arange(len(counts)), counts)
@@ -186,7 +177,7 @@ def covering_radii(
     step: float = 0.1,
     where: str = "matrix",
 ) -> dict[int, float]:
-    """Return radii (angstrom) of the elements for which the graph contains all blocks of `keys` (B, 5).
+    """Return radii (angstrom) of the species for which the graph contains all blocks of `keys` (B, 5).
 
     `keys` are the blocks that are not zero. A radius is first half the longest distance of two atoms of this element, at
     least `least` (one number, or one for each element). Then, for pairs of different elements in the order of their atomic
@@ -194,7 +185,7 @@ def covering_radii(
     `MatrixError`, with `where`, for atoms farther apart than any orbitals reach.
     """
     keys = np.asarray(keys, dtype=np.int64).reshape(-1, 5)
-    numbers = np.asarray(structure.numbers)
+    numbers = species_of(structure)
     floor = least if isinstance(least, Mapping) else dict.fromkeys(np.unique(numbers).tolist(), least)
     radii = {z: rounded_up(floor[z], step) for z in np.unique(numbers).tolist()}
     distance = np.linalg.norm(pair_vectors(structure, keys), axis=1)
@@ -288,7 +279,7 @@ def _check_outside(structure: Atoms, basis: BasisSet, keys: np.ndarray, values: 
         return
     worst = int(np.argmax(size))
     distance = float(np.linalg.norm(pair_vectors(structure, keys[worst : worst + 1])))
-    reach = float(basis.reach(structure.numbers)[keys[worst, :2]].sum())
+    reach = float(basis.reach(species_of(structure))[keys[worst, :2]].sum())
     raise MatrixError(
         f"{rules.name}: a value of {size[worst]:.2e} lies in block {_text(keys[worst])}, whose atoms are {distance:.3f} "
         f"angstrom apart; the radii of basis {basis.name} reach {reach:.3f}"

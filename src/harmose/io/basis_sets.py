@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.radial import RadialBasis
+from harmose.core.species import species_of
 from harmose.errors import BasisError
 from harmose.io import pyscf
 from harmose.io.openmx.pao import read_paos
@@ -104,7 +105,7 @@ def overlap(atoms: Atoms, basis: RadialBasis | BasisSet) -> BlockMatrix:
         return two_centre_overlap(atoms, basis)
     if not isinstance(basis, BasisSet):
         raise BasisError(f"expected a basis set (harmose.basis(...), sample.basis), got {type(basis).__name__}")
-    basis.reach(atoms.numbers.tolist())
+    basis.reach(species_of(atoms))
     return two_centre_overlap(atoms, radial_functions(basis))
 
 

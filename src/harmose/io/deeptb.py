@@ -25,17 +25,18 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from harmose.core.basis import LETTERS, BasisSet, Shell
 from harmose.core.sample import Sample
+from harmose.core.species import species_of, with_species
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 from harmose.io.assembly import (
     Rules,
-    check_shells,
     covering_radii,
     from_blocks,
     hamiltonian_rules,
     overlap_rules,
 )
 from harmose.io.hdf5 import h5py, numbers, open_hdf5
+from harmose.io.species import number_species
 
 H, S = "hamiltonians.h5", "overlaps.h5"
 DESCRIPTION = ("atomic_numbers.dat", "positions.dat", "cell.dat", "basis.dat")
@@ -82,13 +83,15 @@ def read_deeptb(path: str | Path, basis: BasisSet | None = None) -> Sample:
     frame, n_frames = _frame(folder, name)
     structure = _structure(folder, frame, n_frames)
     check_structure(structure, str(path))
-    shells = _shells(folder / "basis.dat", structure)
+    of_element = _shells(folder / "basis.dat", structure)
+    number = dict(zip(of_element, number_species(list(of_element.items()), basis, str(folder))))
+    structure = with_species(structure, np.array([number[z] for z in structure.numbers.tolist()]))
+    shells = {number[z]: own for z, own in of_element.items()}
     h = _read_blocks(folder / H, frame, _counts(structure, shells))
     s = _read_blocks(folder / S, frame, _counts(structure, shells)) if (folder / S).is_file() else None
     if basis is None:
         keys = np.concatenate([m.keys[m.largest > limit] for m, limit in ((h, 1e-6), (s, 1e-8)) if m is not None])
         basis = BasisSet("deeptb", shells, covering_radii(structure, keys, LEAST_RADIUS, where=str(h.path)))
-    check_shells(basis, shells, str(folder))
     h_rules = h.rules(hamiltonian_rules(str(h.path), one_triangle=True))
     overlap = None
     if s is not None:
@@ -193,7 +196,7 @@ def _shells(path: Path, structure: Atoms) -> dict[int, tuple[Shell, ...]]:
 
 
 def _counts(structure: Atoms, shells: Mapping[int, tuple[Shell, ...]]) -> np.ndarray:
-    return np.array([sum(shell.n_orbitals for shell in shells[z]) for z in structure.numbers.tolist()])
+    return np.array([sum(shell.n_orbitals for shell in shells[z]) for z in species_of(structure).tolist()])
 
 
 # Matrices ------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 |---|---|---|
 | format, version, name, spin | () | text "harmose-npz", 1, the sample's name, spin kind |
 | numbers, positions, cell, pbc | (N,), (N, 3), (3, 3), (3,) | the structure, angstrom |
+| orbital_set | (N,) | which set of orbitals of its element an atom has, from 0; only where an element has several |
 | charge, unpaired | () | total charge, number of unpaired electrons; only where the structure states them |
 | moments | (N,) or (N, 3) | initial magnetic moments of the atoms, Bohr magnetons; only where the structure states them |
 | basis | () | the basis set as JSON text |
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from harmose.core import species
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.electrons import stated_charge, stated_moments, stated_unpaired
@@ -75,7 +77,11 @@ def _arrays(sample: Sample) -> dict[str, Any]:
             if molecule and letter:
                 arrays[letter] = operator.dense()
     optional = {name: getattr(sample, name) for name in (*NUMBERS, "orbital_energies")}
-    optional |= {"charge": stated_charge(atoms), "unpaired": stated_unpaired(atoms)}
+    optional |= {
+        species.ARRAY: atoms.arrays.get(species.ARRAY),
+        "charge": stated_charge(atoms),
+        "unpaired": stated_unpaired(atoms),
+    }
     optional |= {"moments": stated_moments(atoms)}
     return arrays | {name: value for name, value in optional.items() if value is not None}
 
@@ -110,7 +116,10 @@ def read_npz(path: str | Path) -> Sample:
 
 def _sample(file: Any) -> Sample:
     basis, spin = BasisSet.from_json(str(file["basis"])), Spin(str(file["spin"]))
-    numbers = file["numbers"].astype(np.int64)
+    atoms = Atoms(file["numbers"].astype(np.int64), file["positions"], cell=file["cell"], pbc=file["pbc"])
+    if species.ARRAY in file:
+        atoms.set_array(species.ARRAY, file[species.ARRAY].astype(np.int64))
+    numbers = species.species_of(atoms)
     pairs = file["keys"].astype(np.int64).reshape(-1, 5)[len(numbers) :]
     operators: dict[str, Any] = {}
     for name in OPERATORS:
@@ -120,8 +129,7 @@ def _sample(file: Any) -> Sample:
             own = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[len(values)]
             operators[name] = BlockMatrix(basis, numbers, pairs, values.astype(own.dtype), own)
     energies: dict[str, Any] = {name: float(file[name]) for name in NUMBERS if name in file}
-    info = {key: file[name].item() for name, key in (("charge", "charge"), ("unpaired", "spin")) if name in file}
-    atoms = Atoms(numbers, file["positions"], cell=file["cell"], pbc=file["pbc"], info=info)
+    atoms.info |= {key: file[name].item() for name, key in (("charge", "charge"), ("unpaired", "spin")) if name in file}
     if "moments" in file:
         atoms.set_initial_magnetic_moments(file["moments"])
     return Sample(

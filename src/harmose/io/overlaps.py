@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
+from harmose.core.species import species_of, symbol_of
 from harmose.errors import BasisError, FormatError
 from harmose.io.assembly import from_blocks, overlap_rules
 from harmose.io.disassembly import all_blocks
@@ -53,10 +53,10 @@ def overlap_on_graph(overlap: Overlap, atoms: Atoms, basis: BasisSet, where: str
         MatrixError: S has values outside the reach of `basis`.
     """
     cells = _cells_between(overlap.structure, atoms, where)
-    for z in np.unique(atoms.numbers).tolist():
+    for z in np.unique(species_of(atoms)).tolist():
         own, wanted = overlap.matrix.basis.degrees(z), basis.degrees(z)
         if own != wanted:
-            raise BasisError(f"{where}: expected S in the basis set {basis.name}, whose shells of {chemical_symbols[z]} have "
+            raise BasisError(f"{where}: expected S in the basis set {basis.name}, whose shells of {symbol_of(z)} have "
                              f"l = {list(wanted)}, got l = {list(own)}")  # fmt: skip
     blocks = all_blocks(overlap.matrix)
     keys = blocks.keys.copy()
@@ -67,7 +67,7 @@ def overlap_on_graph(overlap: Overlap, atoms: Atoms, basis: BasisSet, where: str
 def _cells_between(a: Atoms, b: Atoms, where: str) -> np.ndarray:
     """Return the whole lattice vectors n (N, 3) with positions of b = positions of a + n cell + one vector for all atoms."""
     other = f"{where}: expected S of the structure in this orientation and with this order of atoms, got that of another one"
-    if not np.array_equal(a.numbers, b.numbers):
+    if not np.array_equal(species_of(a), species_of(b)):
         raise FormatError(other)
     cell = b.cell.complete().array
     moved = (b.positions - a.positions) @ np.linalg.inv(cell)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from harmose.core.basis import BasisSet
-from harmose.core.radial import RadialBasis
+from harmose.core.radial import Gaussians, RadialBasis, Tabulated
 from harmose.core.sample import Sample
+from harmose.core.species import atomic_number_of, species_of, symbol_of
 from harmose.errors import BasisError, FormatError, HarmoseError
 from harmose.io.abacus.orb import read_orb, read_orbs
 from harmose.io.openmx.pao import read_paos_like
@@ -94,12 +94,29 @@ def read_files_like(
         return read_paos_like(basis, paths, names)
     inside = [file for path in paths for file in (_files_of_folder(path, str(code)) if path.is_dir() else [path])]
     element, read = (_element_of_ion, read_ions) if code == "siesta" else (_element_of_orb, read_orbs)
+    if len({atomic_number_of(z) for z in basis.elements}) < len(basis.elements):
+        return RadialBasis(
+            basis, {z: _functions_of(z, basis, [read([file]) for file in inside]) for z in basis.elements}
+        )
     chosen = [file for file in inside if element(file) in basis.elements]
     missing = set(basis.elements) - {element(file) for file in chosen}
     if missing:
-        raise BasisError(f"basis {basis.name}: expected radial functions of {chemical_symbols[min(missing)]}, got none in "
+        raise BasisError(f"basis {basis.name}: expected radial functions of {symbol_of(min(missing))}, got none in "
                          f"{', '.join(map(str, paths))}")  # fmt: skip
     return read(chosen).like(basis)
+
+
+def _functions_of(
+    z: int, basis: BasisSet, files: Sequence[RadialBasis]
+) -> tuple[Gaussians, ...] | tuple[Tabulated, ...]:
+    """Return the functions of one of several sets of orbitals of an element, from files of one set each."""
+    element = atomic_number_of(z)
+    found = [one for one in files if one.elements == (element,) and one.basis.degrees(element) == basis.degrees(z)]
+    if len(found) != 1:
+        shells = " ".join(map(str, basis.shells[z]))
+        raise BasisError(f"basis {basis.name}: expected one file with the functions of {symbol_of(z)} ({shells}), got "
+                         f"{len(found) or 'none'}")  # fmt: skip
+    return found[0].of(element)
 
 
 def pao_names(provenance: Mapping[str, Any]) -> Mapping[str, str]:
@@ -125,7 +142,7 @@ def functions_beside(folder: str | Path, sample: Sample) -> RadialBasis | None:
         return None
     try:
         functions = read_files_like(
-            sample.basis.restricted(sample.structure.numbers.tolist()), [folder], pao_names(sample.provenance)
+            sample.basis.restricted(species_of(sample.structure).tolist()), [folder], pao_names(sample.provenance)
         )
         check_functions(functions, sample)
     except HarmoseError:
@@ -145,7 +162,7 @@ def check_functions(functions: RadialBasis, sample: Sample) -> None:
     """
     if sample.overlap is None:
         return
-    basis = sample.basis.restricted(sample.structure.numbers.tolist())
+    basis = sample.basis.restricted(species_of(sample.structure).tolist())
     own, s = two_centre_overlap(sample.structure, functions.like(basis)), sample.overlap
     same = np.array_equal(own.pairs, s.pairs) and own.values.shape == s.values.shape
     difference = float(np.abs(own.values - s.values).max(initial=0.0)) if same else np.inf

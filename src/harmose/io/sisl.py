@@ -9,12 +9,11 @@ without a cell is put into a box.
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 from scipy import sparse
 
-from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
+from harmose.core.species import atomic_number_of, symbol_of
 from harmose.errors import FormatError
 from harmose.io.disassembly import all_elements
 from harmose.io.structures import with_cell
@@ -51,7 +50,7 @@ def to_sisl(sample: Sample) -> Any:
     structure = with_cell(sample.structure)
     geometry = sisl.Geometry(
         structure.positions,
-        atoms=_atoms(sisl, sample.basis, structure.numbers),
+        atoms=_atoms(sisl, h),
         lattice=sisl.Lattice(structure.cell.array, nsc=2 * reach + 1),
     )
     matrices = [_supercell(geometry, h, part) for part in _parts(h)]
@@ -79,13 +78,15 @@ def _supercell(geometry: Any, operator: BlockMatrix, values: np.ndarray) -> spar
     return sparse.coo_matrix((values, place), shape=(n, n * int(np.prod(geometry.lattice.nsc)))).tocsr()
 
 
-def _atoms(sisl: Any, basis: BasisSet, numbers: np.ndarray) -> list[Any]:
-    kinds = {}
-    for z in np.unique(numbers).tolist():
+def _atoms(sisl: Any, operator: BlockMatrix) -> list[Any]:
+    """Return sisl's atoms. Atoms of one element with other orbitals are other species."""
+    kinds, basis = {}, operator.basis
+    for z in np.unique(operator.numbers).tolist():
         orbitals = [
             sisl.AtomicOrbital(n=shell.n, l=shell.l, m=m, zeta=shell.zeta, R=basis.radii[z])
             for shell in basis.shells[z]
             for m in range(-shell.l, shell.l + 1)
         ]
-        kinds[z] = sisl.Atom(chemical_symbols[z], orbitals=orbitals)
-    return [kinds[z] for z in numbers.tolist()]
+        tag = symbol_of(z).replace("(", "_").removesuffix(")")  # C_2: a label that other programs take
+        kinds[z] = sisl.Atom(atomic_number_of(z), orbitals=orbitals, tag=tag)
+    return [kinds[z] for z in np.asarray(operator.numbers).tolist()]

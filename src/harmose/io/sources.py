@@ -7,8 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from harmose.core.basis import BasisSet
+import numpy as np
+
+from harmose.core.basis import BasisSet, Shell
 from harmose.core.sample import Sample
+from harmose.core.species import atomic_numbers_of, symbol_of
 from harmose.errors import BasisError, FormatError, HarmoseError
 
 ReadRun = Callable[[Path, BasisSet | None], Sample]
@@ -107,9 +110,21 @@ class Runs:
 
 
 def common_basis(a: BasisSet, b: BasisSet) -> BasisSet:
-    """Return the elements of both, each with the larger of its two radii; `BasisError` if their shells differ."""
+    """Return the elements of both, each with the larger of its two radii; `BasisError` if their shells differ.
+
+    Where one of them has several sets of orbitals of an element, it decides their numbers, and the other may have some of them.
+    """
     if a.name != b.name:
         raise BasisError(f"expected calculations in one basis set, got {a.name} and {b.name}")
-    radii = {z: max(a.radii.get(z, 0.0), b.radii.get(z, 0.0)) for z in {*a.elements, *b.elements}}
-    grown = [BasisSet(x.name, x.shells, {z: radii[z] for z in x.elements}) for x in (a, b)]
-    return grown[0].merged(grown[1])
+    shells: dict[int, tuple[Shell, ...]] = {}
+    radii: dict[int, float] = {}
+    for element in sorted({int(z) for z in atomic_numbers_of(np.array([*a.elements, *b.elements], dtype=np.int64))}):
+        first, second = sorted((a, b), key=lambda one: -len(one.sets_of(element)))
+        shells |= {z: first.shells[z] for z in first.sets_of(element)}
+        radii |= {z: first.radii[z] for z in first.sets_of(element)}
+        for own in second.sets_of(element):
+            z = next((z for z in first.sets_of(element) if first.shells[z] == second.shells[own]), None)
+            if z is None:
+                raise BasisError(f"basis {a.name}: two different sets of shells for {symbol_of(element)}")
+            radii[z] = max(radii[z], second.radii[own])
+    return BasisSet(a.name, shells, radii)

@@ -1,11 +1,12 @@
-"""Species of a calculation: labels such as Fe_up or C1, and the shells of each element."""
+"""Species of a calculation: labels such as Fe_up or C1, and the sets of orbitals of each element."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ase.data import atomic_numbers
 
-from harmose.core.basis import Shell
+from harmose.core.basis import BasisSet, Shell, n_orbitals
+from harmose.core.species import MOST_SETS, species_number, symbol_of
 from harmose.errors import BasisError
 
 GHOST = re.compile(r"ghost|empty|dummy|vacan", re.IGNORECASE)
@@ -35,15 +36,32 @@ def is_ghost(label: str) -> bool:
     return GHOST.search(label) is not None
 
 
-def shells_of_elements(
-    species: Iterable[tuple[int, str, tuple[Shell, ...]]], where: str
-) -> dict[int, tuple[Shell, ...]]:
-    """Return the shells of each element, from (atomic number, label, shells) of each species.
+def number_species(kinds: Sequence[tuple[int, tuple[Shell, ...]]], basis: BasisSet | None, where: str) -> list[int]:
+    """Return the species (`core.species`) of each kind of atoms, (atomic number, shells).
 
-    `BasisError` that begins with `where` if two species of one element have different shells.
+    Kinds of one element with the same shells are one species. Without `basis` the sets of orbitals of an element are numbered
+    from the largest to the smallest; otherwise as in `basis`. `BasisError` that begins with `where` for shells that it lacks.
     """
-    shells: dict[int, tuple[Shell, ...]] = {}
-    for z, label, own in species:
-        if shells.setdefault(z, own) != own:
-            raise BasisError(f"{where}: expected the same orbitals on all atoms of an element, got others for {label}")
-    return shells
+    if basis is not None:
+        return [species_in_basis(basis, element, shells, where) for element, shells in kinds]
+    sets: dict[int, list[tuple[Shell, ...]]] = {}
+    for element, shells in dict.fromkeys(kinds):
+        sets.setdefault(element, []).append(shells)
+    numbers = {}
+    for element, different in sets.items():
+        if len(different) > MOST_SETS:
+            raise BasisError(f"{where}: expected at most {MOST_SETS} sets of orbitals of {symbol_of(element)}, got "
+                             f"{len(different)}")  # fmt: skip
+        ordered = sorted(different, key=lambda shells: (-n_orbitals(shells), shells))
+        numbers |= {(element, shells): species_number(element, k) for k, shells in enumerate(ordered)}
+    return [numbers[kind] for kind in kinds]
+
+
+def species_in_basis(basis: BasisSet, element: int, shells: tuple[Shell, ...], where: str) -> int:
+    """Return the species of an element whose shells in `basis` are these; `BasisError` that begins with `where` if none is."""
+    for z in basis.sets_of(element):
+        if basis.shells[z] == shells:
+            return z
+    known = " or ".join(" ".join(map(str, basis.shells[z])) for z in basis.sets_of(element)) or "none"
+    raise BasisError(f"{where}: expected {symbol_of(element)} with the shells of basis {basis.name} ({known}), got "
+                     f"{' '.join(map(str, shells))}")  # fmt: skip

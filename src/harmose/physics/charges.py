@@ -19,6 +19,7 @@ import scipy
 from ase.data import covalent_radii
 
 from harmose.core.blocks import BlockMatrix, block_values
+from harmose.core.species import atomic_numbers_of
 from harmose.errors import MatrixError
 from harmose.physics.occupations import solve_chemical_potential
 from harmose.units import BOHR, HARTREE
@@ -65,12 +66,13 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
     inverse_root = (vectors / np.sqrt(sizes)) @ vectors.T
     h = inverse_root @ h @ inverse_root
     atom = np.repeat(np.arange(len(prior.numbers)), prior.orbital_counts)
-    kernel = coulomb(prior.numbers, positions)
+    numbers = atomic_numbers_of(prior.numbers)
+    kernel = coulomb(numbers, positions)
 
     def density_and_charge(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         energies, orbitals = scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
         p = (orbitals * thermal_occupations(energies, n_electrons)) @ orbitals.T
-        return p, np.bincount(atom, np.diag(p), len(prior.numbers)) - prior.numbers
+        return p, np.bincount(atom, np.diag(p), len(numbers)) - numbers
 
     potential, residual = fixed_point(lambda v: kernel @ density_and_charge(v)[1], np.zeros(len(prior.numbers)))
     if not residual < CONVERGED:

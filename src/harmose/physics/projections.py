@@ -8,10 +8,10 @@ Single weights may be a little below 0 or above 1: a non-orthogonal basis has no
 from collections.abc import Callable
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from harmose.core.basis import LETTERS, Shell
 from harmose.core.blocks import BlockMatrix
+from harmose.core.species import atomic_number_of, symbol_of
 from harmose.errors import ConfigError
 from harmose.spin import Spin
 
@@ -21,13 +21,13 @@ Groups = dict[str, np.ndarray]
 
 def by_element(operator: BlockMatrix) -> Groups:
     """Return one group for each element: "C", "H"."""
-    symbols = _per_atom(operator, [chemical_symbols[z] for z in operator.numbers])
+    symbols = _per_atom(operator, [_element(z) for z in operator.numbers])
     return _groups(symbols)
 
 
 def by_atom(operator: BlockMatrix) -> Groups:
     """Return one group for each atom, counted from 0: "C 0", "C 1"."""
-    return _groups(_per_atom(operator, [f"{chemical_symbols[z]} {k}" for k, z in enumerate(operator.numbers)]))
+    return _groups(_per_atom(operator, [f"{_element(z)} {k}" for k, z in enumerate(operator.numbers)]))
 
 
 def by_shell(operator: BlockMatrix) -> Groups:
@@ -43,7 +43,7 @@ def by_l(operator: BlockMatrix) -> Groups:
 def _by_name_of_shell(operator: BlockMatrix, name: Callable[[Shell], str]) -> Groups:
     basis = operator.basis
     labels = {
-        z: [f"{chemical_symbols[z]} {name(shell)}" for shell in basis.shells[z] for _ in range(shell.n_orbitals)]
+        z: [f"{_element(z)} {name(shell)}" for shell in basis.shells[z] for _ in range(shell.n_orbitals)]
         for z in basis.elements
     }
     return _groups(_per_element(operator, labels))
@@ -74,6 +74,10 @@ def mulliken(coefficients: np.ndarray, overlap: np.ndarray, groups: Groups, spin
     if spin is Spin.SPINOR:
         orbitals = np.concatenate([orbitals, orbitals], axis=1)
     return orbitals @ np.real(coefficients.conj() * (overlap @ coefficients))
+
+
+def _element(species: int) -> str:
+    return symbol_of(atomic_number_of(species))
 
 
 def _per_atom(operator: BlockMatrix, labels: list[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harmose.core.radial import RadialBasis
+from harmose.core.species import atomic_number_of, symbol_of
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError
 from harmose.inference.energy_zero import n_electrons, stated_valence, valence_electrons
@@ -16,6 +17,7 @@ from harmose.train.config import TrainConfig
 def check(store: Store, config: TrainConfig) -> None:
     """Raise `FormatError` or `ConfigError` for a store that the configuration cannot be trained on."""
     _check_splits(store, config)
+    _check_one_set_of_orbitals(store)
     if config.overlap_filter and store.spin is not Spin.NONE:
         raise ConfigError(f"{store.path}: expected overlap_filter 0 with labels of spin {store.spin}")
     radial = training_functions(store, config)
@@ -29,6 +31,14 @@ def _check_splits(store: Store, config: TrainConfig) -> None:
             known = ", ".join(store.splits) or "none"
             raise FormatError(f"{store.path}: expected samples in the split {name}; the store's splits: {known}")
     training_names(store, config)
+
+
+def _check_one_set_of_orbitals(store: Store) -> None:
+    several = [z for z in store.basis.elements if len(store.basis.sets_of(atomic_number_of(z))) > 1]
+    if several:
+        got = " and ".join(map(symbol_of, several))
+        raise FormatError(f"{store.path}: expected one set of orbitals for each element to train on, got {got}; give all atoms of "
+                          "an element the same basis set")  # fmt: skip
 
 
 def training_names(store: Store, config: TrainConfig) -> list[str]:

@@ -246,6 +246,26 @@ def test_atoms_outside_the_cell(tmp_path):
 
 
 @needs_cp2k
+def test_two_basis_sets_of_one_element(tmp_path):
+    """Kinds N and N2 are both nitrogen, with DZVP and SZV."""
+    atoms = Atoms("NN", [[0.1, 0.2, 6.1], [1.0, -0.2, 6.6]], cell=[[2.6, 0, 0], [0.3, 9, 0], [0, 0, 9.5]], pbc=True)
+    content = text(atoms, replace(COARSE, kmesh=(3, 1, 1), eps_scf=1e-3))
+    lines = content.splitlines()
+    second = [k for k, line in enumerate(lines) if line.split()[:1] == ["N"]][1]
+    lines[second] = lines[second].replace("N ", "N2 ", 1)
+    kind = next(k for k, line in enumerate(lines) if line.strip() == "&KIND N")
+    end = next(k for k in range(kind, len(lines)) if lines[k].strip() == "&END KIND")
+    other = [line.replace("DZVP", "SZV") for line in lines[kind + 1 : end]]
+    lines[end + 1 : end + 1] = ["&KIND N2", "ELEMENT N", *other, "&END KIND"]
+    folder = run(tmp_path / "n2", "\n".join(lines) + "\n")
+    sample = read_cp2k(folder)
+    assert sample.structure.numbers.tolist() == [7, 7]
+    assert sample.hamiltonian.numbers.tolist() == [7, 1007]
+    assert [sample.basis.n_orbitals(z) for z in (7, 1007)] == [13, 4]
+    assert band_error(sample, folder) < 0.1
+
+
+@needs_cp2k
 def test_text_and_upper_triangles(tmp_path):
     atoms, small = hexagonal_bn(), replace(COARSE, basis="SZV-MOLOPT-SR-GTH")
     binary = read_cp2k(run(tmp_path / "binary", text(atoms, small)))

@@ -15,7 +15,7 @@ from harmose.so3.conventions import E3NN
 from harmose.spin import Spin
 
 ATOMS = Atoms("HLi", [[0, 0, 0], [0, 0, 1.6]], cell=[20, 20, 20], pbc=True)
-DEGREES = {1: (0,), 3: (0, 1)}
+DEGREES = [{1: (0,), 3: (0, 1)}[z] for z in ATOMS.numbers.tolist()]
 KEYS = np.array([[0, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
 SHAPES = np.array([[1, 1], [4, 4], [1, 4], [4, 1]])
 

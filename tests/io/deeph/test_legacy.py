@@ -188,7 +188,7 @@ BAD = {
     "no element": (text("element.dat", "6\n8\n200"), r"expected atomic numbers, got \[6"),
     "shells of too few atoms": (text("orbital_types.dat", "0 1\n0 1 2 3"), "expected the shells of 3 atoms, got 2 lines"),
     "shells of text": (text("orbital_types.dat", "0 1\n0 1 2 3\n0 p"), "expected l = 0 to 6"),
-    "two kinds of carbon": (text("orbital_types.dat", "0 1\n0 1 2 3\n0 2"), "expected one set of shells for each element"),
+    "shells of other blocks": (text("orbital_types.dat", "0 1\n0 1 2 3\n0 2"), "expected block .*6.* by the orbitals of its atoms"),
     "missing atom": (dataset("[0, 0, 0, 1, 4]", np.zeros((4, 4))), "expected blocks of 3 atoms .* atoms 0 and 3"),
     "atom 0": (dataset("[0, 0, 0, 0, 1]", np.zeros((4, 4))), "expected blocks of 3 atoms .* atoms -1 and 0"),
     "key of text": (dataset("hello", np.zeros((4, 4))), r"expected datasets '\[Rx, Ry, Rz, i, j\]' .*, got 'hello'"),

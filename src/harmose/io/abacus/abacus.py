@@ -13,6 +13,7 @@ from ase import Atoms
 
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.sample import Sample
+from harmose.core.species import species_of, with_species
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 from harmose.io.abacus.csr import CellMatrices, read_cell_matrices
@@ -20,7 +21,6 @@ from harmose.io.abacus.files import OVERLAP, SWITCH, Matrices, matrices, output_
 from harmose.io.abacus.inputs import orbital_reaches, read_parameters, read_stru
 from harmose.io.abacus.log import LOGS, OVERLAP_LOGS, Log, read_log
 from harmose.io.assembly import (
-    check_shells,
     covering_radii,
     element_keys,
     from_elements,
@@ -28,7 +28,7 @@ from harmose.io.assembly import (
     overlap_rules,
 )
 from harmose.io.overlaps import Overlap
-from harmose.io.species import shells_of_elements
+from harmose.io.species import number_species
 from harmose.io.unfolding import nearest_cells, unfolded_cells
 from harmose.io.valence import valence_of_elements
 from harmose.so3.conventions import Convention
@@ -68,10 +68,10 @@ def read_abacus(path: str | Path, basis: BasisSet | None = None) -> Sample:
     another run of the same system; default: radii of the orbitals plus projectors.
 
     Raises `FormatError` for files that are missing, damaged or of another kind, for ghosts and for trajectories,
-    `BasisError` for two species of one element with different orbitals, and the errors of `io.assembly`.
+    `BasisError` for other orbitals than those of `basis`, and the errors of `io.assembly`.
     """
     folder = output_folder(Path(path))
-    run = _read_run(folder, LOGS)
+    run = _read_run(folder, LOGS, basis)
     files = matrices(folder)
     spin, h = _hamiltonian(files, run)
     if files.overlap is None:
@@ -102,7 +102,7 @@ def read_abacus(path: str | Path, basis: BasisSet | None = None) -> Sample:
 def read_abacus_overlap(path: str | Path, basis: BasisSet | None = None) -> Overlap:
     """Read S of a run, also of one with `calculation get_s`; arguments and errors as in `read_abacus`."""
     folder = output_folder(Path(path), OVERLAP)
-    run = _read_run(folder, (*LOGS, *OVERLAP_LOGS))
+    run = _read_run(folder, (*LOGS, *OVERLAP_LOGS), basis)
     file = overlap_file(folder)
     assert file is not None
     s = _overlap(file, run, is_spinor=None)
@@ -117,20 +117,30 @@ def read_abacus_overlap(path: str | Path, basis: BasisSet | None = None) -> Over
 
 @dataclass(frozen=True)
 class _Run:
-    """A folder with its log; `counts` (N,): number of orbitals of each atom."""
+    """A folder with its log. `structure` has the species of its atoms, `counts` (N,) their numbers of orbitals.
+
+    `species` has the number (`core.species`) of each species of the log.
+    """
 
     folder: Path
     log: Log
-    shells: dict[int, tuple[Shell, ...]]
+    structure: Atoms
+    species: Sequence[int]
     counts: np.ndarray
 
+    @property
+    def shells(self) -> dict[int, tuple[Shell, ...]]:
+        return {z: kind.shells for z, kind in zip(self.species, self.log.species)}
 
-def _read_run(folder: Path, logs: Sequence[str]) -> _Run:
+
+def _read_run(folder: Path, logs: Sequence[str], basis: BasisSet | None) -> _Run:
     log = read_log(folder, logs)
     check_structure(log.structure, str(folder))
-    shells = shells_of_elements(((kind.number, kind.label, kind.shells) for kind in log.species), str(folder))
-    counts = np.repeat([kind.n_orbitals for kind in log.species], [kind.count for kind in log.species])
-    return _Run(folder, log, shells, counts)
+    which = np.repeat(np.arange(len(log.species)), [kind.count for kind in log.species])
+    kinds = [(kind.number, kind.shells) for kind in log.species]
+    species = number_species(kinds, basis, str(folder))
+    structure = with_species(log.structure, np.array(species)[which])
+    return _Run(folder, log, structure, species, np.array([kind.n_orbitals for kind in log.species])[which])
 
 
 def _valence(run: _Run) -> list[float | None]:
@@ -156,7 +166,7 @@ def _placed(
 
     `matrices`, each with the value that counts as zero. A single matrix for R = 0 is the sum over all cells.
     """
-    structure = run.log.structure
+    structure = run.structure
     folded = not any(elements.cells.any() for elements, _ in matrices)
     keys = np.unique(np.concatenate([elements.keys(run.counts, tolerance) for elements, tolerance in matrices]), axis=0)
     if folded:
@@ -164,7 +174,6 @@ def _placed(
     if basis is None:
         where = str(matrices[0][0].path)
         basis = BasisSet("abacus", run.shells, covering_radii(structure, keys, _reaches(run), where=where))
-    check_shells(basis, run.shells, str(run.folder))
     placed = [elements for elements, _ in matrices]
     if folded:
         placed = [_unfolded(elements, run, basis) for elements in placed]
@@ -175,22 +184,21 @@ def _placed(
 
 
 def _unfolded(elements: Elements, run: _Run, basis: BasisSet) -> Elements:
-    structure = run.log.structure
+    structure = run.structure
     keys = element_keys(run.counts, elements.rows, elements.cols, elements.cells)
-    reach = basis.reach(structure.numbers)
+    reach = basis.reach(species_of(structure))
     cells = unfolded_cells(structure, reach, keys[:, 0], keys[:, 1], str(elements.path), "run with gamma_only 0")
     return replace(elements, cells=cells)
 
 
 def _reaches(run: _Run) -> dict[int, float]:
-    """Return for each element the longest orbital plus the longest projector (angstrom), or 1 if the log has neither."""
+    """Return for each species the longest orbital plus the longest projector (angstrom), or 1 if the log has neither."""
     log = run.log
     if log.orbital_reach is None or log.projector_reach is None:
-        return {kind.number: 1.0 for kind in log.species}
+        return dict.fromkeys(run.species, 1.0)
     own, reaches = orbital_reaches(read_stru(run.folder), [kind.label for kind in log.species]), {}
-    for kind in log.species:
-        reach = own.get(kind.label, log.orbital_reach) + log.projector_reach
-        reaches[kind.number] = max(reaches.get(kind.number, 0.0), reach)
+    for z, kind in zip(run.species, log.species):
+        reaches[z] = max(reaches.get(z, 0.0), own.get(kind.label, log.orbital_reach) + log.projector_reach)
     return reaches
 
 

@@ -16,12 +16,15 @@ from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import is_canonical, pair_vectors, reversed_pairs
 from harmose.core.sample import Sample
+from harmose.core.species import species_of, with_species
 from harmose.errors import FormatError, MatrixError
-from harmose.io.assembly import check_shells, element_keys, from_elements, hamiltonian_rules, overlap_rules, zeros
+from harmose.io.assembly import element_keys, from_elements, hamiltonian_rules, overlap_rules, zeros
 from harmose.io.cp2k.csr import image_files, matrix_files, read_csr
 from harmose.io.cp2k.output import Output, is_output, read_output
 from harmose.io.cp2k.structure import structure_of
+from harmose.io.species import number_species
 from harmose.io.unfolding import unfolded_cells
+from harmose.io.valence import valence_of_elements
 from harmose.spin import Spin
 from harmose.units import HARTREE
 
@@ -65,12 +68,11 @@ def sample_of(
 
     `repeated` (3,): directions in which the run is periodic, if it repeats the vacuum of `structure`.
     """
-    own = own_basis(output)
+    structure, own = _with_own_basis(output, structure, basis)
     basis = own if basis is None else basis
-    check_shells(basis, own.shells, str(output.path))
     files, layout = matrix_files(output), zeros(structure, basis)
     off = _cells_off(output, files, structure, layout, structure.pbc if repeated is None else np.array(repeated))
-    run = _Run(output, files, structure, layout, off)
+    run = _Run(output, files, structure, own, layout, off)
     h, dropped_h = _operator("KS", run)
     s, dropped_s = _operator("S", run)
     dropped_h.check(max_dropped, str(output.path))
@@ -86,6 +88,7 @@ def sample_of(
         energy=output.energy,
         provenance={
             **_provenance(output),
+            **valence_of_elements(structure, map(output.valence.get, output.kind_of_atom.tolist()), output.n_electrons),
             "largest_dropped_H": dropped_h.largest,
             "largest_dropped_S": dropped_s.largest,
         },
@@ -99,12 +102,19 @@ def is_cp2k(path: Path) -> bool:
     return path.is_dir() and (any(path.glob("*_SPIN_*.csr")) or bool(_outputs(path)))
 
 
-def own_basis(output: Output) -> BasisSet:
-    """Return the shells in the output, with the radii at which CP2K cuts its orbitals."""
-    names = {orbitals.name for orbitals in output.orbitals.values()}
-    shells = {z: orbitals.shells for z, orbitals in output.orbitals.items()}
-    radii = {z: orbitals.radius for z, orbitals in output.orbitals.items()}
-    return BasisSet("+".join(sorted(names)), shells, radii)
+def _with_own_basis(output: Output, structure: Atoms, basis: BasisSet | None) -> tuple[Atoms, BasisSet]:
+    """Return the structure with the species of its atoms, numbered as in `basis`, and their own basis set.
+
+    This has the shells in the output, with the radii at which CP2K cuts its orbitals.
+    """
+    elements = dict(zip(output.kind_of_atom.tolist(), output.numbers.tolist()))
+    species = number_species([(elements[k], o.shells) for k, o in output.orbitals.items()], basis, str(output.path))
+    shells, radii = {}, {}
+    for z, orbitals in zip(species, output.orbitals.values()):
+        shells[z], radii[z] = orbitals.shells, max(orbitals.radius, radii.get(z, 0.0))
+    own = BasisSet("+".join(sorted({one.name for one in output.orbitals.values()})), shells, radii)
+    of_kind = dict(zip(output.orbitals, species))
+    return with_species(structure, np.array([of_kind[kind] for kind in output.kind_of_atom.tolist()])), own
 
 
 def _provenance(output: Output) -> dict:
@@ -140,11 +150,15 @@ def _outputs(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """Input for reading each matrix of a run. `layout`: zeros in the blocks of the graph; `off` (N, N, 3): see `_cells_off`."""
+    """Input for reading each matrix of a run, with its own basis set.
+
+    `layout`: zeros in the blocks of the graph; `off` (N, N, 3): see `_cells_off`.
+    """
 
     output: Output
     files: Mapping
     structure: Atoms
+    own: BasisSet
     layout: BlockMatrix
     off: np.ndarray
 
@@ -262,7 +276,7 @@ def _within_reach(elements: Elements, structure: Atoms, layout: BlockMatrix) -> 
     # In the direction of the graph, so that distances are the same to the last digit.
     stored = np.where(is_canonical(blocks)[:, None], blocks, reversed_pairs(blocks))
     distance = np.linalg.norm(pair_vectors(structure, stored), axis=1)
-    reach = layout.basis.reach(structure.numbers)
+    reach = layout.basis.reach(layout.numbers)
     aperiodic = blocks[:, 2:][:, ~structure.pbc].any(axis=1)
     near = (distance < reach[blocks[:, 0]] + reach[blocks[:, 1]]) & ~aperiodic
     inside = (near | onsite)[block]
@@ -273,7 +287,7 @@ def _within_reach(elements: Elements, structure: Atoms, layout: BlockMatrix) -> 
 def _placed(elements: Elements, run: _Run, name: str) -> Elements:
     """Put each element of a sum over images into the only image in which its atoms reach each other."""
     atom = np.repeat(np.arange(len(run.structure)), run.layout.orbital_counts)
-    reach = own_basis(run.output).reach(run.structure.numbers)
+    reach = run.own.reach(species_of(run.structure))
     i, j = atom[elements.rows], atom[elements.cols]
     cells = unfolded_cells(run.structure, reach, i, j, name, "run with a &KPOINTS section")
     return replace(elements, cells=cells)

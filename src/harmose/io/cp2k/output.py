@@ -55,7 +55,10 @@ class Output:
     cell: np.ndarray
     numbers: np.ndarray
     positions: np.ndarray
+    kind_of_atom: np.ndarray
+    """Number (N,) of the atomic kind of each atom, from 1."""
     orbitals: Mapping[int, Orbitals]
+    """Basis set of each atomic kind."""
     images: Mapping[str, np.ndarray]
     """R (n, 3) of the files `R_1`, `R_2`, ... for "KS" and for "S"; empty without k-points."""
     n_electrons: float
@@ -63,6 +66,8 @@ class Output:
     energy: float
     kmesh: tuple[int, int, int] | None
     cycles: int
+    valence: Mapping[int, float]
+    """Valence electrons of each atomic kind, of those whose potential is printed."""
 
 
 def is_output(path: Path) -> bool:
@@ -115,7 +120,7 @@ def read_output(path: Path) -> Output:
         raise FormatError(f"{path}: expected an output of CP2K, got something else")
     text = _last_run(text)
     _check_finished(path, text)
-    numbers, positions, kinds = _atoms(path, text)
+    numbers, positions, kind_of_atom = _atoms(path, text)
     n_spins = int(_first(r"DFT\| Number of spin states +(\d+)", text) or _missing(path, "the number of spin states"))
     return Output(
         path=path,
@@ -126,7 +131,8 @@ def read_output(path: Path) -> Output:
         cell=_cell(path, text),
         numbers=numbers,
         positions=positions,
-        orbitals=_orbitals(path, text, kinds),
+        kind_of_atom=kind_of_atom,
+        orbitals=_orbitals(path, text, set(kind_of_atom.tolist())),
         images={prefix: images for prefix in ("KS", "S") if (images := _images(path, text, prefix)) is not None},
         n_electrons=_electrons(path, text, n_spins),
         fermi_level=_scaled(_last(rf"^ +Fermi energy: +({NUMBER})", text)),
@@ -134,6 +140,7 @@ def read_output(path: Path) -> Output:
         * HARTREE,
         kmesh=_mesh(text),
         cycles=int(_last(r"SCF run converged in +(\d+) steps", text) or 0),
+        valence=_valence(text),
     )
 
 
@@ -171,8 +178,8 @@ def _cell(path: Path, text: str) -> np.ndarray:
     return np.array([row[1:] for row in rows[:3]], dtype=np.float64)
 
 
-def _atoms(path: Path, text: str) -> tuple[np.ndarray, np.ndarray, dict[int, int]]:
-    """Return atomic numbers (N,), positions (N, 3), and the atomic number of each kind."""
+def _atoms(path: Path, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return atomic numbers (N,), positions (N, 3), and the number of the kind of each atom (N,)."""
     table = re.search(
         r"^ MODULE QUICKSTEP: +ATOMIC COORDINATES IN ANGSTROM\n\s*\n? *Atom +Kind +Element.*\n\s*?((?: +\d+ +\d+ .*\n)+)",
         text,
@@ -191,7 +198,7 @@ def _atoms(path: Path, text: str) -> tuple[np.ndarray, np.ndarray, dict[int, int
         raise FormatError(
             f"{path}: expected chemical elements in the table of atomic coordinates, got ghosts or others"
         )
-    return numbers, positions, dict(zip(kinds.tolist(), numbers.tolist()))
+    return numbers, positions, kinds
 
 
 def _electrons(path: Path, text: str, n_spins: int) -> float:
@@ -229,30 +236,39 @@ def _images(path: Path, text: str, prefix: str) -> np.ndarray | None:
 # Basis sets ----------------------------------------------------------------------------------------------------------
 
 
-def _orbitals(path: Path, text: str, kinds: Mapping[int, int]) -> dict[int, Orbitals]:
-    """Return the basis set of each element. `FormatError` if two kinds of one element have different ones."""
+def _orbitals(path: Path, text: str, kinds: set[int]) -> dict[int, Orbitals]:
+    """Return the basis set of each kind."""
     precision = float(_last(rf"eps_pgf_orb: +({NUMBER})", text) or 1e-5)
-    orbitals: dict[int, Orbitals] = {}
-    for index, section in _kind_sections(text):
-        if index not in kinds:
-            continue
-        one = _kind_orbitals(path, section, precision)
-        if orbitals.setdefault(kinds[index], one) != one:
-            symbol = chemical_symbols[kinds[index]]
-            raise FormatError(f"{path}: expected one basis set for {symbol}, got two kinds of it with different ones")
-    if set(orbitals) != set(kinds.values()):
+    sections = _kind_sections(text)
+    orbitals = {index: _kind_orbitals(path, section, precision) for index, section in sections if index in kinds}
+    if set(orbitals) != kinds:
         _missing(path, "the basis set of each element")
     return orbitals
 
 
 def _kind_sections(text: str) -> Iterator[tuple[int, str]]:
     """Yield the index of each kind and its text from "Orbital Basis Set" on, below ATOMIC KIND INFORMATION."""
+    for index, part in _kinds(text):
+        _, _, orbital = part.partition("Orbital Basis Set")
+        yield index, re.split(r"Basis Set|Atomic covalent radius|Potential information", orbital)[0]
+
+
+def _kinds(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the index of each kind and all of its text."""
     start = text.find("ATOMIC KIND INFORMATION")
     end = text.find("TOTAL NUMBERS AND MAXIMUM NUMBERS", start)
     parts = re.split(r"^ +(\d+)\. Atomic kind:", text[start:end] if start >= 0 else "", flags=re.MULTILINE)
-    for index, part in zip(parts[1::2], parts[2::2]):
-        _, _, orbital = part.partition("Orbital Basis Set")
-        yield int(index), re.split(r"Basis Set|Atomic covalent radius|Potential information", orbital)[0]
+    yield from zip(map(int, parts[1::2]), parts[2::2])
+
+
+def _valence(text: str) -> dict[int, float]:
+    """Return the electrons of the GTH potential of each kind that has one."""
+    electrons = {}
+    for index, part in _kinds(text):
+        found = _first(r"Electronic configuration \(s p d \.\.\.\): +(\d+(?: +\d+)*) *$", part)
+        if found is not None:
+            electrons[index] = float(sum(map(int, found.split())))
+    return electrons
 
 
 def _kind_orbitals(path: Path, section: str, precision: float) -> Orbitals:

@@ -5,23 +5,24 @@ files and diag(S, S) in some. A spinful Hamiltonian that is real and does not co
 unless info.json says that harmose wrote it with spin "spinor".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from harmose.core.basis import LETTERS, BasisSet, Shell, n_orbitals
 from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
+from harmose.core.species import symbol_of, with_species
 from harmose.core.structure import check_structure
 from harmose.errors import BasisError, FormatError
 from harmose.io.assembly import covering_radii, from_blocks, hamiltonian_rules, overlap_rules
 from harmose.io.disassembly import Blocks, all_blocks
 from harmose.io.overlaps import Overlap
+from harmose.io.species import number_species
 from harmose.so3.conventions import Convention
 from harmose.spin import Spin
 
@@ -62,7 +63,7 @@ def has_overlap(path: Path, orthogonal: bool) -> bool:
 def make_sample(
     folder: Path,
     structure: Atoms,
-    degrees: Mapping[int, Sequence[int]],
+    degrees: Sequence[tuple[int, ...]],
     hamiltonian: RawOperator,
     overlap: RawOperator | None,
     spinful: bool,
@@ -73,17 +74,17 @@ def make_sample(
 ) -> Sample:
     """Return the sample of a folder. `fields` are further fields of `Sample`. Without `basis`, radii cover all blocks.
 
-    `spin` is the spin kind if the folder states it.
+    `degrees` has the l of the shells of each atom, `spin` is the spin kind if the folder states it.
     """
     check_structure(structure, str(folder))
-    counts = _orbital_counts(structure, degrees)
+    structure, shells = _with_shells(folder, structure, degrees, basis)
+    counts = np.array([n_orbitals(ls) for ls in degrees])
     h, spin = _hamiltonian(hamiltonian, counts, spinful, spin)
     s = None if overlap is None else _overlap(overlap, counts, spinful)
     if basis is None:
         operators = [(h, 1e-6)] + ([] if s is None else [(s, 1e-8)])
         reached = np.concatenate([blocks.keys[blocks.largest() > tolerance] for blocks, tolerance in operators])
-        basis = _basis(degrees, covering_radii(structure, reached, LEAST_RADIUS))
-    _check_same_shells(basis, degrees, folder)
+        basis = BasisSet(NAME, shells, covering_radii(structure, reached, LEAST_RADIUS))
     structure = _without_needless_periodicity(structure, basis, h.keys)
     rules = hamiltonian_rules(hamiltonian.where)
     if hamiltonian.predicted:
@@ -98,7 +99,7 @@ def make_sample(
 def make_overlap(
     folder: Path,
     structure: Atoms,
-    degrees: Mapping[int, Sequence[int]],
+    degrees: Sequence[tuple[int, ...]],
     overlap: RawOperator,
     spinful: bool,
     convention: Convention,
@@ -106,17 +107,13 @@ def make_overlap(
 ) -> Overlap:
     """Return S of a folder, which may have no H; arguments as in `make_sample`."""
     check_structure(structure, str(folder))
-    s = _overlap(overlap, _orbital_counts(structure, degrees), spinful)
+    structure, shells = _with_shells(folder, structure, degrees, basis)
+    s = _overlap(overlap, np.array([n_orbitals(ls) for ls in degrees]), spinful)
     if basis is None:
-        basis = _basis(degrees, covering_radii(structure, s.keys[s.largest() > 1e-8], LEAST_RADIUS))
-    _check_same_shells(basis, degrees, folder)
+        basis = BasisSet(NAME, shells, covering_radii(structure, s.keys[s.largest() > 1e-8], LEAST_RADIUS))
     structure = _without_needless_periodicity(structure, basis, s.keys)
     matrix = from_blocks(structure, basis, s.keys, s.values, overlap_rules(overlap.where), convention=convention)
     return Overlap(folder.resolve().name, structure, matrix)
-
-
-def _orbital_counts(structure: Atoms, degrees: Mapping[int, Sequence[int]]) -> np.ndarray:
-    return np.array([n_orbitals(degrees[z]) for z in structure.numbers.tolist()])
 
 
 def _hamiltonian(raw: RawOperator, counts: np.ndarray, spinful: bool, spin: Spin | None = None) -> tuple[Blocks, Spin]:
@@ -213,20 +210,32 @@ def written_blocks(sample: Sample, convention: Convention) -> tuple[Blocks, Bloc
     return h.selected(kept), s.selected(kept)
 
 
-def _basis(degrees: Mapping[int, Sequence[int]], radii: Mapping[int, float]) -> BasisSet:
-    """Return the basis set. For each l, n counts from l + 1 upward."""
-    shells = {}
-    for z in radii:
-        ls = list(degrees[z])
-        shells[z] = tuple(Shell(l + 1 + ls[:k].count(l), l) for k, l in enumerate(ls))
-    return BasisSet(NAME, shells, radii)
+def _with_shells(
+    folder: Path, structure: Atoms, degrees: Sequence[tuple[int, ...]], basis: BasisSet | None
+) -> tuple[Atoms, dict[int, tuple[Shell, ...]]]:
+    """Return the structure with the species of its atoms, numbered as in `basis`, and the shells of each species.
+
+    Without `basis`, n counts from l + 1 upward for each l. `BasisError` if `basis` has other shells of an element.
+    """
+    of_atom = list(zip(structure.numbers.tolist(), degrees))
+    kinds = sorted(set(of_atom))
+    shells = [tuple(Shell(l + 1 + ls[:k].count(l), l) for k, l in enumerate(ls)) for _, ls in kinds]
+    if basis is None:
+        species = number_species([(z, own) for (z, _), own in zip(kinds, shells)], None, str(folder))
+    else:
+        species = [_with_degrees(basis, z, ls, folder) for z, ls in kinds]
+    number = dict(zip(kinds, species))
+    return with_species(structure, np.array([number[kind] for kind in of_atom])), dict(zip(species, shells))
 
 
-def _check_same_shells(basis: BasisSet, degrees: Mapping[int, Sequence[int]], folder: Path) -> None:
-    for z, ls in degrees.items():
-        if z in basis.shells and basis.degrees(z) != tuple(ls):
-            raise BasisError(f"{folder}: expected {chemical_symbols[z]} with shells {_letters(basis.degrees(z))} as in "
-                             f"basis {basis.name}, got {_letters(ls)}")  # fmt: skip
+def _with_degrees(basis: BasisSet, element: int, ls: tuple[int, ...], folder: Path) -> int:
+    """Return the species of an element whose shells have these l."""
+    sets = basis.sets_of(element)
+    known = [basis.degrees(z) for z in sets]
+    if sets and ls not in known:
+        raise BasisError(f"{folder}: expected {symbol_of(element)} with shells {' or '.join(map(_letters, known))} as in basis "
+                         f"{basis.name}, got {_letters(ls)}")  # fmt: skip
+    return sets[known.index(ls)] if sets else element
 
 
 def _letters(ls: Sequence[int]) -> str:

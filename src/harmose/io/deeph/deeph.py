@@ -24,6 +24,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
+from harmose.core.species import atomic_number_of, species_of, symbol_of
 from harmose.errors import FormatError
 from harmose.io.deeph.blocks import (
     RawOperator,
@@ -112,8 +113,8 @@ def read_poscar(path: Path) -> Atoms:
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
 
 
-def _degrees(info: Info, structure: Atoms) -> dict[int, tuple[int, ...]]:
-    """Return the l of each shell of each element, checked against the structure."""
+def _degrees(info: Info, structure: Atoms) -> list[tuple[int, ...]]:
+    """Return the l of each shell of each atom, checked against the structure."""
     path, table = info.path, info.get("elements_orbital_map")
     if not isinstance(table, dict):
         raise FormatError(f"{path}: expected elements_orbital_map, the l of each element's shells, got {table!r}")
@@ -136,7 +137,7 @@ def _degrees(info: Info, structure: Atoms) -> dict[int, tuple[int, ...]]:
             raise FormatError(
                 f"{path}: {key}: expected {expected} by POSCAR and elements_orbital_map, got {info.get(key)!r}"
             )
-    return {z: degrees[z] for z in np.unique(structure.numbers).tolist()}
+    return [degrees[z] for z in structure.numbers.tolist()]
 
 
 def _read_operator(path: Path) -> RawOperator:
@@ -162,8 +163,9 @@ def write_deeph(folder: str | Path, sample: Sample) -> None:
     """Write a sample to a new folder, which appears complete or not at all.
 
     A collinear sample becomes a spinful one without coupling of its spins. The format has no place for H0, energies and
-    provenance. `FormatError` if `folder` exists, or for a sample without S.
+    provenance. `FormatError` if `folder` exists, or for a sample without S or with several sets of orbitals of an element.
     """
+    _check_one_set_of_orbitals(sample)
     h, s = written_blocks(sample, E3NN)
     with atomic_path(folder, overwrite=False) as hidden:
         hidden.mkdir()
@@ -172,6 +174,14 @@ def write_deeph(folder: str | Path, sample: Sample) -> None:
         spinful = sample.spin is not Spin.NONE
         _write_operator(hidden / "hamiltonian.h5", h, spinful_entries(h) if spinful else h.values[0], 1 + spinful)
         _write_operator(hidden / "overlap.h5", s, s.values[0], 1)
+
+
+def _check_one_set_of_orbitals(sample: Sample) -> None:
+    species = np.unique(species_of(sample.structure)).tolist()
+    further = [z for z in species if len({s for s in species if atomic_number_of(s) == atomic_number_of(z)}) > 1]
+    if further:
+        raise FormatError(f"sample {sample.name}: expected one set of orbitals for each element, as elements_orbital_map holds them, "
+                          f"got {' and '.join(map(symbol_of, further))}; the format deeph-legacy has those of each atom")  # fmt: skip
 
 
 def _new_info(sample: Sample) -> dict[str, Any]:

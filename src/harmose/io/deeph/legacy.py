@@ -14,7 +14,7 @@ z(x2-y2), xyz, x(x2-3y2), y(3x2-y2). For spin see `io.deeph.blocks`.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ase import Atoms
 from harmose.core.basis import BasisSet, n_orbitals
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
+from harmose.core.species import species_of
 from harmose.errors import FormatError
 from harmose.io.deeph.blocks import (
     RawOperator,
@@ -110,23 +111,21 @@ def _structure(folder: Path) -> Atoms:
     return Atoms(elements.astype(int), positions, cell=cell, pbc=True)
 
 
-def _degrees(path: Path, structure: Atoms) -> dict[int, tuple[int, ...]]:
+def _degrees(path: Path, structure: Atoms) -> list[tuple[int, ...]]:
+    """Return the l of the shells of each atom."""
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
-    lines = [line.split() for line in _text(path).splitlines() if line.strip()]
+    lines = [tuple(line.split()) for line in _text(path).splitlines() if line.strip()]
     if len(lines) != len(structure):
         raise FormatError(f"{path}: expected the shells of {len(structure)} atoms, got {len(lines)} lines")
-    degrees: dict[int, tuple[int, ...]] = {}
-    for z, words in {(z, tuple(words)) for z, words in zip(structure.numbers.tolist(), lines)}:
-        ls = checked_degrees([int(word) if word.isdecimal() else word for word in words], str(path))
-        if degrees.setdefault(z, ls) != ls:
-            raise FormatError(f"{path}: expected one set of shells for each element, got two for atomic number {z}")
-    return degrees
+    checked = {
+        words: checked_degrees([int(word) if word.isdecimal() else word for word in words], str(path))
+        for words in set(lines)
+    }
+    return [checked[words] for words in lines]
 
 
-def _read_hamiltonian(
-    folder: Path, structure: Atoms, degrees: Mapping[int, Sequence[int]], spinful: bool
-) -> RawOperator:
+def _read_hamiltonian(folder: Path, structure: Atoms, degrees: Sequence[tuple[int, ...]], spinful: bool) -> RawOperator:
     for name in ("hamiltonians.h5", "hamiltonians_pred.h5"):
         if (folder / name).is_file():
             return replace(_read_operator(folder / name), predicted="pred" in name)
@@ -158,7 +157,7 @@ def _read_operator(path: Path) -> RawOperator:
 
 
 def _out_of_local_frames(
-    rotated: RawOperator, frames: Path, structure: Atoms, degrees: Mapping[int, Sequence[int]]
+    rotated: RawOperator, frames: Path, structure: Atoms, degrees: Sequence[tuple[int, ...]]
 ) -> RawOperator:
     """Return H = D(Q) H' D(Q)^T, where the columns of Q are the axes of each pair's frame."""
     axes = _read_operator(frames)
@@ -174,15 +173,17 @@ def _out_of_local_frames(
     if rotated.keys[:, :2].max() >= len(structure) or rotated.keys[:, :2].min() < 0:
         raise FormatError(f"{rotated.where}: expected blocks of {len(structure)} atoms, got others")
     starts = np.cumsum(rotated.shapes.prod(axis=1)) - rotated.shapes.prod(axis=1)
-    kinds, which = np.unique(structure.numbers[rotated.keys[:, :2]], axis=0, return_inverse=True)
+    different = {own: k for k, own in enumerate(dict.fromkeys(degrees))}
+    shells, kind_of_atom = list(different), np.array([different[own] for own in degrees])
+    kinds, which = np.unique(kind_of_atom[rotated.keys[:, :2]], axis=0, return_inverse=True)
     entries = rotated.entries.astype(np.float64)
-    for kind, (z1, z2) in enumerate(kinds.tolist()):
+    for kind, (left, right) in enumerate(kinds.tolist()):
         index = np.flatnonzero(which.ravel() == kind)
-        d1, d2 = _frame_wigner(degrees[z1], q[index]), _frame_wigner(degrees[z2], q[index])
+        d1, d2 = _frame_wigner(shells[left], q[index]), _frame_wigner(shells[right], q[index])
         n1, n2 = d1.shape[1], d2.shape[1]
         if (rotated.shapes[index] != (n1, n2)).any():
             raise FormatError(
-                f"{rotated.where}: expected blocks of shape {(n1, n2)} for elements {z1} and {z2}, got others"
+                f"{rotated.where}: expected blocks of shape {(n1, n2)} by the shells of their atoms, got others"
             )
         where = starts[index][:, None, None] + np.arange(n1 * n2).reshape(n1, n2)
         entries[where] = d1 @ entries[where] @ d2.transpose(0, 2, 1)
@@ -222,7 +223,7 @@ def write_deeph_legacy(folder: str | Path, sample: Sample) -> None:
         ):
             np.savetxt(hidden / name, table, fmt="%.17g")
         np.savetxt(hidden / "element.dat", structure.numbers, fmt="%d")
-        lines = ["  ".join(map(str, sample.basis.degrees(z))) for z in structure.numbers.tolist()]
+        lines = ["  ".join(map(str, sample.basis.degrees(z))) for z in species_of(structure).tolist()]
         (hidden / "orbital_types.dat").write_text("\n".join(lines) + "\n")
         info = {
             "nsites": len(structure),

@@ -33,7 +33,7 @@ def read_density_matrix(path: str | Path, basis: BasisSet | None = None) -> Bloc
         FormatError: and the other errors of `read_openmx`; for a spinor of OpenMX 3.8 and older, whose file lacks the
             imaginary part.
     """
-    run = read_run(path)
+    run = read_run(path, basis)
     stored, spin = run.stored, SPINS[run.stored.spin]
     if spin is Spin.SPINOR and "iD" not in stored.sections:
         raise FormatError(f"{stored.path}: expected the imaginary part of the density matrix, got a file of OpenMX 3.8 or older "
@@ -70,7 +70,7 @@ def read_position_matrices(
     Raises:
         FormatError: and the other errors of `read_openmx`.
     """
-    run = read_run(path)
+    run = read_run(path, basis)
     stored = run.stored
     basis = run.own_basis() if basis is None else basis
     # Of several orders, for each direction, the first is the position; OpenMX counts from the atom of the rows.

@@ -13,7 +13,7 @@ from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import reversed_pairs
 from harmose.core.sample import Sample
 from harmose.errors import MatrixError
-from harmose.io.assembly import check_shells, hamiltonian_rules, overlap_rules
+from harmose.io.assembly import hamiltonian_rules, overlap_rules
 from harmose.io.openmx.provenance import provenance
 from harmose.io.openmx.run import SPINS, Run, read_run
 from harmose.io.openmx.scfout import Scfout
@@ -32,18 +32,18 @@ def read_openmx(path: str | Path, basis: BasisSet | None = None) -> Sample:
     Returns:
         The sample: H and Fermi level in eV on OpenMX's scale, S, number of electrons. Spin is none, collinear, or spinor
         (non-collinear, with or without spin-orbit coupling). Total energy and convergence are those of the `.out` file, and
-        None without it. `provenance["settings"]["pao"]` has the name of each element's basis set, such as `C6.0-s2p2d1`.
+        None without it. `provenance["settings"]["pao"]` has the name of each element's basis set, such as `C6.0-s2p2d1`; that of
+        a further set of orbitals of an element as `C(2)`.
 
     Raises:
         FormatError: files are missing, damaged, of another version or another code, atoms were moved after H was computed,
             or a species has no nucleus.
-        BasisError: two species of one element have different orbitals, or others than `basis`.
+        BasisError: a species has other orbitals than those of `basis`.
         MatrixError: H or S is not Hermitian, or has values outside the reach of `basis`.
         StructureError: the structure is not valid, for example atoms at the same place.
     """
-    run = read_run(path)
+    run = read_run(path, basis)
     basis = run.own_basis() if basis is None else basis
-    check_shells(basis, run.shells(), str(run.stored.path))
     spin = SPINS[run.stored.spin]
     with np.errstate(all="ignore"):  # numbers of a damaged file, which are refused below as not finite
         values = _hamiltonian(run.stored)
@@ -64,9 +64,8 @@ def read_openmx(path: str | Path, basis: BasisSet | None = None) -> Sample:
 
 def read_openmx_overlap(path: str | Path, basis: BasisSet | None = None) -> Overlap:
     """Read the overlap of a run, without its H. Arguments and errors as in `read_openmx`."""
-    run = read_run(path)
+    run = read_run(path, basis)
     basis = run.own_basis() if basis is None else basis
-    check_shells(basis, run.shells(), str(run.stored.path))
     return Overlap(run.stored.path.stem, run.structure, _overlap(run, basis))
 
 

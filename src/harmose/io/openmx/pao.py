@@ -23,6 +23,7 @@ from ase.data import chemical_symbols
 
 from harmose.core.basis import LETTERS, BasisSet
 from harmose.core.radial import RadialBasis, Tabulated
+from harmose.core.species import atomic_number_of, symbol_of
 from harmose.errors import BasisError, FormatError
 from harmose.io.assembly import rounded_up
 from harmose.io.openmx.names import NAME, OPENMX_BOHR, PaoName, parse_pao
@@ -154,8 +155,10 @@ def read_paos_like(basis: BasisSet, files: Sequence[str | Path], names: Mapping[
                          f"{chemical_symbols[twice.number]}")  # fmt: skip
     functions = {}
     for z in basis.elements:
-        name = (names or {}).get(chemical_symbols[z], "")
-        pao = given.get(z) or _pao_in_folders(z, basis.radii[z], name, [file for file in files if file.is_dir()])
+        name = (names or {}).get(symbol_of(z), "")
+        pao = given.get(atomic_number_of(z)) or _pao_in_folders(
+            z, basis.radii[z], name, [file for file in files if file.is_dir()]
+        )
         functions[z] = pao.functions(basis.degrees(z))
     return RadialBasis(basis, functions)
 
@@ -261,14 +264,18 @@ def _file_of(name: PaoName, files: Sequence[Path]) -> Path:
 
 def _pao_in_folders(z: int, radius: float, name: str, folders: Sequence[Path]) -> Pao:
     """Return the file of an element in folders: the one with its name, or with the radius (angstrom)."""
-    symbol = chemical_symbols[z]
+    symbol = symbol_of(atomic_number_of(z))
     if name and "+" not in name and folders:
         return read_pao(_file_of(parse_pao(name), folders))
     places = [place for folder in folders for place in (folder, folder / "PAO")]
     candidates = sorted(
         {file for place in places for ending in ENDINGS for file in place.glob(f"{symbol}[0-9]*{ending}")}
     )
-    found = [pao for pao in map(read_pao, candidates) if pao.number == z and abs(pao.radius - radius) < 1e-3]
+    found = [
+        pao
+        for pao in map(read_pao, candidates)
+        if pao.number == atomic_number_of(z) and abs(pao.radius - radius) < 1e-3
+    ]
     if len(found) != 1:
         names = ", ".join(pao.path.name for pao in found) or "none"
         raise FormatError(f"{symbol}: expected one .pao file with a cutoff of {radius / OPENMX_BOHR:.4g} Bohr, got {names}; "

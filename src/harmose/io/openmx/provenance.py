@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ase.data import chemical_symbols
-
+from harmose.core.species import symbol_of
 from harmose.io.openmx.input import Species
 from harmose.io.openmx.moments import initial_moments
 from harmose.io.openmx.run import NAME, SPINS, Run
@@ -48,5 +47,5 @@ def _by_element(run: Run, value: Callable[[Species], str]) -> dict[str, str]:
     """Return a text of each element, by its symbol; several species of an element are joined by a plus sign."""
     kinds: dict[str, set[str]] = {}
     for z, kind in run.kinds:
-        kinds.setdefault(chemical_symbols[z], set()).add(value(kind))
+        kinds.setdefault(symbol_of(z), set()).add(value(kind))
     return {symbol: "+".join(sorted(texts)) for symbol, texts in sorted(kinds.items())}

@@ -10,6 +10,7 @@ from ase import Atoms
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph, pair_vectors
+from harmose.core.species import species_of, with_species
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 from harmose.io.assembly import Rules, covering_radii, from_blocks, rounded_up
@@ -19,7 +20,7 @@ from harmose.io.openmx.log import Log, read_log
 from harmose.io.openmx.moments import initial_moments
 from harmose.io.openmx.names import NAME, OPENMX_BOHR, element_of_species
 from harmose.io.openmx.scfout import Scfout, read_scfout
-from harmose.io.species import shells_of_elements
+from harmose.io.species import number_species
 from harmose.so3.conventions import OPENMX
 from harmose.spin import Spin
 
@@ -51,14 +52,13 @@ class Run:
     species: Sequence[Species]
 
     def shells(self) -> dict[int, tuple[Shell, ...]]:
-        """Shells of each element; `BasisError` if two species of one element have different ones."""
-        kinds = ((z, kind.label, kind.pao.shells) for z, kind in self.kinds)
-        return shells_of_elements(kinds, str(self.stored.path))
+        """Shells of each species, by its number (`core.species`)."""
+        return {z: kind.pao.shells for z, kind in self.kinds}
 
     @property
     def kinds(self) -> list[tuple[int, Species]]:
-        """Atomic number and species, of each species that has atoms."""
-        kinds = set(zip(self.structure.numbers.tolist(), self.species))
+        """Number (`core.species`) and species, of each species that has atoms."""
+        kinds = set(zip(species_of(self.structure).tolist(), self.species))
         return sorted(kinds, key=lambda kind: (kind[0], kind[1].label))
 
     def own_basis(self) -> BasisSet:
@@ -74,7 +74,7 @@ class Run:
         return from_blocks(self.structure, basis, self.stored.keys, values, rules, spin, OPENMX, self.stored.shapes)
 
     def _radii_by_name(self) -> dict[int, float]:
-        """Return the largest cutoff of each element's species in angstrom, rounded up; 1 for names without a number."""
+        """Return the largest cutoff of the species with each number in angstrom, rounded up; 1 for names without a number."""
         radii: dict[int, float] = {}
         for z, kind in self.kinds:
             own = 1.0 if kind.pao.cutoff is None else rounded_up(kind.pao.cutoff * OPENMX_BOHR, 1e-6)
@@ -83,7 +83,7 @@ class Run:
 
     def _is_covered(self, basis: BasisSet) -> bool:
         """True if the pairs within reach of `basis` are those that OpenMX lists, but for pairs at the edge."""
-        reach = basis.reach(self.structure.numbers)
+        reach = basis.reach(species_of(self.structure))
 
         def lengths(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             distance = np.linalg.norm(pair_vectors(self.structure, keys), axis=1)
@@ -95,7 +95,7 @@ class Run:
         return bool((listed < limit).all()) and int((listed < limit - EDGE).sum()) == n_expected
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path, basis: BasisSet | None = None) -> Run:
     """Read all of a run but its matrices. Arguments and errors as in `read_openmx`."""
     stored = read_scfout(find_scfout(Path(path)))
     log, left_out = _own_log(stored)
@@ -115,6 +115,8 @@ def read_run(path: str | Path) -> Run:
         structure.info["charge"] = charge
     if SPINS.get(stored.spin) is Spin.COLLINEAR and (moments := initial_moments(text, Spin.COLLINEAR)) is not None:
         structure.set_initial_magnetic_moments(moments)
+    kinds = [(z, kind.pao.shells) for z, kind in zip(numbers.tolist(), species)]
+    structure = with_species(structure, np.array(number_species(kinds, basis, str(stored.path))))
     return Run(stored, text, log, left_out, structure, species)
 
 

@@ -121,14 +121,18 @@ def basis_set(name: str, elements: Iterable[int], min_radius: float = MIN_RADIUS
 
 @lru_cache(maxsize=512)
 def _element_shells(name: str, z: int) -> tuple[tuple[Shell, ...], float]:
-    atom = free_atom(name, z)
+    return orbitals_of_atom(free_atom(name, z), 0)
+
+
+def orbitals_of_atom(mol: gto.Mole, atom: int) -> tuple[tuple[Shell, ...], float]:
+    """Return the shells of an atom in PySCF's order, n from l + 1 upward, and the radius (angstrom) at which they end."""
     shells: list[Shell] = []
     radius = 0.0
-    for k in range(atom.nbas):
-        l = int(atom.bas_angular(k))
-        for _ in range(int(atom.bas_nctr(k))):
+    for k in mol.atom_shell_ids(atom):
+        l = int(mol.bas_angular(k))
+        for _ in range(int(mol.bas_nctr(k))):
             shells.append(Shell(l + 1 + sum(s.l == l for s in shells), l))
-        radius = max(radius, _tail_radius(l, float(atom.bas_exp(k).min())))
+        radius = max(radius, _tail_radius(l, float(mol.bas_exp(k).min())))
     return tuple(shells), round(radius, 4)
 
 

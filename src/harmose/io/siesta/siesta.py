@@ -15,10 +15,10 @@ from ase import Atoms
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
+from harmose.core.species import species_of, with_species
 from harmose.core.structure import check_structure
 from harmose.errors import FormatError
 from harmose.io.assembly import (
-    check_shells,
     covering_radii,
     element_keys,
     from_elements,
@@ -31,7 +31,7 @@ from harmose.io.siesta.matrices import needed, read_matrices
 from harmose.io.siesta.moments import initial_moments
 from harmose.io.siesta.run import Run, find_run, outcome_of, species_of_input
 from harmose.io.siesta.stored import Stored, known
-from harmose.io.species import element_of, shells_of_elements
+from harmose.io.species import element_of, number_species
 from harmose.io.unfolding import nearest_cells, unfolded_cells
 from harmose.io.valence import valence_of_elements
 from harmose.so3.conventions import Convention
@@ -65,7 +65,7 @@ def read_siesta(path: str | Path, basis: BasisSet | None = None) -> Sample:
 
     Raises:
         FormatError: files that are missing, damaged or of another kind; a run with the Gamma point only of a small cell.
-        BasisError: two species of one element with different orbitals, or other orbitals than those of `basis`.
+        BasisError: other orbitals than those of `basis`.
         MatrixError: matrices that are not Hermitian or reach further than the radii.
         StructureError: a structure without meaning.
     """
@@ -75,17 +75,17 @@ def read_siesta(path: str | Path, basis: BasisSet | None = None) -> Sample:
     numbers = _numbers(run, stored, species, which)
     structure = Atoms(numbers, positions=stored.positions, cell=stored.cell, pbc=stored.n_cells > 1)
     check_structure(structure, str(run.matrix))
-    kinds = [(z, species[k]) for z, k in np.unique(np.column_stack([numbers, which]), axis=0).tolist()]
-    shells = shells_of_elements(((z, kind.label, kind.shells) for z, kind in kinds), str(run.matrix))
-    if basis is not None:
-        check_shells(basis, shells, str(run.matrix))
+    used, place = np.unique(np.column_stack([numbers, which]), axis=0, return_inverse=True)
+    of_kind = number_species([(z, species[k].shells) for z, k in used.tolist()], basis, str(run.matrix))
+    structure = with_species(structure, np.array(of_kind)[place.ravel()])
+    kinds = [(z, species[k]) for z, k in zip(of_kind, used[:, 1].tolist())]
     reaches = _reaches(run, stored, {kind.label for _, kind in kinds})
     if not structure.pbc.any():
         structure, stored = _unfolded(
             run, structure, stored, _reach_of_atoms(reaches, basis, structure, species, which)
         )
     if basis is None:
-        basis = BasisSet(NAME, shells, _radii(run, structure, stored, kinds, reaches))
+        basis = BasisSet(NAME, {z: kind.shells for z, kind in kinds}, _radii(run, structure, stored, kinds, reaches))
     entries = (stored.rows, stored.cols, stored.cells)
     h = from_elements(
         structure, basis, *entries, stored.h, hamiltonian_rules(f"{run.matrix}: H"), stored.spin, convention=SIESTA
@@ -202,7 +202,7 @@ def _reach_of_atoms(
     """Return for each atom (N,) a distance at which its orbitals and projectors end for certain."""
     known_reaches, with_projectors = reaches
     if basis is not None and not with_projectors:
-        return basis.reach(structure.numbers)
+        return basis.reach(species_of(structure))
     margin = 0.0 if with_projectors else LONGEST_PROJECTOR
     return np.array([known_reaches.get(kind.label, LONGEST_REACH - margin) + margin for kind in species])[which]
 

@@ -24,6 +24,7 @@ from harmose.core.basis import n_orbitals
 from harmose.core.blocks import BlockMatrix, empty_matrix
 from harmose.core.graph import Graph, build_graph, pair_vectors
 from harmose.core.radial import RadialBasis
+from harmose.core.species import species_of
 from harmose.core.structure import check_atoms
 from harmose.physics.integrals.interpolation import Table, tabulate
 from harmose.physics.integrals.two_centre import TwoCentre
@@ -43,7 +44,7 @@ def two_centre_overlap(atoms: Atoms, basis: RadialBasis) -> BlockMatrix:
     Equal to the sums of `two_centre` to 1e-10. Raises `BasisError` for an element without radial functions, `StructureError`
     for atoms on top of each other and for positions or cells without meaning.
     """
-    for z in np.unique(atoms.numbers).tolist():
+    for z in np.unique(species_of(atoms)).tolist():
         basis.of(z)
     check_atoms(atoms)
     return Overlaps(basis).of(build_graph(atoms, basis.basis))
