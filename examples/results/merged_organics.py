@@ -16,7 +16,7 @@ from harmose.core.sample import Sample
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError, HarmoseError
 
-DECISIVE = ("code", "functional", "basis", "grid_level", "small_rho_cutoff")
+DECISIVE = ("code", "functional", "basis", "grid_level", "small_rho_cutoff", "prior")
 """Settings that all stores must share; they become those of the new one."""
 
 
@@ -38,7 +38,7 @@ def main() -> int:
 def merge(out: str, paths: list[str], held_out: set[str], share: float) -> str:
     """Write the store and say what is in it."""
     stores = [Store.open(path) for path in paths]
-    settings = [{key: store.metadata.get(key) for key in DECISIVE} for store in stores]
+    settings = [{key: store.metadata[key] for key in DECISIVE if key in store.metadata} for store in stores]
     for path, found in zip(paths, settings, strict=True):
         if found != settings[0]:
             raise FormatError(f"{path}: expected the settings {settings[0]}, got {found}")

@@ -13,6 +13,7 @@ from .io.basis_sets import basis as basis
 from .io.basis_sets import overlap as overlap
 from .io.files import read as read
 from .io.files import read_all as read_all
+from .io.files import read_overlap as read_overlap
 from .io.files import write as write
 from .io.restarts import write_restart as write_restart
 from .io.sisl import to_sisl as to_sisl

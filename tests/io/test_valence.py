@@ -29,6 +29,10 @@ def test_what_runs_say(shared_data, folder, valence):
     assert sum(valence[symbol] for symbol in sample.structure.get_chemical_symbols()) == sample.n_electrons
 
 
+def test_a_run_of_cp2k(shared_data):
+    assert harmose.read(shared_data / "cases" / "08-cp2k-filename" / "run").provenance["valence"] == {"H": 1}
+
+
 def test_moments_of_openmx(shared_data):
     iron = harmose.read(shared_data / "dft-outputs" / "openmx-fe-col").structure
     np.testing.assert_allclose(iron.get_initial_magnetic_moments(), [2.2], atol=1e-9)

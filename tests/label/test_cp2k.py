@@ -59,7 +59,7 @@ def test_provenance(scratch):
     atoms.info |= {"source": "chain.xyz, frame 3", "group": "chains"}
     sample = calculate(atoms, FAST)
     check_sample(sample)
-    assert sample.structure is atoms
+    assert sample.structure == atoms
     assert sample.basis == cp2k.CP2K.basis([1], FAST)
     assert sample.n_electrons == 2
     assert sample.energy == pytest.approx(-27.2, abs=0.5)

@@ -101,6 +101,20 @@ def test_what_is_missing_is_named(molecules, random_crystal):
         sample_orbitals(crystal, block_irreps(crystal.basis), TargetSettings())
 
 
+def test_a_fermi_level_just_inside_a_band_is_its_edge(random_crystal):
+    """Codes write it with few digits; at Gamma all levels are apart by far more."""
+    crystal = random_crystal(Spin.NONE)
+    space = block_irreps(crystal.basis)
+    (level,) = np.partition(sample_orbitals(crystal, space, TargetSettings(), torch.float64).energies[0, 0], 2)[2:3]
+    counts = [
+        sample_orbitals(replace(crystal, fermi_level=float(level) + shift), space, TargetSettings())
+        .occupied[0, 0]
+        .sum()
+        for shift in (1e-6, -2e-4, -2e-2)
+    ]
+    assert counts == [3, 3, 2]
+
+
 def test_points_stay_in_the_periodic_directions():
     assert not kpoints(np.zeros(3, bool)).any()
     found = kpoints(np.array([True, True, False]))

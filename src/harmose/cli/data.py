@@ -1,7 +1,8 @@
 """`harmose data`: list, check, split and merge sample stores."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -140,3 +141,23 @@ def merge(
         merge_stores(opened, hidden)
     with Store.open(out) as result:
         terminal().print(f"{out}: {len(result)} samples", markup=False)
+
+
+@app.command("prior", epilog=examples("harmose data prior organics cheap --kind spherical"))
+def prior(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store.")],
+    kind: Annotated[
+        Literal["exact", "spherical"], typer.Option(help="Kind of H0, as in `harmose label --prior`.")
+    ] = "spherical",
+    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Compute another H0 for the labels of a store, into a new store."""
+    from harmose.label.priors import replace_priors  # PySCF takes a second
+
+    check_output(out, force)
+    with Store.open(store) as opened, new_output(out, force) as hidden:
+        names = replace_priors(opened, hidden, kind, workers or os.cpu_count() or 1)
+        n = sum(1 for _ in progress(names, "H0", len(opened), terminal()))
+    terminal().print(f"{out}: {n} samples", markup=False, soft_wrap=True)

@@ -77,6 +77,14 @@ def label(
     density_fit: Annotated[
         bool | None, typer.Option("--density-fit", help="Use density fitting.", rich_help_panel=MOLECULES)
     ] = None,
+    prior: Annotated[
+        Literal["exact", "spherical"] | None,
+        typer.Option(
+            help="H0, which a model may learn H - H0 from. exact: Fock matrix of PySCF's guess minao; spherical: that of spherical "
+            "atoms, which a prediction computes in an eighth of the time.  [default: exact]",
+            rich_help_panel=MOLECULES,
+        ),
+    ] = None,
     kmesh: Annotated[
         tuple[int, int, int] | None,
         typer.Option(

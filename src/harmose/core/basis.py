@@ -129,7 +129,14 @@ class BasisSet:
         return tuple(self.shells)
 
     def sets_of(self, element: int) -> tuple[int, ...]:
-        """Return the species that are sets of orbitals of the element with this atomic number, ascending."""
+        """Return the species that are sets of orbitals of one element, ascending (`harmose.core.species`).
+
+        Args:
+            element: atomic number.
+
+        Returns:
+            Numbers of the species: the atomic number, and for further sets of orbitals that plus multiples of 1000.
+        """
         return tuple(z for z in self.shells if atomic_number_of(z) == element)
 
     @property

@@ -45,7 +45,7 @@ def predict_samples(
         ModelError: `network_alone` has a regression or another energy zero, or a model does not cover a sample.
     """
     samples = [model.card.target.sample(sample) for sample in samples]
-    structures, priors = [_named_structure(sample) for sample in samples], [sample.prior for sample in samples]
+    structures, priors = [_named_structure(sample) for sample in samples], [_prior(sample, model) for sample in samples]
     stages = dict(model.predict_stages(structures, priors))
     bounds = model.bounds_many(structures, priors, [sample.overlap for sample in samples], list(stages.values())[-1])
     if network_alone is not None:
@@ -53,6 +53,12 @@ def predict_samples(
         stages[NETWORK_ALONE] = network_alone.predict_stages(structures, priors, ("full",))["full"]
     by_sample = (dict(zip(stages, matrices)) for matrices in zip(*stages.values(), strict=True))
     return [Prediction(*each) for each in zip(samples, by_sample, bounds, strict=True)]
+
+
+def _prior(sample: Sample, model: StageModel) -> BlockMatrix | None:
+    """Return the H0 of a sample; None if the model's is of another kind, so that it computes its own."""
+    kinds = (content.get("prior", "exact") for content in (sample.provenance, model.card.settings))
+    return sample.prior if len({*kinds}) == 1 else None
 
 
 def _named_structure(sample: Sample) -> Atoms:
@@ -72,7 +78,7 @@ def evaluate_rotations(
     if not n_rotations:
         return {}
     structures = [prediction.sample.structure for prediction in predictions]
-    priors = [prediction.sample.prior for prediction in predictions]
+    priors = [_prior(prediction.sample, model) for prediction in predictions]
     errors = rotation_errors(model, structures, n_rotations, stages=model.stages, priors=priors)
     if network_alone is not None:
         errors[NETWORK_ALONE] = rotation_errors(network_alone, structures, n_rotations, priors=priors)["full"]

@@ -142,6 +142,15 @@ def read_overlap(path: str | Path, atoms: Atoms, basis: BasisSet, name: str | No
         FormatError: nothing is recognised at `path`, or no sample has this structure or has S.
         BasisError: S is in another basis set.
         MatrixError: S has values outside the reach of `basis`.
+
+    Examples:
+        >>> import ase.build, harmose
+        >>> water = ase.build.molecule("H2O")
+        >>> h = harmose.load("water-pbe-def2svp").predict(water)
+        >>> s = harmose.overlap(water, h.basis)
+        >>> harmose.write("water.npz", harmose.Sample("water", water, h.basis, h, overlap=s))
+        >>> harmose.read_overlap("water.npz", water, h.basis).n_orbitals
+        24
     """
     path = Path(path)
     wanted, runs, damaged = fingerprint(atoms), _overlaps(path, name), ""

@@ -63,7 +63,7 @@ class SpeciesDomain:
 
 @dataclass(frozen=True)
 class TrainingDomain:
-    """What environments of atoms a training set has.
+    """Environments of the atoms of a training set.
 
     Attributes:
         species: statistics of its environments by species; a species without statistics has score 0.

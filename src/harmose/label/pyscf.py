@@ -46,7 +46,7 @@ def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str)
     blocks, spinless = zeros(atoms, basis, settings.spin), zeros(atoms, basis)
     with lib.with_omp_threads(1):
         mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
-        h0 = prior_fock(mf)
+        h0 = prior_fock(mf.mol, settings)
         mf.kernel(_initial_density(mf, atoms, settings.spin))
         if not mf.converged:
             raise LabellingError(f"{atoms.get_chemical_formula()}: not converged in {settings.max_cycle} cycles")

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from ase import Atoms
@@ -21,6 +21,7 @@ from harmose.core.blocks import BlockMatrix, block_values
 from harmose.core.electrons import total_charge, unpaired_electrons
 from harmose.errors import BasisError, LabellingError
 from harmose.io.assembly import zeros
+from harmose.io.pyscf.superposition import fock_of_atoms, functional_kind
 from harmose.so3.conventions import PYSCF, Convention
 from harmose.spin import Spin
 from harmose.units import BOHR, HARTREE
@@ -30,6 +31,8 @@ FLAVOURS = {
     "b3lyp5": "B3LYP with VWN5 correlation, as in ORCA and Turbomole and as `b3lyp` of PySCF before 2.3",
 }
 """Two functionals that are both called B3LYP."""
+
+PriorKind = Literal["exact", "spherical"]
 
 TAIL = 1e-8
 """An orbital ends where r^l exp(-a r^2) of its most diffuse primitive (r in Bohr) falls below this value."""
@@ -60,6 +63,8 @@ class PySCFSettings:
         min_radius: smallest orbital radius (angstrom). Long molecules with exact exchange need more.
         spin: none is restricted, collinear unrestricted, spinor generalized with the spin-orbit part of the basis set's
             effective core potentials.
+        prior: H0, the Fock matrix of superposed atoms. exact: PySCF's, of the density matrix of its guess `minao`; spherical:
+            of spherical atoms and their occupied orbitals, an eighth of the cost (`superposition`).
     """
 
     functional: str = "pbe"
@@ -72,6 +77,7 @@ class PySCFSettings:
     density_fit: bool = False
     min_radius: float = MIN_RADIUS
     spin: Spin = Spin.NONE
+    prior: PriorKind = "exact"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "functional", functional_name(self.functional))
@@ -81,15 +87,24 @@ class PySCFSettings:
         object.__setattr__(self, "spin", Spin(self.spin))
         if self.grid_level not in range(10):
             raise LabellingError(f"grid_level: expected 0 to 9, got {self.grid_level}")
+        if self.prior not in get_args(PriorKind):
+            raise LabellingError(f"prior: expected one of {', '.join(get_args(PriorKind))}, got {self.prior!r}")
+        if self.prior == "spherical":
+            functional_kind(self.functional)
+            if self.spin is Spin.SPINOR:
+                raise LabellingError(
+                    "prior spherical: expected spin none or collinear, got spinor; use the prior exact"
+                )
         for name in ("convergence", "convergence_gradient", "max_cycle", "min_radius"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise LabellingError(f"{name}: expected a positive number, got {value}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON values, with the name of the code; spin none is left out."""
+        """Return the settings as JSON values, with the name of the code; spin none and prior exact are left out."""
         content = {"code": "pyscf", **asdict(self), "spin": self.spin.value}
-        return content if self.spin is not Spin.NONE else {k: v for k, v in content.items() if k != "spin"}
+        usual = {"spin": "none", "prior": "exact"}
+        return {k: v for k, v in content.items() if k not in usual or v != usual[k]}
 
 
 def functional_name(name: str) -> str:
@@ -311,18 +326,22 @@ def mean_field(mol: gto.Mole, settings: PySCFSettings) -> scf.hf.SCF:
 
 
 def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) -> BlockMatrix:
-    """Compute H0 (eV), the Fock matrix of superposed atomic densities (PySCF's minao guess), with these settings.
+    """Compute H0 (eV), the Fock matrix of superposed atomic densities, with these settings.
 
     `basis` determines the blocks; default: `settings.basis` for the elements of the structure.
     """
     basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
-    mf = mean_field(molecule(atoms, settings.basis, settings.spin), settings)
-    return to_blocks(prior_fock(mf), zeros(atoms, basis, settings.spin), name="H0", dropped=EXCHANGE_TAIL)
+    h0 = prior_fock(molecule(atoms, settings.basis, settings.spin), settings)
+    return to_blocks(h0, zeros(atoms, basis, settings.spin), name="H0", dropped=EXCHANGE_TAIL)
 
 
-def prior_fock(mf: scf.hf.SCF) -> np.ndarray:
+def prior_fock(mol: gto.Mole, settings: PySCFSettings) -> np.ndarray:
     """Compute H0 in PySCF's order (Hartree)."""
-    return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mf.mol)))
+    if settings.prior == "spherical":
+        h0 = fock_of_atoms(mol, settings.functional)
+        return np.stack([h0, h0]) if settings.spin is Spin.COLLINEAR else h0
+    mf = mean_field(mol, settings)
+    return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mol)))
 
 
 def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None, spin: Spin = Spin.NONE) -> BlockMatrix:

@@ -22,7 +22,7 @@ from harmose.representation.block_irreps import BlockIrreps, Coefficients
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class InputSettings:
-    """What a model reads besides elements and positions: operators, which stage 1 reads, and magnetic moments.
+    """Inputs of a model besides elements and positions: operators, which stage 1 reads, and magnetic moments.
 
     Attributes:
         prior: H0.
