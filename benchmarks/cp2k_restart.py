@@ -3,8 +3,9 @@
     python examples/results/graphene_cells.py cells CELLS
     python benchmarks/cp2k_restart.py graphene-pbe-dzvp CELLS/test.xyz OUT --cells 3
 
-Each cell is converged three times by CP2K on one thread, one run after the other, with the settings of the model's labels
-and without writing H and S. Cycles are CP2K's steps; the first, from any start, only makes a density from the starting
+Each cell is converged three times by CP2K on one thread, one run after the other, with the functional, basis set and
+potential of the model, and without writing H and S; the other settings are options, by default those of the labels of
+graphene-pbe-dzvp. Cycles are CP2K's steps; the first, from any start, only makes a density from the starting
 one. Times are the wall time of the program, its processor time, which other programs on the machine do not change, and, from
 its table of steps, the wall time of the SCF alone. A prediction costs H, S and the density matrix, timed after loading the
 model. OUT keeps the runs; results are printed and written to OUT/results.json, from which runs that are done are not repeated.
@@ -43,11 +44,16 @@ def main() -> None:
     parser.add_argument("structures", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--cells", type=int, default=3)
+    parser.add_argument("--kmesh", type=int, nargs=3, default=(3, 3, 1))
+    parser.add_argument("--cutoff", type=float, default=280.0)
+    parser.add_argument("--rel-cutoff", type=float, default=35.0)
     parser.add_argument("--guesses", nargs="+", choices=GUESSES, default=GUESSES)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     model = harmose.load(options.model)
-    settings = settings_of(model.card.settings)
+    names = ("functional", "basis", "potential")
+    learned = {key: model.card.settings[key] for key in names if model.card.settings.get(key) is not None}
+    settings = CP2KSettings(**learned, kmesh=tuple(options.kmesh), cutoff=options.cutoff, rel_cutoff=options.rel_cutoff)
     results = options.out / "results.json"
     rows: list[dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else []
     for k, atoms in enumerate(read_structures(options.structures)[: options.cells]):
@@ -65,11 +71,6 @@ def main() -> None:
             results.write_text(json.dumps(rows, indent=1))
             print(line(rows[-1]), flush=True)
     print("\n" + table(rows))
-
-
-def settings_of(card: dict[str, Any]) -> CP2KSettings:
-    """Return the settings of the labels that a model has learned."""
-    return CP2KSettings(**{key: card[key] for key in CP2KSettings.__dataclass_fields__ if card.get(key) is not None})
 
 
 def predict(model: Any, atoms: Atoms, settings: CP2KSettings, path: Path) -> dict[str, float]:
