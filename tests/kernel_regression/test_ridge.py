@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harmose.kernel_regression.fading import OUTERMOST
-from harmose.kernel_regression.ridge import N_DRAWS, cholesky, fit_kernel, ridge
+from harmose.kernel_regression.ridge import N_DRAWS, REPEATS, cholesky, fit_kernel, ridge
 from harmose.kernel_regression.settings import RegressionSettings
 from harmose.kernel_regression.training import Hyperparameters
 
@@ -150,3 +150,36 @@ def test_linear_terms_of_large_prior_variance_explain_what_they_can(rng):
     fit = fit_kernel(x, (kernel[:, :10], kernel[:10, :10]), y, np.arange(40), grid)
     assert fit.best == grid[0]
     np.testing.assert_allclose(fit.linear, [[2], [-1]], atol=1e-4)
+
+
+def test_a_robust_fit_is_a_weighted_one(problem):
+    """Samples with large residuals count less, and are left out with the weights that they have."""
+    x, y, sample = problem
+    penalty, odd = np.full(8, 0.3), sample == 5
+    y = y + 20.0 * odd[:, None]
+    true = solution(x[~odd], y[~odd], penalty)
+    plain, robust = ridge(x, y, sample, [penalty]), ridge(x, y, sample, [penalty], robust=True)
+    assert np.abs(robust.weights - true).max() < 0.3 * np.abs(plain.weights - true).max()
+    weights = np.ones(len(y))
+    for _ in range(REPEATS):
+        left_out = y - fit_left_out(x, y, sample, weights, penalty)[0]
+        size = {s: np.sqrt((left_out[sample == s] ** 2).sum(1).mean()) for s in range(12)}
+        weights = np.array([min(1.0, np.median(list(size.values())) / size[s]) for s in sample])
+        weights /= weights.mean()
+    predicted, variance = fit_left_out(x, y, sample, weights, penalty)
+    np.testing.assert_allclose(robust.leave_one_out, predicted, atol=1e-9)
+    np.testing.assert_allclose(robust.variance, variance, rtol=1e-8)
+    root = np.sqrt(weights)[:, None]
+    np.testing.assert_allclose(robust.weights, solution(x * root, y * root, penalty), atol=1e-12)
+
+
+def fit_left_out(x, y, sample, weights, penalty):
+    """Predictions and variances of weighted fits without the sample of each row."""
+    predicted, variance = np.empty_like(y), np.empty(len(y))
+    for s in np.unique(sample):
+        rows, root = sample == s, np.sqrt(weights[sample != s])[:, None]
+        own = x[~rows] * root
+        predicted[rows] = x[rows] @ solution(own, y[~rows] * root, penalty)
+        inverse = np.linalg.inv(own.T @ own + np.diag(penalty))
+        variance[rows] = np.einsum("nf,fg,ng->n", x[rows], inverse, x[rows])
+    return predicted, variance

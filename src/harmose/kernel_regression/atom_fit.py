@@ -45,6 +45,7 @@ class AtomFit:
         if training.many_molecules:
             self.parameters = MANY_MOLECULES_ATOM_KERNEL
             self.n_components = self.settings.sparse_components_many_molecules
+        self.robust = training.many_molecules
         self.has_kernel = training.sparse_points != 0
 
     def run(self, kind: str, generator: np.random.Generator) -> "AtomFitResult":
@@ -73,7 +74,7 @@ class AtomFit:
             if blocks is None and not x.shape[-1]:
                 continue
             x, flat = x.reshape(len(sample), -1), y.reshape(len(sample), -1)
-            fit = fit_kernel(x, blocks, flat, sample, grid, self.settings)
+            fit = fit_kernel(x, blocks, flat, sample, grid, self.settings, robust=self.robust)
             grid = (fit.best,)
             leave_one_out[:, rows, columns] += fit.leave_one_out.reshape(y.shape)
             by_neighbour = {b: slice(k * N_GAUSSIANS, (k + 1) * N_GAUSSIANS) for k, b in enumerate(neighbours)}

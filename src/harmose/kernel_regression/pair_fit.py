@@ -42,6 +42,7 @@ class PairFit:
             self.n_sparse = self.settings.sparse_edges_many_molecules
         if training.sparse_points is not None:
             self.n_sparse = training.sparse_points
+        self.robust = training.many_molecules
         self.symmetric = training.space.is_symmetric(pair_type)
         if self.symmetric:
             column, sign = layout.reversal
@@ -95,7 +96,7 @@ class PairFit:
                 kernels = None if kernel is None else kernel.blocks(m, pseudo)
                 if not x.shape[1] and kernels is None:
                     continue
-                fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings, penalties)
+                fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings, penalties, self.robust)
                 grid = (fit.best,)
                 predicted[:, columns] = fit.leave_one_out
                 if m == 0 and not pseudo:  # the draws are functions of the scalars' features

@@ -28,7 +28,7 @@ class RegressionSettings:
 
     sparse_edges: int = 1200
     sparse_components: int = 2700
-    sparse_edges_many_molecules: int = 300
+    sparse_edges_many_molecules: int = 360
     sparse_components_many_molecules: int = 1800
     kernel_elements: int = 10**7
     sparse_atoms: int = 30
