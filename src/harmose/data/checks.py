@@ -10,6 +10,7 @@ import scipy.linalg
 from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
+from harmose.core.electrons import initial_moments
 from harmose.core.graph import pair_vectors
 from harmose.core.sample import Sample, check_sample
 from harmose.core.species import species_of, symbol_of
@@ -40,8 +41,8 @@ def check(store: Store) -> list[Problem]:
     """All problems of a store's samples, in the store's order.
 
     A sample has a problem if its record cannot be read, if `check_sample` raises, if its calculation did not converge,
-    or if an earlier sample has the same structure up to a rigid motion. Orbital energies must be those of (H, S).
-    Orbitals in a wrong order or with a wrong sign show in S: in the frame of the bond, S has no elements between
+    or if an earlier sample has the same structure up to a rigid motion, with the same charge and moments. Orbital
+    energies must be those of (H, S). Orbitals in a wrong order or with a wrong sign show in S: in the frame of the bond, S has no elements between
     different m. Other orbitals in shells of the same l show in the on-site blocks of S, which must be those of earlier
     samples.
     """
@@ -59,7 +60,7 @@ def check_each(store: Store) -> Iterator[list[Problem]]:
             yield [Problem(name, str(error))]
             continue
         texts = _problems(sample)
-        first = first_names.setdefault(fingerprint(sample.structure), name)
+        first = first_names.setdefault(fingerprint(sample.structure) + electrons(sample.structure), name)
         if first != name:
             texts.append(f"the same structure as {first!r}")
         texts += _other_orbitals(sample, onsite)
@@ -156,6 +157,13 @@ def _between_different_m(
             column += 2 * l2 + 1
         row += 2 * l1 + 1
     return out
+
+
+def electrons(atoms: Atoms) -> str:
+    """Charge, unpaired electrons and initial moments that a structure states, as text: other ones have another H."""
+    moments = initial_moments(atoms)
+    signs = "" if moments is None else np.round(moments, 2).tolist()
+    return f" {atoms.info.get('charge') or 0} {atoms.info.get('spin') or 0} {signs}"
 
 
 def fingerprint(atoms: Atoms, digits: int = 4) -> str:

@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
+from harmose.core.electrons import initial_moments
 from harmose.core.sample import Sample
 from harmose.data.checks import fingerprint
 from harmose.errors import FormatError, MatrixError
 from harmose.io.files import open_source
+
+SAME_MOMENTS = 0.05
+"""Bohr magnetons. Initial moments that differ by no more are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +73,17 @@ def find_structure(path: str | Path, atoms: Atoms, name: str) -> Sample:
     first.
 
     Raises:
-        FormatError: no sample of the source has this structure.
+        FormatError: no sample of the source has this structure, with the initial moments that it states.
     """
-    wanted = fingerprint(atoms)
+    wanted, moments, others = fingerprint(atoms), initial_moments(atoms), 0
     source = open_source(path)
     names = source.names()
     for candidate in sorted(names, key=lambda other: other != name):
         sample = source[candidate]
         if fingerprint(sample.structure) == wanted:
-            return sample
-    raise FormatError(f"{path}: none of its {len(names)} samples has the structure of {name!r}")
+            own = initial_moments(sample.structure)
+            if moments is None or own is None or np.allclose(moments, own, atol=SAME_MOMENTS):
+                return sample
+            others += 1
+    what = "structure, with its initial moments," if others else "structure"
+    raise FormatError(f"{path}: none of its {len(names)} samples has the {what} of {name!r}")
