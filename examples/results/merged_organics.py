@@ -2,8 +2,9 @@
 
     python examples/results/merged_organics.py OUT STORE... --held-out C3H4N2 CO2 ...
 
-Molecules whose formula is held out are the split `test`; of the others, molecule by molecule, 5 % are `val`, which chooses
-the weights of a training, and the rest `train`. Stores may differ in how far their labels were converged.
+Molecules whose formula is held out are the split `test`; of the others, molecule by molecule, 5 % of each store are `val`,
+which chooses the weights of a training and calibrates its bounds, and the rest `train`. Stores may differ in how far their
+labels were converged.
 """
 
 import argparse
@@ -47,8 +48,9 @@ def merge(out: str, paths: list[str], held_out: set[str], share: float) -> str:
         basis = basis.merged(store.basis)
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     groups: dict[str, list[str]] = {}
+    first_store: dict[str, int] = {}
     with new_store(out, basis, stores[0].spin, settings[0]) as target:
-        for store in stores:
+        for k, store in enumerate(stores):
             for name in store.names():
                 sample = with_molecule(store[name])
                 target.append(sample)
@@ -56,10 +58,12 @@ def merge(out: str, paths: list[str], held_out: set[str], share: float) -> str:
                     splits["test"].append(name)
                 else:
                     groups.setdefault(sample.provenance["group"], []).append(name)
-        drawn = np.random.default_rng(0).permutation(sorted(groups))
-        n_val = round(share * len(drawn))
-        for k, group in enumerate(drawn.tolist()):
-            splits["val" if k < n_val else "train"] += groups[group]
+                    first_store.setdefault(sample.provenance["group"], k)
+        generator = np.random.default_rng(0)
+        for k in range(len(stores)):
+            drawn = generator.permutation(sorted(group for group, first in first_store.items() if first == k)).tolist()
+            for place, group in enumerate(drawn):
+                splits["val" if place < round(share * len(drawn)) else "train"] += groups[group]
         target.set_splits(splits)
     return f"{out}: " + ", ".join(f"{len(names)} {split}" for split, names in splits.items())
 

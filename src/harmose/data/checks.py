@@ -42,9 +42,9 @@ def check(store: Store) -> list[Problem]:
 
     A sample has a problem if its record cannot be read, if `check_sample` raises, if its calculation did not converge,
     or if an earlier sample has the same structure up to a rigid motion, with the same charge and moments. Orbital
-    energies must be those of (H, S). Orbitals in a wrong order or with a wrong sign show in S: in the frame of the bond, S has no elements between
-    different m. Other orbitals in shells of the same l show in the on-site blocks of S, which must be those of earlier
-    samples.
+    energies must be those of (H, S). Orbitals in a wrong order or with a wrong sign show in S: in the frame of the
+    bond, S has no elements between different m. Other orbitals in shells of the same l show in the on-site blocks of
+    S, which must be those of earlier samples.
     """
     return [problem for problems in check_each(store) for problem in problems]
 
