@@ -41,6 +41,7 @@ PLAIN: dict[str, type] = {
     "conventions": dict,
     "training_set": str,
     "n_train": int,
+    "init": dict,
     "n_parameters": int,
     "seed": int,
     "date": str,
@@ -71,6 +72,8 @@ class Card:
         settings: settings of the labels (metadata of the store).
         conventions: units and conventions of its numbers.
         training_set: SHA-256 of the training samples' records; `n_train`: their number.
+        init: where the training started from another model: its name (`model`) and the SHA-256 of its weights (`weights`), what
+            became of its regression (`regression`), its own `training_set`, `n_train` and `init`; else empty.
         n_parameters: parameters of the network; `seed`, `date`, `harmose`: seed, day and package version of the training.
         metrics: errors on the validation samples, energies in eV.
         calibration: number of samples (`samples`) and of independent `groups` that the error bounds were fitted to, the
@@ -94,6 +97,7 @@ class Card:
     conventions: Mapping[str, str] = field(default_factory=lambda: CONVENTIONS)
     training_set: str = ""
     n_train: int = 0
+    init: Mapping[str, Any] = field(default_factory=dict)
     n_parameters: int = 0
     seed: int = 0
     date: str = ""
@@ -149,8 +153,9 @@ class Card:
             "network": None if self.network is None else asdict(self.network),
             "inputs": self.inputs.to_dict(),
         }
-        if not self.moments:  # as older versions wrote it
-            del content["moments"]
+        for key in ("moments", "init"):
+            if not getattr(self, key):  # as older versions wrote it
+                del content[key]
         return json.dumps(content, indent=1, default=dict)
 
     @staticmethod

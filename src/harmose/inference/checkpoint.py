@@ -92,6 +92,17 @@ def load(name_or_path: str | Path) -> Model:
     return _assemble(card, tensors, path)
 
 
+def read_card(name_or_path: str | Path) -> Card:
+    """Read the card of a model without its weights; errors as in `load`."""
+    file = located(name_or_path) / CARD
+    try:
+        return Card.from_json(file.read_text(encoding="utf-8"), str(file))
+    except FileNotFoundError:
+        raise FormatError(f"{file.parent}: expected a harmose model, got no {CARD}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{file.parent}: the model cannot be read ({error})") from None
+
+
 def located(name_or_path: str | Path) -> Path:
     """Return the folder of a model, from its path or from the name of a shipped model."""
     for path in (Path(name_or_path), SHIPPED / str(name_or_path)):

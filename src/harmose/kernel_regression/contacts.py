@@ -44,6 +44,13 @@ class ContactLengths:
             np.maximum.at(out, rows, np.maximum(smallest[species] - length, length - largest[species]))
         return out
 
+    def joined(self, other: "ContactLengths") -> "ContactLengths":
+        """Return the ranges that hold the lengths of both."""
+        first, second = self.ranges, other.ranges
+        both = np.stack([np.minimum(first[..., 0], second[..., 0]), np.maximum(first[..., 1], second[..., 1])], -1)
+        known = first[..., 1:] > 0, second[..., 1:] > 0
+        return ContactLengths(np.where(known[0] & known[1], both, np.where(known[0], first, second)))
+
 
 def fit_contact_lengths(pairs: DirectedPairs, group: np.ndarray, n_species: int) -> ContactLengths:
     """Find the ranges in a training set whose atoms belong to the groups (N,)."""

@@ -27,7 +27,7 @@ import numpy as np
 OUTERMOST = 0.2
 """Share of the samples, those with the largest variances, that are left out together."""
 KNOWN = 0.9
-"""`limit` is this quantile of the variances of samples that were left out one after the other."""
+"""`limit`, and the cutoff of a correction, are this quantile of the variances of samples left out one after the other."""
 FEWEST = 30
 """Blocks that a fit of growth and power needs; with fewer they keep the values that hold for a regression that is right."""
 GROWTHS = 10.0 ** np.arange(-3, 3.1, 0.5)
@@ -42,7 +42,10 @@ SIMPLE_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class Fade(NamedTuple):
-    """Parameters of the weight of a pair type or a species; the default ones never fade."""
+    """Parameters of the weight of a pair type or a species; the default ones never fade.
+
+    A `cutoff`, which corrections have (`correction`), divides w by 1 + (v / cutoff)^4.
+    """
 
     growth: float = 0.0
     power: float = 1.0
@@ -51,11 +54,12 @@ class Fade(NamedTuple):
     simple_power: float = 1.0
     limit: float = 1.0
     strength: float = 1.0
+    cutoff: float = np.inf
 
     def weight(self, variance: np.ndarray) -> np.ndarray:
         """Return w (n,) for variances v (n,)."""
         own, simple = self._squares(variance)
-        return 1 / (1 + own / (self.strength * simple))
+        return 1 / (1 + own / (self.strength * simple)) / (1 + (variance / self.cutoff) ** 4)
 
     def std(self, variance: np.ndarray) -> np.ndarray:
         """Return the standard deviation (n,) of the mixture's error, in units of s."""
@@ -93,6 +97,26 @@ def fit_fade(
     size, growth, power = _likeliest(every, all_variances, POWERS)
     simple_size, simple_growth, simple_power = _likeliest(simpler, variance, SIMPLE_POWERS)
     return Fade(growth, power, simple_size / size, simple_growth, simple_power, limit)
+
+
+def fit_correction_fade(
+    left_out: np.ndarray,
+    variance: np.ndarray,
+    outermost: np.ndarray,
+    outermost_variance: np.ndarray,
+    before: np.ndarray,
+) -> Fade:
+    """Fit the parameters of a correction, which fades to zero (`correction`), as `fit_fade` does.
+
+    `before` (n,): squared errors without the correction; their size does not depend on the variance. The samples are alike, and
+    say nothing about errors where the variance is larger than that of nearly all of them: there the cutoff makes the weight zero.
+    """
+    every, all_variances = np.concatenate([left_out, outermost]), np.concatenate([variance, outermost_variance])
+    size, growth, power = _size(left_out, variance, 1.0, 1.0), 1.0, 1.0
+    if len(left_out) >= FEWEST:
+        size, growth, power = _likeliest(every, all_variances, POWERS)
+    cutoff = max(float(np.quantile(variance, KNOWN)), 1e-12)
+    return Fade(growth, power, max(float(np.mean(before)) / size, 1e-300), cutoff=cutoff)
 
 
 def with_strength(

@@ -1,20 +1,21 @@
 """Fits the regression to training samples, with leave-one-group-out predictions."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
 from harmose.core.grouping import rows_by_key
-from harmose.kernel_regression.atom_fit import AtomFit
+from harmose.kernel_regression.atom_fit import AtomFit, AtomFitResult
+from harmose.kernel_regression.correction import relative_std
 from harmose.kernel_regression.electronic_terms import mean_density
-from harmose.kernel_regression.fading import NO_FADE, Fade, fit_fade, with_strength
+from harmose.kernel_regression.fading import NO_FADE, Fade, fit_correction_fade, fit_fade, with_strength
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
 from harmose.kernel_regression.model import FadedValues, KernelRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
-from harmose.kernel_regression.pair_fit import PairFit
+from harmose.kernel_regression.pair_fit import PairFit, PairFitResult
 from harmose.kernel_regression.training import Training
 from harmose.representation.block_irreps import map_coefficients
 
@@ -46,10 +47,40 @@ def fit_regression(
     The kind "pairs" fits only functions of the distance and the mean of on-site scalars. `seed`: of the draw of sparse points.
     `advance` is called with the fraction of coefficients that are fitted.
     """
-    oriented, space, targets = training.oriented, training.space, training.coefficients
-    graph = Neighbourhoods(space, oriented, training.charges, settings=training.settings)
+    graph = Neighbourhoods(training.space, training.oriented, training.charges, settings=training.settings)
     if training.charges is not None:
         graph.mean_density = mean_density(graph, training.charges)
+    return _fit_all(training, graph, kind, seed, advance)
+
+
+def fit_correction(
+    training: Training,
+    known: Mapping[int, np.ndarray],
+    seed: int = 0,
+    advance: Callable[[float], None] = _ignore,
+) -> tuple[KernelRegression, FadedValues]:
+    """Fit a correction (`correction`) to what a model leaves of the training samples, with leave-one-group-out predictions.
+
+    `known`: mean density by species of the regression that is corrected. Standard deviations are in units of the error
+    without the correction.
+    """
+    oriented = training.oriented
+    graph = Neighbourhoods(training.space, oriented, training.charges, known, training.settings)
+    correction, left_out = _fit_all(training, graph, "correction", seed, advance)
+    n_atoms, std = len(oriented.species), left_out.std
+    for blocks, kind, fades in (
+        (slice(0, n_atoms), oriented.species, correction.onsite_fades),
+        (slice(n_atoms, None), oriented.pair_type, correction.pair_fades),
+    ):
+        std[blocks] = relative_std(std[blocks], kind, fades)
+    return correction, left_out
+
+
+def _fit_all(
+    training: Training, graph: Neighbourhoods, kind: str, seed: int, advance: Callable[[float], None]
+) -> tuple[KernelRegression, FadedValues]:
+    """Fit the regressions of all pair types and species."""
+    oriented, space, targets = training.oriented, training.space, training.coefficients
     generator, done = np.random.default_rng(seed), 0
     total = max(sum(x.numel() for part in (targets.pairs, targets.onsite) for x in part.values()), 1)
     n_atoms = len(oriented.species)
@@ -81,16 +112,15 @@ Predicted = tuple[np.ndarray, Fade, np.ndarray]
 def _fit_pairs(
     regression: Regressions, fit: PairFit, pair_type: int, kind: str, generator: np.random.Generator, y: np.ndarray
 ) -> Predicted:
-    """Add the regressions of a pair type, the simpler one first, and their fades."""
+    """Add the regressions of a pair type, the simpler one first, and their fades; corrections have no simpler one."""
     r, predicted, found, fade = regression, np.zeros_like(y), None, NO_FADE
     targets = fit.targets[:, 0, : fit.layout.n_proper]
     steps = [("distances", r.distances, r.distance_fades)] if kind == "kernel" else []
-    for name, regressions, fades in (*steps, (kind, r.pairs, r.pair_fades)):
+    last = "pairs" if kind == "pairs" else "kernel"
+    for name, regressions, fades in (*steps, (last, r.pairs, r.pair_fades)):
         found = fit.run(name, generator)
         far = ((targets[found.outermost.rows] - found.outermost.predicted) ** 2).sum(1)
-        left_out, simpler = (_squares(y - x, fit.layout.n_proper) for x in (found.leave_one_out, predicted))
-        fade = fit_fade(left_out, found.variance, far, found.outermost.variance, simpler)
-        fade = with_strength(fade, found.variance, found.leave_one_out, predicted, y)
+        fade = _fade(found, far, fit.layout.n_proper, predicted, y, kind)
         regressions[pair_type], fades[pair_type] = found.regression, fade
         predicted = predicted + fade.weight(found.variance)[:, None, None] * (found.leave_one_out - predicted)
     assert found is not None
@@ -101,18 +131,31 @@ def _fit_atoms(
     regression: Regressions, fit: AtomFit, species: int, kind: str, generator: np.random.Generator, y: np.ndarray
 ) -> Predicted:
     """Add the regression of a species and its fade."""
-    found = fit.run(kind, generator)
-    regression.onsite[species] = found.regression
+    found = fit.run("pairs" if kind == "pairs" else "kernel", generator)
     if not found.regression.n_draws:
+        if kind == "correction":  # without a variance it could not fade
+            return np.zeros_like(y), NO_FADE, found.variance
+        regression.onsite[species] = found.regression
         return found.leave_one_out, NO_FADE, found.variance
+    if kind == "correction":  # which fades to zero
+        found = found._replace(regression=replace(found.regression, average=np.zeros_like(found.regression.mean)))
     mean, n = found.regression.mean_values(len(y), fit.layout), found.outermost.predicted.shape[1]
     far = ((y[found.outermost.rows, 0, :n] - found.outermost.predicted) ** 2).sum(1)
-    left_out, before = (_squares(y - x, n) for x in (found.leave_one_out, mean))
-    fade = fit_fade(left_out, found.variance, far, found.outermost.variance, before)
-    fade = with_strength(fade, found.variance, found.leave_one_out, mean, y)
-    regression.onsite_fades[species] = fade
+    fade = _fade(found, far, n, mean, y, kind)
+    regression.onsite[species], regression.onsite_fades[species] = found.regression, fade
     predicted = mean + fade.weight(found.variance)[:, None, None] * (found.leave_one_out - mean)
     return predicted, fade, found.variance
+
+
+def _fade(
+    found: PairFitResult | AtomFitResult, far: np.ndarray, n_scalars: int, simpler: np.ndarray, y: np.ndarray, kind: str
+) -> Fade:
+    """Fit how a regression fades to the `simpler` predictions of y; `far` (m,): squared errors of the outermost scalars."""
+    left_out, before = (_squares(y - x, n_scalars) for x in (found.leave_one_out, simpler))
+    errors = left_out, found.variance, far, found.outermost.variance, before
+    if kind == "correction":
+        return fit_correction_fade(*errors)
+    return with_strength(fit_fade(*errors), found.variance, found.leave_one_out, simpler, y)
 
 
 def _squares(error: np.ndarray, n_scalars: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from harmose.core.grouping import rows_by_key
 from harmose.errors import ModelError
+from harmose.kernel_regression.correction import BlockValues, corrected
 from harmose.kernel_regression.fading import NO_FADE, Fade
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
@@ -59,7 +60,8 @@ class KernelRegression:
     """Regression of every block, by pair type and by species, in eV.
 
     Each regression fades towards a simpler one where it extrapolates (`fading`): that of a pair towards functions of the
-    distance alone, these towards zero; that of an atom towards the mean of its scalars.
+    distance alone, these towards zero; that of an atom towards the mean of its scalars. Corrections (`correction`), which were
+    fitted to what is left of further samples, are added one after the other; all of them fade towards zero.
 
     Attributes:
         space: the irreps of the blocks.
@@ -69,6 +71,7 @@ class KernelRegression:
         distances: by pair type, functions of the distance alone.
         pair_fades, distance_fades: by pair type, how `pairs` and `distances` fade.
         onsite_fades: by species.
+        corrections: regressions of what this one and those before leave of further samples.
     """
 
     space: BlockIrreps
@@ -79,6 +82,7 @@ class KernelRegression:
     pair_fades: Mapping[int, Fade] = field(default_factory=dict)
     distance_fades: Mapping[int, Fade] = field(default_factory=dict)
     onsite_fades: Mapping[int, Fade] = field(default_factory=dict)
+    corrections: tuple["KernelRegression", ...] = ()
 
     def neighbourhoods(
         self,
@@ -140,13 +144,18 @@ class KernelRegression:
             out[rows] = self._atoms_of(species).mean_values(len(rows), layout)
         return torch.as_tensor(out)
 
-    def pair_values(
-        self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray
-    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    def pair_values(self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray) -> BlockValues:
         """Return the coefficients (P, S, K) of some pairs (P,) of a group in eV, their weights and standard deviations (P,).
 
         For pairs of elements that the training set lacks the coefficients and the weights are zero.
         """
+        out = self._own_pair_values(graph, group, pairs)
+        for each in self.corrections:
+            own = each.pair_values(graph, group, pairs)
+            out = corrected(out, own, graph.oriented.pair_type[pairs], each.pair_fades)
+        return out
+
+    def _own_pair_values(self, graph: Neighbourhoods, group: tuple[int, int], pairs: np.ndarray) -> BlockValues:
         layout, pair_types = self.space.pair_layout(group), graph.oriented.pair_type[pairs]
         out = np.zeros((len(pairs), layout.n_slots, layout.n_irreps))
         weights, std = np.zeros(len(pairs)), np.full(len(pairs), UNKNOWN)
@@ -155,10 +164,16 @@ class KernelRegression:
                 out[rows], weights[rows], std[rows] = self._values_of_type(graph, pair_type, layout, pairs[rows])
         return torch.as_tensor(out), weights, std
 
-    def onsite_values(
-        self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray
-    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    def onsite_values(self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray) -> BlockValues:
         """Return the coefficients (N, (l_max+1)^2, K) of some atoms (N,) of a shell type in eV, their weights and std (N,)."""
+        out, species = self._own_onsite_values(graph, shell_type, atoms), graph.oriented.species[atoms]
+        for each in self.corrections:
+            rows = np.flatnonzero(np.isin(species, list(each.onsite)))
+            own = each.onsite_values(graph, shell_type, atoms[rows])
+            out = corrected(out, own, species[rows], each.onsite_fades, rows)
+        return out
+
+    def _own_onsite_values(self, graph: Neighbourhoods, shell_type: int, atoms: np.ndarray) -> BlockValues:
         layout = self.space.onsite_layout(shell_type)
         out, (weights, std) = np.zeros((len(atoms), *layout.mask.shape)), np.ones((2, len(atoms)))
         for species, rows in rows_by_key(graph.oriented.species[atoms]):

@@ -6,7 +6,7 @@
     pair.<type>.n_draws                         onsite.<species>.expansion_<neighbour>.<part>
     pair.<type>.fade                            onsite.<species>.fade
     distance.<type>.<the same>                  onsite.<species>.average
-                                                onsite.<species>.draws.<linear_<neighbour>, electronic, shift>
+    correction.<number>.<all of these>          onsite.<species>.draws.<linear_<neighbour>, electronic, shift>
 
 The parts of an expansion are those of its sparse points (distance, and count, third, position of the third atoms), n_proper,
 exponent, and weights_<M>.
@@ -33,6 +33,8 @@ from harmose.representation.block_irreps import BlockIrreps
 
 COLUMNS = ".columns"
 """Suffix of the numbers of those columns of a matrix that are not all zero, and of all its columns; only these are written."""
+CORRECTION = "correction"
+"""Prefix of the tensors of corrections."""
 MOST_DRAWS = 1000
 """Largest number of draws of a posterior; more would be a mistake."""
 Parts = dict[str, np.ndarray]
@@ -59,7 +61,7 @@ def to_state(regression: KernelRegression) -> dict[str, Tensor]:
             if pair.kernel_expansion is not None:
                 out |= _expansion_state(f"{name}.expansion", pair.kernel_expansion)
             if pair.n_draws:
-                out |= {f"{name}.n_draws": np.array([pair.n_draws]), f"{name}.fade": np.array(fades[pair_type])}
+                out |= {f"{name}.n_draws": np.array([pair.n_draws]), f"{name}.fade": _numbers(fades[pair_type])}
     for species, atom in regression.onsite.items():
         out[f"onsite.{species}.mean"] = atom.mean
         for (degree, n), w in atom.linear.items():
@@ -73,9 +75,17 @@ def to_state(regression: KernelRegression) -> dict[str, Tensor]:
             draws |= {"electronic": atom.draws.electronic, "shift": atom.draws.shift}
             out |= {f"onsite.{species}.draws.{k}": w for k, w in draws.items()}
             out[f"onsite.{species}.average"] = atom.average
-            out[f"onsite.{species}.fade"] = np.array(regression.onsite_fades[species])
-    out |= {f"onsite.{k}.mean_density": v for k, v in regression.mean_density.items()}
-    return {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
+            out[f"onsite.{species}.fade"] = _numbers(regression.onsite_fades[species])
+    out |= {f"onsite.{k}.mean_density": v for k, v in regression.mean_density.items() if k in regression.onsite}
+    state = {k: torch.as_tensor(np.ascontiguousarray(v)) for k, v in out.items()}
+    for number, correction in enumerate(regression.corrections):
+        state |= {f"{CORRECTION}.{number}.{k}": x for k, x in to_state(correction).items()}
+    return state
+
+
+def _numbers(fade: Fade) -> np.ndarray:
+    """Return the parameters of a fade, without a cutoff that is infinite, as older versions wrote it."""
+    return np.array(fade if np.isfinite(fade.cutoff) else fade[:-1])
 
 
 def _expansion_state(name: str, expansion: KernelExpansion) -> dict[str, Any]:
@@ -115,6 +125,33 @@ def _with_zeros(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegression:
     """Read a regression; `ModelError` unless every tensor has the shape that the irreps and the descriptors demand."""
+    own, parts = _without_corrections(state)
+    regression, corrections = _from_state(space, own), tuple(_from_state(space, parts[k]) for k in sorted(parts))
+    for each in corrections:
+        reads_same = each.reads_charges in (False, regression.reads_charges) and not each.distances
+        if not (reads_same and {*each.pairs} <= {*regression.pairs} and {*each.onsite} <= {*regression.onsite}):
+            raise ModelError(
+                "checkpoint: a correction is of other pairs of elements than the regression that it corrects"
+            )
+    return replace(regression, corrections=corrections) if corrections else regression
+
+
+def _without_corrections(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
+    """Return the tensors of the regression itself, and those of each correction by its number."""
+    own: dict[str, Tensor] = {}
+    corrections: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        if not name.startswith(f"{CORRECTION}."):
+            own[name] = tensor
+            continue
+        number, _, rest = name.removeprefix(f"{CORRECTION}.").partition(".")
+        if not number.isdigit() or rest.startswith(CORRECTION):
+            raise ModelError(f"checkpoint: the regression does not belong to the card: a tensor {name}")
+        corrections.setdefault(int(number), {})[rest] = tensor
+    return own, corrections
+
+
+def _from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegression:
     table: dict[str, dict[int, Parts]] = {"pair": {}, "distance": {}, "onsite": {}}
     try:
         for name, tensor in _with_zeros(state).items():
@@ -130,7 +167,9 @@ def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> KernelRegress
             {k: _atom(space, k, parts, reads_charges) for k, parts in table["onsite"].items()},
             {k: _mean_density(space, k, parts) for k, parts in table["onsite"].items()} if reads_charges else {},
             {k: _pair(space, k, parts, False) for k, parts in table["distance"].items()},
-            *(_fades(parts) for parts in table.values()),
+            pair_fades=_fades(table["pair"]),
+            distance_fades=_fades(table["distance"]),
+            onsite_fades=_fades(table["onsite"]),
         )
     except KeyError as error:
         raise ModelError(f"checkpoint: the regression does not belong to the card: no tensor {error}") from None
@@ -172,9 +211,9 @@ def _fades(regressions: Mapping[int, Parts]) -> dict[int, Fade]:
     for key, parts in regressions.items():
         if "n_draws" in parts or "draws.shift" in parts:
             numbers = parts["fade"].tolist()
-            _check(len(numbers) == len(Fade._fields), f"a fade of {len(numbers)} numbers")
+            _check(len(Fade._fields) - len(numbers) in (0, 1), f"a fade of {len(numbers)} numbers")
             fade = out[key] = Fade(*numbers)
-            valid = min(fade) >= 0 and min(fade.gain, fade.limit) > 0 and max(fade) < np.inf
+            valid = min(numbers) >= 0 and min(fade.gain, fade.limit, fade.cutoff) > 0 and max(numbers) < np.inf
             _check(valid, f"a fade {fade}")
     return out
 

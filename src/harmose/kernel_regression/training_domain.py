@@ -10,7 +10,7 @@ The score measures environments, not errors.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ FOLDS = 5
 """The largest distance of a left-out atom is that over so many folds of the samples."""
 CONTACTS = "contacts"
 """Name of the lengths of contacts in a checkpoint."""
+FURTHER = "further"
+"""Prefix of the statistics of further domains in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,13 @@ class TrainingDomain:
     Attributes:
         species: statistics of its environments by species; a species without statistics has score 0.
         contacts: lengths of its contacts; None: not known.
+        further: domains of further samples that the model was trained on later. An atom is as far from the training set as
+            from the nearest domain.
     """
 
     species: Mapping[int, SpeciesDomain] = field(default_factory=dict)
     contacts: ContactLengths | None = None
+    further: tuple["TrainingDomain", ...] = ()
 
     def scores(self, graph: Neighbourhoods, atoms: np.ndarray | None = None) -> np.ndarray:
         """Return the out-of-domain scores (N,) of some atoms of a graph, default all."""
@@ -80,13 +85,22 @@ class TrainingDomain:
         for species, rows in rows_by_key(graph.oriented.species[atoms]):
             if species in self.species:
                 for part in graph.atom_chunks(rows, atoms):
-                    out[part] = self.species[species].scores(descriptors(graph, atoms[part]))
+                    known = [self, *(x for x in self.further if species in x.species)]
+                    x = descriptors(graph, atoms[part])
+                    out[part] = np.min([domain.species[species].scores(x) for domain in known], axis=0)
         return out
 
     def contact_excess(self, graph: Neighbourhoods, atoms: np.ndarray | None = None) -> np.ndarray:
         """Return how far, in angstrom, the contacts of some atoms (N,) are longer or shorter than those of the training set."""
         atoms = np.arange(len(graph.oriented.species)) if atoms is None else atoms
         return np.zeros(len(atoms)) if self.contacts is None else self.contacts.excess(graph.pairs, atoms)
+
+    def extended(self, other: "TrainingDomain") -> "TrainingDomain":
+        """Return this domain, and beside it that of samples on which the model was trained later."""
+        contacts = self.contacts
+        if contacts is not None and other.contacts is not None:
+            contacts = contacts.joined(other.contacts)
+        return TrainingDomain(self.species, contacts, (*self.further, replace(other, contacts=None)))
 
 
 def descriptors(graph: Neighbourhoods, atoms: np.ndarray) -> np.ndarray:
@@ -150,12 +164,15 @@ def to_state(domain: TrainingDomain) -> dict[str, Tensor]:
         for species, statistics in domain.species.items()
         for f in fields(SpeciesDomain)
     }
+    for number, other in enumerate(domain.further):
+        state |= {f"{FURTHER}.{number}.{name}": x for name, x in to_state(other).items()}
     return state if domain.contacts is None else state | {CONTACTS: torch.as_tensor(domain.contacts.ranges)}
 
 
 def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> TrainingDomain:
     """Read a training domain; `ModelError` for tensors that are none, or of other elements."""
     parts: dict[int, dict[str, np.ndarray]] = {}
+    further: dict[int, dict[str, Tensor]] = {}
     contacts, n = state.get(CONTACTS), len(space.elements)
     if contacts is not None and contacts.shape != (2, n, n, 2):
         raise ModelError(f"checkpoint: expected lengths of contacts of {n} elements, got shape {tuple(contacts.shape)}")
@@ -163,11 +180,16 @@ def from_state(space: BlockIrreps, state: Mapping[str, Tensor]) -> TrainingDomai
         for name, tensor in state.items():
             if name == CONTACTS:
                 continue
+            if name.startswith(f"{FURTHER}."):
+                number, _, rest = name.removeprefix(f"{FURTHER}.").partition(".")
+                further.setdefault(int(number), {})[rest] = tensor
+                continue
             species, _, part = name.partition(".")
             parts.setdefault(int(species), {})[part] = tensor.numpy()
         domain = TrainingDomain(
             {species: SpeciesDomain(**arrays) for species, arrays in parts.items()},
             None if contacts is None else ContactLengths(contacts.numpy()),
+            tuple(from_state(space, further[k]) for k in sorted(further)),
         )
     except (ValueError, TypeError) as error:
         raise ModelError(f"checkpoint: the training domain is not complete ({error})") from None

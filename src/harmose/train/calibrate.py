@@ -13,8 +13,10 @@ from harmose.core.graph import build_graph
 from harmose.core.moments import original_name
 from harmose.core.sample import Sample
 from harmose.data.store import Store
+from harmose.errors import ModelError
 from harmose.inference.model import Model
 from harmose.inference.pipeline import environments
+from harmose.inference.prior import check_prior
 from harmose.kernel_regression.model import FadedValues
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.batch import GraphBatch
@@ -23,7 +25,15 @@ from harmose.representation.concatenation import SampleTargets, TargetSettings, 
 from harmose.train.dataset import ValidationSet, chunks
 from harmose.train.fit import Fit, fit_to_samples, load_targets
 from harmose.train.reversals import StoreWithReversals, with_reversals
-from harmose.uncertainty.calibration import HeldOutSample, OrbitalErrors, fit_blocks, fit_orbitals
+from harmose.uncertainty.calibration import (
+    Calibration,
+    HeldOutSample,
+    OrbitalErrors,
+    fit_blocks,
+    fit_orbitals,
+    widen_blocks,
+    widen_orbitals,
+)
 from harmose.uncertainty.features import ErrorFeatures, error_features
 from harmose.uncertainty.llpr import fit_last_layer
 from harmose.uncertainty.orbitals import orbital_energies, orbital_errors
@@ -64,17 +74,21 @@ def calibrated(
     training: Sequence[str],
     leave_one_out: FadedValues | None = None,
     target: TargetSettings | None = None,
+    known: Model | None = None,
 ) -> Model:
     """Return the model with bounds that its errors on the validation samples keep as often as stated.
 
     `training`: names of the samples that it was trained on. `leave_one_out`: predictions of each of them (of `target`) by a
     regression fitted to the others, used where there are few validation samples. The network has been trained on them, so that
-    its share is left out there, and the bounds are a little wide.
+    its share is left out there, and the bounds are a little wide. `known`: a model that this one corrects for a few structures;
+    its bounds are kept, since they still hold for all others, and widened where the validation samples need it.
     """
     seen = {_composition(store[name].structure) for name in training}
     predictions = [
         x for k in range(len(validation.parts)) for x in _validation_predictions(model, store, validation, k, seen)
     ]
+    if known is not None and known.calibration is not None:
+        return _widened(model, known, known.calibration, predictions)
     n_validation = len(predictions)
     if leave_one_out is not None and len({x.group for x in predictions}) < FEW_GROUPS:
         of = target or model.card.target
@@ -91,6 +105,15 @@ def calibrated(
     return replace(model, calibration=fitted, card=replace(model.card, calibration=about))
 
 
+def _widened(model: Model, known: Model, calibration: Calibration, predictions: Sequence[_Prediction]) -> Model:
+    """Return the model with the bounds of a calibration, widened where predictions of validation samples need it."""
+    fitted = widen_blocks(calibration, [HeldOutSample(x.group, x.features, x.error) for x in predictions])
+    spectra = ((x.group, _orbital_errors(x, fitted.spreads(x.features))) for x in predictions)
+    fitted = widen_orbitals(fitted, [(group, each) for group, each in spectra if each is not None])
+    about = {**known.card.calibration, "further_samples": len(predictions)}
+    return replace(model, calibration=fitted, card=replace(model.card, calibration=about))
+
+
 def calibrated_on(
     model: Model, store: Store, training: Sequence[str], names: Sequence[str], refit: bool = False
 ) -> Model:
@@ -98,6 +121,10 @@ def calibrated_on(
 
     `refit`: also fit the regression once more, for leave-one-out predictions of training samples where `names` are few.
     """
+    if refit and model.regression is not None and model.regression.corrections:
+        raise ModelError(
+            "refit: expected a model that was trained from the beginning, got one with a correction of another model"
+        )
     target = replace(model.card.target, fermi=model.card.energy_zero == "fermi_of_labels")
     if target.moments:
         store, training = StoreWithReversals(store), with_reversals(training)
@@ -106,7 +133,9 @@ def calibrated_on(
     model = with_last_layer(model, validation, map(separate_graphs, parts))
     leave_one_out = None
     if refit and model.card.regression != "none":
-        leave_one_out = fit_to_samples(load_targets(store, training, target), model.card.regression).leave_one_out
+        leave_one_out = fit_to_samples(
+            load_targets(store, training, target, space=model.space), model.card.regression
+        ).leave_one_out
     return calibrated(model, store, validation, training, leave_one_out, target)
 
 
@@ -164,7 +193,7 @@ def _training_predictions(
     model: Model, store: Store, training: Sequence[str], target: TargetSettings, leave_one_out: FadedValues
 ) -> list[_Prediction]:
     """Take some training samples, evenly from all, as predicted by a regression fitted to the others."""
-    part = load_targets(store, training, target)
+    part = load_targets(store, training, target, space=model.space)
     scales = model.normalizer.scales(part.concatenated.oriented)
     matrix = assemble(model.space, part.concatenated, None, leave_one_out.values, scales)
     last_layer_std = model.outputs(part.batch.to(model.device), ("stage1",)).last_layer_std
@@ -189,12 +218,18 @@ def _predictions(
     features = error_features(space, whole, scales, ood, last_layer_std, regression_std).split(whole)
     chosen = range(len(samples)) if most is None else np.unique(np.linspace(0, len(samples) - 1, most).astype(int))
     samples = [samples[k] for k in chosen]
-    priors = [sample.prior if model.card.needs_prior else None for sample in samples]
-    completed = model.complete([matrices[k] for k in chosen], [sample.structure for sample in samples], priors)
+    matrices = [matrices[k] for k in chosen]
+    priors = [_prior(sample, like) if model.card.needs_prior else None for sample, like in zip(samples, matrices)]
+    completed = model.complete(matrices, [sample.structure for sample in samples], priors)
     labels = map(model.card.target.sample, samples)
     return [
         _Prediction(original_name(x.name), x, h, features[k]) for x, h, k in zip(labels, completed, chosen, strict=True)
     ]
+
+
+def _prior(sample: Sample, like: BlockMatrix) -> BlockMatrix | None:
+    """Return the sample's H0 in the model's basis set, which may have further elements."""
+    return None if sample.prior is None else check_prior(sample.prior, like)
 
 
 def _orbital_errors(x: _Prediction, spreads: np.ndarray) -> OrbitalErrors | None:

@@ -6,7 +6,7 @@ Unknown keys, wrong types and values without meaning raise `ConfigError` with th
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harmose.errors import ConfigError
-from harmose.inference.card import EnergyZero, RegressionKind
+from harmose.inference.card import Card, EnergyZero, RegressionKind
+from harmose.inference.checkpoint import read_card
 from harmose.nn.stage1.inputs import InputSettings
 from harmose.nn.two_stage import NetworkSettings
 from harmose.train.dataset import MEMORY
@@ -64,6 +65,8 @@ Seconds = Annotated[float, _quantity(SECONDS, "20min, 90s or 1h"), Field(gt=0)]
 Bytes = Annotated[float, _quantity(BYTES, "500MB or 2GB"), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(lambda value: _text(value, "a name"))]
 Folder = Annotated[Path, BeforeValidator(lambda value: Path(_text(value, "a path")))]
+InitRegression = Literal["correct", "keep", "refit"]
+"""What becomes of the regression of the model that a training starts from."""
 Files = Annotated[
     tuple[Folder, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))
 ]
@@ -76,6 +79,8 @@ class TrainConfig(BaseModel):
 
     data: Folder
     out: Folder
+    init: Text | None = None
+    init_regression: InitRegression | None = None
     basis: Files = ()
     time_limit: Seconds | None = None
     clock: Literal["wall", "cpu"] = "wall"
@@ -111,6 +116,8 @@ class TrainConfig(BaseModel):
             raise ValueError("expected energy_zero labels with prior H0, which has no Fermi level of its own")
         if self.overlap_filter and self.prior != "H0":
             raise ValueError("expected prior H0 with overlap_filter, which filters corrections to H0")
+        if self.init is None and self.init_regression is not None:
+            raise ValueError("expected init, the model to start from, with init_regression")
         if self.compile:
             self._check_compile()
         if self.regression == "none" and not self.phases.active:
@@ -136,16 +143,41 @@ class TrainConfig(BaseModel):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a configuration file, with `dotted.key=value` on top.
 
+    With `init`, keys that are left out and decide what the model is are taken from the model to start from.
+
     Raises `ConfigError` for a file that cannot be read or is not YAML, a key that does not exist (with the nearest one, or
     its new name), a value of another type, and values that contradict each other.
     """
     content = _read(Path(path))
     for override in overrides:
         _override(content, override)
+    if isinstance(init := content.get("init"), str | int | float):
+        content = _merged(card_keys(read_card(str(init))), content)
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error)}") from None
+
+
+def card_keys(card: Card) -> dict[str, Any]:
+    """Return the keys of a configuration that a model's card decides, with its values."""
+    keys = {
+        "prior": "H0" if card.needs_prior else "none",
+        "energy_zero": card.energy_zero,
+        "regression": card.regression,
+        "overlap_filter": card.overlap_filter,
+        "inputs": asdict(card.inputs),
+    }
+    return keys if card.network is None else keys | {"network": asdict(card.network)}
+
+
+def _merged(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content with defaults for keys that it lacks, at any depth."""
+    out = {**defaults, **content}
+    for key, value in defaults.items():
+        if isinstance(value, Mapping) and isinstance(content.get(key), Mapping):
+            out[key] = _merged(value, content[key])
+    return out
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def load_dataset(
     A regression leaves less of a sample that it was fitted to than of a new one. With leave-one-out predictions in the fit the
     network learns what it will meet; all samples are kept then. `targets`: those of the samples, where they are there already.
     """
-    targets = load_targets(store, names, target) if targets is None else targets
+    targets = load_targets(store, names, target, space=fit.space) if targets is None else targets
     ready = normalize_targets(targets, fit, None if fit.leave_one_out is None else fit.leave_one_out.values)
     if fit.leave_one_out is None and ready.n_bytes > memory:
         cumulated = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())

@@ -25,6 +25,7 @@ from harmose.train.finish import finished_model
 from harmose.train.log import Log
 from harmose.train.prepare import TrainingData, prepare
 from harmose.train.schedule import Phase, PhaseName, StopRequest, steps_per_epoch
+from harmose.train.start import Start, check_start, load_start
 from harmose.train.state import (
     Checkpoint,
     TrainerState,
@@ -70,6 +71,9 @@ def train(
         clock, begin = CLOCKS[config.clock], 0.0 if begin is not None and config.clock == "cpu" else begin
     with Store.open(config.data) as store:
         check(store, config)
+        start = load_start(config)
+        if start is not None:
+            check_start(start, store)
         state = open_folder(config)
         if state is None:
             console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
@@ -77,15 +81,23 @@ def train(
         crystals = bool(store[training_names(store, config)[0]].structure.pbc.any())
         with Log(config.out, console, state.step, config.tensorboard, "meV" if crystals else "uEh") as log:
             started = clock() if begin is None else begin
-            data = prepare(config, store, log, resumed=state.step > 0)
-            if not config.phases.active:
-                save(finished_model(config, store, data, None, log), config.out)
+            data = prepare(config, store, log, state.step > 0, start)
+            if not _trains_network(config, start, log):
+                save(finished_model(config, store, data, None, log, start), config.out)
                 remove_state(config.out)
                 return config.out
-            trainer = Trainer(config, store, data, log, state, clock, started)
+            trainer = Trainer(config, store, data, log, state, clock, started, start)
             with StopRequest() as trainer.stop:
                 trainer.run()
     return config.out
+
+
+def _trains_network(config: TrainConfig, start: Start | None, log: Log) -> bool:
+    """Return True if there are phases, and a network to train: a model without one stays without."""
+    if config.phases.active and start is not None and start.model.network is None:
+        log.say(f"{start.name} has no network: its regression is corrected, and the phases are left out")
+        return False
+    return bool(config.phases.active)
 
 
 class Trainer:
@@ -100,14 +112,18 @@ class Trainer:
         state: TrainerState,
         clock: Clock,
         begin: float,
+        start: Start | None = None,
     ):
+        self.start = start
         self.config, self.store, self.data, self.log, self.state = config, store, data, log, state
         self.schedule, self.stop, self.now, self.begin = config.phases, StopRequest(), clock, begin
         self.dataset, self.validation = data.dataset, data.validation
         self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         torch.manual_seed(config.seed)
         self.network = TwoStage(data.fit.space, config.network, config.inputs)
-        if not state.step:
+        if start is not None and start.model.network is not None:
+            self.network.load_state_dict(start.model.network.state_dict())
+        elif not state.step:
             self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
             self.network.zero_outputs()
         self.network.to(self.fabric.device)
@@ -304,7 +320,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Calibrate and save the model, and say how large its errors are."""
-        save(finished_model(self.config, self.store, self.data, self.average, self.log), self.config.out)
+        save(finished_model(self.config, self.store, self.data, self.average, self.log, self.start), self.config.out)
         remove_state(self.config.out)
         if not self.state.step:
             self.log.say("no time was left for the networks: this is the regression alone; a longer time_limit helps")

@@ -11,6 +11,7 @@ import torch
 from ase.data import chemical_symbols
 
 from harmose.core.moments import original_name
+from harmose.core.radial import RadialBasis
 from harmose.data.store import Store
 from harmose.inference.card import Card
 from harmose.inference.electrons import training_electrons
@@ -23,19 +24,36 @@ from harmose.train.checks import label_settings, training_functions
 from harmose.train.config import TrainConfig
 from harmose.train.log import Log
 from harmose.train.prepare import TrainingData
+from harmose.train.start import Start
 
 SAMPLES_AT_ONCE = 20
 """Number of training samples that are read together for the calibration."""
 TITLES = {"regression": "regression alone", "stage1": "with stage 1", "full": "with stage 2"}
 
 
-def finished_model(config: TrainConfig, store: Store, data: TrainingData, network: TwoStage | None, log: Log) -> Model:
-    """Return the model with its card, calibrated unless the configuration says no; print its validation errors."""
-    card, fit, radial = _card(config, store, data, network), data.fit, training_functions(store, config)
+def finished_model(
+    config: TrainConfig,
+    store: Store,
+    data: TrainingData,
+    network: TwoStage | None,
+    log: Log,
+    start: Start | None = None,
+) -> Model:
+    """Return the model with its card, calibrated unless the configuration says no; print its validation errors.
+
+    `network`: as it was trained; None: that of the model that the training started from, if any.
+    """
+    keeps_network = network is None and start is not None
+    if keeps_network and start is not None:
+        network = start.model.network
+    card, fit, radial = _card(config, store, data, network, start), data.fit, _radial(config, store, start)
     model = Model(card, fit.normalizer, fit.regression, network, fit.domain, radial=radial)
-    dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
-    parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
-    model = with_last_layer(model, data.validation, (dataset.batch(part).graph for part in parts))
+    if keeps_network and start is not None:  # so that it fades elsewhere as before
+        model = replace(model, last_layer=start.model.last_layer)
+    else:
+        dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
+        parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
+        model = with_last_layer(model, data.validation, (dataset.batch(part).graph for part in parts))
     stages = model.stages if network is not None else ("regression",)
     errors = {stage: data.validation.mae(_predict(model, stage)) for stage in stages}
     metrics = {f"mae_val_{stage}": value for stage, value in errors.items()}
@@ -44,24 +62,43 @@ def finished_model(config: TrainConfig, store: Store, data: TrainingData, networ
     model = replace(model, card=replace(model.card, metrics=metrics))
     shown = ", ".join(f"{log.error(value)} {log.unit} {TITLES[stage]}" for stage, value in errors.items())
     log.say(f"validation, {len(data.validation.names)} samples: H MAE {shown}")
-    return _calibrated(config, store, data, model, log) if config.calibrate else model
+    if not config.calibrate:
+        return model
+    known = start.model if keeps_network and start is not None and start.regression != "refit" else None
+    return _calibrated(data, model, log, known)
+
+
+def _radial(config: TrainConfig, store: Store, start: Start | None) -> RadialBasis | None:
+    """Return the radial functions that the model keeps: those of the model that the training started from, if it has them."""
+    if start is not None and start.model.radial is not None:
+        return start.model.radial
+    return training_functions(store, config) if start is None or store.basis == start.model.card.basis else None
 
 
 def _predict(model: Model, stage: str) -> Callable[[GraphBatch], Coefficients | None]:
     return lambda batch: model.outputs(batch.to(model.device), (stage,)).stages[stage]
 
 
-def _calibrated(config: TrainConfig, store: Store, data: TrainingData, model: Model, log: Log) -> Model:
-    """Fit bounds of the model's errors to the validation samples."""
+def _calibrated(data: TrainingData, model: Model, log: Log, known: Model | None) -> Model:
+    """Fit bounds of the model's errors to the validation samples; `known`: a model whose bounds are kept, and widened."""
     log.show("calibrating", 0.0, f"{len(data.validation.names)} samples")
     names, left_out = data.dataset.names, data.fit.leave_one_out
-    return calibrated(model, data.dataset.store, data.validation, names, left_out, data.dataset.target)
+    return calibrated(model, data.dataset.store, data.validation, names, left_out, data.dataset.target, known)
 
 
-def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.nn.Module | None) -> Card:
+def _card(
+    config: TrainConfig, store: Store, data: TrainingData, network: torch.nn.Module | None, start: Start | None
+) -> Card:
     names, space = list(dict.fromkeys(map(original_name, data.dataset.names))), data.fit.space
     digests = sorted(hashlib.blake2b(store.record(n), digest_size=32).digest() for n in names)
     charges, unpaired = training_electrons((store[n].structure for n in names), store.spin)
+    periodic, settings = bool(store[names[0]].structure.pbc.any()), label_settings(store, names)
+    if start is not None:
+        before = start.model.card
+        periodic, settings = periodic or before.periodic, {**settings, **before.settings}
+        charges = tuple(sorted({*charges, *before.charges}))
+        both = unpaired, before.unpaired
+        unpaired = None if both[0] is None or both[1] is None else tuple(sorted({*both[0], *both[1]}))
     return Card(
         basis=space.basis,
         spin=store.spin,
@@ -73,12 +110,13 @@ def _card(config: TrainConfig, store: Store, data: TrainingData, network: torch.
         moments=_moments(space),
         energy_zero=config.energy_zero,
         overlap_filter=config.overlap_filter,
-        periodic=bool(store[names[0]].structure.pbc.any()),
+        periodic=periodic,
         charges=charges,
         unpaired=unpaired,
-        settings=label_settings(store, names),
+        settings=settings,
         training_set=hashlib.sha256(b"".join(digests)).hexdigest(),
         n_train=len(names),
+        init={} if start is None else start.card_entry,
         n_parameters=0 if network is None else sum(p.numel() for p in network.parameters()),
         seed=config.seed,
         date=datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -69,16 +69,23 @@ class Fit:
 
 
 def load_targets(
-    store: Store, names: Sequence[str], target: TargetSettings, advance: Callable[[int], None] = no_progress
+    store: Store,
+    names: Sequence[str],
+    target: TargetSettings,
+    advance: Callable[[int], None] = no_progress,
+    space: BlockIrreps | None = None,
 ) -> SampleTargets:
-    """Read samples and compute their targets; `FormatError` for none. `advance` is called with 1 after each sample."""
+    """Read samples and compute their targets; `FormatError` for none. `advance` is called with 1 after each sample.
+
+    `space`: irreps of the blocks; default: those of the store's elements.
+    """
     if not names:
         raise FormatError(f"{store.path}: expected training samples, got none")
     samples = []
     for name in names:
         samples.append(store[name])
         advance(1)
-    return compute_targets(training_space(store, names, target), samples, target)
+    return compute_targets(training_space(store, names, target) if space is None else space, samples, target)
 
 
 def fit_to_samples(

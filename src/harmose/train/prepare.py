@@ -10,8 +10,9 @@ from harmose.train.dataset import Dataset, ValidationSet, load_dataset
 from harmose.train.fit import FILE, Fit, read_fit
 from harmose.train.log import Log
 from harmose.train.reference_orbitals import ReferenceOrbitalTable
-from harmose.train.regression_cache import FitSettings, fit_or_load
-from harmose.train.reversals import StoreWithReversals, training_space, with_reversals
+from harmose.train.regression_cache import FitSettings, fit_or_load, fit_space
+from harmose.train.reversals import StoreWithReversals, with_reversals
+from harmose.train.start import Start
 
 TRAINING_ERRORS = 30
 """Largest number of training samples whose errors are measured."""
@@ -36,8 +37,8 @@ class TrainingData:
     orbitals: ReferenceOrbitalTable | None
 
 
-def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool) -> TrainingData:
-    """Fit the regression, unless an earlier run did (`resumed`), and normalize the samples."""
+def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: Start | None = None) -> TrainingData:
+    """Fit the regression, unless an earlier run did (`resumed`), and normalize the samples; `start`: the model to start from."""
     names, targets, moments = training_names(store, config), None, config.inputs.moments
     target = TargetSettings(config.prior == "H0", config.energy_zero == "fermi_of_labels", moments=moments)
     few = names[: min(TRAINING_ERRORS, config.validation_samples)]
@@ -48,10 +49,11 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool) -> Train
     target = replace(target, operators=tuple(dict.fromkeys(operators)))
     if not resumed:
         settings = FitSettings(config.regression, config.sparse_points)
-        text, targets = fit_or_load(store, names, target, settings, config.out, config.regression_cache, log.show)
+        folders = config.out, config.regression_cache
+        text, targets = fit_or_load(store, names, target, settings, *folders, log.show, start)
         log.say(text)
     # Read back in any case: a resumed run must see the same numbers, to their order in memory.
-    fit = read_fit(config.out / FILE, training_space(store, names, target))
+    fit = read_fit(config.out / FILE, fit_space(store, names, target, start))
     dataset = load_dataset(store, names, fit, target, int(config.memory), targets)
     chosen = store.splits[config.val_split][: config.validation_samples]
     return TrainingData(

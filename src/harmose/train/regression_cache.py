@@ -15,9 +15,11 @@ from pathlib import Path
 from harmose.data.store import Store
 from harmose.errors import ConfigError
 from harmose.inference.card import RegressionKind
+from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import SampleTargets, TargetSettings
 from harmose.train.fit import FILE, fit_to_samples, load_targets, read_fit, write_fit
 from harmose.train.reversals import training_space
+from harmose.train.start import Start, check_kinds, start_fit
 
 Progress = Callable[[str, float, str], None]
 """Called with the name of the work, the fraction that is done, and a text."""
@@ -31,16 +33,19 @@ SOURCES = (
     "so3",
     "train/fit.py",
     "train/reversals.py",
+    "train/start.py",
 )
 """Files and folders of the package that decide the numbers of a fit to given samples."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Settings of a fit: kind of regression, and largest number of sparse points for each pair type."""
+    """Settings of a fit: kind of regression, largest number of sparse points for each pair type, and the model to start from:
+    the digest of its weights, and what becomes of its regression."""
 
     kind: RegressionKind = "kernel"
     sparse_points: int | None = None
+    init: tuple[str, str] | None = None
 
 
 def fit_or_load(
@@ -51,26 +56,53 @@ def fit_or_load(
     out: Path,
     cache: Path | None,
     progress: Progress,
+    start: Start | None = None,
 ) -> tuple[str, SampleTargets | None]:
     """Write the fit to the samples `names` into the folder `out`; return a line about it, and the targets if it was made.
 
-    The fit is taken from the folder `cache` where it is there, else made and put there. Raises `ConfigError` when `cache`
-    cannot be a folder.
+    The fit is taken from the folder `cache` where it is there, else made and put there. `start`: the model that the training
+    starts from. Raises `ConfigError` when `cache` cannot be a folder.
     """
-    title = {"kernel": "kernel regression", "pairs": "regression of pairs", "none": "normalizer"}[settings.kind]
+    space, title = fit_space(store, names, target, start), _title(settings, start)
+    if start is not None:
+        settings = replace(settings, init=(start.digest, start.regression))
     file = None if cache is None else _folder(cache) / f"{digest(store, names, target, settings)}.safetensors"
     if file is not None and file.exists():
-        read_fit(file, training_space(store, names, target))  # so that a damaged file is named before it is copied
+        read_fit(file, space)  # so that a damaged file is named before it is copied
         shutil.copyfile(file, out / FILE)
         return f"{title} taken from {file}", None
-    targets = _load_targets(store, names, target, progress)
-    fit = fit_to_samples(targets, settings.kind, settings.sparse_points, lambda done: progress(title, done, ""))
+    targets = _load_targets(store, names, target, progress, space)
+
+    def advance(done: float) -> None:
+        progress(title, done, "")
+
+    if start is None:
+        fit = fit_to_samples(targets, settings.kind, settings.sparse_points, advance)
+    else:
+        fit = start_fit(start, targets, settings.sparse_points, advance)
     write_fit(out / FILE, fit)
     text = f"{title} fitted to {len(names)} samples"
     if file is None:
         return text, targets
     write_fit(file, fit)
     return f"{text}, kept in {file}", targets
+
+
+def fit_space(store: Store, names: Sequence[str], target: TargetSettings, start: Start | None) -> BlockIrreps:
+    """Return the irreps of a fit's blocks: those of the model that the training starts from, or of the training samples."""
+    space = training_space(store, names, target)
+    if start is None:
+        return space
+    check_kinds(start, space)
+    return start.model.space
+
+
+def _title(settings: FitSettings, start: Start | None) -> str:
+    if start is not None and start.regression != "refit":
+        return {"correct": "correction of the regression", "keep": "regression of the model, kept; training domain"}[
+            start.regression
+        ]
+    return {"kernel": "kernel regression", "pairs": "regression of pairs", "none": "normalizer"}[settings.kind]
 
 
 def digest(store: Store, names: Sequence[str], target: TargetSettings, settings: FitSettings) -> str:
@@ -98,7 +130,9 @@ def _folder(cache: Path) -> Path:
     return cache
 
 
-def _load_targets(store: Store, names: Sequence[str], target: TargetSettings, progress: Progress) -> SampleTargets:
+def _load_targets(
+    store: Store, names: Sequence[str], target: TargetSettings, progress: Progress, space: BlockIrreps
+) -> SampleTargets:
     done = 0
 
     def advance(n: int) -> None:
@@ -106,4 +140,4 @@ def _load_targets(store: Store, names: Sequence[str], target: TargetSettings, pr
         done += n
         progress("preparing", done / len(names), f"{done} of {len(names)} samples")
 
-    return load_targets(store, names, target, advance)
+    return load_targets(store, names, target, advance, space)

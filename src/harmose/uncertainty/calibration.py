@@ -120,9 +120,13 @@ class Calibration:
     def orbital_bounds(self, kind: str, spreads: np.ndarray, confidence: float) -> np.ndarray:
         """Return bounds in eV of energies of one of `ORBITAL_KINDS` with these spreads in eV (equation 3)."""
         k = ORBITAL_KINDS.index(kind)
+        return self.orbital_factors[k, self._column(confidence)] * self._orbital_sizes(k, spreads)
+
+    def _orbital_sizes(self, k: int, spreads: np.ndarray) -> np.ndarray:
+        """Return s^g for orbital kind k, with a power of at least one above the limit."""
         power, spreads = self.orbital_powers[k], np.maximum(spreads, ERROR_FLOOR)
         beyond = np.maximum(spreads / self.orbital_limits[k], 1.0) ** max(1.0 - power, 0.0)
-        return self.orbital_factors[k, self._column(confidence)] * spreads**power * beyond
+        return spreads**power * beyond
 
     @property
     def supported(self) -> np.ndarray:
@@ -214,6 +218,38 @@ def fit_orbitals(calibration: Calibration, samples: Sequence[tuple[str, OrbitalE
         limits.append(spread.max(initial=ERROR_FLOOR))
     arrays = {"orbital_factors": factors, "orbital_powers": powers, "orbital_limits": limits}
     return replace(calibration, **{name: np.array(x) for name, x in arrays.items()})
+
+
+def widen_blocks(calibration: Calibration, samples: Sequence[HeldOutSample]) -> Calibration:
+    """Return the calibration with factors of blocks at least as large as further held-out samples need.
+
+    Confidences that they are too few for keep their factors.
+    """
+    features = concatenate([x.features for x in samples])
+    group, error = _with_groups([(x.group, x.error) for x in samples])
+    scores = error / np.maximum(calibration.spreads(features), ERROR_FLOOR)
+    rows, factors = calibration._row(features), calibration.block_factors.copy()
+    for k in np.unique(rows):
+        factors[k] = _widened(factors[k], scores[rows == k], group[rows == k], calibration.confidences)
+    factors[-1] = _widened(factors[-1], scores, group, calibration.confidences)
+    return replace(calibration, block_factors=factors)
+
+
+def widen_orbitals(calibration: Calibration, samples: Sequence[tuple[str, OrbitalErrors]]) -> Calibration:
+    """Return the calibration with factors of orbital energies at least as large as further held-out samples need."""
+    factors = calibration.orbital_factors.copy()
+    for k, kind in enumerate(ORBITAL_KINDS):
+        parts = [(group, *errors[kind]) for group, errors in samples if kind in errors]
+        group, error = _with_groups([(name, e) for name, e, _ in parts])
+        spread = _with_groups([(name, s) for name, _, s in parts])[1]
+        factors[k] = _widened(factors[k], error / calibration._orbital_sizes(k, spread), group, calibration.confidences)
+    return replace(calibration, orbital_factors=factors)
+
+
+def _widened(factors: np.ndarray, scores: np.ndarray, group: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+    """Return the larger of some factors (Q,) and those that the scores need, where they support any."""
+    own = conformal.bounds(scores, group, confidences)
+    return np.maximum(factors, np.where(np.isfinite(own), own, 0.0))
 
 
 def _with_groups(parts: Sequence[tuple[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
