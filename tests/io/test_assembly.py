@@ -205,6 +205,24 @@ def test_blocks_not_written(crystal):
         from_blocks(crystal, BASIS, onsite, values, Rules("H", complete=True))
 
 
+@pytest.mark.parametrize("rules", [hamiltonian_rules, overlap_rules])
+def test_missing_diagonal_is_a_cut_file(crystal, rules):
+    """A list that ends early lacks the last orbitals' diagonal elements, also where each element stands for its adjoint."""
+    rows, cols, cells, values = elements(random_operator(crystal, Spin.NONE))
+    kept = ~((rows == rows.max()) & (cols == rows.max()) & ~cells.any(axis=1))
+    one = (rows[kept], cols[kept], cells[kept], values[0, kept])
+    last = BASIS.counts(crystal.numbers)[-1] - 1
+    with pytest.raises(
+        MatrixError, match=rf"diagonal .* none of orbital {last} of atom 2: the file is cut off .* copy it"
+    ):
+        from_elements(crystal, BASIS, *one, rules("x", one_triangle=True))
+    from_elements(crystal, BASIS, *one, rules("x", diagonal=False))
+    onsite = random_operator(crystal, Spin.NONE).keys[:2]
+    zeros = np.zeros(int((BASIS.counts(crystal.numbers)[:2] ** 2).sum()))
+    with pytest.raises(MatrixError, match="none of orbital 0 of atom 2"):
+        from_blocks(crystal, BASIS, onsite, zeros, rules("x"))
+
+
 def test_bad_input(crystal):
     rows, cols, cells, values = elements(random_operator(crystal, Spin.NONE))
     cases = [

@@ -43,6 +43,7 @@ class Rules:
         asymmetry: largest allowed difference of `H[j, i, -R]` and `H[i, j, R]^dagger`.
         one_triangle: an element whose adjoint is not written stands for both. Otherwise its adjoint counts as zero.
         complete: every block of the graph must be written.
+        diagonal: every diagonal element of the home cell must be written: a file without one is cut off.
     """
 
     name: str
@@ -50,16 +51,17 @@ class Rules:
     asymmetry: float = 1e-5
     one_triangle: bool = False
     complete: bool = False
+    diagonal: bool = False
 
 
-def hamiltonian_rules(name: str = "H", **promises: bool) -> Rules:
-    """Return the rules for a Hamiltonian in eV."""
-    return Rules(name, **promises)
+def hamiltonian_rules(name: str = "H", diagonal: bool = True, **promises: bool) -> Rules:
+    """Return the rules for a Hamiltonian in eV. A model whose levels are zero and not written has no `diagonal`."""
+    return Rules(name, diagonal=diagonal, **promises)
 
 
-def overlap_rules(name: str = "S", **promises: bool) -> Rules:
+def overlap_rules(name: str = "S", diagonal: bool = True, **promises: bool) -> Rules:
     """Return the rules for an overlap; its limits are a hundred times smaller."""
-    return Rules(name, tolerance=1e-8, asymmetry=1e-7, **promises)
+    return Rules(name, tolerance=1e-8, asymmetry=1e-7, diagonal=diagonal, **promises)
 
 
 def from_elements(
@@ -251,6 +253,8 @@ def _filled(
     adjoint = layout.spin.adjoint(values[:, as_adjoint, None, None])[..., 0, 0]
     direct = _scattered(layout, straight[as_is], values[:, as_is], rules.name)
     reverse = _scattered(layout, crossed[as_adjoint], adjoint, rules.name)
+    if rules.diagonal:
+        _check_diagonal(layout, direct[1], rules.name)
     return layout.with_values(_hermitian(layout, *direct, *reverse, rules))
 
 
@@ -295,6 +299,20 @@ def _check_complete(structure: Atoms, layout: BlockMatrix, block: np.ndarray, na
         nearest = int(np.argmin(distance))
         raise MatrixError(f"{name}: missing blocks: {len(missing)} of {len(written)} within reach are not written, the "
                           f"nearest is {_text(missing[nearest])} at {distance[nearest]:.3f} angstrom")  # fmt: skip
+
+
+def _check_diagonal(layout: BlockMatrix, written: np.ndarray, name: str) -> None:
+    """`MatrixError` unless each diagonal element of the home cell is among the written ones (size,)."""
+    counts = layout.orbital_counts
+    atom = np.repeat(np.arange(len(counts)), counts)
+    orbital = np.arange(layout.n_orbitals) - layout.orbital_starts[atom]
+    there = written[layout.offsets[atom] + orbital * (counts[atom] + 1)]
+    if not there.all():
+        first = int(np.argmin(there))
+        raise MatrixError(
+            f"{name}: expected every diagonal element of the home cell, got none of orbital {orbital[first]} of atom "
+            f"{atom[first]}: the file is cut off or damaged; copy it again, or run the calculation again"
+        )
 
 
 def _scattered(layout: BlockMatrix, place: np.ndarray, values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

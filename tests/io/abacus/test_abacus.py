@@ -42,7 +42,12 @@ def test_structure_basis_and_energies(mos2):
     assert (sample.name, sample.spin, sample.n_electrons) == (mos2.name, Spin.NONE, 26)
     assert sample.fermi_level == pytest.approx(-2.3123356452)
     assert sample.energy == pytest.approx(-2423.217181100656)
-    assert sample.provenance == {"code": "abacus", "version": "3.10.0", "converged": True}
+    assert sample.provenance == {
+        "code": "abacus",
+        "version": "3.10.0",
+        "converged": True,
+        "valence": {"Mo": 14.0, "S": 6.0},
+    }
     assert {z: " ".join(map(str, shells)) for z, shells in sample.basis.shells.items()} == {
         42: "1s 2s 3s 4s 2p 3p 3d 4d 4f",
         16: "1s 2s 2p 3p 3d",

@@ -106,6 +106,16 @@ def cut_at_a_record(run: Path) -> None:
     file.write_bytes(file.read_bytes()[: -24 * 12])
 
 
+def cut_home(size: int, prefix: str = "KS"):
+    """Cut the matrix of the home cell at the end of a record, where nothing in the file tells."""
+
+    def cut(run: Path) -> None:
+        file = run / f"harmose-{prefix}_SPIN_1_R_1-1_0.csr"
+        file.write_bytes(file.read_bytes()[:size])
+
+    return cut
+
+
 def garbage(run: Path) -> None:
     (run / "harmose-S_SPIN_1_R_1-1_0.csr").write_bytes(b"\x7fELF no matrix\n")
 
@@ -172,7 +182,10 @@ def in_k_space(run: Path) -> None:
 
 OUT, INP = "harmose.out", "harmose.inp"
 WRONG = [
-    (cut_binary, FormatError, r"KS_SPIN_1_R_2-1_0.csr: expected records of 24 bytes, got \d+ bytes: cut off"),
+    (cut_binary, FormatError, r"KS_SPIN_1_R_2-1_0.csr: expected records of 24 bytes, got \d+ bytes: the file is cut off"),
+    (cut_home(0), FormatError, r"KS_SPIN_1_R_1-1_0.csr: expected the 10 diagonal elements of the home cell, got 0: the file is"),
+    (cut_home(600), FormatError, r"KS_SPIN_1_R_1-1_0.csr: .* diagonal .*, got \d: the file is cut off; copy it again"),
+    (cut_home(48, "S"), FormatError, r"S_SPIN_1_R_1-1_0.csr: expected the 10 diagonal elements"),
     (cut_at_a_record, MatrixError, r"H: expected block .* to be the adjoint of .* is written in .* and not in"),
     (garbage, FormatError, r"S_SPIN_1_R_1-1_0.csr: expected lines `row column value` or CP2K's binary records"),
     (cut_text, FormatError, r"S_SPIN_1_R_1-1_0.csr: expected whole lines"),

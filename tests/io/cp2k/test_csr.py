@@ -35,7 +35,10 @@ def test_text_and_binary(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (binary()[:-3], "expected records of 24 bytes, got 69 bytes: cut off"),
+        (
+            binary()[:-3],
+            "expected records of 24 bytes, got 69 bytes: the file is cut off; copy it again, or run CP2K again",
+        ),
         (binary()[:24] + bytes(24), "expected Fortran records"),
         (text()[:-3], "expected whole lines"),
         (b"1 1\n", "expected lines `row column value`"),

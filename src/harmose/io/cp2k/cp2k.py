@@ -19,7 +19,7 @@ from harmose.core.sample import Sample
 from harmose.core.species import species_of, with_species
 from harmose.errors import FormatError, MatrixError
 from harmose.io.assembly import element_keys, from_elements, hamiltonian_rules, overlap_rules, zeros
-from harmose.io.cp2k.csr import image_files, matrix_files, read_csr
+from harmose.io.cp2k.csr import check_diagonal, image_files, matrix_files, read_csr
 from harmose.io.cp2k.output import Output, is_output, read_output
 from harmose.io.cp2k.structure import structure_of
 from harmose.io.species import number_species
@@ -205,7 +205,7 @@ def _one_spin(prefix: str, spin: int, run: _Run) -> tuple[BlockMatrix, _Dropped]
         elements = _placed(elements, run, name)
     kept, dropped = _within_reach(elements, run.structure, run.layout)
     rules = (hamiltonian_rules if prefix == "KS" else overlap_rules)(
-        name, one_triangle=not (elements.rows > elements.cols).any()
+        name, one_triangle=not (elements.rows > elements.cols).any(), diagonal=False
     )
     values = (kept.rows, kept.cols, kept.cells, kept.values)
     return from_elements(run.structure, run.layout.basis, *values, rules), dropped
@@ -215,6 +215,8 @@ def _collect(images: list[tuple[Path, np.ndarray | None]], layout: BlockMatrix, 
     parts = []
     for file, cell in images:
         rows, cols, values = read_csr(file, layout.n_orbitals)
+        if cell is None or not np.any(cell):
+            check_diagonal(file, rows, cols, layout.n_orbitals)
         kept = values != 0
         cells = np.tile(np.zeros(3, np.int64) if cell is None else cell, (int(kept.sum()), 1))
         parts.append((rows[kept], cols[kept], cells, values[kept] * unit))

@@ -108,7 +108,8 @@ def read_csr(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.nd
     raw = path.read_bytes()
     if raw[:4] == b"\x10\x00\x00\x00":
         if len(raw) % RECORD.itemsize:
-            raise FormatError(f"{path}: expected records of {RECORD.itemsize} bytes, got {len(raw)} bytes: cut off")
+            raise FormatError(f"{path}: expected records of {RECORD.itemsize} bytes, got {len(raw)} bytes: "
+                              "the file is cut off; copy it again, or run CP2K again")  # fmt: skip
         table = np.frombuffer(raw, RECORD)
         if (table["head"] != 16).any() or (table["tail"] != 16).any():
             raise FormatError(f"{path}: expected Fortran records of row, column and value, got something else")
@@ -122,9 +123,21 @@ def read_csr(path: Path, n_orbitals: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return rows - 1, cols - 1, values
 
 
+def check_diagonal(path: Path, rows: np.ndarray, cols: np.ndarray, n_orbitals: int) -> None:
+    """`FormatError` unless the matrix of the home cell has all diagonal elements; a cut at the end of a record lacks some."""
+    there = np.zeros(n_orbitals, dtype=bool)
+    there[rows[rows == cols]] = True
+    if not there.all():
+        raise FormatError(
+            f"{path}: expected the {n_orbitals} diagonal elements of the home cell, got {there.sum()}: the file is cut "
+            f"off; copy it again, or run CP2K again"
+        )
+
+
 def _read_text(path: Path, raw: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if raw and not raw.endswith(b"\n"):
-        raise FormatError(f"{path}: expected whole lines `row column value`, got a last line that is cut off")
+        raise FormatError(f"{path}: expected whole lines `row column value`, got a last line that is cut off; copy the file "
+                          "again, or run CP2K again")  # fmt: skip
     try:
         numbers = np.array(raw.split(), dtype=np.float64).reshape(-1, 3)
     except ValueError:
