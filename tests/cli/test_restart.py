@@ -27,7 +27,7 @@ def test_prediction_for_cp2k(chain, capsys):
 
 def test_sample_for_siesta(water_sample, tmp_path, capsys):
     pytest.importorskip("sisl")
-    write(tmp_path / "w.npz", water_sample(0))
+    write(tmp_path / "w.npz", water_sample(0, provenance={}))
     assert main(["restart", str(tmp_path / "w.npz"), "--to", "siesta", "--out", str(tmp_path / "w.DM")]) == 0
     assert "DM.UseSaveDM true" in capsys.readouterr().out
     assert (tmp_path / "w.DM").is_file()
@@ -35,9 +35,11 @@ def test_sample_for_siesta(water_sample, tmp_path, capsys):
 
 def test_refused(water_sample, tmp_path, capsys):
     out = tmp_path / "x"
-    for name, changes in {"w": {}, "h": {"overlap": None}, "n": {"n_electrons": None}}.items():
+    for name, changes in {"w": {}, "u": {"provenance": {}}, "n": {"n_electrons": None}}.items():
         write(tmp_path / f"{name}.npz", replace(water_sample(0), **changes))
     w = tmp_path / "w.npz"
+    text = refused(capsys, w, "--to", "siesta", "--out", out)
+    assert "expected the basis set of a run of siesta, got sto-3g of pyscf; the run that starts must have" in text
     assert "expected cp2k or siesta, got abacus; ABACUS starts from" in refused(
         capsys, w, "--to", "abacus", "--out", out
     )
@@ -45,7 +47,8 @@ def test_refused(water_sample, tmp_path, capsys):
     assert "three lattice vectors" in refused(capsys, w, "--to", "cp2k", "--out", out)
     assert "give --electrons" in refused(capsys, tmp_path / "n.npz", "--to", "siesta", "--out", out)
     assert "--shifted: expected --to siesta" in refused(capsys, w, "--to", "cp2k", "--shifted", "--out", out)
-    text = refused(capsys, w, "--to", "siesta", "--temperature", "0", "--out", out)
+    unknown = tmp_path / "u.npz"
+    text = refused(capsys, unknown, "--to", "siesta", "--temperature", "0", "--out", out)
     assert "temperature: expected a positive number in K, got 0" in text
-    assert "expected a size such as" in refused(capsys, w, "--to", "siesta", "--mesh", "3x3", "--out", out)
+    assert "expected a size such as" in refused(capsys, unknown, "--to", "siesta", "--mesh", "3x3", "--out", out)
     assert not out.exists()

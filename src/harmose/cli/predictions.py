@@ -89,7 +89,7 @@ class Predictor:
                 overlap=s,
                 spin=h.spin,
                 n_electrons=self._n_electrons(atoms),
-                provenance={"kind": "prediction", "model": self.name},
+                provenance={"kind": "prediction", "model": self.name} | self._code(),
             )
 
     def bounds(self, sample: Sample) -> Uncertainty | None:
@@ -113,6 +113,11 @@ class Predictor:
             if card.settings.get("code") is not None or not is_known(card.basis):
                 return None
             return float(pyscf.molecule(atoms, card.basis.name, card.spin).nelectron)  # labels in a basis set of PySCF
+
+    def _code(self) -> dict[str, str]:
+        """Return {"code": ...}, the code of the labels, whose basis set the prediction is in."""
+        code = self.model.card.settings.get("code")
+        return {} if code is None else {"code": code}
 
     def _log(self, plan: str) -> None:
         self.in_parts = True

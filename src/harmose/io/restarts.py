@@ -24,6 +24,12 @@ NOT_WRITTEN = {
 }
 """Why there is no file for these codes."""
 
+SAME_FUNCTIONS = {"cp2k": ("cp2k", "pyscf"), "siesta": ("siesta",)}
+"""Codes whose samples may be in a basis set of the code that starts: CP2K and PySCF share sets of Gaussians."""
+
+NUMERICAL = ("siesta", "openmx", "abacus", "aims")
+"""Names of basis sets of numerical orbitals, each that of its code."""
+
 
 def write_restart(
     path: str | Path,
@@ -54,8 +60,9 @@ def write_restart(
 
     Raises:
         ConfigError: for an invalid mesh or temperature.
-        FormatError: for another code; for a sample that the code's file cannot hold (a spinor; for CP2K a molecule without
-            a cell, and atoms on the border of the cell); without sisl, which writes SIESTA's file.
+        FormatError: for another code; for a sample in the basis set of another code, where that is known; for a sample that
+            the code's file cannot hold (a spinor; for CP2K a molecule without a cell, and atoms on the border of the cell);
+            without sisl, which writes SIESTA's file.
         MatrixError: without S or the number of electrons.
 
     Examples:
@@ -68,6 +75,7 @@ def write_restart(
         >>> harmose.write_restart("layer-RESTART.kp", sample, "cp2k", mesh=(3, 3, 1))
     """
     check_code(code)
+    _check_basis(sample, code)
     if not 0 < temperature < float("inf"):
         raise ConfigError(f"temperature: expected a positive number in K, got {temperature:g}")
     if shifted and code != "siesta":
@@ -89,6 +97,27 @@ def check_code(code: str) -> None:
         raise FormatError(
             f"restart: expected {' or '.join(get_args(Code))}, got {code}" + (f"; {reason}" if reason else "")
         )
+
+
+def _check_basis(sample: Sample, code: Code) -> None:
+    """Raise `FormatError` for a sample whose orbitals the code's run cannot have; one whose code is not known passes."""
+    own = _code_of(sample)
+    if own is not None and own not in SAME_FUNCTIONS[code]:
+        raise FormatError(
+            f"sample {sample.name}: expected the basis set of a run of {code}, got {sample.basis.name} of {own}; the run "
+            f"that starts must have the basis set of the sample, so there is no file for {code}"
+        )
+
+
+def _code_of(sample: Sample) -> str | None:
+    """Return the code whose basis set a sample is in, by its provenance, else by the name of the basis set; None if unknown."""
+    stated = sample.provenance.get("code")
+    if isinstance(stated, str):
+        return stated
+    name = sample.basis.name.lower()
+    if name in NUMERICAL:
+        return name
+    return "cp2k" if "molopt" in name or "-gth" in name else None
 
 
 def _mesh(sample: Sample, code: Code, mesh: tuple[int, int, int] | None, shifted: bool) -> KMesh:
