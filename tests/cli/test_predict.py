@@ -21,7 +21,7 @@ def test_one_structure(tmp_path, water_model, water_atoms, capsys):
     expected = water_model.predict(water_atoms(40))
     assert np.abs(sample.hamiltonian.values - expected.values).max() < 1e-5  # eight decimals in the file of structures
     assert sample.n_electrons == 10
-    assert sample.provenance == {"kind": "prediction", "model": "exact"}
+    assert sample.provenance == {"kind": "prediction", "model": "exact", "code": "pyscf"}
     assert main(command) == 2
     assert "new.npz: exists already" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0

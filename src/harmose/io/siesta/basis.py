@@ -23,13 +23,16 @@ class Species:
         return sum(shell.n_orbitals for shell in self.shells)
 
 
+def ion_file(folder: Path, label: str) -> Path | None:
+    """Return `label.ion.nc` or `label.ion.xml` in `folder`; None if there is neither."""
+    paths = (folder / (label + ending) for ending in (".ion.nc", ".ion.xml"))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def find_ion(folder: Path, label: str) -> Ion | None:
-    """Read `label.ion.nc` or `label.ion.xml` in `folder`; None if there is neither."""
-    for ending in (".ion.nc", ".ion.xml"):
-        path = folder / (label + ending)
-        if path.is_file():
-            return read_ion(path)
-    return None
+    """Read the ion file of a species; None if there is none."""
+    path = ion_file(folder, label)
+    return None if path is None else read_ion(path)
 
 
 @dataclass(frozen=True)

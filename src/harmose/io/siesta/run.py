@@ -121,8 +121,14 @@ def species_of_input(run: Run) -> dict[str, int]:
 
 def input_lines(run: Run) -> list[list[str]]:
     """Return the words of each line of the run's input; empty unless there is exactly one input of its label."""
+    path = input_file(run)
+    return [] if path is None else list(_fdf_lines(path))
+
+
+def input_file(run: Run) -> Path | None:
+    """Return the run's input; None unless there is exactly one input of its label."""
     inputs = [f for f in sorted(run.matrix.parent.glob("*.fdf")) if f.is_file() and system_label(f) == run.label]
-    return list(_fdf_lines(inputs[0])) if len(inputs) == 1 else []
+    return inputs[0] if len(inputs) == 1 else None
 
 
 def _fdf_lines(path: Path) -> Iterator[list[str]]:

@@ -25,13 +25,14 @@ from harmose.io.assembly import (
     hamiltonian_rules,
     overlap_rules,
 )
-from harmose.io.siesta.basis import Species, find_ion, read_atomic_numbers, read_orbital_table
+from harmose.io.siesta.basis import Species, find_ion, read_orbital_table
+from harmose.io.siesta.elements import atomic_numbers, check_count, check_orbitals
 from harmose.io.siesta.ion_nc import NAME
 from harmose.io.siesta.matrices import needed, read_matrices
 from harmose.io.siesta.moments import initial_moments
-from harmose.io.siesta.run import Run, find_run, outcome_of, species_of_input
+from harmose.io.siesta.run import Run, find_run, outcome_of
 from harmose.io.siesta.stored import Stored, known
-from harmose.io.species import element_of, number_species
+from harmose.io.species import number_species
 from harmose.io.unfolding import nearest_cells, unfolded_cells
 from harmose.io.valence import valence_of_elements
 from harmose.so3.conventions import Convention
@@ -72,13 +73,16 @@ def read_siesta(path: str | Path, basis: BasisSet | None = None) -> Sample:
     run = find_run(Path(path))
     stored = read_matrices(run)
     species, which = _species(run, stored)
-    numbers = _numbers(run, stored, species, which)
+    numbers = atomic_numbers(run, stored, species, which)
     structure = Atoms(numbers, positions=stored.positions, cell=stored.cell, pbc=stored.n_cells > 1)
     check_structure(structure, str(run.matrix))
     used, place = np.unique(np.column_stack([numbers, which]), axis=0, return_inverse=True)
     of_kind = number_species([(z, species[k].shells) for z, k in used.tolist()], basis, str(run.matrix))
     structure = with_species(structure, np.array(of_kind)[place.ravel()])
     kinds = [(z, species[k]) for z, k in zip(of_kind, used[:, 1].tolist())]
+    if stored.reaches is None:
+        for _, kind in kinds:
+            check_orbitals(run, kind)
     reaches = _reaches(run, stored, {kind.label for _, kind in kinds})
     if not structure.pbc.any():
         structure, stored = _unfolded(
@@ -134,44 +138,13 @@ def _species(run: Run, stored: Stored) -> tuple[list[Species], np.ndarray]:
     species, which = stored.species, stored.species_of_atom
     if species is None:
         species, which = read_orbital_table(needed(run, ".ORB_INDX")).species()
-        _check_count(run, ".ORB_INDX", len(which), len(stored.counts))
+        check_count(run, ".ORB_INDX", len(which), len(stored.counts))
     expected = np.array([kind.n_orbitals for kind in species])[which]
     if not np.array_equal(expected, stored.counts):
         k = int(np.argmax(expected != stored.counts))
         raise FormatError(f"{run.matrix}: expected {expected[k]} orbitals on atom {k} ({species[which[k]].label}), got "
                           f"{stored.counts[k]}")  # fmt: skip
     return species, which
-
-
-def _numbers(run: Run, stored: Stored, species: Sequence[Species], which: np.ndarray) -> np.ndarray:
-    """Return the atomic numbers (N,): of the file, of `.XV`, or by the labels of the species."""
-    if stored.numbers is not None:
-        return stored.numbers
-    if run.beside(".XV").is_file() or stored.species is None:
-        numbers = read_atomic_numbers(needed(run, ".XV"))
-        _check_count(run, ".XV", len(numbers), len(stored.counts))
-    else:
-        of_input = species_of_input(run)
-        numbers = np.array([_number(run, kind.label, of_input) for kind in species])[which]
-    if numbers.min() < 1:
-        raise FormatError(f"{run.matrix}: expected atoms with nuclei, got a ghost or an alloy (number {numbers.min()})")
-    return numbers
-
-
-def _check_count(run: Run, ending: str, count: int, expected: int) -> None:
-    if count != expected:
-        raise FormatError(f"{run.beside(ending)}: expected the {expected} atoms of {run.matrix.name}, got {count}")
-
-
-def _number(run: Run, label: str, of_input: Mapping[str, int]) -> int:
-    """Return the atomic number of a species by its ion file, by the input, or by the label itself."""
-    ion = find_ion(run.matrix.parent, label)
-    number = ion.number if ion is not None else of_input.get(label, element_of(label))
-    if number is None:
-        raise FormatError(
-            f"{run.matrix}: expected {run.label}.XV beside it, since the label {label!r} names no element"
-        )
-    return number
 
 
 # How far orbitals reach ----------------------------------------------------------------------------------------------
