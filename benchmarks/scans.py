@@ -118,6 +118,9 @@ def check_settings(model: Model, store: Store) -> None:
         expected, got = model.card.settings.get(key), store.metadata.get(key)
         if None not in (expected, got) and expected != got:
             raise FormatError(f"{store.path}: expected labels with the model's {key} {expected}, got {got}")
+    kinds = [settings.get("prior", "exact") for settings in (model.card.settings, store.metadata)]
+    if model.card.needs_prior and kinds[0] != kinds[1]:
+        raise FormatError(f"{store.path}: expected an H0 of kind {kinds[0]}, got {kinds[1]}; see `harmose data prior`")
 
 
 def find_labels(structures: Sequence[Atoms], samples: Sequence[Sample]) -> list[Sample | None]:

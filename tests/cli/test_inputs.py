@@ -1,10 +1,13 @@
 """Choice of samples by the commands."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from harmose.cli.inputs import split_names
+from harmose.cli.inputs import check_kind_of_prior, split_names
 from harmose.data.store import Store
-from harmose.errors import ConfigError, FormatError
+from harmose.errors import ConfigError, FormatError, ModelError
+from harmose.nn.stage1.inputs import InputSettings
 
 
 def test_split_names(water_store):
@@ -18,3 +21,19 @@ def test_split_names(water_store):
             split_names(store, "test")
         with pytest.raises(ConfigError, match="expected a split among train, test, all"):
             split_names(store, "val")
+
+
+@pytest.mark.parametrize("needs_prior", [True, False])
+def test_the_kind_of_h0_matters_to_models_that_add_it(tmp_path, water_sample, needs_prior):
+    card = SimpleNamespace(needs_prior=needs_prior, inputs=InputSettings(), settings={"prior": "spherical"})
+    basis = water_sample(0).basis
+    with Store.create(tmp_path / "same", basis, metadata={"prior": "spherical"}) as store:
+        check_kind_of_prior(card, store)
+    with Store.create(tmp_path / "other", basis) as store:
+        if needs_prior:
+            with pytest.raises(
+                ModelError, match="expected an H0 of kind spherical, as the model's, got exact: `harmose"
+            ):
+                check_kind_of_prior(card, store)
+        else:
+            check_kind_of_prior(card, store)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from harmose.cli.inputs import check_labels, split_names
+from harmose.cli.inputs import check_kind_of_prior, check_labels, split_names
 from harmose.cli.options import ModelArgument, StoreArgument, examples, new_app, terminal
 from harmose.data.store import Store
 from harmose.errors import FormatError
@@ -31,6 +31,7 @@ def calibrate(
     with Store.open(store) as opened:
         loaded = checkpoint.load(model)
         check_labels(loaded.card, opened)
+        check_kind_of_prior(loaded.card, opened)
         training = opened.splits.get("train")
         if not training:
             raise FormatError(
