@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from ase.build import molecule
 
+import harmose
 from harmose.data.checks import check
 from harmose.data.store import Store
 from harmose.errors import FormatError
-from harmose.evaluate.comparison import find_structure
+from harmose.evaluate.comparison import Comparison, counted_electrons, find_structure
 
 
 @pytest.fixture
@@ -49,3 +50,25 @@ def test_nothing_with_these_moments(tmp_path, water_sample):
 def test_orders_of_moments_are_no_duplicates(orders):
     with Store.open(orders) as store:
         assert not [p for p in check(store) if "the same structure" in p.text]
+
+
+def test_electrons_by_the_valence_of_the_atoms(water_sample):
+    """Where the file does not say the number, the pseudopotentials do, less the charge that the structure states."""
+    valence = {"valence": {"O": 6.0, "H": 1.0}}
+    sample = water_sample(0, n_electrons=None, provenance=valence)
+    assert Comparison(sample).filling(sample) == {"n_electrons": 8}
+    charged = sample.structure.copy()
+    charged.info["charge"] = 1
+    assert counted_electrons(replace(sample, structure=charged)) == 7
+    assert counted_electrons(replace(sample, n_electrons=10.0)) == 10
+    assert counted_electrons(replace(sample, provenance={"valence": {"O": 6.0}})) is None
+    assert counted_electrons(replace(sample, provenance={})) is None
+
+
+def test_bands_of_a_run_whose_file_has_no_electrons(shared_data):
+    """Six hydrogen atoms in a row, half filled. sisl wrote H with its zero at SIESTA's Fermi level."""
+    sample = harmose.read(shared_data / "cases" / "13-gamma-only-large-cell" / "chain")
+    filling = Comparison(sample).filling(sample)
+    assert filling == {"n_electrons": 6}
+    bands = harmose.bands(sample.hamiltonian, sample.overlap, structure=sample.structure, **filling)
+    assert bands.fermi_level == pytest.approx(0, abs=1e-3)

@@ -13,6 +13,7 @@ from harmose.cli.options import ElectronsOption, ReferenceOption, SourceArgument
 from harmose.cli.predictions import Predictor, find_reference, is_model
 from harmose.core.sample import Sample
 from harmose.errors import MatrixError
+from harmose.evaluate.comparison import Comparison
 from harmose.inference import checkpoint
 from harmose.io.files import read
 from harmose.physics.eigen import MolecularOrbitals, overlap_at_gamma, spin_orbitals
@@ -58,8 +59,8 @@ def orbitals(
     if electrons is not None:
         sample = replace(sample, n_electrons=electrons)
         dft = None if dft is None else replace(dft, n_electrons=electrons)
-    elif sample.n_electrons is None and dft is not None:
-        sample = replace(sample, n_electrons=dft.n_electrons)
+    else:
+        sample = replace(sample, n_electrons=Comparison(sample, dft).n_electrons)
     if dft is not None and dft.spin is not sample.spin:
         raise MatrixError(f"{reference}: expected spin {sample.spin}, got {dft.spin}")
     spins = _solve(sample)

@@ -74,9 +74,11 @@ def restart(
     check_output(out, force)
     size = None if mesh is None else parse_mesh(mesh)
     console = terminal()
-    sample = read_or_predict(source, target, reference, console, basis).sample
+    comparison = read_or_predict(source, target, reference, console, basis)
+    sample = comparison.sample
+    electrons = comparison.n_electrons if electrons is None else electrons
     with error_prefix(sample.name):
-        if electrons is None and sample.n_electrons is None:
+        if electrons is None:
             raise MatrixError("the number of electrons is not known; give --electrons")
         with new_output(out, force) as hidden:
             write_restart(hidden, sample, to, size, temperature, electrons, shifted)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """A sample, predicted or from DFT, beside the DFT sample of the same structure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from harmose.core.electrons import initial_moments
+from harmose.core.electrons import initial_moments, total_charge
 from harmose.core.sample import Sample
 from harmose.data.checks import fingerprint
 from harmose.errors import FormatError, MatrixError
@@ -43,8 +44,8 @@ class Comparison:
     @property
     def n_electrons(self) -> float | None:
         """Number of electrons of the sample, or else of the reference."""
-        own = self.sample.n_electrons
-        return self.reference.n_electrons if own is None and self.reference is not None else own
+        own = counted_electrons(self.sample)
+        return counted_electrons(self.reference) if own is None and self.reference is not None else own
 
     def filling(self, sample: Sample, mesh: Any = None, n_electrons: float | None = None) -> dict[str, Any]:
         """Choose how `bands` and `dos` fill the states of one of the samples: {"fermi_level": ...} or {"n_electrons":
@@ -66,6 +67,20 @@ class Comparison:
         if n is None and self.reference is None:
             raise MatrixError(missing)
         return {"n_electrons": n}
+
+
+def counted_electrons(sample: Sample) -> float | None:
+    """Return the number of electrons of a sample, or else that of its atoms by their valence, less the stated charge.
+
+    A file may not say it though the run's pseudopotentials do (a `.TSHS` of SIESTA that sisl wrote). None where neither does.
+    """
+    valence = sample.provenance.get("valence")
+    if sample.n_electrons is not None or not isinstance(valence, Mapping):
+        return sample.n_electrons
+    symbols = sample.structure.get_chemical_symbols()
+    if not set(symbols) <= set(valence):
+        return None
+    return float(sum(valence[symbol] for symbol in symbols) - total_charge(sample.structure))
 
 
 def find_structure(path: str | Path, atoms: Atoms, name: str) -> Sample:
