@@ -12,7 +12,12 @@ from harmose.train.engine import train as run_training
 app = new_app()
 
 
-@app.command(epilog=examples("harmose train configs/water.yaml data=water out=runs/water time_limit=20min"))
+@app.command(
+    epilog=examples(
+        "harmose train configs/water.yaml data=water out=runs/water time_limit=20min",
+        "harmose train configs/organics.yaml data=thf out=runs/thf init=organics-b3lyp-def2svp",
+    )
+)
 def train(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")],
@@ -22,7 +27,7 @@ def train(
 ) -> None:
     """Train a model. The same command continues a training that was stopped.
 
-    If the share of every phase is 0, the model is the regression alone.
+    If the share of every phase is 0, the model is the regression alone. With init=MODEL the training starts from a model.
     """
     console = terminal()
     begin: float = context.obj  # before PyTorch was imported, which takes seconds of the time limit
