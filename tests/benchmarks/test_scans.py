@@ -91,7 +91,7 @@ def test_structures(structures):
     counts = {name: list(made()) for name, made in structures.SETS.items()}
     assert {name: len(made) for name, made in counts.items()} == {
         "water": 1073,
-        "organics": 159,
+        "organics": 221,
         "graphene": 21,
         "bilayer": 8,
     }

@@ -173,6 +173,16 @@ def test_a_robust_fit_is_a_weighted_one(problem):
     np.testing.assert_allclose(robust.weights, solution(x * root, y * root, penalty), atol=1e-12)
 
 
+def test_a_robust_fit_of_what_mostly_vanishes(problem):
+    x, y, sample = problem
+    y = y * (sample == 5)[:, None]
+    x = x * (sample == 5)[:, None]
+    penalty = np.full(8, 0.3)
+    np.testing.assert_array_equal(
+        ridge(x, y, sample, [penalty], robust=True).weights, ridge(x, y, sample, [penalty]).weights
+    )
+
+
 def fit_left_out(x, y, sample, weights, penalty):
     """Predictions and variances of weighted fits without the sample of each row."""
     predicted, variance = np.empty_like(y), np.empty(len(y))

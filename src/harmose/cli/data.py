@@ -25,6 +25,7 @@ from harmose.data.curation import merge as merge_stores
 from harmose.data.curation import split as random_split
 from harmose.data.store import Store
 from harmose.errors import FormatError
+from harmose.io.priors import replace_priors
 
 app = new_app(COMMANDS["data"])
 
@@ -154,8 +155,6 @@ def prior(
     force: ForceOption = False,
 ) -> None:
     """Compute another H0 for the labels of a store, into a new store."""
-    from harmose.label.priors import replace_priors  # PySCF takes a second
-
     check_output(out, force)
     with Store.open(store) as opened, new_output(out, force) as hidden:
         names = replace_priors(opened, hidden, kind, workers or os.cpu_count() or 1)

@@ -184,7 +184,10 @@ def _robust_weights(left_out: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """Return the weight of each row (n,), with the mean one, from residuals without its sample (n, K)."""
     _, place = np.unique(sample, return_inverse=True)
     size = np.sqrt(np.bincount(place, (left_out**2).sum(1)) / np.bincount(place))
-    weights = np.minimum(1.0, np.median(size) / np.maximum(size, 1e-300))[place]
+    usual = np.median(size)
+    if not usual:  # most coefficients vanish
+        return np.ones(len(sample))
+    weights = np.minimum(1.0, usual / np.maximum(size, usual))[place]
     return weights / weights.mean()
 
 

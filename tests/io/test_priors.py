@@ -14,10 +14,10 @@ from harmose.cli import app
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.evaluate.predictions import _prior
+from harmose.io.priors import replace_priors
 from harmose.io.pyscf.pyscf import PySCFSettings, prior
 from harmose.io.structures import read_structures
 from harmose.label.label import label
-from harmose.label.priors import replace_priors
 
 SETTINGS = PySCFSettings("b3lypg", "sto-3g", grid_level=0)
 

@@ -5,22 +5,24 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ase import Atoms
-from pyscf import lib
+from threadpoolctl import threadpool_limits
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
-from harmose.io.pyscf.pyscf import PriorKind, PySCFSettings, prior
+from harmose.io import pyscf
 
 AT_ONCE = 64
 """Samples that are read, given to the processes and written together."""
 
 
-def replace_priors(store: Store, out: str | Path, kind: PriorKind, workers: int = 1) -> Iterator[str]:
+def replace_priors(
+    store: Store, out: str | Path, kind: Literal["exact", "spherical"], workers: int = 1
+) -> Iterator[str]:
     """Write a new store with H0 of another kind, and yield the name of each sample when it is written.
 
     Raises `FormatError` for labels of another code than PySCF.
@@ -34,8 +36,8 @@ def replace_priors(store: Store, out: str | Path, kind: PriorKind, workers: int 
     metadata = store.metadata
     if metadata.get("code") != "pyscf":
         raise FormatError(f"{store.path}: expected labels of PySCF, whose H0 is computed, got {metadata.get('code')}")
-    known = {f.name for f in fields(PySCFSettings)}
-    settings = replace(PySCFSettings(**{k: v for k, v in metadata.items() if k in known}), prior=kind)
+    known = {f.name for f in fields(pyscf.PySCFSettings)}
+    settings = replace(pyscf.PySCFSettings(**{k: v for k, v in metadata.items() if k in known}), prior=kind)
     changed = _with_kind(metadata, kind)
     with (
         new_store(out, store.basis, store.spin, changed) as target,
@@ -56,7 +58,7 @@ def replace_priors(store: Store, out: str | Path, kind: PriorKind, workers: int 
             target.set_radial(store.radial)
 
 
-def _with_kind(content: Mapping[str, Any], kind: PriorKind) -> dict[str, Any]:
+def _with_kind(content: Mapping[str, Any], kind: Literal["exact", "spherical"]) -> dict[str, Any]:
     """Return settings with the kind of H0, which is not named where it is exact, as in `PySCFSettings.to_dict`."""
     others = {key: value for key, value in content.items() if key != "prior"}
     return others if kind == "exact" else others | {"prior": kind}
@@ -66,7 +68,6 @@ def _parts(names: list[str]) -> Iterator[list[str]]:
     return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
 
 
-def _prior(task: tuple[Atoms, PySCFSettings, BasisSet]) -> BlockMatrix:
-    atoms, settings, basis = task
-    with lib.with_omp_threads(1):
-        return prior(atoms, settings, basis)
+def _prior(task: "tuple[Atoms, pyscf.PySCFSettings, BasisSet]") -> BlockMatrix:
+    with threadpool_limits(1):
+        return pyscf.prior(*task)
