@@ -180,6 +180,8 @@ def carbon_everywhere(path: Path) -> None:
     else:
         table = path.with_suffix(".XV")
         table.write_text(re.sub(r"^2 8 ", "2 6 ", table.read_text(), flags=re.MULTILINE))
+        block = "%block ChemicalSpeciesLabel\n 1 6 C\n 2 6 O\n%endblock\n"  # the second is a label, not an element
+        path.with_suffix(".fdf").write_text(f"SystemLabel {path.stem}\n{block}")
 
 
 @pytest.mark.parametrize("kind", ["none", "collinear", "soc"])

@@ -419,11 +419,14 @@ class Store:
         """
         elements = set(species_of(sample.structure).tolist())
         if sample.spin is not self.spin:
-            raise FormatError(f"{self.path}: expected spin {self.spin}, got {sample.spin} in sample {sample.name!r}")
+            # Not the store's path: a new store has a hidden one until it is complete.
+            raise FormatError(
+                f"sample {sample.name!r}: expected spin {self.spin}, got {sample.spin}; the samples of a store have one spin kind"
+            )
         if self.basis.restricted(elements) != sample.basis.restricted(elements):
             raise BasisError(
-                f"{self.path}: expected basis {self.basis.name} with the store's shells and radii, got another one "
-                f"({sample.basis.name}) in sample {sample.name!r}"
+                f"sample {sample.name!r}: expected basis {self.basis.name} with the store's shells and radii, got another one "
+                f"({sample.basis.name})"
             )
 
     def append_records(self, records: Sequence[tuple[str, bytes]]) -> None:

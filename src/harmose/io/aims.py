@@ -188,7 +188,8 @@ def _check_whole_shells(path: Path, atoms: np.ndarray, n: np.ndarray, l: np.ndar
         and np.array_equal(m + l, np.arange(len(m)) - first[shell])
         and np.array_equal(np.bincount(shell), 2 * l[first] + 1)
     ):
-        raise FormatError(f"{path}: expected whole shells, m from -l to l, l = 0 to {len(LETTERS) - 1}; got others")
+        raise FormatError(f"{path}: expected whole shells, m from -l to l, l = 0 to {len(LETTERS) - 1}; got others: "
+                          "the file is cut off or damaged; copy it again, or run FHI-aims again")  # fmt: skip
 
 
 def _elements(path: Path, n_orbitals: int, periodic: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -248,17 +249,27 @@ def _whole_numbers(
     """Return the first `n_used` rows of a table. The padding after them need not be whole numbers."""
     words, width = sections.get(name, "").split(), float(np.prod(shape[1:], dtype=np.float64))
     if not n_used * width <= len(words) <= shape[0] * width:
-        raise FormatError(f"{path}: {name}: expected {shape} whole numbers, got {len(words)}")
+        raise FormatError(f"{path}: {name}: expected {shape} whole numbers, got {len(words)}: the file is cut "
+                          "off; copy it again, or run FHI-aims again")  # fmt: skip
     try:
         return np.array(words[: n_used * int(width)], dtype=np.int64).reshape(n_used, *shape[1:])
     except (ValueError, OverflowError):
-        raise FormatError(f"{path}: {name}: expected whole numbers, got others") from None
+        raise FormatError(
+            f"{path}: {name}: expected whole numbers, got others; copy it again, or run FHI-aims again"
+        ) from None
 
 
 def _hamiltonians(folder: Path) -> list[Path]:
     for names in CHANNELS:
         if all((folder / f"{name}.out").is_file() or (folder / f"{name}.h5").is_file() for name in names):
             return [_one_of(folder, name) for name in names]
+    for up, *down in CHANNELS[1:]:
+        for one, other in ((up, down[0]), (down[0], up)):
+            if (folder / f"{one}.out").is_file() or (folder / f"{one}.h5").is_file():
+                raise FormatError(
+                    f"{folder}: expected {other}.out (or .h5) beside that of {one}, got a run without it; copy it again, or "
+                    "run FHI-aims again"
+                )
     raise FormatError(
         f"{folder}: expected rs_hamiltonian.out, or rs_hamiltonian_up.out and rs_hamiltonian_dn.out, got no H; {SWITCH}"
     )
@@ -284,7 +295,8 @@ def _values(path: Path, size: int) -> np.ndarray:
         except ValueError:
             values = _fortran_numbers(path, text)
     if len(values) not in (size, size + 1):
-        raise FormatError(f"{path}: expected {size} values (and padding) by rs_indices.out, got {len(values)}")
+        raise FormatError(f"{path}: expected {size} values (and padding) by rs_indices.out, got {len(values)}; "
+                          "copy it again, or run FHI-aims again")  # fmt: skip
     return values[:size].astype(np.float64)
 
 
@@ -293,7 +305,8 @@ def _fortran_numbers(path: Path, text: str) -> np.ndarray:
     try:
         return np.array(re.sub(r"(\d)([+-]\d{3})\b", r"\1E\2", text).split(), dtype=np.float64)
     except ValueError:
-        raise FormatError(f"{path}: expected one number per line, got something else") from None
+        raise FormatError(f"{path}: expected one number per line, got something else: the file is damaged; "
+                          "copy it again, or run FHI-aims again") from None  # fmt: skip
 
 
 def _shifts(structure: Atoms, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ SPIN_ORBIT = ("include_spin_orbit", "calculate_perturbative_soc")
 """Settings with which aims adds spin-orbit coupling to H(k) after it has written H."""
 
 
+WRITTEN = ("rs_hamiltonian", "rs_overlap", "rs_indices")
+"""First words in the names of matrix files."""
+
 SWITCH = "`output_rs_matrices plain` in control.in writes them"
 
 
@@ -29,8 +32,16 @@ def is_aims(path: Path) -> bool:
 
 def missing_in_aims(path: Path) -> str | None:
     """Return what the folder of a run of FHI-aims lacks, in one line; None for other folders."""
-    if not path.is_dir() or is_aims(path) or not (path / "geometry.in").is_file():
+    if not path.is_dir() or is_aims(path):
         return None
+    if not (path / "geometry.in").is_file():
+        written = sorted(file.name for file in path.glob("rs_*") if file.name.startswith(WRITTEN))
+        got = written or [name for name in ("basis-indices.out",) if (path / name).is_file()]
+        return (
+            f"{path}: expected geometry.in of the FHI-aims run beside {got[0]}, got none; copy it there"
+            if got
+            else None
+        )
     names = ("basis-indices.out", "rs_indices.out")
     missing = " and ".join(name for name in names if not (path / name).is_file())
     return f"{path}: expected {missing} of the FHI-aims run, got none; {SWITCH}"

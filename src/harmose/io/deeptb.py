@@ -165,8 +165,10 @@ def _info(folder: Path) -> dict:
         if path.is_file():
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
-            except (ValueError, RecursionError) as error:
-                raise FormatError(f"{path}: expected JSON, got something else ({error})") from None
+            except (ValueError, RecursionError):
+                raise FormatError(
+                    f"{path}: expected JSON, got something else; copy it again, or write it again"
+                ) from None
             return content if isinstance(content, dict) else {}
     return {}
 

@@ -71,6 +71,10 @@ def find_runs(
             continue
         reason = next((reason for candidate in candidates if (reason := candidate.missing(folder))), None)
         below = _subfolders(folder)
+        for link in _dangling(folder):
+            found.left_out[link.relative_to(path).as_posix()] = (
+                f"{link}: expected a folder or file behind the link, got nothing there"
+            )
         if reason is not None:
             found.left_out[name] = reason
         links += [folder for folder in below if folder.is_symlink()]
@@ -84,6 +88,13 @@ def find_runs(
 def _subfolders(path: Path) -> list[Path]:
     """Return the folders, and links to folders, that are not hidden."""
     return [f for f in path.iterdir() if f.is_dir() and not f.name.startswith(".")] if path.is_dir() else []
+
+
+def _dangling(path: Path) -> list[Path]:
+    """Return the links that lead to nothing, as the link to a run that was moved, and that are not hidden."""
+    if not path.is_dir():
+        return []
+    return sorted(f for f in path.iterdir() if f.is_symlink() and not f.exists() and not f.name.startswith("."))
 
 
 def _sorted(names: Iterable[str]) -> list[str]:

@@ -29,15 +29,15 @@ def open_hdf5(path: Path) -> Iterator["h5py.File"]:
         raise FormatError(f"{path}: no such file")
     try:
         file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError):
         raise FormatError(
-            f"{path}: expected an HDF5 file, got a truncated or another file ({_reason(error)})"
+            f"{path}: expected an HDF5 file, got a truncated or another file; copy it again, or write it again"
         ) from None
     try:
         with file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:  # h5py's errors for damaged data
-        raise FormatError(f"{path}: the HDF5 file is damaged ({_reason(error)})") from None
+    except (OSError, RuntimeError, KeyError):  # h5py's errors for damaged data
+        raise FormatError(f"{path}: the HDF5 file is damaged; copy it again, or write it again") from None
 
 
 def numbers(file: "h5py.File", name: str) -> np.ndarray:
@@ -53,7 +53,3 @@ def numbers(file: "h5py.File", name: str) -> np.ndarray:
     if dataset.nbytes > COMPRESSION * max(stored, 1):
         raise FormatError(f"{where}: claims {dataset.nbytes} bytes and holds {stored}")
     return dataset[()]
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

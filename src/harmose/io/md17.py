@@ -113,8 +113,8 @@ def _checked(where: str, frame: Mapping[str, Any]) -> tuple[Atoms, np.ndarray, n
     try:
         numbers = np.asarray(frame["numbers"]).ravel().astype(np.int64)
         positions, h, s = (np.asarray(frame[key], dtype=np.float64) for key in ("positions", "hamiltonian", "overlap"))
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: expected arrays of numbers, got something else ({error})") from None
+    except (TypeError, ValueError):
+        raise FormatError(f"{where}: expected arrays of numbers, got something else") from None
     if positions.shape != (len(numbers), 3):
         raise FormatError(f"{where}: expected positions of {len(numbers)} atoms, got shape {positions.shape}")
     return Atoms(numbers, positions), h, s
@@ -174,8 +174,8 @@ def _readable(where: str) -> Iterator[None]:
     """Turn the many types of errors that ASE raises for damaged rows into `FormatError`."""
     try:
         yield
-    except Exception as error:
-        raise FormatError(f"{where}: expected a readable row of an ASE database, got damage ({error})") from None
+    except Exception:
+        raise FormatError(f"{where}: expected a readable row of an ASE database, got damage") from None
 
 
 def _unpacked(data: Mapping[str, Any], key: str) -> Any:
@@ -225,5 +225,5 @@ def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                     if name in file:
                         yield key, file[name]
                         break
-    except (OSError, ValueError, EOFError, TypeError, MemoryError, KeyError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path}: expected a .npz of numbers, got a damaged or another file ({error})") from None
+    except (OSError, ValueError, EOFError, TypeError, MemoryError, KeyError, zipfile.BadZipFile):
+        raise FormatError(f"{path}: expected a .npz of numbers, got a damaged or another file") from None

@@ -7,10 +7,12 @@ import h5py
 import numpy as np
 import pytest
 import scipy.linalg
+from ase import Atoms
 
-from harmose.core.basis import BasisSet
-from harmose.core.sample import check_sample
+from harmose.core.basis import BasisSet, Shell
+from harmose.core.sample import Sample, check_sample
 from harmose.errors import BasisError, FormatError, HarmoseError, MatrixError, StructureError
+from harmose.io.assembly import zeros
 from harmose.io.deeph.deeph import read_deeph, write_deeph
 from harmose.io.files import read, write
 from harmose.physics.eigen import eigenvalues
@@ -105,6 +107,22 @@ def uncoupled(sample):
     values = sample.hamiltonian.values.real.astype(complex)
     values[1:3] = 0
     return replace(sample, hamiltonian=sample.hamiltonian.with_values(values))
+
+
+@pytest.mark.parametrize("format", ["deeph", "deeph-legacy"])
+def test_layers_and_electrons(tmp_path, format):
+    """DeepH's formats know crystals only; keys of ours say in which directions, and how many electrons."""
+    layer = Atoms("H", [[0.1, 0.2, 0.3]], cell=[3, 3, 10], pbc=[True, True, False])
+    one = zeros(layer, BasisSet("one", {1: (Shell(1, 0),)}, {1: 4.0}))
+    one = one.with_values(np.full_like(one.values, 0.25) + one.is_onsite)
+    write(tmp_path / "x", Sample("x", layer, one.basis, one, overlap=one, n_electrons=1.0), format)
+    again = read(tmp_path / "x")
+    assert again.structure.pbc.tolist() == [True, True, False]
+    assert again.n_electrons == 1
+    info = json.loads((tmp_path / "x" / "info.json").read_text())
+    (tmp_path / "x" / "info.json").write_text(json.dumps({**info, "harmose_pbc": [True, 1, False]}))
+    with pytest.raises(FormatError, match="harmose_pbc: expected three times true or false"):
+        read(tmp_path / "x")
 
 
 @pytest.mark.parametrize("format", ["deeph", "deeph-legacy", "npz", "store"])

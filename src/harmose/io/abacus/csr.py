@@ -77,7 +77,8 @@ def _header(path: Path, file: Iterator[str]) -> tuple[int, int]:
             if found[1] is None and not any("CSR Format" in line for line in file):
                 break
             return size, _whole(path, found)
-    raise FormatError(f"{path}: expected sparse matrices of ABACUS (out_mat_hs2), got a file without their header")
+    raise FormatError(f"{path}: expected sparse matrices of ABACUS (out_mat_hs2), got a file without their header; copy it "
+                      "again, or run ABACUS again")  # fmt: skip
 
 
 def _whole(path: Path, found: re.Match[str]) -> int:
@@ -156,7 +157,9 @@ class _Body:
             raise self._damaged(f"{line[:40]!r} after the last matrix")
 
     def _damaged(self, found: str) -> FormatError:
-        return FormatError(f"{self.path}: expected whole sparse matrices of ABACUS, got {found}")
+        return FormatError(
+            f"{self.path}: expected whole sparse matrices of ABACUS, got {found}; copy the file again, or run ABACUS again"
+        )
 
 
 _BRACKETS = str.maketrans("()[],", "     ")

@@ -63,7 +63,7 @@ def output_folder(path: Path, kind: re.Pattern[str] = HAMILTONIAN) -> Path:
 
 
 def missing_matrices(path: Path) -> str | None:
-    """Return what to switch on, for the folder of an ABACUS run that did not write H as text; None for other folders."""
+    """Return what to switch on, for the folder of an ABACUS run without H as text, or of its input alone; None for other folders."""
     if not path.is_dir():
         return None
     for folder in (path, *_outputs(path)):
@@ -71,6 +71,8 @@ def missing_matrices(path: Path) -> str | None:
             other = next((file.name for file in sorted(folder.iterdir()) if OTHER_KINDS.fullmatch(file.name)), None)
             got = f"{other}, which is not text" if other else "a run without them"
             return f"{folder}: expected H(R) and S(R) of ABACUS as text, got {got}; set {SWITCH} in INPUT"
+    if (path / "INPUT").is_file() and (path / "STRU").is_file() and not output_folders(path):
+        return f"{path}: expected an OUT.* folder of ABACUS with H(R) and S(R) beside INPUT and STRU, got none; run ABACUS with {SWITCH}"
     return None
 
 

@@ -8,8 +8,8 @@
     hamiltonian_pred.h5   a predicted H, not exactly Hermitian; read if there is no hamiltonian.h5
 
 Both directions of a pair are stored. Orbitals are m = -l..l without the Condon-Shortley sign, as in harmose. For spin see
-`io.deeph.blocks`. harmose also writes the basis set (n, radii, name) and the spin kind to info.json as "harmose_basis" and
-"harmose_spin"; DeepH ignores them.
+`io.deeph.blocks`. harmose also writes the basis set (n, radii, name), the spin kind and the periodic directions to info.json as
+"harmose_basis", "harmose_spin" and "harmose_pbc"; DeepH ignores them. Initial magnetic moments have no place.
 """
 
 import json
@@ -54,6 +54,7 @@ def read_deeph(folder: str | Path, basis: BasisSet | None = None) -> Sample:
     """
     folder = Path(folder)
     info, structure = Info(folder / "info.json"), read_poscar(folder / "POSCAR")
+    structure.pbc = info.pbc()
     degrees = _degrees(info, structure)
     if info.get("split_hkb") or info.get("hamiltonian_storage") not in (None, "full"):
         raise FormatError(f"{info.path}: expected a whole Hamiltonian in hamiltonian.h5, got split storage "
@@ -85,6 +86,7 @@ def read_deeph_overlap(folder: str | Path, basis: BasisSet | None = None) -> Ove
     """Read S of a folder, with or without H; arguments and errors as in `read_deeph`."""
     folder = Path(folder)
     info, structure = Info(folder / "info.json"), read_poscar(folder / "POSCAR")
+    structure.pbc = info.pbc()
     degrees, raw = _degrees(info, structure), _read_operator(folder / "overlap.h5")
     basis = _own_basis(info) if basis is None else basis
     return make_overlap(folder, structure, degrees, raw, info.flag("spinful"), E3NN, basis)
@@ -107,8 +109,8 @@ def read_poscar(path: Path) -> Atoms:
             encoding="utf-8", errors="replace"
         ) as file:  # by its name, ASE would expand patterns in the path
             atoms = read(file, format="vasp")
-    except Exception as error:  # ASE's parsers raise many types
-        raise FormatError(f"{path}: expected a POSCAR, got something else ({error})") from None
+    except Exception:  # ASE's parsers raise many types
+        raise FormatError(f"{path}: expected a POSCAR, got something else; copy it again, or write it again") from None
     assert isinstance(atoms, Atoms)
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
 
@@ -197,6 +199,7 @@ def _new_info(sample: Sample) -> dict[str, Any]:
         **({} if sample.n_electrons is None else {"occupation": sample.n_electrons}),
         "harmose_basis": json.loads(sample.basis.to_json()),
         "harmose_spin": sample.spin.value,
+        "harmose_pbc": sample.structure.pbc.tolist(),
     }
 
 

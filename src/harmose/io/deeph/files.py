@@ -7,6 +7,9 @@ HAMILTONIANS = ("hamiltonian.h5", "hamiltonian_pred.h5")
 
 LEGACY_HAMILTONIANS = ("hamiltonians.h5", "hamiltonians_pred.h5", "rh.h5", "rh_pred.h5")
 
+DESCRIPTION = ("info.json", "orbital_types.dat", "site_positions.dat")
+"""Files beside those matrices that recognise the first format."""
+
 ALONE = "S alone can be handed to a prediction: harmose predict ... --overlap"
 
 
@@ -46,6 +49,12 @@ def missing_in_deeph_legacy(path: Path) -> str | None:
     """Return what a folder lacks of DeepH's first format; None for other folders."""
     if _is_described_legacy(path) and (path / "overlaps.h5").is_file():
         return f"{path}: expected hamiltonians.h5 or hamiltonians_pred.h5, got a folder without H ({ALONE})"
+    h = next((name for name in LEGACY_HAMILTONIANS if (path / name).is_file()), None)
+    # DeePTB's folders have files of these names too.
+    is_near = h is not None and any((path / name).is_file() for name in DESCRIPTION[1:])
+    if is_near and not _is_described_legacy(path):
+        lacking = " and ".join(name for name in DESCRIPTION if not (path / name).is_file())
+        return f"{path}: expected {lacking} of DeepH beside {h}, got none; copy it from the folder of the calculation"
     return None
 
 
@@ -54,4 +63,4 @@ def _is_described(path: Path) -> bool:
 
 
 def _is_described_legacy(path: Path) -> bool:
-    return all((path / name).is_file() for name in ("info.json", "orbital_types.dat", "site_positions.dat"))
+    return all((path / name).is_file() for name in DESCRIPTION)

@@ -20,8 +20,8 @@ class Info:
             raise FormatError(f"{path}: no such file")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"{path}: expected JSON, got something else ({error})") from None
+        except (ValueError, RecursionError):
+            raise FormatError(f"{path}: expected JSON, got something else; copy it again, or write it again") from None
         if not isinstance(values, dict):
             raise FormatError(f"{path}: expected a JSON object, got {type(values).__name__}")
         self._values = values
@@ -56,6 +56,13 @@ class Info:
         if value not in tuple(Spin):
             raise FormatError(f"{self.path}: harmose_spin: expected one of {', '.join(Spin)}, got {value!r}")
         return Spin(value)
+
+    def pbc(self) -> list[bool]:
+        """Return the periodic directions (3,), which files of harmose say; the formats know crystals only."""
+        value = self.get("harmose_pbc", [True] * 3)
+        if not isinstance(value, list) or [type(one) for one in value] != [bool] * 3:
+            raise FormatError(f"{self.path}: harmose_pbc: expected three times true or false, got {value!r}")
+        return value
 
     def flag(self, key: str) -> bool:
         """Return true or false; a missing key is false."""

@@ -55,6 +55,7 @@ def read_deeph_legacy(folder: str | Path, basis: BasisSet | None = None) -> Samp
     """
     folder = Path(folder)
     info, structure = Info(folder / "info.json"), _structure(folder)
+    structure.pbc = info.pbc()
     degrees = _degrees(folder / "orbital_types.dat", structure)
     spinful = info.flag("isspinful")
     h, s = _read_hamiltonian(folder, structure, degrees, spinful), None
@@ -70,6 +71,7 @@ def read_deeph_legacy(folder: str | Path, basis: BasisSet | None = None) -> Samp
         OPENMX,
         basis,
         info.spin(),
+        n_electrons=info.number("harmose_electrons"),
         fermi_level=info.fermi_level("fermi_level"),
         provenance={"format": "deeph-legacy", **({"kind": "prediction"} if h.predicted else {})},
     )
@@ -79,6 +81,7 @@ def read_deeph_legacy_overlap(folder: str | Path, basis: BasisSet | None = None)
     """Read S of a folder, with or without H; arguments and errors as in `read_deeph_legacy`."""
     folder = Path(folder)
     info, structure = Info(folder / "info.json"), _structure(folder)
+    structure.pbc = info.pbc()
     degrees, raw = _degrees(folder / "orbital_types.dat", structure), _read_operator(folder / "overlaps.h5")
     return make_overlap(folder, structure, degrees, raw, info.flag("isspinful"), OPENMX, basis)
 
@@ -89,8 +92,10 @@ def _table(path: Path, rows: int | None = None) -> np.ndarray:
         raise FormatError(f"{path}: no such file")
     try:
         table = np.array([[float(word) for word in line.split()] for line in _text(path).splitlines() if line.strip()])
-    except ValueError as error:
-        raise FormatError(f"{path}: expected a table of numbers, got something else ({error})") from None
+    except ValueError:  # also for lines of different length
+        raise FormatError(
+            f"{path}: expected a table of numbers, got other words or lines of different length; copy it again, or write it again"
+        ) from None
     if table.ndim != 2 or (rows is not None and len(table) != rows):
         raise FormatError(f"{path}: expected a table of {rows or 'some'} rows, got shape {table.shape}")
     return table
@@ -231,7 +236,9 @@ def write_deeph_legacy(folder: str | Path, sample: Sample) -> None:
             "isspinful": spinful,
             "norbits": sample.hamiltonian.n_orbitals,
             "fermi_level": sample.fermi_level,
-            "harmose_spin": sample.spin.value,  # ignored by DeepH
+            "harmose_spin": sample.spin.value,  # these three are ignored by DeepH
+            "harmose_electrons": sample.n_electrons,
+            "harmose_pbc": sample.structure.pbc.tolist(),
         }
         (hidden / "info.json").write_text(json.dumps(info) + "\n")
         _write_operator(hidden / "hamiltonians.h5", h, spinful_entries(h) if spinful else h.values[0], 1 + spinful)

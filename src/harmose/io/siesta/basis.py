@@ -80,8 +80,10 @@ def read_orbital_table(path: Path) -> OrbitalTable:
             raise ValueError(f"rows of another form than 16 columns ({rows.shape})")
         number = {name: rows[:, k].astype(int) for name, k in (("atom", 1), ("n", 5), ("l", 6), ("m", 7), ("zeta", 8))}
         reach = rows[:, 11].astype(float) * BOHR
-    except (ValueError, IndexError, OSError) as error:
-        raise FormatError(f"{path}: expected a SIESTA table of orbitals, got a damaged one ({error})") from None
+    except (ValueError, IndexError, OSError):
+        raise FormatError(
+            f"{path}: expected a SIESTA table of orbitals, got a damaged one; copy it again, or run SIESTA again"
+        ) from None
     return OrbitalTable(number["atom"] - 1, rows[:, 3], number["n"], number["l"], number["m"], number["zeta"], reach)
 
 
@@ -97,5 +99,7 @@ def read_atomic_numbers(path: Path) -> np.ndarray:
         if n < 1 or rows.shape != (n, 8):
             raise ValueError(f"{n} atoms in rows of shape {rows.shape}")
         return rows[:, 1].astype(int)
-    except (ValueError, IndexError, OSError) as error:
-        raise FormatError(f"{path}: expected SIESTA's positions and velocities, got a damaged file ({error})") from None
+    except (ValueError, IndexError, OSError):
+        raise FormatError(
+            f"{path}: expected SIESTA's positions and velocities, got a damaged file; copy it again, or run SIESTA again"
+        ) from None

@@ -223,4 +223,5 @@ def _check_spin(file: _Records, n_spin: int) -> None:
 
 
 def _damaged(path: Path, found: str) -> FormatError:
-    return FormatError(f"{path}: expected a whole SIESTA HSX or TSHS file (little-endian Fortran records), got {found}")
+    return FormatError(f"{path}: expected a whole SIESTA HSX or TSHS file (little-endian Fortran records), got {found}; "
+                       "copy it again, or run SIESTA again")  # fmt: skip

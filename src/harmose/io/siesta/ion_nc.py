@@ -104,10 +104,11 @@ def _reading(path: Path, kind: str, read: Callable[[Path], _Raw]) -> _Raw:
         return read(path)
     except FormatError:
         raise
-    except Exception as error:
+    except Exception:
         # scipy and expat raise many types of errors for damaged files.
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise FormatError(f"{path}: expected the orbitals of a SIESTA species, got damaged {kind} ({reason})") from None
+        raise FormatError(
+            f"{path}: expected the orbitals of a SIESTA species, got damaged {kind}; copy it again, or run SIESTA again"
+        ) from None
 
 
 def _read_classic(path: Path) -> _Raw:

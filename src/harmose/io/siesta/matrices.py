@@ -57,11 +57,10 @@ def _read(file: Path, run: Run, header: Header) -> Stored:
         return _stored(operator, atoms, moved, header)
     except FormatError:
         raise
-    except Exception as error:
+    except Exception:
         # sisl raises many types of errors for damaged files.
-        reason = " ".join(str(error).split())[:200]
         raise FormatError(
-            f"{run.matrix}: expected matrices that sisl can read, got a file where it fails ({type(error).__name__}: {reason})"
+            f"{run.matrix}: expected H and S of SIESTA, got a damaged file, which sisl cannot read; copy it again, or run SIESTA again"
         ) from None
 
 

@@ -44,6 +44,20 @@ def is_siesta_netcdf(path: Path) -> bool:
         return False
 
 
+def is_damaged_netcdf(path: Path) -> bool:
+    """True for a netCDF4 file, which is HDF5, that cannot be opened."""
+    if path.suffix != ".nc" or path.name.endswith(OTHERS) or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if file.read(4) != b"\x89HDF":
+            return False
+    try:
+        with h5py.File(path, "r"):
+            return False
+    except (OSError, RuntimeError):
+        return True
+
+
 def read_netcdf(path: Path) -> Stored:
     """Read H and S of every spin kind; `FormatError` for a file that is damaged or has no H."""
     with open_hdf5(path) as file:

@@ -1,12 +1,12 @@
 """The files of a SIESTA run: which one has H and S, and what input and output say beside it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harmose.errors import FormatError
-from harmose.io.siesta.netcdf import is_siesta_netcdf
+from harmose.io.siesta.netcdf import is_damaged_netcdf, is_siesta_netcdf
 
 ENDINGS = (".HSX", ".TSHS", ".nc")
 """Files with H and S, in the order of preference."""
@@ -50,10 +50,22 @@ def is_siesta(path: Path) -> bool:
 
 def missing_in_siesta(path: Path) -> str | None:
     """Return what the folder of a run of SIESTA lacks, in one line; None for other folders."""
+    if path.is_file() and not is_siesta(path):
+        return _damaged_netcdf([path])
     if not path.is_dir() or is_siesta(path):
         return None
+    if damaged := _damaged_netcdf(sorted(path.glob("*.nc"))):
+        return damaged
     is_run = any(any(path.glob(pattern)) for pattern in ("*.fdf", "*.XV", "*.ORB_INDX", "*.DM"))
     return f"{path}: expected H and S of the SIESTA run, got none; {SWITCH}" if is_run else None
+
+
+def _damaged_netcdf(files: Iterable[Path]) -> str | None:
+    """Return what to do about the first netCDF4 file that cannot be opened; None if there is none."""
+    damaged = next((file for file in files if is_damaged_netcdf(file)), None)
+    if damaged is None:
+        return None
+    return f"{damaged}: expected a netCDF file of SIESTA, got one that is cut off or damaged; copy it again, or run SIESTA again"
 
 
 def runs_in(path: Path) -> dict[str, Path]:
@@ -78,7 +90,9 @@ def find_run(path: Path) -> Run:
         )
     labels = [found for found in _labels(folder) if label in (None, found)]
     if not labels:
-        raise FormatError(f"{path}: expected {label or 'LABEL'}.HSX, .TSHS or .nc, got none; {SWITCH}")
+        raise FormatError(
+            missing_in_siesta(folder) or f"{path}: expected {label or 'LABEL'}.HSX, .TSHS or .nc, got none; {SWITCH}"
+        )
     if len(labels) > 1:
         raise FormatError(
             f"{path}: expected one SIESTA run, or the path of one of its files, got those of {', '.join(labels)}"
