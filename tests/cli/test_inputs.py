@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from harmose.cli.inputs import check_kind_of_prior, split_names
+from harmose.cli.inputs import split_names
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
 from harmose.nn.stage1.inputs import InputSettings
+from harmose.train.start import check_kind_of_prior
 
 
 def test_split_names(water_store):

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from harmose.cli.inputs import check_kind_of_prior, check_labels, split_names
+from harmose.cli.inputs import check_labels, split_names
 from harmose.cli.options import ModelArgument, StoreArgument, examples, new_app, terminal
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.inference import checkpoint
 from harmose.train.calibrate import calibrated_on
+from harmose.train.start import check_kind_of_prior
 
 app = new_app()
 

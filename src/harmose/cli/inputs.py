@@ -39,14 +39,3 @@ def check_labels(card: Card, store: Store) -> None:
         learned, stored = card.settings.get(key), store.metadata.get(key)
         if learned is not None and stored is not None and learned != stored:
             raise ModelError(f"{store.path}: expected labels of {key} {learned}, as the model's, got {stored}")
-
-
-def check_kind_of_prior(card: Card, store: Store) -> None:
-    """Raise `ModelError` if the H0 of a store is of another kind than that which the model adds or reads."""
-    if card.needs_prior or card.inputs.prior or card.inputs.density:
-        learned, stored = (settings.get("prior", "exact") for settings in (card.settings, store.metadata))
-        if learned != stored:
-            raise ModelError(
-                f"{store.path}: expected an H0 of kind {learned}, as the model's, got {stored}: "
-                f"`harmose data prior STORE OUT --kind {learned}` computes it"
-            )

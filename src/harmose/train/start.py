@@ -15,6 +15,7 @@ from harmose.core.species import symbol_of
 from harmose.data.store import Store
 from harmose.errors import BasisError, ConfigError, ModelError
 from harmose.inference import checkpoint
+from harmose.inference.card import Card
 from harmose.inference.model import Model
 from harmose.inference.pipeline import environments, fitted_values
 from harmose.kernel_regression.fit import fit_correction
@@ -94,6 +95,17 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def check_kind_of_prior(card: Card, store: Store) -> None:
+    """Raise `ModelError` if the H0 of a store is of another kind than that which the model adds or reads."""
+    if card.needs_prior or card.inputs.prior or card.inputs.density:
+        learned, stored = (settings.get("prior", "exact") for settings in (card.settings, store.metadata))
+        if learned != stored:
+            raise ModelError(
+                f"{store.path}: expected an H0 of kind {learned}, as the model's, got {stored}: "
+                f"`harmose data prior STORE OUT --kind {learned}` computes it"
+            )
+
+
 def check_start(start: Start, store: Store) -> None:
     """Raise `ModelError` or `BasisError` for a store whose labels are not of the kind that the model learned."""
     card, where = start.model.card, str(store.path)
@@ -103,13 +115,7 @@ def check_start(start: Start, store: Store) -> None:
         learned, stored = card.settings.get(key), store.metadata.get(key)
         if learned is not None and stored is not None and learned != stored:
             raise ModelError(f"{where}: expected labels of {key} {learned}, as the model {start.name}, got {stored}")
-    if card.needs_prior or card.inputs.prior or card.inputs.density:
-        learned, stored = (settings.get("prior", "exact") for settings in (card.settings, store.metadata))
-        if learned != stored:
-            raise ModelError(
-                f"{where}: expected an H0 of kind {learned}, as the model {start.name}, got {stored}: "
-                f"`harmose data prior STORE OUT --kind {learned}` computes it"
-            )
+    check_kind_of_prior(card, store)
     unknown = [z for z in store.basis.elements if z not in card.basis.elements]
     if unknown:
         raise ModelError(
