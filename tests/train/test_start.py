@@ -179,7 +179,7 @@ def test_labels_of_another_kind(small_config, tmp_path, bent_store):
             train(small_config(f"on-{path.name}", f"data={path}", f"init={base}", *ALONE))
     reads = train(small_config("reads", *ALONE, "prior=H0", "calibrate=false"))
     path = new_store(tmp_path / "spherical", waters, {"prior": "spherical"})
-    with pytest.raises(ModelError, match=r"expected an H0 of kind exact, as the model .*, got spherical"):
+    with pytest.raises(ModelError, match=r"expected an H0 of kind exact, as the model.s, got spherical"):
         train(small_config("on-spherical", f"data={path}", f"init={reads}", *ALONE, "prior=H0"))
     with pytest.raises(HarmoseError, match="no such model"):
         small_config("none", "init=no-such-model")
