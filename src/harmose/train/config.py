@@ -66,7 +66,7 @@ Bytes = Annotated[float, _quantity(BYTES, "500MB or 2GB"), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(lambda value: _text(value, "a name"))]
 Folder = Annotated[Path, BeforeValidator(lambda value: Path(_text(value, "a path")))]
 InitRegression = Literal["correct", "keep", "refit"]
-"""What becomes of the regression of the model that a training starts from."""
+"""Fate of the regression of the model that a training starts from."""
 Files = Annotated[
     tuple[Folder, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))
 ]

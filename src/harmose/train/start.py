@@ -51,7 +51,7 @@ class Start:
 
     @property
     def card_entry(self) -> dict[str, Any]:
-        """What the card of the new model says about this one (`Card.init`)."""
+        """Entry about this model in the card of the new one (`Card.init`)."""
         card = self.model.card
         entry = {"model": self.name, "weights": self.digest, "regression": self.regression}
         entry |= {"training_set": card.training_set, "n_train": card.n_train}
