@@ -107,7 +107,7 @@ def spin_orbitals(
     `occupied` is the number of occupied orbitals of each set; default: the lowest of all. Raises as `molecular_orbitals`.
     """
     if is_periodic(h):
-        raise MatrixError("orbitals: expected a molecule, got blocks between periodic images (see `solve`)")
+        raise MatrixError("orbitals: expected a molecule, got blocks between periodic images; `bands` is for crystals")
     energies, coefficients = solve(h, s)
     energies, coefficients = (x.reshape(-1, *x.shape[-k:]) for k, x in ((1, energies), (2, coefficients)))
     if occupied is None:
