@@ -81,7 +81,7 @@ def label(
         Literal["exact", "spherical"] | None,
         typer.Option(
             help="H0, which a model may learn H - H0 from. exact: Fock matrix of PySCF's guess minao; spherical: that of spherical "
-            "atoms, which a prediction computes in an eighth of the time.  [default: exact]",
+            "atoms, which a prediction computes in a sixth of the time.  [default: exact]",
             rich_help_panel=MOLECULES,
         ),
     ] = None,

@@ -64,7 +64,7 @@ class PySCFSettings:
         spin: none is restricted, collinear unrestricted, spinor generalized with the spin-orbit part of the basis set's
             effective core potentials.
         prior: H0, the Fock matrix of superposed atoms. exact: PySCF's, of the density matrix of its guess `minao`; spherical:
-            of spherical atoms and their occupied orbitals, an eighth of the cost (`superposition`).
+            of spherical atoms and their occupied orbitals, a sixth of the cost (`superposition`).
     """
 
     functional: str = "pbe"

@@ -1,4 +1,4 @@
-"""H0 of superposed spherical atoms: a Fock matrix without a density matrix, for a tenth of the cost of PySCF's.
+"""H0 of superposed spherical atoms: a Fock matrix without a density matrix, for a sixth of the cost of PySCF's.
 
     H0 = T + V_nuclei + J[rho] + V_xc[rho] - a/2 K[occupied]              rho(r) = sum over atoms of rho_Z(|r - R|)
 
