@@ -33,6 +33,7 @@ from harmose.inference.model import Model
 from harmose.label import settings_for
 from harmose.label.label import sample_name
 from harmose.spin import absolute
+from harmose.train.start import check_kind_of_prior
 
 BATCH, BATCH_PAIRS = 50, 20_000
 """Largest numbers of structures, and of their pairs of atoms, that are predicted together."""
@@ -113,14 +114,12 @@ def evaluate(model_name: str, store_path: Path, scans: str) -> list[Point]:
 
 
 def check_settings(model: Model, store: Store) -> None:
-    """Raise `FormatError` for labels of another functional or basis set than the model's."""
+    """Raise `FormatError` or `ModelError` for labels of another functional, basis set or kind of H0 than the model's."""
     for key in ("functional", "basis"):
         expected, got = model.card.settings.get(key), store.metadata.get(key)
         if None not in (expected, got) and expected != got:
             raise FormatError(f"{store.path}: expected labels with the model's {key} {expected}, got {got}")
-    kinds = [settings.get("prior", "exact") for settings in (model.card.settings, store.metadata)]
-    if model.card.needs_prior and kinds[0] != kinds[1]:
-        raise FormatError(f"{store.path}: expected an H0 of kind {kinds[0]}, got {kinds[1]}; see `harmose data prior`")
+    check_kind_of_prior(model.card, store)
 
 
 def find_labels(structures: Sequence[Atoms], samples: Sequence[Sample]) -> list[Sample | None]:

@@ -81,6 +81,11 @@ class Sample:
         return round(self.n_electrons / 2)
 
 
+def kind_of_prior(settings: Mapping[str, Any]) -> str:
+    """Return the kind of H0 that the settings of labels or of a model say: "exact" where they name none."""
+    return settings.get("prior", "exact")
+
+
 def relative_to_fermi_level(sample: Sample) -> Sample:
     """The same calculation with its Fermi level at zero: H - E_F S, orbital energies - E_F; H0 is not changed.
 

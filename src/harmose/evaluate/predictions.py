@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
-from harmose.core.sample import Sample
+from harmose.core.sample import Sample, kind_of_prior
 from harmose.errors import ModelError
 from harmose.evaluate.evaluation import NETWORK_ALONE, Prediction
 from harmose.evaluate.metrics import Predictor, RotationError, rotation_errors
@@ -57,8 +57,7 @@ def predict_samples(
 
 def _prior(sample: Sample, model: StageModel) -> BlockMatrix | None:
     """Return the H0 of a sample; None if the model's is of another kind, so that it computes its own."""
-    kinds = (content.get("prior", "exact") for content in (sample.provenance, model.card.settings))
-    return sample.prior if len({*kinds}) == 1 else None
+    return sample.prior if kind_of_prior(sample.provenance) == kind_of_prior(model.card.settings) else None
 
 
 def _named_structure(sample: Sample) -> Atoms:

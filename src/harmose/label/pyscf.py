@@ -10,7 +10,7 @@ from ase import Atoms
 from pyscf import dft, lib, scf
 
 from harmose.core.basis import BasisSet
-from harmose.core.electrons import initial_moments
+from harmose.core.electrons import SMALL_MOMENT, initial_moments
 from harmose.core.sample import Sample, check_sample
 from harmose.errors import LabellingError
 from harmose.io.assembly import zeros
@@ -30,9 +30,6 @@ from harmose.io.pyscf.pyscf import (
 from harmose.label.code import Code
 from harmose.spin import TIME_REVERSAL_TOLERANCE, Spin, time_reversal_error
 from harmose.units import HARTREE
-
-TURNED = 0.05
-"""Moments (Bohr magnetons) up to this have no sign."""
 
 
 def calculate(atoms: Atoms, settings: PySCFSettings, basis: BasisSet, name: str) -> Sample:
@@ -101,7 +98,7 @@ def check_moments(atoms: Atoms, final: np.ndarray) -> None:
     moments = initial_moments(atoms)
     if moments is None:
         return
-    turned = (np.sign(final) * np.sign(moments) < 0) & (np.abs(final) > TURNED)
+    turned = (np.sign(final) * np.sign(moments) < 0) & (np.abs(final) > SMALL_MOMENT)
     if turned.any():
         k = int(np.argmax(turned))
         raise LabellingError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harmose.core.sample import kind_of_prior
 from harmose.core.species import symbol_of
 from harmose.data.store import Store
 from harmose.errors import BasisError, ConfigError, ModelError
@@ -98,7 +99,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def check_kind_of_prior(card: Card, store: Store) -> None:
     """Raise `ModelError` if the H0 of a store is of another kind than that which the model adds or reads."""
     if card.needs_prior or card.inputs.prior or card.inputs.density:
-        learned, stored = (settings.get("prior", "exact") for settings in (card.settings, store.metadata))
+        learned, stored = kind_of_prior(card.settings), kind_of_prior(store.metadata)
         if learned != stored:
             raise ModelError(
                 f"{store.path}: expected an H0 of kind {learned}, as the model's, got {stored}: "

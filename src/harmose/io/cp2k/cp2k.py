@@ -229,6 +229,12 @@ def _shifted(elements: Elements, off: np.ndarray, layout: BlockMatrix) -> Elemen
     return replace(elements, cells=cells)
 
 
+def cells_of(fractional: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lattice vectors (N, 3) that CP2K subtracts from fractional positions, and where rounding decides on them."""
+    cells = np.floor(np.abs(fractional) + 0.5).astype(np.int64) * np.sign(fractional).astype(np.int64)  # as ANINT
+    return cells, np.abs(np.abs(fractional) % 1 - 0.5) < TIE
+
+
 def _cells_off(
     output: Output, files: Mapping, structure: Atoms, layout: BlockMatrix, repeated: np.ndarray
 ) -> np.ndarray:
@@ -240,9 +246,8 @@ def _cells_off(
     if not repeated.any():
         return np.zeros((len(structure), len(structure), 3), np.int64)
     fractional = np.where(repeated, structure.cell.scaled_positions(structure.positions), 0.0)
-    wrap = np.floor(np.abs(fractional) + 0.5).astype(np.int64) * np.sign(fractional).astype(np.int64)
+    wrap, unsure = cells_of(fractional)
     off = wrap[:, None] - wrap[None]
-    unsure = np.abs(np.abs(fractional) % 1 - 0.5) < TIE
     if not unsure.any():
         return off
     overlap = _collect(image_files("S", 1, output, files), layout, 1.0)

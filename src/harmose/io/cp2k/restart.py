@@ -22,7 +22,7 @@ from harmose.core.blocks import BlockMatrix
 from harmose.core.files import atomic_path
 from harmose.core.sample import Sample
 from harmose.errors import FormatError
-from harmose.io.cp2k.cp2k import TIE
+from harmose.io.cp2k.cp2k import cells_of
 from harmose.physics.crystal_density import weighted_densities
 from harmose.physics.kmesh import KMesh
 from harmose.physics.occupations import ROOM_TEMPERATURE, Smearing
@@ -74,14 +74,13 @@ def _offsets(structure: Atoms, name: str) -> np.ndarray:
         raise FormatError(f"sample {name}: expected a crystal with three lattice vectors for CP2K's k-points, got "
                           f"{structure.cell.rank}")  # fmt: skip
     fractional = structure.cell.scaled_positions(structure.positions)
-    border = np.abs(np.abs(fractional) % 1 - 0.5) < TIE
+    offsets, border = cells_of(fractional)
     if border[:, structure.pbc].any():
         k = int(np.argmax(border[:, structure.pbc].any(axis=1)))
         raise FormatError(
             f"sample {name}: expected no atom at one half of a lattice vector, where CP2K's rounding decides on the cell, "
             f"got atom {k} at {np.round(fractional[k], 6).tolist()}; move all atoms by 0.01 angstrom, here and in CP2K"
         )
-    offsets = np.floor(np.abs(fractional) + 0.5).astype(np.int64) * np.sign(fractional).astype(np.int64)  # as ANINT
     across = offsets[:, ~structure.pbc]
     if (across != across[:1]).any():
         raise FormatError(f"sample {name}: expected all atoms in one cell along directions that are not periodic, got atoms "

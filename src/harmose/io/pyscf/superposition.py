@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from pyscf import df, dft, gto
+from pyscf import df, dft, gto, lib
 from pyscf.dft.numint import NumInt
 from pyscf.gto import moleintor
 from pyscf.scf import atom_hf, hf
@@ -87,9 +87,7 @@ def coulomb(mol: gto.Mole) -> np.ndarray:
     functions = {symbol: _function(symbol) for symbol in set(symbols)}
     atoms = _with_basis(mol, {symbol: [shell] for symbol, (shell, _) in functions.items()})
     triangle = df.incore.aux_e2(mol, atoms, "int3c2e", aosym="s2ij") @ [functions[symbol][1] for symbol in symbols]
-    out = np.zeros((mol.nao, mol.nao))
-    out[np.tril_indices(mol.nao)] = triangle
-    return out + np.tril(out, -1).T
+    return lib.unpack_tril(triangle)
 
 
 def exchange_correlation(mol: gto.Mole, functional: str, kind: str) -> np.ndarray:
@@ -141,15 +139,14 @@ def exact_exchange(mol: gto.Mole) -> np.ndarray:
             shells = (first, last, shell, shell + 1, 0, last, shell, shell + 1)
             integrals = moleintor.getints4c("int2e_sph", *tables, shells, ao_loc=first_orbital, cintopt=optimizer)
             out[begin:end, :end] += occupation * np.einsum("aibi->ab", integrals)
-    lower = np.tril(out)
-    return lower + np.tril(lower, -1).T
+    return lib.hermi_triu(out)
 
 
 @lru_cache(maxsize=512)
 def atom_density(symbol: str) -> AtomDensity:
     """Return the density of a free atom."""
     shells, occupations = _natural_orbitals(symbol)
-    atom = _with_basis(_atom(symbol), {symbol: shells})
+    atom = _molecule([symbol], np.zeros((1, 3)), {symbol: shells})
     orbitals = atom.eval_gto("GTOval", RADII[:, None] * [[0.0, 0.0, 1.0]])
     rho = orbitals**2 @ np.repeat(occupations, 2 * np.array([shell[0] for shell in shells]) + 1)
     exponents = SMALLEST_EXPONENT * 2.0 ** np.arange(N_EXPONENTS)
@@ -166,7 +163,7 @@ def _function(symbol: str) -> tuple[list, float]:
     norms = gto.gto_norm(0, density.exponents) / np.sqrt(4 * np.pi)
     terms = np.stack([density.exponents, density.factors / norms], 1)
     shell = [0, *terms[density.factors > 0].tolist()]
-    atom = _with_basis(_atom(symbol), {symbol: [shell]})
+    atom = _molecule([symbol], np.zeros((1, 3)), {symbol: [shell]})
     return shell, float(density.factors.sum() / atom.eval_gto("GTOval", np.zeros((1, 3)))[0, 0])
 
 
@@ -211,13 +208,11 @@ def _symbols(mol: gto.Mole) -> list[str]:
     return [mol.atom_pure_symbol(k) for k in range(mol.natm)]
 
 
-def _atom(symbol: str) -> gto.Mole:
-    atom = gto.Mole(verbose=0)
-    atom._atom = [(symbol, [0.0, 0.0, 0.0])]
-    return atom
-
-
 def _with_basis(mol: gto.Mole, basis: dict[str, list]) -> gto.Mole:
     """Return the molecule with shells in PySCF's form by symbol."""
-    geometry = [("".join(c for c in symbol if c.isalpha()), place) for symbol, place in mol._atom]
+    return _molecule(_symbols(mol), mol.atom_coords(), basis)
+
+
+def _molecule(symbols: list[str], places: np.ndarray, basis: dict[str, list]) -> gto.Mole:
+    geometry = list(zip(symbols, places.tolist(), strict=True))
     return gto.M(atom=geometry, unit="bohr", basis=basis, spin=None, cart=False, verbose=0)
