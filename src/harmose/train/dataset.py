@@ -155,6 +155,10 @@ class Dataset:
     """Samples of a store by number; `batch(numbers)` gives a `TrainingBatch`.
 
     The first ones are kept ready in memory, up to `memory` bytes; a batch with any other is prepared from the store.
+
+    Attributes:
+        pair_counts: pairs of atoms of each sample (n,).
+        element_counts: elements of the matrix of each sample (n,).
     """
 
     def __init__(
@@ -164,10 +168,12 @@ class Dataset:
         fit: Fit,
         target: TargetSettings,
         ready: NormalizedSamples | None,
+        counts: tuple[np.ndarray, np.ndarray],
     ):
-        """Use `load_dataset`."""
+        """Use `load_dataset`. `counts`: `pair_counts` and `element_counts`."""
         self.store, self.names, self.fit, self.target, self.ready = store, list(names), fit, target, ready
         self.n_ready = len(ready.names) if ready is not None else 0
+        self.pair_counts, self.element_counts = counts
 
     def __len__(self) -> int:
         return len(self.names)
@@ -197,11 +203,12 @@ def load_dataset(
     """
     targets = load_targets(store, names, target, space=fit.space) if targets is None else targets
     ready = normalize_targets(targets, fit, None if fit.leave_one_out is None else fit.leave_one_out.values)
+    sizes = ready.pair_counts.sum(1), ready.n_elements
     if fit.leave_one_out is None and ready.n_bytes > memory:
         cumulated = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
         kept = int((cumulated <= memory).sum())
         ready = ready.first(kept) if kept else None
-    return Dataset(store, names, fit, target, ready)
+    return Dataset(store, names, fit, target, ready, sizes)
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:
