@@ -32,7 +32,7 @@ def test_left_out_samples_are_predicted(training):
 
 
 def test_pairs_predict_the_mean_of_scalars(training):
-    targets, (regression, leave_one_out, variance, outermost) = fit(training, "pairs")
+    targets, (regression, leave_one_out, variance, outermost, *_) = fit(training, "pairs")
     n = training.space.onsite_layout(1).n_proper
     np.testing.assert_allclose(leave_one_out[:, 0, :n], np.broadcast_to(targets[:, 0, :n].mean(0), (len(targets), n)))
     assert not leave_one_out[:, 1:].any()

@@ -129,7 +129,9 @@ def test_draws_of_a_kernel_have_the_variance_of_a_gaussian_process(rng, monkeypa
     kernel = np.exp(-((points[:, None] - points) ** 2).sum(-1))
     fit = fit_kernel(np.zeros((15, 0)), (kernel, kernel), y, np.arange(15), [Hyperparameters(0.1, 1.0)])
     exact = np.diag(np.linalg.solve(kernel + 0.1 * np.eye(15), kernel))
-    np.testing.assert_allclose(((kernel @ fit.kernel_draws) ** 2).mean(1), exact, rtol=5 * np.sqrt(2 / 20_000))
+    np.testing.assert_allclose(
+        ((kernel @ fit.space.split(fit.draws)[1]) ** 2).mean(1), exact, rtol=5 * np.sqrt(2 / 20_000)
+    )
     np.testing.assert_allclose(fit.variance, exact / (1 - exact), rtol=1e-6)  # without the row itself
 
 
@@ -138,7 +140,7 @@ def test_draws_of_linear_and_kernel_terms_belong_together(rng, monkeypatch):
     x, points = rng.normal(size=(40, 2)), rng.normal(size=(40, 1))
     kernel = np.exp(-((points - points.T) ** 2))
     fit = fit_kernel(x, (kernel[:, :10], kernel[:10, :10]), x[:, :1], np.arange(40), [Hyperparameters(0.1, 1.0)])
-    found = ((x @ fit.linear_draws + kernel[:, :10] @ fit.kernel_draws) ** 2).mean(1)
+    found = ((x @ fit.space.split(fit.draws)[0] + kernel[:, :10] @ fit.space.split(fit.draws)[1]) ** 2).mean(1)
     np.testing.assert_allclose(found / (1 - found), fit.variance, rtol=0.1)
 
 

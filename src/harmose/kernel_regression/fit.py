@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,15 +32,19 @@ class Regressions:
     onsite_fades: dict[int, Fade] = field(default_factory=dict)
 
 
-def _ignore(_: float) -> None:
-    pass
+Advance = Callable[[float], None]
+"""Called with the fraction that is done."""
+
+
+def ignore(_: float) -> None:
+    """Ignore the fraction that is done."""
 
 
 def fit_regression(
     training: Training,
     kind: Literal["kernel", "pairs"] = "kernel",
     seed: int = 0,
-    advance: Callable[[float], None] = _ignore,
+    advance: Advance = ignore,
 ) -> tuple[KernelRegression, FadedValues]:
     """Fit the regression; return it with its leave-one-group-out predictions of the training samples.
 
@@ -57,7 +61,7 @@ def fit_correction(
     training: Training,
     known: Mapping[int, np.ndarray],
     seed: int = 0,
-    advance: Callable[[float], None] = _ignore,
+    advance: Advance = ignore,
 ) -> tuple[KernelRegression, FadedValues]:
     """Fit a correction (`correction`) to what a model leaves of the training samples, with leave-one-group-out predictions.
 
@@ -77,7 +81,7 @@ def fit_correction(
 
 
 def _fit_all(
-    training: Training, graph: Neighbourhoods, kind: str, seed: int, advance: Callable[[float], None]
+    training: Training, graph: Neighbourhoods, kind: str, seed: int, advance: Advance
 ) -> tuple[KernelRegression, FadedValues]:
     """Fit the regressions of all pair types and species."""
     oriented, space, targets = training.oriented, training.space, training.coefficients
@@ -90,61 +94,80 @@ def _fit_all(
         for pair_type, rows in rows_by_key(oriented.pair_type[members]):
             y = targets.pairs[group].numpy()[rows]
             fit = PairFit(graph, training, pair_type, space.pair_layout(group), members[rows], y)
-            predicted, fade, variance = _fit_pairs(regression, fit, pair_type, kind, generator, y)
-            left_out.set(left_out.values.pairs[group], rows, n_atoms + members[rows], predicted, fade, variance)
+            found = fit_pairs(regression, fit, pair_type, kind, generator)
+            left_out.set(left_out.values.pairs[group], rows, n_atoms + members[rows], *found.left_out)
             done += y.size
             advance(done / total)
     for shell_type, atoms in oriented.atoms.items():
         for species, rows in rows_by_key(oriented.species[atoms]):
             y = targets.onsite[shell_type].numpy()[rows]
             fit = AtomFit(graph, training, shell_type, atoms[rows], y)
-            predicted, fade, variance = _fit_atoms(regression, fit, species, kind, generator, y)
-            left_out.set(left_out.values.onsite[shell_type], rows, atoms[rows], predicted, fade, variance)
+            found = fit_atoms(regression, fit, species, kind, generator)
+            left_out.set(left_out.values.onsite[shell_type], rows, atoms[rows], *found.left_out)
             done += y.size
             advance(done / total)
     return KernelRegression(space, mean_density=graph.mean_density, **vars(regression)), left_out
 
 
-Predicted = tuple[np.ndarray, Fade, np.ndarray]
-"""Predictions of blocks by fits without their groups, how the regression fades, and variances."""
+class FittedPairs(NamedTuple):
+    """Fits to the pairs of one type: predictions without their groups, how they fade, variances; and the fits, the simpler first."""
+
+    left_out: tuple[np.ndarray, Fade, np.ndarray]
+    steps: tuple[tuple[PairFitResult, Fade], ...]
 
 
-def _fit_pairs(
-    regression: Regressions, fit: PairFit, pair_type: int, kind: str, generator: np.random.Generator, y: np.ndarray
-) -> Predicted:
+class FittedAtoms(NamedTuple):
+    """The fit to the atoms of one species, as in `FittedPairs`; None for a correction that could not fade."""
+
+    left_out: tuple[np.ndarray, Fade, np.ndarray]
+    step: tuple[AtomFitResult, Fade] | None
+
+
+def fit_pairs(
+    regression: Regressions, fit: PairFit, pair_type: int, kind: str, generator: np.random.Generator
+) -> FittedPairs:
     """Add the regressions of a pair type, the simpler one first, and their fades; corrections have no simpler one."""
-    r, predicted, found, fade = regression, np.zeros_like(y), None, NO_FADE
-    targets = fit.targets[:, 0, : fit.layout.n_proper]
+    r, y, fade = regression, fit.rows.targets[: fit.rows.n_pairs], NO_FADE
+    predicted, variance, done = np.zeros_like(y), np.zeros(len(y)), []
+    targets = fit.rows.targets[:, 0, : fit.layout.n_proper]
     steps = [("distances", r.distances, r.distance_fades)] if kind == "kernel" else []
     last = "pairs" if kind == "pairs" else "kernel"
     for name, regressions, fades in (*steps, (last, r.pairs, r.pair_fades)):
         found = fit.run(name, generator)
         far = ((targets[found.outermost.rows] - found.outermost.predicted) ** 2).sum(1)
         fade = _fade(found, far, fit.layout.n_proper, predicted, y, kind)
-        regressions[pair_type], fades[pair_type] = found.regression, fade
-        predicted = predicted + fade.weight(found.variance)[:, None, None] * (found.leave_one_out - predicted)
-    assert found is not None
-    return predicted, fade, found.variance
+        regressions[pair_type], fades[pair_type], variance = found.regression, fade, found.variance
+        predicted = faded(predicted, found.leave_one_out, fade, variance)
+        done.append((found, fade))
+    return FittedPairs((predicted, fade, variance), tuple(done))
 
 
-def _fit_atoms(
-    regression: Regressions, fit: AtomFit, species: int, kind: str, generator: np.random.Generator, y: np.ndarray
-) -> Predicted:
+def faded(simpler: np.ndarray, values: np.ndarray, fade: Fade, variance: np.ndarray) -> np.ndarray:
+    """Return the mixture of values of blocks (n, ...) with simpler ones, by their variances (n,)."""
+    return simpler + fade.weight(variance)[:, None, None] * (values - simpler)
+
+
+def fit_atoms(
+    regression: Regressions, fit: AtomFit, species: int, kind: str, generator: np.random.Generator
+) -> FittedAtoms:
     """Add the regression of a species and its fade."""
-    found = fit.run("pairs" if kind == "pairs" else "kernel", generator)
+    found, y = fit.run("pairs" if kind == "pairs" else "kernel", generator), fit.targets
     if not found.regression.n_draws:
         if kind == "correction":  # without a variance it could not fade
-            return np.zeros_like(y), NO_FADE, found.variance
+            return FittedAtoms((np.zeros_like(y), NO_FADE, found.variance), None)
         regression.onsite[species] = found.regression
-        return found.leave_one_out, NO_FADE, found.variance
-    if kind == "correction":  # which fades to zero
-        found = found._replace(regression=replace(found.regression, average=np.zeros_like(found.regression.mean)))
+        return FittedAtoms((found.leave_one_out, NO_FADE, found.variance), (found, NO_FADE))
+    found = found._replace(regression=fading_atoms(found.regression, kind))
     mean, n = found.regression.mean_values(len(y), fit.layout), found.outermost.predicted.shape[1]
     far = ((y[found.outermost.rows, 0, :n] - found.outermost.predicted) ** 2).sum(1)
     fade = _fade(found, far, n, mean, y, kind)
     regression.onsite[species], regression.onsite_fades[species] = found.regression, fade
-    predicted = mean + fade.weight(found.variance)[:, None, None] * (found.leave_one_out - mean)
-    return predicted, fade, found.variance
+    return FittedAtoms((faded(mean, found.leave_one_out, fade, found.variance), fade, found.variance), (found, fade))
+
+
+def fading_atoms(regression: AtomRegression, kind: str) -> AtomRegression:
+    """Return the regression of a species with the mean that it fades to: zero for a correction."""
+    return replace(regression, average=np.zeros_like(regression.mean)) if kind == "correction" else regression
 
 
 def _fade(

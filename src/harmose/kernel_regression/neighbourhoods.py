@@ -125,6 +125,12 @@ class Neighbourhoods:
             return np.where(is_reversed[:, None, None], forward * half_turn(degree)[:, None], forward)
         return self._stored_rotations(degree)[edges]
 
+    def prepare(self) -> None:
+        """Compute what is kept of a small graph, before several threads read it."""
+        if self.n_pairs <= self.settings.stored_pairs:
+            _ = self._axes, self.neighbours, self.pair_rows, self.atom_rows, self.taper
+        _ = self.pairs.near, self.pairs.leaving
+
     def _stored_rotations(self, degree: int) -> np.ndarray:
         """D(degree) of all directed pairs (2P, 2l+1, 2l+1)."""
         if degree not in self._rotations:

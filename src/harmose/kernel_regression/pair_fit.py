@@ -1,7 +1,8 @@
 """The fit to the pairs of one type."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,182 @@ from harmose.kernel_regression.kernel import (
     KernelParameters,
     edge_kernels,
 )
-from harmose.kernel_regression.linear_terms import PairRegression
+from harmose.kernel_regression.linear_terms import PairRegression, require_charges
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods, pair_features
-from harmose.kernel_regression.ridge import N_DRAWS, NOTHING, PENALTIES, SMOOTH_PENALTIES, Outermost, fit_kernel
+from harmose.kernel_regression.ridge import (
+    N_DRAWS,
+    NOTHING,
+    PENALTIES,
+    SMOOTH_PENALTIES,
+    FeatureSpace,
+    KernelFit,
+    Outermost,
+    fit_kernel,
+)
 from harmose.kernel_regression.training import Training
 from harmose.representation.layout import PairLayout
+
+
+class Part(NamedTuple):
+    """Components that are fitted together: those of order M; at M = 0 the scalars, or the pseudoscalars."""
+
+    order: int
+    pseudo: bool
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """Pairs of one type with their targets; pairs of like atoms are there in both directions.
+
+    Attributes:
+        edges: directed pairs (E,).
+        targets: coefficients in eV (E, S, K).
+        sample: sample of each (E,).
+        layout: layout of the blocks.
+        symmetric: True for like atoms; the second half of the rows is then the first one reversed.
+    """
+
+    edges: np.ndarray
+    targets: np.ndarray
+    sample: np.ndarray
+    layout: PairLayout
+    symmetric: bool
+
+    @staticmethod
+    def of(
+        graph: Neighbourhoods, pair_type: int, layout: PairLayout, pairs: np.ndarray, y: np.ndarray, sample: np.ndarray
+    ) -> "PairRows":
+        """Return the rows of pairs (P,) with targets (P, S, K), of the samples (P,)."""
+        if not graph.space.is_symmetric(pair_type):
+            return PairRows(pairs, y, sample, layout, False)
+        column, sign = layout.reversal
+        backward = np.empty_like(y)
+        backward[..., column] = sign * y
+        edges = np.concatenate([pairs, pairs + graph.n_pairs])
+        return PairRows(edges, np.concatenate([y, backward]), np.tile(sample, 2), layout, True)
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs, which are two rows each for like atoms."""
+        return len(self.edges) // (2 if self.symmetric else 1)
+
+    def of_pairs(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the rows of some pairs, given by their numbers, ascending."""
+        return np.concatenate([chosen, chosen + self.n_pairs]) if self.symmetric else chosen
+
+    def __getitem__(self, rows: np.ndarray) -> "PairRows":
+        return PairRows(self.edges[rows], self.targets[rows], self.sample[rows], self.layout, self.symmetric)
+
+    def parts(self) -> Iterator[tuple[Part, slice]]:
+        """Yield the parts, and the columns of their targets."""
+        n = self.layout.n_proper
+        yield Part(0, False), slice(0, n)
+        yield Part(0, True), slice(n, None)
+        for m in range(1, self.layout.degree.max() + 1):
+            yield Part(m, False), slice(0, None)
+
+    def targets_of(self, order: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the targets of an order, even halves first, (E, K) or (2E, K), and the sample of each row."""
+        slots = slots_of(order)
+        return np.concatenate([self.targets[:, slot] for slot in slots]), np.tile(self.sample, len(slots))
+
+    def one_direction(self, values: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return values (P, S, K) and variances (P,) of pairs from those of the rows: their means over both directions."""
+        if not self.symmetric:
+            return values, variance
+        return self.layout.hermitian_mean(*np.split(values, 2)), variance.reshape(2, -1).mean(0)
+
+
+def slots_of(order: int) -> list[int]:
+    """Return the slots of an order: one at M = 0, else its even and its odd half."""
+    return [0] if order == 0 else [2 * order - 1, 2 * order]
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """Features of the pairs of one type in any graph.
+
+    Attributes:
+        kind: "distances" and "pairs" have functions of the distance alone, "kernel" all.
+        layout: layout of the blocks.
+        sparse_points: sparse points of the kernel, or None.
+        scale: by order M, what the terms in the density of H0 are divided by (F',).
+        reads_charges: True if these terms are read.
+    """
+
+    kind: str
+    layout: PairLayout
+    sparse_points: SparsePoints | None
+    scale: Sequence[np.ndarray]
+    reads_charges: bool
+
+    @property
+    def orders(self) -> int:
+        """Largest order M."""
+        return int(self.layout.degree.max())
+
+    def linear(self, graph: Neighbourhoods, edges: np.ndarray) -> list[np.ndarray]:
+        """Return the linear features of directed pairs by order: (E, F) at M = 0, else (2E, F), even halves first."""
+        own = linear_features(graph, edges, self.orders, self.kind)
+        if not self.reads_charges:
+            return own
+        electronic = pair_terms(graph, require_charges(graph), edges, self.orders)
+        return [np.concatenate([x, y / s], 1) for x, y, s in zip(own, electronic, self.scale, strict=True)]
+
+    def kernels(self, graph: Neighbourhoods, edges: np.ndarray) -> list[np.ndarray] | None:
+        """Return the kernels of directed pairs with the sparse points by order, as `edge_kernels` does."""
+        if self.sparse_points is None:
+            return None
+        orders, block = range(self.orders + 1), graph.settings.kernel_block
+        descriptors = graph.edge_descriptors(edges, self.sparse_points.parameters, graph.triangles(edges))
+        return edge_kernels(descriptors, self.sparse_points.references, orders, block)
+
+    def regression(self, fits: Mapping[Part, tuple[FeatureSpace, np.ndarray]]) -> PairRegression:
+        """Return the regression with the weights of the parts that were fitted.
+
+        fits: features of each part, and columns of weights (F + R, N_DRAWS + K): draws, which belong to the scalars, and weights.
+        """
+        linear, electronic, kernel = {}, {}, {}
+        width, n_sparse = N_DRAWS + len(self.layout.degree), 0
+        if self.sparse_points is not None:
+            n_sparse = len(self.sparse_points.distance)
+        for m in range(self.orders + 1):
+            n_electronic = len(self.scale[m]) if self.reads_charges else 0
+            n_linear = fits[Part(m, False)][0].n_linear - n_electronic if Part(m, False) in fits else 0
+            linear[m], electronic[m] = np.zeros((n_linear, width)), np.zeros((n_electronic, width))
+            kernel[m] = np.zeros((n_sparse * len(slots_of(m)), width))
+        for (m, pseudo), (space, columns) in fits.items():
+            n = self.layout.n_proper
+            first = N_DRAWS + (n if pseudo else 0)
+            own = slice(first, N_DRAWS + n if m == 0 and not pseudo else width)
+            weights, sparse = space.split(columns)
+            for out, part in (
+                (kernel[m], sparse),
+                (linear[m], weights[: len(linear[m])]),
+                (electronic[m], weights[len(linear[m]) :]),
+            ):
+                if len(out) and len(part):
+                    part = part / self.scale[m][:, None] if out is electronic[m] else part
+                    out[:, own] = part[:, N_DRAWS:]
+                    if m == 0 and not pseudo:  # the draws are functions of the scalars' features
+                        out[:, :N_DRAWS] = part[:, :N_DRAWS]
+        expansion = None
+        if self.sparse_points is not None:
+            expansion = KernelExpansion(self.sparse_points, kernel, N_DRAWS + self.layout.n_proper)
+        return PairRegression(linear, expansion, electronic if self.reads_charges else {}, N_DRAWS)
+
+
+def linear_features(graph: Neighbourhoods, edges: np.ndarray, orders: int, kind: str) -> list[np.ndarray]:
+    """Return the features that need no density, by order as in `PairFeatures.linear`."""
+    if kind != "kernel" or graph.charges is not None:
+        return pair_features(graph, edges, orders, None)
+    n, out = len(edges), []
+    for some, rows in graph.edge_chunks(edges):
+        features = pair_features(graph, some, orders, graph.triangles(some))
+        out = out or [np.empty((1 if m == 0 else 2, n, x.shape[1])) for m, x in enumerate(features)]
+        for whole, part in zip(out, features, strict=True):
+            whole[:, rows] = part.reshape(len(whole), len(some), -1)
+    return [x.reshape(-1, x.shape[2]) for x in out]
 
 
 class PairFit:
@@ -33,8 +205,8 @@ class PairFit:
         pairs: np.ndarray,
         targets: np.ndarray,
     ):
-        self.graph, self.layout, self.settings, self.n_pairs = graph, layout, training.settings, len(pairs)
-        self.edges, self.targets, self.sample = pairs, targets, training.pair_sample[pairs]
+        self.graph, self.layout, self.settings = graph, layout, training.settings
+        self.rows = PairRows.of(graph, pair_type, layout, pairs, targets, training.pair_sample[pairs])
         self.grid = training.hyperparameters
         self.parameters, self.n_sparse = PAIR_KERNEL, self.settings.sparse_edges
         if training.many_molecules:
@@ -42,105 +214,74 @@ class PairFit:
             self.n_sparse = self.settings.sparse_edges_many_molecules
         if training.sparse_points is not None:
             self.n_sparse = training.sparse_points
+        self.most = self.settings.pairs
+        if training.is_part and self.n_sparse:
+            directions = 2 if self.rows.symmetric else 1
+            self.most = min(self.most, max(self.settings.kernel_elements // (directions * self.n_sparse), 1))
         self.robust = training.many_molecules
-        self.symmetric = training.space.is_symmetric(pair_type)
-        if self.symmetric:
-            column, sign = layout.reversal
-            backward = np.empty_like(targets)
-            backward[..., column] = sign * targets
-            self.edges = np.concatenate([pairs, pairs + graph.n_pairs])
-            self.targets, self.sample = np.concatenate([targets, backward]), np.tile(self.sample, 2)
-        self.orders = layout.degree.max()
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Coefficients of the rows in eV (E, S, K)."""
+        return self.rows.targets
 
     def run(self, kind: str, generator: np.random.Generator) -> "PairFitResult":
         """Return the regression, and leave-one-group-out predictions; of pairs that were not drawn, the usual ones."""
-        if self.n_pairs <= self.settings.pairs:
+        rows = self.rows
+        if rows.n_pairs <= self.most:
             return self._one_direction(self._fit(kind, generator))
-        drawn = np.sort(generator.permutation(self.n_pairs)[: self.settings.pairs])
-        rows = np.concatenate([drawn, drawn + self.n_pairs]) if self.symmetric else drawn
-        fit = self._subset(rows)._fit(kind, generator)
-        values, variance = fit.regression.values(self.graph, self.edges, self.layout.n_slots)
-        values[rows], variance[rows] = fit.leave_one_out, fit.variance
-        outermost = fit.outermost._replace(rows=rows[fit.outermost.rows])
-        return self._one_direction(PairFitResult(fit.regression, values, variance, outermost))
+        chosen = rows.of_pairs(np.sort(generator.permutation(rows.n_pairs)[: self.most]))
+        fit = self._subset(chosen)._fit(kind, generator)
+        values, variance = fit.regression.values(self.graph, rows.edges, self.layout.n_slots)
+        values[chosen], variance[chosen] = fit.leave_one_out, fit.variance
+        outermost = fit.outermost._replace(rows=chosen[fit.outermost.rows])
+        return self._one_direction(
+            fit._replace(leave_one_out=values, variance=variance, outermost=outermost),
+        )
 
     def _subset(self, rows: np.ndarray) -> "PairFit":
-        """Return the same fit to some of its edges."""
+        """Return the same fit to some of its rows."""
         other = copy.copy(self)
-        other.edges, other.targets, other.sample = self.edges[rows], self.targets[rows], self.sample[rows]
+        other.rows = self.rows[rows]
         return other
 
     def _fit(self, kind: str, generator: np.random.Generator) -> "PairFitResult":
-        linear_features, electronic_features = self._linear_features(kind), self._electronic_features(kind)
-        leave_one_out, linear, kernel_weights, electronic = np.zeros_like(self.targets), {}, {}, {}
+        edges, has_electronic = self.rows.edges, self.graph.charges is not None and kind != "distances"
+        linear = linear_features(self.graph, edges, int(self.layout.degree.max()), kind)
+        scale = [np.zeros(0)] * len(linear)
+        if has_electronic:
+            terms = pair_terms(self.graph, require_charges(self.graph), edges, len(linear) - 1)
+            scaled, scale = zip(*map(scale_to_unit_rms, terms))
+            linear = [np.concatenate(both, 1) for both in zip(linear, scaled, strict=True)]
+        leave_one_out, fits, grid = np.zeros_like(self.targets), {}, self.grid
         kernel, variance, outermost = None, np.zeros(len(self.targets)), NOTHING
         if kind == "kernel" and self.n_sparse:
-            n = min(self.n_sparse, max(self.settings.kernel_elements // len(self.edges), 1))
-            kernel = _EdgeKernel(self.graph, self.edges, self.orders, self.parameters, n, generator)
-        n_proper, grid = self.layout.n_proper, self.grid
+            n = min(self.n_sparse, max(self.settings.kernel_elements // len(edges), 1))
+            kernel = _EdgeKernel(self.graph, edges, len(linear) - 1, self.parameters, n, generator)
         penalties = SMOOTH_PENALTIES if kind == "distances" else PENALTIES
-        width = N_DRAWS + self.targets.shape[2]
-        for m in range(self.orders + 1):
-            slots = [0] if m == 0 else [2 * m - 1, 2 * m]
-            targets = np.concatenate([self.targets[:, slot] for slot in slots])
-            sample = np.tile(self.sample, len(slots))
-            extra, scale = scale_to_unit_rms(electronic_features[m])
-            linear[m] = np.zeros((linear_features[m].shape[1], width))
-            electronic[m] = np.zeros((len(scale), width))
-            if kernel is not None:
-                kernel_weights[m] = np.zeros((len(kernel.chosen) * len(slots), width))
-            predicted = np.zeros_like(targets)
-            for pseudo, columns in enumerate((slice(0, n_proper), slice(n_proper, None)) if m == 0 else (slice(None),)):
-                # A pseudoscalar is no linear function of distances and triangles.
-                x = linear_features[m][:, :0] if pseudo else np.concatenate([linear_features[m], extra], 1)
-                kernels = None if kernel is None else kernel.blocks(m, pseudo)
-                if not x.shape[1] and kernels is None:
-                    continue
-                fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings, penalties, self.robust)
-                grid = (fit.best,)
-                predicted[:, columns] = fit.leave_one_out
-                if m == 0 and not pseudo:  # the draws are functions of the scalars' features
-                    variance, outermost, drawn = fit.variance, fit.outermost, slice(0, N_DRAWS)
-                    linear[m][:, drawn] = fit.linear_draws[: len(linear[m])]
-                    electronic[m][:, drawn] = fit.linear_draws[len(linear[m]) :] / scale[:, None]
-                    if kernel is not None:
-                        kernel_weights[m][:, drawn] = fit.kernel_draws
-                own = slice(N_DRAWS + (columns.start or 0), N_DRAWS + columns.stop if columns.stop else None)
-                if not pseudo:
-                    linear[m][:, own] = fit.linear[: len(linear[m])]
-                    electronic[m][:, own] = fit.linear[len(linear[m]) :] / scale[:, None]
-                if kernel is not None:
-                    kernel_weights[m][:, own] = fit.kernel
-            leave_one_out[:, slots] = np.stack(np.split(predicted, len(slots)), 1)
-        expansion = (
-            None if kernel is None else KernelExpansion(kernel.sparse_points, kernel_weights, N_DRAWS + n_proper)
-        )
-        has_electronic = self.graph.charges is not None and kind != "distances"
-        regression = PairRegression(linear, expansion, electronic if has_electronic else {}, N_DRAWS)
-        return PairFitResult(regression, leave_one_out, variance, outermost)
-
-    def _electronic_features(self, kind: str) -> list[np.ndarray]:
-        if self.graph.charges is not None and kind != "distances":
-            return pair_terms(self.graph, self.graph.charges, self.edges, self.orders)
-        n = len(self.edges)
-        return [np.zeros((n, 0)), *[np.zeros((2 * n, 0))] * self.orders]
-
-    def _linear_features(self, kind: str) -> list[np.ndarray]:
-        if kind != "kernel" or self.graph.charges is not None:
-            return pair_features(self.graph, self.edges, self.orders, None)
-        n, out = len(self.edges), []
-        for edges, rows in self.graph.edge_chunks(self.edges):
-            features = pair_features(self.graph, edges, self.orders, self.graph.triangles(edges))
-            out = out or [np.empty((1 if m == 0 else 2, n, x.shape[1])) for m, x in enumerate(features)]
-            for whole, part in zip(out, features, strict=True):
-                whole[:, rows] = part.reshape(len(whole), len(edges), -1)
-        return [x.reshape(-1, x.shape[2]) for x in out]
+        for part, columns in self.rows.parts():
+            m, pseudo = part
+            targets, sample = self.rows.targets_of(m)
+            # A pseudoscalar is no linear function of distances and triangles.
+            x = linear[m][:, :0] if pseudo else linear[m]
+            kernels = None if kernel is None else kernel.blocks(m, int(pseudo))
+            if not x.shape[1] and kernels is None:
+                continue
+            fit = fit_kernel(x, kernels, targets[:, columns], sample, grid, self.settings, penalties, self.robust)
+            grid, slots = (fit.best,), slots_of(m)
+            for slot, values in zip(slots, np.split(fit.leave_one_out, len(slots)), strict=True):
+                leave_one_out[:, slot, columns] = values
+            if part == Part(0, False):
+                variance, outermost = fit.variance, fit.outermost
+            fits[part] = fit
+        points = None if kernel is None else kernel.sparse_points
+        features = PairFeatures(kind, self.layout, points, scale, has_electronic)
+        regression = features.regression({part: (fit.space, fit.columns) for part, fit in fits.items()})
+        return PairFitResult(regression, leave_one_out, variance, outermost, features, fits)
 
     def _one_direction(self, fit: "PairFitResult") -> "PairFitResult":
-        if not self.symmetric:
-            return fit
-        values = self.layout.hermitian_mean(*np.split(fit.leave_one_out, 2))
-        return fit._replace(leave_one_out=values, variance=fit.variance.reshape(2, -1).mean(0))
+        values, variance = self.rows.one_direction(fit.leave_one_out, fit.variance)
+        return fit._replace(leave_one_out=values, variance=variance)
 
 
 class PairFitResult(NamedTuple):
@@ -151,12 +292,16 @@ class PairFitResult(NamedTuple):
         leave_one_out: predictions by a fit to all other samples (P, S, K) in eV.
         variance: their variances in units of the noise's (P,).
         outermost: of the scalars, rows of the directed pairs.
+        features: the features of the regression.
+        fits: the fit of each part.
     """
 
     regression: PairRegression
     leave_one_out: np.ndarray
     variance: np.ndarray
     outermost: Outermost
+    features: PairFeatures
+    fits: Mapping[Part, KernelFit]
 
 
 class _EdgeKernel:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class RegressionSettings:
     """Sizes of fits and of the arrays that are in memory together.
 
-    The first seven change what is fitted. The others change speed and memory alone.
+    The first nine change what is fitted. The others change speed and memory alone.
 
     Attributes:
         sparse_edges: largest number of sparse points of a pair type.
@@ -17,7 +17,11 @@ class RegressionSettings:
         kernel_elements: largest number of edges times sparse points; with more edges, there are fewer sparse points.
         sparse_atoms: a species whose limits leave fewer sparse points than this has no kernel.
         pairs: largest number of pairs of a type that are fitted, drawn at random.
+        refit_pairs: the same for a fit that goes over the training set part by part (`refit`).
+        refit_atoms: largest number of atoms of a species in such a fit.
         kernel_numbers: numbers of kernels in memory; with more, each order is computed when it is needed.
+        refit_numbers: the same for such a fit.
+        refit_bytes: matrices of such fits that are in memory together; with more, the training set is read again.
         solver_numbers: numbers in the matrices of samples that are left out together.
         feature_numbers: numbers in the descriptors of edges that are processed together.
         kernel_block: edges times sparse points that are processed together; they fit into a processor's cache.
@@ -33,7 +37,11 @@ class RegressionSettings:
     kernel_elements: int = 10**7
     sparse_atoms: int = 30
     pairs: int = 20_000
+    refit_pairs: int = 100_000
+    refit_atoms: int = 30_000
     kernel_numbers: int = 5 * 10**7
+    refit_numbers: int = 35 * 10**6
+    refit_bytes: int = 8 * 10**8
     solver_numbers: int = 10**7
     feature_numbers: int = 5 * 10**5
     kernel_block: int = 4_000

@@ -48,6 +48,8 @@ class Training:
         sparse_points: largest number of sparse points of a pair type; 0 for no kernel, None for the limits of `settings`.
         settings: limits on time and memory.
         grid: hyperparameters to choose from; None for the usual ones.
+        is_part: True for a part of a larger training set, whose fit is continued (`refit`): limits of the number of rows then
+            leave the number of sparse points as it is.
     """
 
     space: BlockIrreps
@@ -60,6 +62,7 @@ class Training:
     sparse_points: int | None = None
     settings: RegressionSettings = DEFAULT
     grid: Grid | None = None
+    is_part: bool = False
 
     @property
     def hyperparameters(self) -> Grid:
