@@ -16,7 +16,7 @@ def test_the_rate_rises_and_falls_to_zero():
 
 def test_steps_before_epochs_before_share():
     assert Phase(share=1.0).n_steps(100) is None
-    assert Phase(share=1.0, epochs=3, batch_size=10).n_steps(105) == 30
+    assert Phase(share=1.0, epochs=2.5).n_steps(11) == 28
     assert Phase(share=1.0, epochs=3, steps=7).n_steps(100) == 7
     assert steps_per_epoch(3, 10) == 1
     assert [p.is_on for p in (Phase(), Phase(share=0.1), Phase(share=0.5, steps=0), Phase(epochs=1))] == [

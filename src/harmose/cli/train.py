@@ -8,6 +8,7 @@ import typer
 from harmose.cli.options import examples, new_app, terminal
 from harmose.train.config import load_config
 from harmose.train.engine import train as run_training
+from harmose.train.placement import is_first_process
 
 app = new_app()
 
@@ -16,6 +17,7 @@ app = new_app()
     epilog=examples(
         "harmose train configs/water.yaml data=water out=runs/water time_limit=20min",
         "harmose train configs/organics.yaml data=thf out=runs/thf init=organics-b3lyp-def2svp",
+        "harmose train configs/water.yaml data=water out=runs/water time_limit=20min devices=2",
     )
 )
 def train(
@@ -27,9 +29,11 @@ def train(
 ) -> None:
     """Train a model. The same command continues a training that was stopped.
 
-    If the share of every phase is 0, the model is the regression alone. With init=MODEL the training starts from a model.
+    If the share of every phase is 0, the model is the regression alone. With init=MODEL the training starts from a model. With
+    devices=N the command starts itself N times, once for each GPU, or on the CPU; torchrun and srun may start it as well.
     """
     console = terminal()
     begin: float = context.obj  # before PyTorch was imported, which takes seconds of the time limit
     out = run_training(load_config(config, overrides or []), console, begin)
-    console.print(f"model: {out}", markup=False, soft_wrap=True)
+    if is_first_process():
+        console.print(f"model: {out}", markup=False, soft_wrap=True)

@@ -87,6 +87,10 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(gt=0)] | None = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
+    num_nodes: Annotated[int, Field(gt=0)] = 1
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    precision: Literal["32-true", "tf32", "bf16-mixed"] = "32-true"
     compile: bool = False
     prior: Literal["none", "H0"] = "none"
     energy_zero: EnergyZero = "labels"
@@ -136,6 +140,8 @@ class TrainConfig(BaseModel):
             raise ValueError("expected compile false with a loss on orbitals, which is not compiled")
         if stage2.symmetry == "learned" and stage2.rotate:
             raise ValueError("expected compile false with symmetry learned, which draws rotations in each step")
+        if self.devices != 1 or self.num_nodes != 1:
+            raise ValueError("expected compile false with several devices")
         if self.clock == "cpu":
             raise ValueError("expected clock wall with compile, whose compilers are processes of their own")
 

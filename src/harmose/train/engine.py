@@ -1,6 +1,7 @@
 """The training loop: `train(config, console)` goes through the phases of the schedule and leaves a model in `out`."""
 
 import copy
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 
 from harmose.data.store import Store
@@ -20,11 +20,13 @@ from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
 from harmose.train.checks import check, training_names
 from harmose.train.config import TrainConfig
-from harmose.train.dataset import Predict, TrainingBatch
+from harmose.train.dataset import Predict, ValidationSet
 from harmose.train.finish import finished_model
-from harmose.train.log import Log
+from harmose.train.log import Log, SilentLog
 from harmose.train.prepare import TrainingData, prepare
-from harmose.train.schedule import Phase, PhaseName, StopRequest, steps_per_epoch
+from harmose.train.processes import Processes, processes_of
+from harmose.train.sampling import Batches, Sampler, divided, order
+from harmose.train.schedule import Phase, PhaseName, StopRequest
 from harmose.train.start import Start, check_start, load_start
 from harmose.train.state import (
     Checkpoint,
@@ -35,7 +37,7 @@ from harmose.train.state import (
     remove_state,
     write_state,
 )
-from harmose.train.step import PhaseLoss, PhaseOptimizer
+from harmose.train.step import Part, PhaseLoss, PhaseOptimizer, Shares
 
 CALIBRATION_SAMPLES = 100
 """Number of samples that the scales of features are taken from."""
@@ -61,6 +63,9 @@ def train(
     after its fit. Without active phases the model is the regression alone. SIGINT and SIGTERM end the training after the step
     in flight, to be resumed, with `KeyboardInterrupt`.
 
+    With several devices this function runs in one process for each. Fabric starts them by running the command, or the script that
+    calls this function, once more for each; the first writes all files. They end together, whichever gets a signal or dies.
+
     Raises `ConfigError` when `out` holds something else, or the training of another configuration; `ModelError` when the loss
     stays NaN; errors of the data, which name the sample.
     """
@@ -74,22 +79,52 @@ def train(
         start = load_start(config)
         if start is not None:
             check_start(start, store)
-        state = open_folder(config)
-        if state is None:
-            console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
-            return config.out
-        crystals = bool(store[training_names(store, config)[0]].structure.pbc.any())
-        with Log(config.out, console, state.step, config.tensorboard, "meV" if crystals else "uEh") as log:
-            started = clock() if begin is None else begin
-            data = prepare(config, store, log, state.step > 0, start)
-            if not _trains_network(config, start, log):
-                save(finished_model(config, store, data, None, log, start), config.out)
-                remove_state(config.out)
-                return config.out
-            trainer = Trainer(config, store, data, log, state, clock, started, start)
-            with StopRequest() as trainer.stop:
-                trainer.run()
+        with processes_of(config, clock) as processes:
+            begin = processes.first(lambda: clock() if begin is None else begin)
+            _train(config, store, console, processes, begin, start)
     return config.out
+
+
+def _train(
+    config: TrainConfig, store: Store, console: Console, processes: Processes, begin: float, start: Start | None
+) -> None:
+    state = processes.first(lambda: open_folder(config))
+    if state is None:
+        if processes.is_first:
+            console.print(f"{config.out}: already trained with this configuration", markup=False, soft_wrap=True)
+        return
+    with _log(config, store, console, state, processes) as log:
+        data = _prepared(config, store, log, state, processes, start)
+        if not _trains_network(config, start, log):
+            processes.first(lambda: _finish(config, store, data, None, log, start))
+            return
+        trainer = Trainer(config, store, data, log, state, processes, begin, start)
+        with StopRequest() as trainer.stop:
+            trainer.run()
+
+
+def _log(config: TrainConfig, store: Store, console: Console, state: TrainerState, processes: Processes) -> Log:
+    unit = "meV" if store[training_names(store, config)[0]].structure.pbc.any() else "uEh"
+    if processes.is_first:
+        return Log(config.out, console, state.step, config.tensorboard, unit)
+    return SilentLog(unit)
+
+
+def _prepared(
+    config: TrainConfig, store: Store, log: Log, state: TrainerState, processes: Processes, start: Start | None
+) -> TrainingData:
+    """Return the data: the first process fits the regression, the others then read what it has written."""
+    data: list[TrainingData] = []
+    processes.first(lambda: data.append(prepare(config, store, log, state.step > 0, start)))
+    return data[0] if data else prepare(config, store, log, True, start)
+
+
+def _finish(
+    config: TrainConfig, store: Store, data: TrainingData, network: TwoStage | None, log: Log, start: Start | None
+) -> None:
+    """Calibrate and save the model, and say how large its errors are."""
+    save(finished_model(config, store, data, network, log, start), config.out)
+    remove_state(config.out)
 
 
 def _trains_network(config: TrainConfig, start: Start | None, log: Log) -> bool:
@@ -110,38 +145,40 @@ class Trainer:
         data: TrainingData,
         log: Log,
         state: TrainerState,
-        clock: Clock,
+        processes: Processes,
         begin: float,
         start: Start | None = None,
     ):
-        self.start = start
+        self.start, self.processes, self.fabric = start, processes, processes.fabric
         self.config, self.store, self.data, self.log, self.state = config, store, data, log, state
-        self.schedule, self.stop, self.now, self.begin = config.phases, StopRequest(), clock, begin
-        self.dataset, self.validation = data.dataset, data.validation
-        self.fabric = Fabric(accelerator=config.accelerator, devices=1)
+        self.schedule, self.stop, self.now, self.begin = config.phases, StopRequest(), processes.now, begin
+        self.dataset = data.dataset
+        self.validation, self.training_errors = self._own(data.validation), self._own(data.training_errors)
         torch.manual_seed(config.seed)
         self.network = TwoStage(data.fit.space, config.network, config.inputs)
         if start is not None and start.model.network is not None:
             self.network.load_state_dict(start.model.network.state_dict())
         elif not state.step:
-            self.network.calibrate(self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).graph)
+            self.network.calibrate(self.dataset.batch(self._first_samples()).graph)
             self.network.zero_outputs()
         self.network.to(self.fabric.device)
+        processes.unify(self.network)
         self.average, self.best = copy.deepcopy(self.network), copy.deepcopy(self.network)
         if state.step:
             read_networks(config.out, self.network, self.average, self.best)
         for module in (self.average, self.best):
             module.eval().requires_grad_(False)
-        self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
+        self.generator = torch.Generator(self.fabric.device).manual_seed(self._seed())
         weight, orbitals = self.schedule.stage1_weight, data.orbitals
         self.loss = PhaseLoss(self.network, self.fabric.device, weight, config.loss, orbitals)
         # The clock of a resumed run goes on where it stood: what it spends on preparation is not training.
+        processes.agree(False)
         if state.step:
             self.begin = self.now() - state.seconds
         elif config.regression_cache is not None:
             self.begin = self.now()
         self.saved_at = self.now()
-        self.validation_cost = self._timed(lambda: self.validation.mae(self._predict("full")))
+        self.validation_cost = self._timed(lambda: self._errors(self.validation, self._predict("full")))
         self.final_cost = (8 if config.calibrate else 3) * self.validation_cost
 
     def run(self) -> None:
@@ -152,38 +189,42 @@ class Trainer:
             self._run_phase(active[self.state.phase])
             p = self.state
             self.state = TrainerState(phase=p.phase + 1, step=p.step, epoch=p.epoch + 1)
-        self._finish()
+            gc.collect()  # a wrapper of the phase would exchange gradients in the next one
+        self.processes.first(self._finish)
 
     def _run_phase(self, name: PhaseName) -> None:
         phase = self.schedule.phase(name)
-        n_steps = phase.n_steps(len(self.dataset))
+        self.sampler = Sampler(self.config.seed, self.dataset.pair_counts, phase)
+        n_steps = self.n_steps = phase.n_steps(self.sampler.per_epoch)
         how = self.config.compile, self.log.say
         stepper = PhaseOptimizer(self.fabric, self.loss, self.average, self.generator, name, phase, *how)
         parts = Checkpoint(self.network, self.average, self.best, stepper.adam, self.generator)
         self._set_time(name)
         p, bad = self.state, 0
         if p.phase_step:
-            read_optimizer(self.config.out, parts)
+            read_optimizer(self.config.out, parts, self.processes.rank)
         else:
             if name != "stage1" and self.network.stage2.is_untrained:
                 self._fit_stage2_scale()
             self._validate(name, phase)  # errors that the phase must improve
-        for batch in self._batches(phase):
+        for batches in self._steps():
             fraction = self._fraction(n_steps)
             if fraction >= 1 or p.ended:
                 break
-            loss = stepper.step(batch, p.phase_step, fraction)
+            loss = stepper.step_of(self._parts(batches), p.phase_step, fraction)
             bad = 0 if math.isfinite(loss) else bad + 1
             if bad >= BAD_STEPS:
-                raise ModelError(_not_finite(p.step, bad, name, batch.names))
+                raise ModelError(
+                    _not_finite(p.step, bad, name, [self.dataset.names[k] for k in np.concatenate(batches)])
+                )
             if not bad:
                 p.losses.append(loss)
             p.step, p.phase_step, p.epoch_step = p.step + 1, p.phase_step + 1, p.epoch_step + 1
             self._report(name, phase, self._fraction(n_steps))
-            if self.stop.requested or self.now() - self.saved_at > self.config.save_every:
-                write_state(self.config.out, parts, replace(p, seconds=self.seconds))
-                self.saved_at = self.now()
-            if self.stop.requested:
+            stop = self.processes.agree(self.stop.requested)
+            if stop or self.now() - self.saved_at > self.config.save_every:
+                self._save(parts)
+            if stop:
                 self.log.say(f"stopped after step {p.step}; the same command goes on from there")
                 raise KeyboardInterrupt
         if p.validated != p.step:
@@ -192,9 +233,19 @@ class Trainer:
         stepper.finish()
         self._show(name, phase, 1.0)
 
+    def _save(self, parts: Checkpoint) -> None:
+        """Write the state; the first process does, with the random numbers of all."""
+        generators, state = (
+            self.processes.gathered(self.generator.get_state()),
+            replace(self.state, seconds=self.seconds),
+        )
+        self.processes.first(lambda: write_state(self.config.out, parts, state, generators))
+        self.saved_at = self.now()
+
     def _fit_stage2_scale(self) -> None:
-        batch = self.dataset.batch(self._order(0)[:CALIBRATION_SAMPLES]).to(self.fabric.device)
+        batch = self.dataset.batch(self._first_samples()).to(self.fabric.device)
         self.network.fit_stage2_scale(batch.graph, batch.targets)
+        self.processes.unify(self.network)
         for module in (self.average, self.best):
             module.get_submodule("stage2.output_scale").load_state_dict(self.network.stage2.output_scale.state_dict())
 
@@ -206,19 +257,49 @@ class Trainer:
             p.phase_start = self.seconds
             p.phase_seconds = max(self.schedule.budget(name, max(remaining, 0.0)), 1e-3)
 
-    def _batches(self, phase: Phase) -> Iterator[TrainingBatch]:
-        """Yield full batches, epoch after epoch, from the present state on."""
-        n, p = len(self.dataset), self.state
-        size = min(phase.batch_size, n)
+    def _steps(self) -> Iterator[Batches]:
+        """Yield the batches of each step, epoch after epoch, from the present state on."""
+        p = self.state
         while True:
-            order = self._order(p.epoch)
-            while p.epoch_step < steps_per_epoch(n, size):
-                yield self.dataset.batch(order[p.epoch_step * size : (p.epoch_step + 1) * size])
+            steps = self.sampler.steps(p.epoch)
+            while p.epoch_step < len(steps):
+                yield steps[p.epoch_step]
             p.epoch, p.epoch_step = p.epoch + 1, 0
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """Return the order of the samples in an epoch; it depends on the seed and the epoch only."""
-        return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.dataset))
+    def _parts(self, batches: Batches) -> list[Part]:
+        """Return what this process does of a step. One without samples joins in with a sample that does not count."""
+        counts, size = self.dataset.element_counts, self.processes.size
+        mine = divided(batches, self.dataset.pair_counts, size)[self.processes.rank]
+        n_elements, n_samples = sum(int(counts[b].sum()) for b in batches), sum(map(len, batches))
+
+        def part(numbers: np.ndarray, factor: float) -> Part:
+            shares = Shares(factor * int(counts[numbers].sum()) / n_elements, factor * len(numbers) / n_samples)
+            return Part(lambda: self.dataset.batch(numbers), shares)
+
+        return [part(numbers, size) for numbers in mine] or [part(batches[0][:1], 0.0)]
+
+    def _first_samples(self) -> np.ndarray:
+        """Return the samples that scales are taken from."""
+        return order(self.config.seed, 0, len(self.dataset))[:CALIBRATION_SAMPLES]
+
+    def _seed(self) -> int:
+        """Return the seed of the random rotations, of which each process draws its own."""
+        rank, seed = self.processes.rank, self.config.seed
+        return int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0] >> 1) if rank else seed
+
+    def _own(self, samples: ValidationSet) -> ValidationSet:
+        """Return the samples that this process validates: every `size`-th."""
+        rank, size = self.processes.rank, self.processes.size
+        if size == 1:
+            return samples
+        blind = self.config.loss.shift_blind
+        return ValidationSet(self.store, samples.names[rank::size], self.data.fit, self.dataset.target, blind)
+
+    def _errors(self, samples: ValidationSet, predict: Predict) -> np.ndarray:
+        """Return the errors in eV of all samples of which `samples` are those of this process."""
+        n = len(self.data.validation.names if samples is self.validation else self.data.training_errors.names)
+        mine = samples.errors(predict) if samples.names else np.empty(0)
+        return self.processes.interleaved(mine, n)
 
     @property
     def seconds(self) -> float:
@@ -271,8 +352,7 @@ class Trainer:
     def _log_every(self, name: PhaseName) -> int:
         p = self.state
         spent = max(self.seconds - p.phase_start, 1e-9)
-        n_steps = self.schedule.phase(name).n_steps(len(self.dataset))
-        expected = n_steps if n_steps else p.phase_step * (p.phase_seconds or spent) / spent
+        expected = self.n_steps if self.n_steps else p.phase_step * (p.phase_seconds or spent) / spent
         return max(int(expected / LOG_ROWS), 1)
 
     def _validate(self, name: PhaseName, phase: Phase) -> dict[str, float]:
@@ -281,10 +361,14 @@ class Trainer:
         Since few samples choose badly, weights count as better than those at the beginning of the phase only where the mean of
         the samples' differences exceeds its standard error.
         """
+        self.processes.agree(False)
         p, begin = self.state, self.seconds
         predict = self._predict("stage1" if name == "stage1" else "full")
-        errors = self.validation.errors(predict)
-        found = {"mae_train": self.data.training_errors.mae(predict), "mae_val": float(errors.mean())}
+        errors = self._errors(self.validation, predict)
+        found = {
+            "mae_train": float(self._errors(self.training_errors, predict).mean()),
+            "mae_val": float(errors.mean()),
+        }
         better = found["mae_val"] < p.best and (not p.before or clearly_positive(np.array(p.before) - errors))
         p.before = p.before or errors.tolist()
         p.validated = p.step
@@ -292,6 +376,7 @@ class Trainer:
         p.ended = phase.patience is not None and p.since_best >= phase.patience
         if better:
             self.best.load_state_dict(self.average.state_dict())
+        self.processes.agree(False)
         self.validation_cost = self.seconds - begin
         p.validating += self.validation_cost
         return found
@@ -299,7 +384,7 @@ class Trainer:
     def _show(self, name: PhaseName, phase: Phase, fraction: float) -> None:
         p = self.state
         spent = self.seconds - p.phase_start
-        speed = p.phase_step * min(phase.batch_size, len(self.dataset)) / max(spent, 1e-9)
+        speed = p.phase_step * len(self.dataset) / self.sampler.per_epoch / max(spent, 1e-9)
         left = spent * (1 - fraction) / max(fraction, 1e-9)
         mae = f"  MAE {self.log.error(p.best)} {self.log.unit}" if math.isfinite(p.best) else ""
         loss = f"loss {p.losses[-1]:.2f}" if p.losses else ""
@@ -308,20 +393,20 @@ class Trainer:
     def _timed(self, work) -> float:
         start = self.now()
         work()
+        self.processes.agree(False)
         return self.now() - start
 
     def _say_sizes(self) -> None:
         n = sum(p.numel() for p in self.network.parameters())
         first = sum(p.numel() for p in self.network.stage1.parameters())
         self.log.say(
-            f"{len(self.dataset)} training samples, {len(self.validation.names)} for validation, "
+            f"{len(self.dataset)} training samples, {len(self.data.validation.names)} for validation, "
             f"{n:,} parameters ({first:,} in stage 1), prepared in {self.seconds:.1f} s"
         )
 
     def _finish(self) -> None:
         """Calibrate and save the model, and say how large its errors are."""
-        save(finished_model(self.config, self.store, self.data, self.average, self.log, self.start), self.config.out)
-        remove_state(self.config.out)
+        _finish(self.config, self.store, self.data, self.average, self.log, self.start)
         if not self.state.step:
             self.log.say("no time was left for the networks: this is the regression alone; a longer time_limit helps")
         self.log.say(f"{self.state.step} steps, {self.seconds:.0f} s")

@@ -80,6 +80,18 @@ class Log:
             )
 
 
+class SilentLog(Log):
+    """The log of all processes but the first: it writes and says nothing."""
+
+    def __init__(self, unit: str = "uEh"):
+        self.console, self.unit, self.board = Console(quiet=True), unit, None
+        self.live = Progress(console=self.console, disable=True)
+        self.task = self.live.add_task("")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
 def _plain(value: Any) -> Any:
     return f"{value:.8g}" if isinstance(value, float) else value
 

@@ -20,6 +20,9 @@ class Phase:
     The learning rate rises for `warmup` steps and falls like a cosine to zero at the end of the phase. `ema_decay` is
     that of the averaged weights, which are validated and shipped; `clip` bounds the gradient's norm (null: no bound);
     `patience` ends the phase after so many validations without a better one (null: never).
+
+    A step takes the gradient of `accumulate` batches, each of `batch_size` samples or, with `batch_pairs`, of as many as have at
+    most that many pairs of atoms together. All processes together count, however many there are.
     """
 
     share: Annotated[float, Field(ge=0)] = 0.0
@@ -28,16 +31,18 @@ class Phase:
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     warmup: Annotated[int, Field(ge=0)] = 200
     batch_size: Annotated[int, Field(ge=1)] = 10
+    batch_pairs: Annotated[int, Field(ge=1)] | None = None
+    accumulate: Annotated[int, Field(ge=1)] = 1
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     clip: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     patience: Annotated[int, Field(ge=1)] | None = None
 
-    def n_steps(self, n_samples: int) -> int | None:
-        """Return the steps of this phase for a number of samples; None when the time decides."""
+    def n_steps(self, per_epoch: int) -> int | None:
+        """Return the steps of this phase for a number of steps in an epoch; None when the time decides."""
         if self.steps is not None or self.epochs is None:
             return self.steps
-        return math.ceil(self.epochs * steps_per_epoch(n_samples, self.batch_size))
+        return math.ceil(self.epochs * per_epoch)
 
     @property
     def is_on(self) -> bool:
@@ -103,9 +108,9 @@ class Schedule:
         return remaining * (self.phase(name).share / total if total > 0 else 1 / len(later))
 
 
-def steps_per_epoch(n_samples: int, batch_size: int) -> int:
-    """Return the number of full batches in an epoch, at least one."""
-    return max(n_samples // batch_size, 1)
+def steps_per_epoch(n: int, size: int) -> int:
+    """Return how many times `size` of n items (samples of a batch, batches of a step) fit into an epoch, at least one."""
+    return max(n // size, 1)
 
 
 class StopRequest:

@@ -1,6 +1,7 @@
 """The folder of a training: the state to resume from as if it had never stopped, and the check of what lies there."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from harmose.errors import ConfigError, FormatError
 from harmose.inference.checkpoint import CARD, write_tensors
 from harmose.train.config import TrainConfig
 from harmose.train.fit import FILE as FIT
+from harmose.train.schedule import PHASES
 
 STATE, SETTINGS = "state.safetensors", "config.json"
 
@@ -27,10 +29,19 @@ FREE_KEYS = {
     "save_every",
     "memory",
     "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
     "compile",
     "regression_cache",
 }
 """Keys that a resumed run may change."""
+
+NEW_KEYS: dict[str, Any] = {"precision": "32-true"}
+NEW_KEYS |= {
+    f"phases.{name}.{key}": value for name in PHASES for key, value in (("batch_pairs", None), ("accumulate", 1))
+}
+"""Keys that trainings of earlier versions lack, with the values that they had without saying so."""
 
 
 @dataclass
@@ -107,12 +118,13 @@ def open_folder(config: TrainConfig) -> TrainerState | None:
     return TrainerState()
 
 
-def write_state(path: Path, parts: Checkpoint, state: TrainerState) -> None:
-    """Write everything into one file, whole or not at all."""
+def write_state(path: Path, parts: Checkpoint, state: TrainerState, generators: Sequence[Tensor] = ()) -> None:
+    """Write everything into one file, whole or not at all. `generators`: states of the random numbers of all processes."""
     tensors = {f"network.{k}": v for k, v in parts.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in parts.average.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in parts.best.state_dict().items()}
-    tensors |= {"generator": parts.generator.get_state()}
+    generators = generators or [parts.generator.get_state()]
+    tensors |= {generator_key(rank): value for rank, value in enumerate(generators)}
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         for name, value in parts.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{k}.{name}"] = value
@@ -142,8 +154,16 @@ def read_networks(path: Path, network: nn.Module, average: nn.Module, best: nn.M
         _fill(path, module, tensors, prefix)
 
 
-def read_optimizer(path: Path, parts: Checkpoint) -> None:
-    """Fill the moments of the optimizer and the state of the random generator."""
+def generator_key(rank: int) -> str:
+    """Return the name of the random numbers of a process in the state."""
+    return f"generator.{rank}" if rank else "generator"
+
+
+def read_optimizer(path: Path, parts: Checkpoint, rank: int = 0) -> None:
+    """Fill the moments of the optimizer and the state of the random generator of a process.
+
+    A process that the state does not know, since there were fewer, keeps its generator as it is.
+    """
     tensors = _tensors(path / STATE)
     for k, parameter in enumerate(_parameters(parts.optimizer)):
         prefix = f"optimizer.{k}."
@@ -153,7 +173,8 @@ def read_optimizer(path: Path, parts: Checkpoint) -> None:
             parts.optimizer.state[parameter] = {n: v.clone().to(parameter.device) for n, v in moments.items()}
     if "generator" not in tensors:
         raise FormatError(f"{path / STATE}: the state lacks that of the random numbers")
-    parts.generator.set_state(tensors["generator"])
+    if (key := generator_key(rank)) in tensors:
+        parts.generator.set_state(tensors[key])
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -177,6 +198,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
 def _check_same(config: TrainConfig, before: str) -> None:
     try:
         old, new = _flat(json.loads(before)), _flat(json.loads(fixed_settings(config)))
+        new = {key: value for key, value in new.items() if key in old or value != NEW_KEYS.get(key, ...)}
     except (ValueError, AttributeError):
         raise FormatError(f"{config.out / SETTINGS}: expected the settings of a training, got a damaged file") from None
     if old.keys() != new.keys():

@@ -1,10 +1,16 @@
-"""One step of one phase: loss, gradient, AdamW, averaged weights."""
+"""One step of one phase: loss, gradient, AdamW, averaged weights.
+
+A step may have several parts, batches one after the other and on several processes. Each loss is a mean over the elements (or
+samples) of its own batch; multiplied by the share of the batch (`Shares`), the sum of the parts, or for several processes the
+mean of their sums, is the loss of one batch of all samples, and so is the gradient.
+"""
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
-from typing import cast
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from harmose.nn.two_stage import TwoStage, add
-from harmose.representation.block_irreps import Coefficients
+from harmose.representation.block_irreps import Coefficients, map_coefficients
 from harmose.train.assembly import Assembly
 from harmose.train.compiled import Compiled, reason
 from harmose.train.dataset import TrainingBatch
@@ -25,11 +31,29 @@ BETAS = (0.9, 0.98)
 """Decay rates of AdamW. Gradients of small batches are forgotten sooner than with its default of 0.999."""
 
 
+class Shares(NamedTuple):
+    """Part of a batch in all samples of a step, by elements of the matrices and by samples, times the number of processes."""
+
+    elements: float = 1.0
+    samples: float = 1.0
+
+
+WHOLE = Shares()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch that is made by `load` when it is its turn, and its shares in the step."""
+
+    load: Callable[[], TrainingBatch]
+    shares: Shares = WHOLE
+
+
 class PhaseBatch:
     """Wraps a batch so that Fabric passes it through unchanged. `compiled`: compiled loss to use instead of the eager one."""
 
-    def __init__(self, batch: TrainingBatch, compiled: Compiled | None = None):
-        self.batch, self.compiled = batch, compiled
+    def __init__(self, batch: TrainingBatch, compiled: Compiled | None = None, shares: Shares = WHOLE):
+        self.batch, self.compiled, self.shares = batch, compiled, shares
 
 
 class PhaseLoss(nn.Module):
@@ -59,30 +83,40 @@ class PhaseLoss(nn.Module):
 
     def forward(self, wrapped: PhaseBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
         if wrapped.compiled is None:
-            return self.phase_loss(wrapped.batch, phase, generator)
-        return wrapped.compiled(replace(wrapped.batch, names=()), phase, generator)
+            return self.phase_loss(wrapped.batch, phase, generator, wrapped.shares)
+        return wrapped.shares.elements * wrapped.compiled(replace(wrapped.batch, names=()), phase, generator)
 
-    def phase_loss(self, batch: TrainingBatch, phase: PhaseName, generator: torch.Generator) -> Tensor:
+    def phase_loss(
+        self, batch: TrainingBatch, phase: PhaseName, generator: torch.Generator, shares: Shares = WHOLE
+    ) -> Tensor:
         """Return the loss of an unwrapped batch in micro-Hartree."""
         with torch.set_grad_enabled(phase != "stage2"):
             first = self.network.stage1(batch.graph)
         if phase == "stage1":
-            return self.loss(first.h1, batch)
+            return self.loss(first.h1, batch, shares)
         full = add(first.h1, self.network.stage2(batch.graph, first, generator))
-        loss = self.loss(full, batch)
-        return loss if phase == "stage2" else loss + self.stage1_weight * self.loss(first.h1, batch)
+        loss = self.loss(full, batch, shares)
+        return loss if phase == "stage2" else loss + self.stage1_weight * self.loss(first.h1, batch, shares)
 
-    def loss(self, predicted: Coefficients, batch: TrainingBatch) -> Tensor:
+    def loss(self, predicted: Coefficients, batch: TrainingBatch, shares: Shares = WHOLE) -> Tensor:
         """Return the loss of a prediction in micro-Hartree."""
+        kind = batch.graph.distance.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._loss(predicted, batch, shares)
+        with torch.autocast(kind, enabled=False):  # sums of errors in bfloat16 would have two digits
+            return self._loss(map_coefficients(Tensor.float, predicted), batch, shares)
+
+    def _loss(self, predicted: Coefficients, batch: TrainingBatch, shares: Shares) -> Tensor:
         errors = physical_errors(predicted, batch)
         if self.settings.shift_blind:
             errors = shift_free(errors, batch.graph)
-        loss = norms_of_blocks(self.weights, errors, batch.n_elements)
+        loss = shares.elements * norms_of_blocks(self.weights, errors, batch.n_elements)
         if self.assembly is None or self.orbitals is None:
             return loss
         orbitals = self.orbitals(batch.names).to(batch.graph.distance.device)
         m = between_orbitals(self.assembly(errors, batch.graph, orbitals.kpoints), orbitals)
-        return loss + sum(weight * LOSSES[name](m, orbitals) for name, weight in self.settings.weights.items())
+        terms = (weight * LOSSES[name](m, orbitals) for name, weight in self.settings.weights.items())
+        return loss + shares.samples * sum(terms)
 
 
 class PhaseOptimizer:
@@ -117,13 +151,17 @@ class PhaseOptimizer:
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
 
     def step(self, batch: TrainingBatch, number: int, fraction: float) -> float:
-        """Make step `number` (from 0) of the phase, of which `fraction` is over, and return the loss.
+        """Make a step of one batch; see `step_of`."""
+        return self.step_of([Part(lambda: batch)], number, fraction)
+
+    def step_of(self, parts: Sequence[Part], number: int, fraction: float) -> float:
+        """Make step `number` (from 0) of the phase, of which `fraction` is over, and return the loss of all parts.
 
         Returns NaN and changes nothing where the loss or its gradient is not finite.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(number, fraction)
-        value, size, norm = self._differentiate(batch.to(self.fabric.device))
+        value, size, norm = self._differentiate(parts)
         if not (math.isfinite(value) and math.isfinite(size)):
             return math.nan
         if self.settings.clip is not None and size > self.settings.clip:
@@ -132,39 +170,52 @@ class PhaseOptimizer:
         get_ema_multi_avg_fn(self.settings.averaging(number))(self.averaged, [*self.parameters], None)
         return value
 
-    def _differentiate(self, batch: TrainingBatch) -> tuple[float, float, Tensor]:
+    def _differentiate(self, parts: Sequence[Part]) -> tuple[float, float, Tensor]:
         """Return `_gradient`, compiled where that works."""
         compiled = self.compiled
-        if compiled is None or not compiled.takes(batch.graph):
-            return self._gradient(batch)
+        if compiled is None:
+            return self._gradient(parts)
         if not compiled.is_new:
-            return self._tried(batch, compiled)
+            return self._tried(parts, compiled)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of the compiler
-            expected = self._gradient(batch)
-            found = self._tried(batch, compiled, expected)
+            expected = self._gradient(parts)
+            found = self._tried(parts, compiled, expected)
         return found
 
-    def _tried(self, batch: TrainingBatch, compiled: Compiled, expected: tuple[float, float, Tensor] | None = None):
+    def _tried(self, parts: Sequence[Part], compiled: Compiled, expected: tuple[float, float, Tensor] | None = None):
         try:
-            found = self._gradient(batch, compiled)
+            found = self._gradient(parts, compiled)
             if expected is not None:
                 compiled.check(expected[:2], found[:2])
             return found
         except Exception as error:  # any compiler error: compiling is optional
             self.compiled = None
             self.log(f"compile: not possible here, continuing without ({reason(error)})")
-            return self._gradient(batch)
+            return self._gradient(parts)
 
-    def _gradient(self, batch: TrainingBatch, compiled: Compiled | None = None) -> tuple[float, float, Tensor]:
+    def _gradient(self, parts: Sequence[Part], compiled: Compiled | None = None) -> tuple[float, float, Tensor]:
         """Return the loss and the norm of its gradient, which is stored in the parameters."""
         self.optimizer.zero_grad()
-        loss = self.loss(PhaseBatch(batch, compiled), self.name, self.generator)
-        self.fabric.backward(loss)
+        total = torch.zeros((), device=self.fabric.device)
+        for k, part in enumerate(parts):
+            batch = part.load().to(self.fabric.device)
+            fits = compiled is not None and compiled.takes(batch.graph)
+            with self._synchronized(last=k == len(parts) - 1):
+                loss = self.loss(PhaseBatch(batch, compiled if fits else None, part.shares), self.name, self.generator)
+                self.fabric.backward(loss)
+            total = total + loss.detach()
+        total = cast(Tensor, self.fabric.all_reduce(total, reduce_op="mean"))
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None], foreach=True)
         # The only synchronization with the device in a step.
-        value, size = torch.stack([loss.detach(), norm.detach().to(loss)]).tolist()
+        value, size = torch.stack([total, norm.detach().to(total)]).tolist()
         return value, size, norm
+
+    def _synchronized(self, last: bool) -> AbstractContextManager:
+        """Return a context in which gradients are exchanged between processes only in the last part of a step."""
+        if last or self.fabric.world_size == 1:
+            return nullcontext()
+        return self.fabric.no_backward_sync(self.loss)
 
     @torch.no_grad()
     def finish(self) -> None:
