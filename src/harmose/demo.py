@@ -21,9 +21,10 @@ from harmose.core.sample import Sample
 from harmose.data.store import Store
 from harmose.errors import ConfigError, LabellingError
 from harmose.evaluate.evaluation import Evaluation
+from harmose.evaluate.figure_data import FigureData
 from harmose.evaluate.metrics import evaluate, mean_absolute
 from harmose.evaluate.predictions import evaluate_rotations, predict_samples
-from harmose.evaluate.report import terminal_table, write_report
+from harmose.evaluate.report import terminal_table, typical_name, write_report
 from harmose.inference.checkpoint import Model, load
 from harmose.io.files import write
 from harmose.label.label import PySCFSettings, label, sample_name
@@ -128,13 +129,16 @@ def _evaluate(out: Path, model: Model, console: Console) -> Evaluation:
         with Store.open(out / "water") as store:
             samples = [store[name] for name in store.splits["test"]]
         predictions = predict_samples(model, samples)
-        rotations = evaluate_rotations(model, predictions[:ROTATED_SAMPLES], ROTATIONS)
-        evaluation = evaluate(predictions, rotations)
+        rotations = evaluate_rotations(model, samples[:ROTATED_SAMPLES], ROTATIONS)
+        data = FigureData()
+        evaluation = evaluate(data.watch(predictions), rotations)
         console.print(terminal_table(evaluation))
         console.print("[dim]The rotation error is rounding error: all parts of the model are equivariant.[/]")
         console.print(what_networks_did(evaluation), highlight=False)
         history = out / "model" / "metrics.csv"
-        write_report(out / "report.html", evaluation, predictions, history, model.card, title="harmose demo: water")
+        name = typical_name(evaluation)
+        typical = next(prediction for prediction in predictions if prediction.sample.name == name)
+        write_report(out / "report.html", evaluation, data, typical, history, model.card, title="harmose demo: water")
     return evaluation
 
 

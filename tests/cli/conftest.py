@@ -1,6 +1,8 @@
 """Fixtures of the command tests: a wide terminal, and models with known errors."""
 
 import csv
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +30,31 @@ from harmose.units import MICRO_HARTREE
 
 ERRORS = {"regression": 30, "stage1": 10, "full": 4}
 """Error of every matrix element in micro-Hartree."""
+
+
+@dataclass
+class SamplesAlive:
+    """Samples that a store returned: how many, and how many of them were alive at one time."""
+
+    n: int = 0
+    most: int = 0
+
+
+@pytest.fixture
+def samples_alive(monkeypatch) -> SamplesAlive:
+    """Counts the samples that are read from any store."""
+    count, alive, read = SamplesAlive(), weakref.WeakSet(), Store.__getitem__
+
+    def counted(self: Store, name: str) -> Sample:
+        sample = read(self, name)
+        alive.add(sample)
+        gc.collect()
+        count.n += 1
+        count.most = max(count.most, len(alive))
+        return sample
+
+    monkeypatch.setattr(Store, "__getitem__", counted)
+    return count
 
 
 @dataclass(frozen=True)

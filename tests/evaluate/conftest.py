@@ -12,6 +12,7 @@ from harmose.core.blocks import BlockMatrix
 from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
 from harmose.evaluate.evaluation import Prediction
+from harmose.evaluate.figure_data import FigureData
 
 
 def disturbed(operator: BlockMatrix, size: float, seed: int = 0) -> BlockMatrix:
@@ -35,6 +36,19 @@ def predictions(water_sample) -> Callable[..., list[Prediction]]:
         return out
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gathered() -> Callable[..., FigureData]:
+    """`gathered(predictions)`: what a report needs of them."""
+
+    def gather(predictions) -> FigureData:
+        data = FigureData()
+        for prediction in predictions:
+            data.add(prediction)
+        return data
+
+    return gather
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,16 @@ def test_shares(stated):
     assert (found.n_samples, found.n_outside) == (4, 1)
 
 
+def test_samples_count_equally_whatever_their_size(stated):
+    """Two samples of six blocks count like one that says the same: no block is kept to find the shares."""
+    counter = CoverageCounter()
+    for prediction in [*stated[:3], *stated[:3]]:
+        counter.add(prediction)
+    found = counter.result()
+    assert found.shares["blocks"] == pytest.approx([(2 + 5 / 6) / 3] * len(CONFIDENCES), rel=1e-15)
+    assert found.counts["blocks"] == 36
+
+
 def test_predictions_without_bounds(predictions, stated):
     assert evaluate(predictions(2)).coverage is None
     assert evaluate([*predictions(2), *stated]).coverage.n_samples == 4
@@ -72,22 +82,22 @@ def test_in_an_evaluation(stated):
     assert "errors within the bounds" in str(terminal_table(evaluation).renderables[1])
 
 
-def test_figures(stated, predictions, tmp_path):
+def test_figures(stated, predictions, gathered, tmp_path):
     evaluation = evaluate(stated)
     axes = uncertainty_plots.reliability(evaluation.coverage).axes[0]
     assert "gap" in [text.get_text() for text in axes.get_legend().get_texts()]
-    axes = uncertainty_plots.bounds_and_errors(stated, "uEh").axes[0]
+    axes = uncertainty_plots.bounds_and_errors(gathered(stated), "uEh").axes[0]
     assert sum(len(line.get_xdata()) for line in axes.lines) == 18 + 2  # blocks, and the line where error = bound
-    assert uncertainty_plots.bounds_and_errors(predictions(1), "uEh") is None
-    page = write_report(tmp_path / "report.html", evaluation, stated).read_text()
+    assert uncertainty_plots.bounds_and_errors(gathered(predictions(1)), "uEh") is None
+    page = write_report(tmp_path / "report.html", evaluation, gathered(stated)).read_text()
     assert "Uncertainty" in page
 
 
-def test_all_samples_outside_the_training_domain(stated, tmp_path):
+def test_all_samples_outside_the_training_domain(stated, gathered, tmp_path):
     evaluation = evaluate(stated[3:])
     assert evaluation.coverage.shares == {}
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
     assert coverage_line(evaluation.coverage) == "no bounds: 1 of 1 samples outside the training domain"
-    assert uncertainty_plots.bounds_and_errors(stated[3:], "uEh") is None
-    page = write_report(tmp_path / "report.html", evaluation, stated[3:]).read_text()
+    assert uncertainty_plots.bounds_and_errors(gathered(stated[3:]), "uEh") is None
+    page = write_report(tmp_path / "report.html", evaluation, gathered(stated[3:])).read_text()
     assert "1 of 1 samples are outside the training domain" in page

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from harmose.errors import ConfigError
-from harmose.evaluate import plots
+from harmose.evaluate import figure_data, plots
 from harmose.evaluate.evaluation import Prediction
 from harmose.evaluate.metrics import evaluate
 from harmose.evaluate.style import FULL, STAGE1, energy_unit, number, png, svg
@@ -32,9 +32,9 @@ def texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_elements(predictions):
+def test_elements(predictions, gathered):
     made = predictions(3)
-    upper, lower = plots.predicted_against_dft(made, "uEh", TITLES).axes
+    upper, lower = plots.predicted_against_dft(gathered(made), "uEh", TITLES).axes
     points = upper.collections[0].get_offsets()
     assert len(points) == 2 * 3 * 49
     dense = np.sort(np.concatenate([p.sample.hamiltonian.dense().ravel() for p in made]))
@@ -44,23 +44,23 @@ def test_elements(predictions):
     assert f"+ stage 2, mean {number(mae)}" in [t.get_text() for t in lower.get_legend().get_texts()]
 
 
-def test_selection_of_many_elements(predictions, monkeypatch):
-    monkeypatch.setattr(plots, "MAX_POINTS", 20)
-    upper, _ = plots.predicted_against_dft(predictions(2), "meV", TITLES).axes
+def test_selection_of_many_elements(predictions, gathered, monkeypatch):
+    monkeypatch.setattr(figure_data, "MAX_POINTS", 20)
+    upper, _ = plots.predicted_against_dft(gathered(predictions(2)), "meV", TITLES).axes
     assert len(upper.collections[0].get_offsets()) == 40
 
 
-def test_orbital_energies(predictions):
+def test_orbital_energies(predictions, gathered):
     made = predictions(2)
-    figure = plots.orbital_energies(made, "meV", TITLES)
+    figure = plots.orbital_energies(gathered(made), "meV", TITLES)
     assert len(figure.axes[0].collections[0].get_offsets()) == 2 * 2 * 5
     mean = evaluate(made).stages["stage1"].orbital_energy / 1e-3
     assert line(figure.axes[1], STAGE1)[0, 1] == pytest.approx(mean)
 
 
-def test_orbital_energy_errors(predictions):
+def test_orbital_energy_errors(predictions, gathered):
     made = predictions(3)
-    (axes,) = plots.orbital_energy_errors(made, "uEh", TITLES).axes
+    (axes,) = plots.orbital_energy_errors(gathered(made), "uEh", TITLES).axes
     drawn = line(axes, FULL)
     evaluation = evaluate(made)
     homo, lumo = (getattr(evaluation.full, name) / MICRO_HARTREE for name in ("homo", "lumo"))
@@ -80,11 +80,11 @@ def test_orbital_diagram(predictions):
     assert energies.min() > solved["dft"].homo - 30.1
 
 
-def test_orbitals_without_overlap(predictions):
+def test_orbitals_without_overlap(predictions, gathered):
     (made,) = predictions(1)
     bare = replace(made, sample=replace(made.sample, overlap=None))
-    assert plots.orbital_energies([bare], "uEh", TITLES) is None
-    assert plots.orbital_energy_errors([bare], "uEh", TITLES) is None
+    assert plots.orbital_energies(gathered([bare]), "uEh", TITLES) is None
+    assert plots.orbital_energy_errors(gathered([bare]), "uEh", TITLES) is None
     assert plots.orbital_diagram(bare, TITLES) is None
 
 
@@ -105,12 +105,12 @@ def test_stage_comparison(predictions):
     assert texts(axes) == ["100 % of the samples\nhave a smaller error"]
 
 
-def test_one_stage(predictions):
+def test_one_stage(predictions, gathered):
     made = predictions(2)
     same = evaluate([replace(p, stages={"full": p.full}) for p in made])
     assert len(plots.error_distribution(same, "uEh").axes[0].get_legend().get_texts()) == 1
     assert plots.stage_comparison(same, "uEh") is None
-    axes = plots.predicted_against_dft(made, "uEh", {"full": "model"}).axes
+    axes = plots.predicted_against_dft(gathered(made), "uEh", {"full": "model"}).axes
     assert len(axes[0].collections[0].get_offsets()) == 98
 
 
@@ -143,10 +143,10 @@ def test_learning_curve_without_numbers(rows):
     assert plots.learning_curve(rows, "uEh") is None
 
 
-def test_no_error(water_sample):
+def test_no_error(water_sample, gathered):
     made = [Prediction(s, {"stage1": s.hamiltonian}) for s in map(water_sample, range(2))]
     draw = (plots.predicted_against_dft, plots.orbital_energies, plots.orbital_energy_errors)
-    figures = [f(made, "uEh", {"stage1": "stage 1"}) for f in draw]
+    figures = [f(gathered(made), "uEh", {"stage1": "stage 1"}) for f in draw]
     for figure in (*figures, plots.error_distribution(evaluate(made), "uEh")):
         assert png(figure, dpi=40).startswith(b"\x89PNG")
 

@@ -105,9 +105,15 @@ def test_digits_of_similarities_and_larger_errors(evaluation):
     assert rows["rotation_error"].reduction == "× 10,000"
 
 
-def test_report(tmp_path, evaluation, made):
+def test_report(tmp_path, evaluation, made, gathered):
     path = write_report(
-        tmp_path / "sub" / "report.html", evaluation, made, HISTORY, {"functional": "pbe"}, title="Water"
+        tmp_path / "sub" / "report.html",
+        evaluation,
+        gathered(made),
+        made[2],
+        HISTORY,
+        {"functional": "pbe"},
+        title="Water",
     )
     page = Page(path.read_text(encoding="utf-8"))
     assert page.tags.count("img") == 9
@@ -129,19 +135,27 @@ def test_report(tmp_path, evaluation, made):
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
 
 
-def test_report_without_history_card_and_orbitals(tmp_path, made):
+def test_report_without_history_card_and_orbitals(tmp_path, made, gathered):
     bare = [replace(p, stages={"full": p.full}, sample=replace(p.sample, overlap=None)) for p in made]
-    page = Page(write_report(tmp_path / "report.html", evaluate(bare), bare).read_text(encoding="utf-8"))
+    page = Page(
+        write_report(tmp_path / "report.html", evaluate(bare), gathered(bare), bare[2]).read_text(encoding="utf-8")
+    )
     assert page.tags.count("img") == 4
     assert "Training" not in page.text
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_names_are_escaped(tmp_path, made):
+def test_names_are_escaped(tmp_path, made, gathered):
     hostile = [replace(p, sample=replace(p.sample, name=f"<script>alert({k})</script>")) for k, p in enumerate(made)]
     card = {"functional": "<img src=x onerror=alert(1)>", "<b>": "y"}
     path = write_report(
-        tmp_path / "r.html", evaluate(hostile), hostile, [{"phase": "<i>", **HISTORY[0]}], card, title="<u>"
+        tmp_path / "r.html",
+        evaluate(hostile),
+        gathered(hostile),
+        hostile[2],
+        [{"phase": "<i>", **HISTORY[0]}],
+        card,
+        title="<u>",
     )
     page = Page(path.read_text(encoding="utf-8"))
     assert not {"script", "u", "i"} & set(page.tags)
@@ -150,7 +164,7 @@ def test_names_are_escaped(tmp_path, made):
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_card_object(tmp_path, evaluation, made):
+def test_card_object(tmp_path, evaluation, made, gathered):
     @dataclass
     class Card:
         elements: tuple
@@ -160,7 +174,7 @@ def test_card_object(tmp_path, evaluation, made):
         settings: dict
 
     card = Card((1, 8), made[0].sample.basis, "pbe", True, {"grid_level": 3})
-    text = " ".join(Page(write_report(tmp_path / "r.html", evaluation, made, card=card).read_text()).text)
+    text = " ".join(Page(write_report(tmp_path / "r.html", evaluation, gathered(made), card=card).read_text()).text)
     assert "H, O" in text
     assert "pbe / sto-3g" in text
     assert "grid_level: 3" in text
@@ -179,7 +193,7 @@ def test_history_from_csv(tmp_path):
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_full_disk(tmp_path, evaluation, made, monkeypatch):
+def test_full_disk(tmp_path, evaluation, made, gathered, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
 
@@ -188,26 +202,26 @@ def test_full_disk(tmp_path, evaluation, made, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(FormatError, match=r"report\.html: cannot be written \(No space left on device\)"):
-        write_report(path, evaluation, made)
+        write_report(path, evaluation, gathered(made))
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_unknown_unit(tmp_path, evaluation, made):
+def test_unknown_unit(tmp_path, evaluation, made, gathered):
     with pytest.raises(ConfigError, match="unit: expected one of"):
-        write_report(tmp_path / "report.html", evaluation, made, unit="kcal")
+        write_report(tmp_path / "report.html", evaluation, gathered(made), unit="kcal")
     with pytest.raises(ConfigError, match="unit: expected one of"):
         terminal_table(evaluation, "kcal")
     assert not list(tmp_path.iterdir())
 
 
-def test_crystals(tmp_path, crystals):
+def test_crystals(tmp_path, crystals, gathered):
     result = evaluate(crystals)
     text = in_terminal(terminal_table(result, "meV"))
     assert "Band energies" in text
     assert "Ghost states" in text
     assert "HOMO" not in text
-    write_report(tmp_path / "report.html", result, crystals, unit="meV")
+    write_report(tmp_path / "report.html", result, gathered(crystals), crystals[0], unit="meV")
     page = (tmp_path / "report.html").read_text()
     assert "bands of the prediction over DFT" in page
     assert "<th>ghost states</th>" in page

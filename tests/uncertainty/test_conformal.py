@@ -29,8 +29,3 @@ def test_too_few_groups_have_no_bound():
     assert np.isinf(conformal.bounds(np.zeros(0), np.zeros(0, dtype=int), np.array([0.5]))).all()
     assert conformal.supports(np.arange(9), 0.9)
     assert not conformal.supports(np.arange(8), 0.9)
-
-
-def test_coverage_weights_groups_equally():
-    ratios, group = np.array([0.5, 0.5, 0.5, 2.0]), np.array([0, 0, 0, 1])
-    assert conformal.coverage(ratios, group) == pytest.approx(0.5)

@@ -21,9 +21,11 @@ from harmose.cli.options import (
 )
 from harmose.data.store import Store
 from harmose.evaluate.evaluation import Prediction
+from harmose.evaluate.figure_data import FigureData
+from harmose.evaluate.metrics import RotationError
 from harmose.evaluate.metrics import evaluate as compute_metrics
 from harmose.evaluate.predictions import check_network_alone, evaluate_rotations, predict_samples
-from harmose.evaluate.report import terminal_table, write_report
+from harmose.evaluate.report import terminal_table, typical_name, write_report
 from harmose.inference import checkpoint
 from harmose.inference.model import Model
 from harmose.train.dataset import chunks
@@ -70,11 +72,12 @@ def evaluate(
             check_labels(alone.card, opened)
             check_network_alone(alone, whole)
         names = split_names(opened, split)[:max_samples]
-        predictions = list(progress(_predict(whole, alone, opened, names), "predicting", len(names), console))
-    rotation_errors = evaluate_rotations(whole, predictions[:ROTATED_SAMPLES], rotations, alone)
-    result = compute_metrics(predictions, rotation_errors)
-    crystals = any(prediction.sample.structure.pbc.any() for prediction in predictions)
-    shown_unit = unit or ("meV" if crystals else "uEh")
+        rotation_errors = _rotate(whole, alone, opened, names, rotations)
+        data = FigureData()
+        predictions = progress(_predict(whole, alone, opened, names), "predicting", len(names), console)
+        result = compute_metrics(data.watch(predictions), rotation_errors)
+        [typical] = [None] if out is None else _predict(whole, alone, opened, [typical_name(result)])
+    shown_unit = unit or ("meV" if data.periodic else "uEh")
     console.print(terminal_table(result, shown_unit))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -83,10 +86,17 @@ def evaluate(
         with new_output(files[0], force) as hidden:
             hidden.write_text(result.to_json())
         with new_output(files[1], force) as hidden:
-            write_report(
-                hidden, result, predictions, history, whole.card, shown_unit, f"{Path(model).name} on {store.name}"
-            )
+            title = f"{Path(model).name} on {store.name}"
+            write_report(hidden, result, data, typical, history, whole.card, shown_unit, title)
         console.print(f"{files[1]}", markup=False, soft_wrap=True)
+
+
+def _rotate(
+    model: Model, network_alone: Model | None, store: Store, names: Sequence[str], rotations: int
+) -> dict[str, RotationError]:
+    with error_prefix(store.path):
+        samples = [store[name] for name in names[:ROTATED_SAMPLES]] if rotations else []
+        return evaluate_rotations(model, samples, rotations, network_alone)
 
 
 def _predict(model: Model, network_alone: Model | None, store: Store, names: Sequence[str]) -> Iterator[Prediction]:

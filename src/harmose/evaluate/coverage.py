@@ -13,7 +13,6 @@ import numpy as np
 
 from harmose.evaluate.evaluation import Coverage, Prediction
 from harmose.physics.eigen import eigenvalues
-from harmose.uncertainty import conformal
 from harmose.uncertainty.orbitals import orbital_errors
 from harmose.uncertainty.prediction import Uncertainty, mean_errors
 
@@ -30,10 +29,11 @@ TITLES = {
 
 
 class CoverageCounter:
-    """Collects predictions with `add`; `result` returns their coverage. Predictions without bounds do not count."""
+    """Counts with `add`, and keeps no prediction; `result` returns the coverage. Predictions without bounds do not count."""
 
     def __init__(self) -> None:
-        self.ratios: dict[str, list[np.ndarray]] = {}
+        self._sums: dict[str, np.ndarray] = {}  # over samples, of the share within the bounds at each confidence
+        self._counts: dict[str, list[int]] = {}  # of samples, and of scores
         self.confidence, self.confidences = 0.0, np.zeros(0)
         self.n_samples = self.n_outside = 0
 
@@ -48,18 +48,19 @@ class CoverageCounter:
         if u.outside:
             return
         for name, ratios in _ratios(prediction, u, self.confidences.tolist()).items():
-            self.ratios.setdefault(name, []).append(ratios)
+            n = ratios.shape[1]
+            if n:
+                self._sums[name] = self._sums.get(name, 0.0) + (ratios <= 1).sum(axis=1) / n
+                self._counts[name] = [a + b for a, b in zip(self._counts.get(name, [0, 0]), (1, n))]
 
     def result(self) -> Coverage | None:
         """Coverage of all samples; None if none of them has bounds."""
         if not self.n_samples:
             return None
         shares, counts = {}, {}
-        for name in (name for name in TITLES if name in self.ratios):
-            parts = self.ratios[name]
-            sample = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
-            shares[name] = tuple(conformal.coverage(row, sample) for row in np.concatenate(parts, 1))
-            counts[name] = len(sample)
+        for name in (name for name in TITLES if name in self._sums):
+            n_samples, counts[name] = self._counts[name]
+            shares[name] = tuple((self._sums[name] / n_samples).tolist())
         confidences = tuple(self.confidences.tolist())
         return Coverage(self.confidence, confidences, shares, counts, self.n_samples, self.n_outside)
 

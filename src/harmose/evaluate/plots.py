@@ -4,7 +4,7 @@ Each function returns a `matplotlib.figure.Figure`. Energies are given in eV and
 (`Evaluation.titles`) holds the stages to draw, with their titles.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from harmose.core.blocks import BlockMatrix
 from harmose.evaluate.evaluation import Evaluation, Prediction, last_stage
+from harmose.evaluate.figure_data import FigureData, ParityPoints
 from harmose.evaluate.metrics import solved_orbitals
 from harmose.evaluate.style import (
     DFT,
@@ -30,13 +30,6 @@ from harmose.evaluate.style import (
     new_figure,
     number,
 )
-from harmose.physics.eigen import MolecularOrbitals
-
-MAX_POINTS = 12_000
-"""More points than this hide each other; a random selection is drawn."""
-
-MAX_SAMPLES = 200
-"""Figures that need every matrix use at most this many samples, the first ones."""
 
 MAX_ENTRIES = 1500
 """Entries of the training log that a learning curve draws."""
@@ -48,37 +41,22 @@ Series = Mapping[str, np.ndarray]
 """Values in eV by "dft" and stage, in the same order."""
 
 
-def predicted_against_dft(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure:
-    """Predicted elements of H over those of DFT, with absolute errors beneath; of the first `MAX_SAMPLES` samples."""
-    used = predictions[:MAX_SAMPLES]
-    matrices = {stage: [p.stages[stage] for p in used] for stage in titles}
-    matrices["dft"] = [p.sample.hamiltonian for p in used]
-    series = {name: np.concatenate([_elements(h) for h in operators]) for name, operators in matrices.items()}
-    return _parity(series, unit, "H element", titles)
+def predicted_against_dft(data: FigureData, unit: str, titles: Titles) -> Figure:
+    """Predicted elements of H over those of DFT, with absolute errors beneath."""
+    return _parity(data.elements, unit, "H element", titles)
 
 
-def orbital_energies(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure | None:
+def orbital_energies(data: FigureData, unit: str, titles: Titles) -> Figure | None:
     """Predicted energies of the occupied orbitals over those of DFT, errors beneath; None if there are none."""
-    energies: dict[str, list[np.ndarray]] = {name: [] for name in ("dft", *titles)}
-    for solved in _solved(predictions):
-        for name, parts in energies.items():
-            parts.append(solved[name].energies[: solved["dft"].n_occupied])
-    series = {name: np.concatenate(parts) for name, parts in energies.items() if parts}
-    return _parity(series, unit, "orbital energy", titles) if series and len(series["dft"]) else None
+    return _parity(data.orbital_energies, unit, "orbital energy", titles) if len(data.orbital_energies) else None
 
 
-def orbital_energy_errors(predictions: Sequence[Prediction], unit: str, titles: Titles) -> Figure | None:
+def orbital_energy_errors(data: FigureData, unit: str, titles: Titles) -> Figure | None:
     """Error of each orbital energy, counted from the gap: the mean, and the range of the middle 80 % of the samples."""
-    errors: dict[str, dict[int, list[float]]] = {stage: {} for stage in titles}
-    for solved in _solved(predictions):
-        n = solved["dft"].n_occupied
-        for stage, table in errors.items():
-            difference = np.abs(solved[stage].energies - solved["dft"].energies)[: n + 4]
-            for orbital, error in enumerate(difference.tolist(), start=-n):
-                table.setdefault(orbital, []).append(error)
-    orbitals = sorted(next(iter(errors.values())))
-    if not orbitals:
+    errors = data.orbital_errors
+    if not errors:
         return None
+    orbitals = sorted(next(iter(errors.values())))
     size, label = energy_unit(unit)
     figure = new_figure(5.2, 4.4)
     axes = dress(figure.add_subplot(), "orbital", f"|error| ({label})", "Error of each orbital energy", grid="y")
@@ -225,20 +203,19 @@ def learning_curve(history: Sequence[Mapping[str, Any]], unit: str) -> Figure | 
     return figure
 
 
-def _parity(series: Series, unit: str, quantity: str, titles: Titles) -> Figure:
+def _parity(points: ParityPoints, unit: str, quantity: str, titles: Titles) -> Figure:
     """Predicted over DFT in eV above, absolute errors in `unit` beneath, over the same axis."""
     size, label = energy_unit(unit)
-    dft = series["dft"]
     figure = new_figure(5.2, 5.4)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [5, 4]})
     dress(upper, "", f"{quantity}, predicted (eV)", f"{quantity[0].upper()}{quantity[1:]}, predicted and DFT")
     dress(lower, f"{quantity}, DFT (eV)", f"|error| ({label})")
     for stage, title in titles.items():
         colour = STAGE_COLOURS[stage]
-        mean = float(np.abs(series[stage] - dft).mean()) / size
+        mean = points.mean_error(stage) / size
         upper.plot([], [], "o", color=colour, markersize=4, label=title)
         lower.axhline(mean, color=colour, linewidth=1.4, label=f"{title}, mean {number(mean)}")
-    x, y, colours = _mixed_points(series, titles)
+    x, y, colours = _mixed_points(points.columns, titles)
     error = np.abs(y - x) / size
     area = float(np.clip(6000 / len(x), 4, 20))
     upper.scatter(x, y, s=area, c=colours, alpha=0.6, linewidths=0, rasterized=True)
@@ -248,7 +225,7 @@ def _parity(series: Series, unit: str, quantity: str, titles: Titles) -> Figure:
         # A few very small errors must not stretch the axis.
         lower.set_ylim(max(error[error > 0].min(), error.mean() * 1e-3), error.max() * 1.5)
         log_ticks(lower.yaxis)
-    _energy_axes(upper, dft)
+    _energy_axes(upper, points.columns["dft"])
     upper.plot(upper.get_xlim(), upper.get_xlim(), color=FAINT, linewidth=0.8, zorder=0)
     legend(upper, loc="upper left")
     legend(lower, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
@@ -256,13 +233,12 @@ def _parity(series: Series, unit: str, quantity: str, titles: Titles) -> Figure:
 
 
 def _mixed_points(series: Series, titles: Titles) -> tuple[np.ndarray, ...]:
-    """DFT values, predictions and colours of a selection of points, in random order so that no stage hides another."""
-    generator = np.random.default_rng(0)
-    chosen = generator.permutation(len(series["dft"]))[:MAX_POINTS]
-    mixed = generator.permutation(len(chosen) * len(titles))
-    x = np.concatenate([series["dft"][chosen] for _ in titles])
-    y = np.concatenate([series[stage][chosen] for stage in titles])
-    colours = np.repeat([STAGE_COLOURS[stage] for stage in titles], len(chosen))
+    """DFT values, predictions and colours of the points, in random order so that no stage hides another."""
+    n = len(series["dft"])
+    mixed = np.random.default_rng(0).permutation(n * len(titles))
+    x = np.concatenate([series["dft"] for _ in titles])
+    y = np.concatenate([series[stage] for stage in titles])
+    colours = np.repeat([STAGE_COLOURS[stage] for stage in titles], n)
     return x[mixed], y[mixed], colours[mixed]
 
 
@@ -277,20 +253,6 @@ def _energy_axes(axes: Axes, values: np.ndarray) -> None:
         axis.set_major_locator(FixedLocator(sorted(x for x in ticks if low <= x <= high)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}".replace("-", "−")))
-
-
-def _elements(operator: BlockMatrix) -> np.ndarray:
-    """All elements of the whole matrix; those of spinors as real and imaginary parts."""
-    repeats = np.repeat(operator.multiplicity, np.diff(operator.offsets))
-    values = np.repeat(operator.values, repeats, axis=1).ravel()
-    return values.view(np.float64) if np.iscomplexobj(values) else values
-
-
-def _solved(predictions: Sequence[Prediction]) -> Iterator[dict[str, MolecularOrbitals]]:
-    for prediction in predictions[:MAX_SAMPLES]:
-        solved = solved_orbitals(prediction)
-        if solved is not None:
-            yield solved
 
 
 def _log_scale(axes: Axes) -> None:

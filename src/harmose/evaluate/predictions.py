@@ -69,15 +69,15 @@ def _named_structure(sample: Sample) -> Atoms:
 
 def evaluate_rotations(
     model: StageModel,
-    predictions: Sequence[Prediction],
+    samples: Sequence[Sample],
     n_rotations: int,
     network_alone: StageModel | None = None,
 ) -> dict[str, RotationError]:
-    """Rotation errors of all stages on the structures of these predictions; empty without rotations."""
+    """Rotation errors of all stages on the structures of these samples; empty without rotations."""
     if not n_rotations:
         return {}
-    structures = [prediction.sample.structure for prediction in predictions]
-    priors = [_prior(prediction.sample, model) for prediction in predictions]
+    structures = [_named_structure(sample) for sample in samples]
+    priors = [_prior(sample, model) for sample in samples]
     errors = rotation_errors(model, structures, n_rotations, stages=model.stages, priors=priors)
     if network_alone is not None:
         errors[NETWORK_ALONE] = rotation_errors(network_alone, structures, n_rotations, priors=priors)["full"]

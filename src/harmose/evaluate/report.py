@@ -20,6 +20,7 @@ from harmose.errors import FormatError
 from harmose.evaluate import band_plots, heat_map, plots, uncertainty_plots
 from harmose.evaluate.coverage import TITLES
 from harmose.evaluate.evaluation import METRICS, Coverage, Errors, Evaluation, Metric, Prediction, last_stage
+from harmose.evaluate.figure_data import MAX_SAMPLES, FigureData
 from harmose.evaluate.style import data_uri, energy_unit, number
 
 History = Sequence[Mapping[str, Any]] | str | Path
@@ -116,7 +117,8 @@ def table_rows(evaluation: Evaluation, unit: str) -> list[Row]:
 def write_report(
     path: str | Path,
     evaluation: Evaluation,
-    predictions: Sequence[Prediction],
+    data: FigureData,
+    typical: Prediction | None = None,
     history: History | None = None,
     card: Any = None,
     unit: str = "uEh",
@@ -126,8 +128,9 @@ def write_report(
 
     Args:
         path: file to write; its folder is made if it is missing.
-        evaluation: result of `evaluate(predictions)`.
-        predictions: the predictions of this evaluation, for the figures.
+        evaluation: result of `evaluate(data.watch(predictions))`.
+        data: what was gathered from the predictions of this evaluation, for the figures.
+        typical: the prediction of the sample `typical_name(evaluation)`, for its orbital energies or bands.
         history: training log: columns step, phase, seconds, loss, mae_train, mae_val (eV), learning_rate, or some.
         card: model card: a mapping, or an object with some of the attributes `CARD_FIELDS`.
         unit: one of `ERROR_UNITS`.
@@ -137,7 +140,7 @@ def write_report(
         ConfigError: unknown unit.
         FormatError: a file cannot be read or written.
     """
-    page = _template().render(_content(evaluation, predictions, history, card, unit, title))
+    page = _template().render(_content(evaluation, data, typical, history, card, unit, title))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, page)
@@ -164,7 +167,8 @@ def _template():
 
 def _content(
     evaluation: Evaluation,
-    predictions: Sequence[Prediction],
+    data: FigureData,
+    typical: Prediction | None,
     history: History | None,
     card: Any,
     unit: str,
@@ -196,9 +200,9 @@ def _content(
         "rows": table_rows(evaluation, unit),
         "tiles": TILES,
         "learning": plots.learning_curve(log, unit) if log else None,
-        "accuracy": _accuracy_figures(evaluation, predictions, unit) if predictions else [],
-        "periodic": any(p.sample.structure.pbc.any() for p in predictions),
-        "drawn": plots.MAX_SAMPLES if len(predictions) > plots.MAX_SAMPLES else 0,
+        "accuracy": _accuracy_figures(evaluation.titles, data, typical, unit) if data.n_samples else [],
+        "periodic": data.periodic,
+        "drawn": MAX_SAMPLES if data.n_samples > MAX_SAMPLES else 0,
         "blocks": {
             "On one atom": heat_map.onsite_heat_map(evaluation, unit),
             "Between two atoms": heat_map.offsite_heat_map(evaluation, unit),
@@ -211,7 +215,7 @@ def _content(
         "sample_columns": columns,
         "cell": cell,
         "quantities": TITLES,
-        "uncertainty": _uncertainty_figures(evaluation, predictions, unit),
+        "uncertainty": _uncertainty_figures(evaluation, data, unit),
         "card": _card_rows(card),
     }
 
@@ -221,31 +225,36 @@ def _reduction_title(evaluation: Evaluation) -> str:
     return f"reduction by {evaluation.titles[evaluation.compared_stages[1]].removeprefix('+ ')}"
 
 
-def _accuracy_figures(evaluation: Evaluation, predictions: Sequence[Prediction], unit: str) -> list[tuple[Any, str]]:
-    titles, typical = evaluation.titles, _typical(evaluation, predictions)
+def _accuracy_figures(
+    titles: Mapping[str, str], data: FigureData, typical: Prediction | None, unit: str
+) -> list[tuple[Any, str]]:
+    figures = [
+        (plots.predicted_against_dft(data, unit, titles), "elements of H, predicted over DFT, with errors"),
+        (plots.orbital_energies(data, unit, titles), "occupied orbital energies over DFT, with errors"),
+        (plots.orbital_energy_errors(data, unit, titles), "error of each orbital energy"),
+    ]
+    if typical is None:
+        return figures
     return [
-        (plots.predicted_against_dft(predictions, unit, titles), "elements of H, predicted over DFT, with errors"),
-        (plots.orbital_energies(predictions, unit, titles), "occupied orbital energies over DFT, with errors"),
-        (plots.orbital_energy_errors(predictions, unit, titles), "error of each orbital energy"),
+        *figures,
         (plots.orbital_diagram(typical, titles), "orbital energies around the gap"),
         (band_plots.predicted_bands(typical), "bands of the prediction over DFT"),
     ]
 
 
-def _uncertainty_figures(evaluation: Evaluation, predictions: Sequence[Prediction], unit: str) -> list[tuple[Any, str]]:
+def _uncertainty_figures(evaluation: Evaluation, data: FigureData, unit: str) -> list[tuple[Any, str]]:
     if evaluation.coverage is None or not evaluation.coverage.shares:
         return []
     return [
         (uncertainty_plots.reliability(evaluation.coverage), "observed coverage over stated confidence"),
-        (uncertainty_plots.bounds_and_errors(predictions, unit), "errors of blocks over their bounds"),
+        (uncertainty_plots.bounds_and_errors(data, unit), "errors of blocks over their bounds"),
     ]
 
 
-def _typical(evaluation: Evaluation, predictions: Sequence[Prediction]) -> Prediction:
-    """The prediction of median error."""
+def typical_name(evaluation: Evaluation) -> str:
+    """Name of the sample of median error."""
     by_error = sorted(evaluation.samples, key=lambda sample: sample.full.mae)
-    name = by_error[len(by_error) // 2].name
-    return next((p for p in predictions if p.sample.name == name), predictions[0])
+    return by_error[len(by_error) // 2].name
 
 
 def _subtitle(evaluation: Evaluation, card: Any) -> str:

@@ -1,15 +1,13 @@
 """Figures of error bounds: observed coverage over stated confidence, and errors over bounds."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from harmose.evaluate.coverage import TITLES
-from harmose.evaluate.evaluation import Coverage, Prediction
+from harmose.evaluate.evaluation import Coverage
+from harmose.evaluate.figure_data import FigureData
 from harmose.evaluate.style import DFT, FAINT, FULL, NETWORK, STAGE1, dress, energy_unit, legend, log_ticks, new_figure
-from harmose.uncertainty.prediction import mean_errors
 
 COLOURS = {
     "blocks": FULL,
@@ -20,9 +18,6 @@ COLOURS = {
     "gamma": STAGE1,
 }
 """Empty orbitals are left out of the figure; the table has them."""
-
-MAX_BLOCKS = 8000
-"""More blocks than this hide each other; a random selection is drawn."""
 
 
 def reliability(coverage: Coverage) -> Figure:
@@ -42,28 +37,20 @@ def reliability(coverage: Coverage) -> Figure:
     return figure
 
 
-def bounds_and_errors(predictions: Sequence[Prediction], unit: str) -> Figure | None:
-    """Error of every block over its stated bound, on logarithmic axes; None without bounds."""
-    bounded = [(p, u) for p in predictions if (u := p.uncertainty) is not None and not u.outside]
-    if not bounded:
+def bounds_and_errors(data: FigureData, unit: str) -> Figure | None:
+    """Errors of blocks over their stated bounds, on logarithmic axes; None without bounds."""
+    if not len(data.bounds):
         return None
     size, label = energy_unit(unit)
-    bound = np.concatenate([u.blocks for _, u in bounded]) / size
-    error = np.concatenate([mean_errors(p.full, p.sample.hamiltonian) for p, _ in bounded]) / size
-    shown = np.isfinite(bound) & (bound > 0) & (error > 0)
-    chosen = np.flatnonzero(shown)
-    if len(chosen) > MAX_BLOCKS:
-        chosen = np.random.default_rng(0).permutation(chosen)[:MAX_BLOCKS]
-    if not len(chosen):
-        return None
+    bound, error = (data.bounds.columns[name] / size for name in ("bound", "error"))
     figure = new_figure(5.2, 4.4)
     axes = dress(figure.add_subplot(), f"stated bound ({label})", f"error ({label})", "Blocks of H")
     axes.set(xscale="log", yscale="log")
-    axes.plot(bound[chosen], error[chosen], "o", color=FULL, markersize=2.5, alpha=0.35, mew=0, label="blocks")
-    ends = np.array([bound[chosen].min() / 1.5, bound[chosen].max() * 1.5])
+    axes.plot(bound, error, "o", color=FULL, markersize=2.5, alpha=0.35, mew=0, label="blocks")
+    ends = np.array([bound.min() / 1.5, bound.max() * 1.5])
     axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label="error = bound")
-    top = max(float(error[chosen].max()) * 1.5, ends[1])
-    axes.set(xlim=ends, ylim=(max(float(np.quantile(error[chosen], 0.01)) / 1.5, top / 1e7), top))
+    top = max(float(error.max()) * 1.5, ends[1])
+    axes.set(xlim=ends, ylim=(max(float(np.quantile(error, 0.01)) / 1.5, top / 1e7), top))
     for axis in (axes.xaxis, axes.yaxis):
         log_ticks(axis)
     legend(axes, loc="lower right")

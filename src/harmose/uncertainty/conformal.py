@@ -27,9 +27,3 @@ def supports(group: np.ndarray, confidence: float) -> bool:
     """Return True if there are enough groups for a finite bound at this confidence."""
     n = len(np.unique(group))
     return n >= (n + 1) * confidence - 1e-9
-
-
-def coverage(ratios: np.ndarray, group: np.ndarray) -> float:
-    """Return the fraction of `ratios` (error over bound) at or below one, with equal weights of all groups."""
-    _, inverse, count = np.unique(group, return_inverse=True, return_counts=True)
-    return float(((ratios <= 1) / count[inverse]).sum() / len(count))
