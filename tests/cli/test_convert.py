@@ -251,7 +251,7 @@ def test_full_disk(three_runs, monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Store, "append_all", full)
+    monkeypatch.setattr(Store, "append_records", full)
     assert run(three_runs, "store") == 2
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
@@ -273,3 +273,13 @@ def test_runs_of_several_codes(three_runs, water_sample, shared_data, capsys):
 def test_formats():
     """The choices of --to are the formats that can be written."""
     assert set(get_args(Target)) == set(writable_formats())
+
+
+@pytest.mark.parametrize("to", ["store", "npz"])
+def test_one_sample_at_a_time(tmp_path, water_store, water_sample, samples_alive, to):
+    """Of 40 samples never more than three are in memory (the first, this one, the one before), whatever is written."""
+    with Store.open(water_store, writable=True) as store:
+        store.append_all(water_sample(k) for k in range(8, 40))
+    assert run(water_store, tmp_path / "out", "--to", to) == 0
+    assert samples_alive.n == 40
+    assert samples_alive.most <= 3

@@ -1,5 +1,9 @@
 """`harmose data`: ls, check, split, merge."""
 
+from dataclasses import replace
+
+import pytest
+
 from harmose.cli import main
 from harmose.data.store import Store
 
@@ -17,8 +21,8 @@ def test_ls(water_store, capsys):
     assert "sto-3g" in lines["basis"]
     assert digest in out
     assert "failed: bad: not converged in [3] cycles" in out
-    rows = [line.split("│") for line in out.splitlines() if "water-" in line and "│" in line]
-    assert [[cell.strip() for cell in row[1:-1]] for row in rows][6] == [
+    rows = [line.split() for line in out.splitlines() if line.startswith("water-")]
+    assert rows[6] == [
         "water-6", "H2O", "3", "7", "-2006.000000", "val", "group-3",
     ]  # fmt: skip
 
@@ -65,3 +69,40 @@ def test_force_keeps_other_folders(tmp_path, water_store, capsys):
     assert main(["data", "merge", str(tmp_path / "thesis"), str(water_store), "--force"]) == 2
     assert "expected a sample store or a file to replace, got another folder" in capsys.readouterr().err
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+def test_ls_lays_out_few_rows_at_once(water_store, capsys, monkeypatch):
+    """Rows in several pieces look like one table."""
+    assert main(["data", "ls", str(water_store), "--samples"]) == 0
+    whole = capsys.readouterr().out
+    monkeypatch.setattr("harmose.cli.data.ROWS", 3)
+    assert main(["data", "ls", str(water_store), "--samples"]) == 0
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        line.rstrip() for line in whole.splitlines()
+    ]
+
+
+def test_one_odd_sample(water_store, water_sample, capsys):
+    odd = replace(water_sample(20), name="odd", provenance={"code": "pyscf", "basis": "6-31g"})
+    with Store.open(water_store, writable=True) as store:
+        store.append(odd)
+    assert main(["data", "check", str(water_store)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "odd: calculated with the basis 6-31g, the store's is sto-3g",
+        "9 samples checked, 1 of them bad",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["ls", "--samples"], ["check"], ["split", "--force", "--by", "group"]],
+    ids=lambda command: command[0],
+)
+def test_one_sample_at_a_time(water_store, water_sample, command, samples_alive):
+    with Store.open(water_store, writable=True) as store:
+        store.append_all(water_sample(k) for k in range(8, 40))
+    assert main(["data", command[0], str(water_store), *command[1:]]) == 0
+    assert samples_alive.most <= 2
+    if command[0] != "split":  # which reads no matrices
+        assert samples_alive.n == 40

@@ -1,9 +1,12 @@
 """`harmose predict`: one structure, many, S from a source; nothing is left of a failed prediction."""
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from ase.io import write as write_structures
 
 from harmose.cli import main
@@ -113,3 +116,40 @@ def test_unknown_model(tmp_path, water_store, water_atoms, capsys):
     for command in commands:
         assert main(command) == 2
         assert "harmose: error: unknown: no such model" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("water_model")
+def test_many_overlaps_are_searched_once(tmp_path, water_store, samples_alive):
+    """S of structures under other names: each sample of the source is read at most twice, not once for each structure."""
+    with Store.open(water_store) as store:
+        structures = [sample.structure for sample in store][::-1]
+    write_structures(tmp_path / "new.extxyz", structures)
+    before = samples_alive.n
+    out, taken = str(tmp_path / "new"), ["--overlap", str(water_store)]
+    assert main(["predict", "exact", str(tmp_path / "new.extxyz"), "--out", out, *taken]) == 0
+    assert samples_alive.n - before <= 2 * len(structures)
+    assert samples_alive.most <= 2
+    with Store.open(out) as made, Store.open(water_store) as source:
+        for k in range(len(structures)):
+            expected = source[f"water-{len(structures) - 1 - k}"].overlap
+            np.testing.assert_array_equal(made[f"new-{k}"].overlap.values, expected.values)
+
+
+def test_predictions_are_written_while_they_are_made(tmp_path, water_model, water_atoms, monkeypatch):
+    """No prediction is kept until the last is made."""
+    alive, most, predict = weakref.WeakSet(), 0, type(water_model).predict
+
+    def counted(self, *args, **options):
+        nonlocal most
+        h = predict(self, *args, **options)
+        alive.add(h)
+        gc.collect()
+        most = max(most, len(alive))
+        return h
+
+    monkeypatch.setattr(type(water_model), "predict", counted)
+    write_structures(tmp_path / "new.xyz", [water_atoms(k) for k in range(12)])
+    assert main(["predict", "exact", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new")]) == 0
+    with Store.open(tmp_path / "new") as store:
+        assert store.names() == [f"new-{k}" for k in range(12)]
+    assert most <= 2

@@ -11,6 +11,7 @@ from harmose.core.blocks import block_values, empty_matrix
 from harmose.core.graph import build_graph
 from harmose.core.sample import Sample
 from harmose.data.checks import check, fingerprint
+from harmose.data.record import encode
 from harmose.data.store import Store
 from harmose.io.assembly import zeros
 from harmose.io.pyscf.pyscf import basis_set, molecule, overlap, to_blocks
@@ -187,3 +188,37 @@ def test_an_isolated_atom_among_molecules(tmp_path, water_basis, water_sample):
     with Store.create(tmp_path / "x", water_basis) as store:
         store.append_all([sample, alone])
         assert check(store) == []
+
+
+@pytest.mark.parametrize("kind", ["element", "orbitals", "settings", "alone"])
+def test_one_odd_sample_is_named(tmp_path, water_basis, water_sample, kind):
+    """One sample of another element or basis set, however it got there, is named; the others are left in peace."""
+    basis = basis_set("sto-3g", [1, 8, 9])
+    odd = water_sample(50, name="odd")
+    if kind in ("element", "alone"):  # hydrogen fluoride; with the element or not in the store's basis set
+        atoms = Atoms("FH", [[0, 0, 0], [0, 0, 0.92]])
+        layout = zeros(atoms, basis)
+        h = to_blocks(molecule(atoms, "sto-3g").intor("int1e_kin"), layout)
+        odd = Sample("odd", atoms, basis, h, overlap=overlap(atoms, "sto-3g", basis))
+    elif kind == "orbitals":
+        atoms, larger = odd.structure, basis_set("6-31g", [1, 8])
+        h = to_blocks(molecule(atoms, "6-31g").intor("int1e_kin"), zeros(atoms, larger))
+        odd = Sample("odd", atoms, larger, h)
+    else:
+        odd = replace(odd, provenance={"code": "pyscf", "basis": "6-31g", "functional": "pbe"})
+    metadata = {"functional": "pbe", "basis": "sto-3g"}
+    with Store.create(tmp_path / "s", basis if kind == "alone" else water_basis, metadata=metadata) as store:
+        store.append_all(water_sample(k) for k in range(10))
+        store.append_records([("odd", encode(odd))])
+        store.append_all(water_sample(k) for k in range(10, 20))
+        found = texts(store)
+    assert list(found) == ["odd"]
+    (line,) = found["odd"]
+    assert "\n" not in line
+    expected = {
+        "element": "sample 'odd' is unreadable: basis sto-3g: expected one of H, O, got F",
+        "orbitals": "sample 'odd' is unreadable",
+        "settings": "calculated with the basis 6-31g, the store's is sto-3g",
+        "alone": "the only one of 21 samples with F: nothing can be learned about one example of an element",
+    }
+    assert expected[kind] in line

@@ -1,10 +1,12 @@
 """Stores: round trips, splits, concurrent processes, damaged files, full disks."""
 
+import gc
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import lmdb
@@ -17,6 +19,7 @@ from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data import database as database_module
+from harmose.data import store as store_module
 from harmose.data.store import VERSION, Store, new_store
 from harmose.errors import BasisError, FormatError, MatrixError
 from harmose.spin import Spin
@@ -458,3 +461,72 @@ def test_corrupt_radial_functions(tmp_path, water_basis):
     file.write_bytes(file.read_bytes().replace(b"1.0.exponents", b"1.0.exponentz"))
     with Store.open(tmp_path / "s") as store, pytest.raises(FormatError, match="the radial functions are corrupt"):
         assert store.radial
+
+
+def test_store_of_a_path_is_the_open_store(water_store, water_sample):
+    """`harmose.Store(path)` reads, and adds samples if asked to, as `Store.open` does."""
+    with Store(water_store) as store:
+        assert len(store) == 8
+        with pytest.raises(FormatError, match="opened for reading only"):
+            store.append(water_sample(9))
+    with Store(str(water_store), writable=True) as store:
+        store.append(water_sample(9))
+        assert "water-9" in store
+    with pytest.raises(FormatError, match="nothing-here: no such store"):
+        Store(water_store / "nothing-here")
+
+
+def test_extend_reads_samples_while_it_writes(tmp_path, water_basis, water_sample, monkeypatch):
+    """At most one transaction's samples wait, few or large ones; a generator is enough, and no sample stays alive."""
+    alive, most, n_written = weakref.WeakSet(), 0, []
+
+    def samples():
+        nonlocal most
+        for k in range(7):
+            sample = replace(water_sample(0), name=str(k))
+            alive.add(sample)
+            gc.collect()
+            most = max(most, len(alive))
+            yield sample
+            del sample
+
+    monkeypatch.setattr("harmose.data.store.RECORDS_PER_TRANSACTION", 3)
+    with Store.create(tmp_path / "s", water_basis) as store:
+        write = store.append_records
+        monkeypatch.setattr(store, "append_records", lambda records: n_written.append(len(records)) or write(records))
+        store.extend(samples(), check=False)
+        assert store.names() == list("0123456")
+        monkeypatch.setattr("harmose.data.store.BYTES_PER_TRANSACTION", 0)
+        store.extend((replace(s, name=f"more-{s.name}") for s in samples()), check=False)
+        assert len(store) == 14
+        with pytest.raises(FormatError, match="expected new names, got '0'"):
+            store.extend([replace(water_sample(0), name="new"), replace(water_sample(0), name="0")])
+        assert "new" in store
+    assert n_written[:3] == [3, 3, 1]
+    assert set(n_written[3:]) == {1}
+    assert most <= 2
+
+
+def test_metadata_is_read_again_only_when_it_changed(water_store, water_sample, monkeypatch):
+    """The names of the splits are not parsed again for each sample that is added, which takes long for many names."""
+    with Store.open(water_store, writable=True) as store:
+        parsed = []
+        parse = store_module._parse_meta
+        monkeypatch.setattr(store_module, "_parse_meta", lambda *args: parsed.append(1) or parse(*args))
+        for k in range(10, 15):
+            store.append(water_sample(k))
+        assert len(store) == 13
+        assert parsed == []
+        with Store.open(water_store, writable=True) as other:
+            other.set_splits({"train": ["water-10"]})
+        assert store.splits == {"train": ["water-10"]}
+
+
+def test_many_failures_are_one_transaction(water_store, water_sample):
+    with Store.open(water_store, writable=True) as store:
+        before = store._open_database.transaction_id
+        store.remember_failures({f"bad-{k}": f"reason {k}" for k in range(5)})
+        assert store._open_database.transaction_id == before + 1
+        assert store.failures["bad-3"] == "reason 3"
+        store.remember_failures({})
+        assert store._open_database.transaction_id == before + 1

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,8 +19,6 @@ from harmose.io.files import open_source, write
 from harmose.io.petsc import write_petsc
 from harmose.io.sources import Source
 from harmose.io.wannier90 import write_wannier90
-
-SAMPLES_PER_TRANSACTION = 64
 
 Target = Literal["store", "deeph", "deeph-legacy", "wannier90", "petsc", "npz"]
 
@@ -156,24 +155,23 @@ def _write_store(
         return
     basis = source.basis if isinstance(source, Store) else first.basis
     with Store.create(path, basis, first.spin, source.metadata) as store:
-        batch = [first]
-        for sample in samples:
-            try:
-                store.check_fits(sample)
-            except HarmoseError as error:
-                if strict:
-                    raise
-                bad[sample.name] = str(error)
-                continue
-            batch.append(sample)
-            if len(batch) == SAMPLES_PER_TRANSACTION:
-                store.append_all(batch, check=False)
-                batch = []
-        store.append_all(batch, check=False)
-        for name, reason in (bad | others).items():
-            store.remember_failure(name, reason)
+        store.extend(_fitting(store, chain([first], samples), bad, strict), check=False)
+        store.remember_failures(bad | others)
         if isinstance(source, Store):
             _keep_splits(source, store)
+
+
+def _fitting(store: Store, samples: Iterator[Sample], bad: dict[str, str], strict: bool) -> Iterator[Sample]:
+    """Yield the samples in the basis set and spin kind of the store; the others are added to `bad`, or raised if `strict`."""
+    for sample in samples:
+        try:
+            store.check_fits(sample)
+        except HarmoseError as error:
+            if strict:
+                raise
+            bad[sample.name] = str(error)
+        else:
+            yield sample
 
 
 def _keep_splits(source: Store, store: Store) -> None:

@@ -1,6 +1,7 @@
 """`harmose data`: list, check, split and merge sample stores."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from harmose.cli.options import (
     progress,
     terminal,
 )
+from harmose.core.sample import Sample
 from harmose.core.species import symbol_of
 from harmose.data.checks import check_each
 from harmose.data.curation import merge as merge_stores
@@ -26,6 +28,11 @@ from harmose.data.curation import split as random_split
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.io.priors import replace_priors
+
+COLUMNS = ("name", "formula", "atoms", "orbitals", "energy (eV)", "split", "group")
+
+ROWS = 500
+"""Rows that are laid out and printed together."""
 
 app = new_app(COMMANDS["data"])
 
@@ -40,7 +47,8 @@ def ls(
     with Store.open(store) as opened:
         console.print(_summary(opened))
         if samples:
-            console.print(_listing(opened))
+            for table in _listing(opened):
+                console.print(table)
         for name, reason in opened.failures.items():
             console.print(f"failed: {name}: {reason}", style="yellow", markup=False)
 
@@ -64,20 +72,30 @@ def _summary(store: Store) -> Table:
     return table
 
 
-def _listing(store: Store) -> Table:
+def _listing(store: Store) -> Iterator[Table]:
+    """Yield tables of `ROWS` samples each, with columns of the same width and one header."""
     owner = {name: split for split, names in store.splits.items() for name in names}
-    table = Table("name", "formula", "atoms", "orbitals", "energy (eV)", "split", "group")
-    for sample in store:
-        table.add_row(
-            escape(sample.name),
-            sample.structure.get_chemical_formula(),
-            str(len(sample.structure)),
-            str(sample.hamiltonian.n_orbitals),
-            "" if sample.energy is None else f"{sample.energy:.6f}",
-            owner.get(sample.name, ""),
-            escape(str(sample.provenance.get("group", ""))),
-        )
-    return table
+    rows = [_row(sample, owner.get(sample.name, "")) for sample in store]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
+    for start in range(0, max(len(rows), 1), ROWS):
+        table = Table(box=None, show_header=start == 0, padding=(0, 2, 0, 0))
+        for name, width in zip(COLUMNS, widths):
+            table.add_column(name, min_width=width, no_wrap=True)
+        for row in rows[start : start + ROWS]:
+            table.add_row(*map(escape, row))
+        yield table
+
+
+def _row(sample: Sample, split: str) -> tuple[str, ...]:
+    return (
+        sample.name,
+        sample.structure.get_chemical_formula(),
+        str(len(sample.structure)),
+        str(sample.hamiltonian.n_orbitals),
+        "" if sample.energy is None else f"{sample.energy:.6f}",
+        split,
+        str(sample.provenance.get("group", "")),
+    )
 
 
 @app.command("check", epilog=examples("harmose data check water"))
@@ -86,7 +104,8 @@ def check(store: StoreArgument) -> None:
 
     These are damaged records, matrices that are not Hermitian or not finite, S that is not positive definite, H equal
     to H0, calculations that did not converge, structures that occur twice, orbital energies that do not belong to H and
-    S, orbitals in a wrong order, and other orbitals of an element than in earlier samples.
+    S, orbitals in a wrong order, other orbitals of an element than in earlier samples, another functional or basis set than
+    the store's, and the only sample with an element.
     """
     console = terminal()
     with Store.open(store) as opened:
@@ -97,7 +116,7 @@ def check(store: StoreArgument) -> None:
         for name, reason in opened.failures.items():
             console.print(f"{name}: kept out of the store: {reason}", style="yellow", markup=False, soft_wrap=True)
         bad = len({problem.sample for problem in problems})
-        console.print(f"{len(opened)} samples checked, {bad or 'none'} of them bad")
+        console.print(f"{len(opened)} samples checked, {bad or 'none'} of them bad", soft_wrap=True)
     if problems:
         raise typer.Exit(1)
 

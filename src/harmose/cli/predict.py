@@ -1,5 +1,6 @@
 """`harmose predict`: Hamiltonians of new structures."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from harmose.core.sample import Sample
 from harmose.data.store import new_store
 from harmose.errors import ConfigError, FormatError
 from harmose.inference import checkpoint
-from harmose.io.files import read_overlap
+from harmose.io.files import Overlaps
 from harmose.io.npz import write_npz
 from harmose.io.radial_files import ALL as ENDINGS
 from harmose.io.structures import read_structures
@@ -107,10 +108,20 @@ def predict(
     loaded = with_functions(checkpoint.load(model), basis)
     predictor = Predictor(loaded, model, partition, memory, scheduler, stage, energy_zero, out.parent, console)
 
+    overlaps = None if overlap is None else Overlaps(overlap)
+
     def sample(k: int) -> Sample:
         atoms, name = structures[k], f"{structure.stem}-{k}"
-        s = None if overlap is None else read_overlap(overlap, atoms, loaded.card.basis, name)
+        s = None if overlaps is None else overlaps.find(atoms, loaded.card.basis, name)
         return predictor.sample(atoms, name, s)
+
+    def samples() -> Iterator[Sample]:
+        for k in progress(range(len(structures)), "predicting", len(structures), console):
+            predicted = sample(k)
+            bounds = predictor.bounds(predicted)
+            if bounds is not None:
+                console.print(f"{predicted.name}: {bounds_line(bounds)}", markup=False, soft_wrap=True)
+            yield predicted if bounds is None else _with_bounds(predicted, bounds)
 
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
@@ -123,12 +134,7 @@ def predict(
             card = predictor.model.card
             settings = {**card.settings, "kind": "prediction", "model": model}
             with new_store(hidden, card.basis, card.spin, settings) as store:
-                for k in progress(range(len(structures)), "predicting", len(structures), console):
-                    predicted = sample(k)
-                    bounds = predictor.bounds(predicted)
-                    store.append(predicted if bounds is None else _with_bounds(predicted, bounds), check=False)
-                    if bounds is not None:
-                        console.print(f"{predicted.name}: {bounds_line(bounds)}", markup=False, soft_wrap=True)
+                store.extend(samples(), check=False)
     console.print(f"{out}: {len(structures)} predicted", markup=False, soft_wrap=True)
 
 

@@ -29,6 +29,10 @@ ONSITE_TOLERANCE = 1e-2
 """Largest difference of the on-site blocks of S of one element; grids of NAO codes change them by 1e-3."""
 
 
+ALONE_AMONG = 20
+"""Number of samples from which on an element should not be in one of them only."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One problem of the sample with this name."""
@@ -44,15 +48,18 @@ def check(store: Store) -> list[Problem]:
     or if an earlier sample has the same structure up to a rigid motion, with the same charge and moments. Orbital
     energies must be those of (H, S). Orbitals in a wrong order or with a wrong sign show in S: in the frame of the
     bond, S has no elements between different m. Other orbitals in shells of the same l show in the on-site blocks of
-    S, which must be those of earlier samples.
+    S, which must be those of earlier samples. A functional or basis set that a sample names must be the store's. An
+    element of one sample alone, among `ALONE_AMONG` or more, is a problem of this sample.
     """
     return [problem for problems in check_each(store) for problem in problems]
 
 
 def check_each(store: Store) -> Iterator[list[Problem]]:
-    """Problems of each sample of a store, as in `check`."""
+    """Problems of each sample of a store, as in `check`; last those that only show in the whole store."""
     first_names: dict[str, str] = {}
     onsite: dict[int, tuple[str, np.ndarray]] = {}
+    seen: dict[int, str | None] = {}  # by species the only sample that has it, None if there are several
+    settings = store.metadata
     for name in store.names():
         try:
             sample = store[name]
@@ -63,8 +70,25 @@ def check_each(store: Store) -> Iterator[list[Problem]]:
         first = first_names.setdefault(fingerprint(sample.structure) + electrons(sample.structure), name)
         if first != name:
             texts.append(f"the same structure as {first!r}")
-        texts += _other_orbitals(sample, onsite)
+        texts += _other_settings(sample, settings) + _other_orbitals(sample, onsite)
+        seen |= {z: None if z in seen else name for z in set(species_of(sample.structure).tolist())}
         yield [Problem(name, text) for text in texts]
+    if len(store) >= ALONE_AMONG:
+        yield [Problem(name, _alone(z, len(store))) for z, name in seen.items() if name is not None]
+
+
+def _alone(z: int, n_samples: int) -> str:
+    return f"the only one of {n_samples} samples with {symbol_of(z)}: nothing can be learned about one example of an element"
+
+
+def _other_settings(sample: Sample, settings: Mapping[str, Any]) -> list[str]:
+    """Compare what the sample says about its calculation with the settings that all samples of the store share."""
+    own = sample.provenance
+    return [
+        f"calculated with the {key} {own[key]}, the store's is {settings[key]}"
+        for key in ("functional", "basis")
+        if own.get(key) is not None and settings.get(key) is not None and own[key] != settings[key]
+    ]
 
 
 def _problems(sample: Sample) -> list[str]:

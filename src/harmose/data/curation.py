@@ -10,9 +10,6 @@ from harmose.core.radial import RadialBasis
 from harmose.data.store import Store, new_store
 from harmose.errors import ConfigError, FormatError
 
-BATCH = 64
-"""Number of records that a merge writes in one transaction; each transaction waits for the disk."""
-
 
 def split(store: Store, fractions: Mapping[str, float], seed: int, by: str | None = None) -> dict[str, list[str]]:
     """Names of the samples of each split, drawn at random and in the store's order; nothing is written.
@@ -77,14 +74,9 @@ def merge(stores: Sequence[Store], out: str | Path) -> None:
         for name, samples in store.splits.items():
             splits.setdefault(name, []).extend(samples)
     with new_store(out, basis, first.spin, first.metadata) as merged:
-        names = list(owner)
-        for start in range(0, len(names), BATCH):
-            batch = names[start : start + BATCH]
-            merged.append_records([(name, owner[name].record(name)) for name in batch])
+        merged.extend_records((name, store.record(name)) for name, store in owner.items())
         for store in stores:
-            for name, reason in store.failures.items():
-                if name not in owner:
-                    merged.remember_failure(name, reason)
+            merged.remember_failures({name: why for name, why in store.failures.items() if name not in owner})
         merged.set_splits(splits)
         radial = _radial_functions(basis, stores)
         if radial is not None:

@@ -19,6 +19,9 @@ from harmose.errors import FormatError
 
 T = TypeVar("T")
 
+MAPPED_AT_MOST = 1 << 26
+"""Bytes that are read or written before the file is mapped anew: its pages count as memory of the process until then."""
+
 SMALLEST_MAP = 1 << 26
 """Bytes of address space, not of disk space, that an empty database reserves."""
 
@@ -46,14 +49,19 @@ def open_database(path: Path, writable: bool) -> "Database":
     if stat.st_size == 0:
         raise FormatError(f"{path}: not a harmose store: data.mdb is empty")
     with _OPEN_LOCK:
-        database = _OPEN.get((stat.st_dev, stat.st_ino))
+        database = _OPEN.get(_file_id(path))
         if database is None:
             database = Database(path, writable)
-            _OPEN[stat.st_dev, stat.st_ino] = database
+            _OPEN[_file_id(path)] = database
         database.path = path
         if writable:
             database.make_writable()
         return database
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    stat = (path / "data.mdb").stat()
+    return stat.st_dev, stat.st_ino
 
 
 def create_database(path: Path) -> None:
@@ -94,6 +102,10 @@ class Database:
     def __init__(self, path: Path, writable: bool):
         self.path = path
         self.writable = writable
+        self.n_bytes = 0
+        """Bytes read and written since the file was mapped; whoever reads or writes much adds to it in the transaction."""
+        self._file_id = _file_id(path)
+        self._n_transactions = 0
         self._lock = threading.RLock()
         self._env = _environment(path, writable)
         self._check_complete()
@@ -131,11 +143,27 @@ class Database:
     def read(self) -> Iterator[lmdb.Transaction]:
         """Read transaction: a view of the database that later writes do not change."""
         with self._lock:
+            self._release_memory()
+            self._n_transactions += 1
             try:
                 with self._begin_read() as transaction:
                     yield transaction
             except lmdb.Error as error:
                 raise FormatError(f"{self.path}: the store is corrupt: {_reason(error)}") from None
+            finally:
+                self._n_transactions -= 1
+
+    def _release_memory(self) -> None:
+        if self.n_bytes <= MAPPED_AT_MOST or self._n_transactions:
+            return
+        self.n_bytes = 0
+        try:
+            same = _file_id(self.path) == self._file_id
+        except OSError:
+            same = False
+        if same:  # else the store was moved or replaced, and its old file lives as long as this map
+            self._env.close()
+            self._env = _environment(self.path, self.writable)
 
     def _begin_read(self) -> lmdb.Transaction:
         try:
@@ -148,7 +176,9 @@ class Database:
     def write(self, work: Callable[[lmdb.Transaction], T]) -> T:
         """Run `work` in one transaction: all of it reaches the disk, or nothing does and `FormatError` is raised."""
         with self._lock:
+            self._release_memory()
             for _ in range(DOUBLINGS):
+                self._n_transactions += 1
                 try:
                     with self._env.begin(write=True) as transaction:
                         result = work(transaction)
@@ -162,6 +192,8 @@ class Database:
                     raise FormatError(
                         f"{self.path}: cannot write: {self._cause(error)}; what the store held before is unharmed"
                     ) from None
+                finally:
+                    self._n_transactions -= 1
             raise FormatError(f"{self.path}: cannot write: the store is full; what it held before is unharmed")
 
     def _cause(self, error: Exception) -> str:

@@ -38,6 +38,9 @@ FORMAT = "harmose-store"
 VERSION = 1
 
 META, NAME, RECORD, FAILURE, RADIAL = b"m", b"n", b"s", b"f", b"r"
+RECORDS_PER_TRANSACTION, BYTES_PER_TRANSACTION = 64, 1 << 26
+"""Most records that are written at once, and bytes after which fewer are: each transaction waits for the disk."""
+
 LONGEST_NAME = 500
 """Largest number of bytes of a name; an LMDB key has at most 511."""
 
@@ -112,13 +115,23 @@ class Store:
         (['water'], 24)
     """
 
-    def __init__(self, database: Database, writable: bool):
-        """Use `Store.open` or `Store.create` instead."""
-        self._database: Database | None = database
-        self.path = database.path
+    def __init__(self, path: str | Path, writable: bool = False):
+        """Open an existing store, as `Store.open` does; `Store.create` makes a new one.
+
+        Args:
+            path: folder of the store.
+            writable: True to add samples.
+
+        Raises:
+            FormatError: for a folder that is not a store, or a store of another version.
+        """
+        self._database: Database | None = open_database(Path(path), writable)
+        self.path = self._database.path
         self.writable = writable
-        # Number of the last transaction read, and the metadata and the samples' places at that time.
-        self._cache: tuple[int, Meta, dict[str, tuple[bytes, bytes]] | None] = (-1, self._read_meta(), None)
+        # The metadata as last read, as bytes and as an object.
+        self._raw_meta, self._known_meta = self._read_meta()
+        # Number of the last transaction read, and the samples' places at that time.
+        self._cache: tuple[int, dict[str, tuple[bytes, bytes]] | None] = (-1, None)
 
     @staticmethod
     def create(
@@ -156,7 +169,7 @@ class Store:
         Raises:
             FormatError: for a folder that is not a store, or a store of another version.
         """
-        return Store(open_database(Path(path), writable), writable)
+        return Store(path, writable)
 
     def close(self) -> None:
         """Close the store; its methods raise `FormatError` from then on."""
@@ -268,31 +281,35 @@ class Store:
         self._check_writable()
         self._open_database.write(lambda txn: txn.put(META, change(_parse_meta(_get(txn, META), self.path)).to_json()))
 
-    def _read_meta(self) -> Meta:
+    def _read_meta(self) -> tuple[bytes | None, Meta]:
         with self._open_database.read() as txn:
             raw = _get(txn, META)
-        return _parse_meta(raw, self.path)
+        return raw, _parse_meta(raw, self.path)
 
-    def _refresh(self) -> tuple[int, Meta, dict[str, tuple[bytes, bytes]] | None]:
+    def _refresh(self) -> tuple[int, dict[str, tuple[bytes, bytes]] | None]:
         now = self._open_database.transaction_id
         if self._cache[0] != now:
-            fresh, old = self._read_meta(), self._cache[1]
-            self._cache = (now, old if fresh == old else fresh, None)
+            with self._open_database.read() as txn:
+                unchanged = _get(txn, META) == self._raw_meta
+            if not unchanged:  # names of all splits: too long to parse after each sample that is added
+                self._raw_meta, self._known_meta = self._read_meta()
+            self._cache = (now, None)
         return self._cache
 
     @property
     def _meta(self) -> Meta:
-        return self._refresh()[1]
+        self._refresh()
+        return self._known_meta
 
     @property
     def _entries(self) -> dict[str, tuple[bytes, bytes]]:
         """Position and digest of each sample, in order of insertion."""
-        now, meta, entries = self._refresh()
+        now, entries = self._refresh()
         if entries is None:
             with self._open_database.read() as txn:
                 pairs = [(key, self._entry(key, value)) for key, value in _with_prefix(txn, NAME)]
             entries = dict(sorted(pairs, key=lambda pair: pair[1][0]))
-            self._cache = (now, meta, entries)
+            self._cache = (now, entries)
         return entries
 
     def _entry(self, name: str, value: bytes) -> tuple[bytes, bytes]:
@@ -364,6 +381,7 @@ class Store:
                 raise FormatError(f"{self.path}: no sample named {name!r}")
             position, digest = self._entry(name, value)
             raw = _get(txn, RECORD + position)
+            self._open_database.n_bytes += len(raw or b"")
         if raw is None or _digest(raw) != digest:
             raise FormatError(f"{self.path}: sample {name!r} is corrupt: its checksum does not match")
         return raw
@@ -429,6 +447,46 @@ class Store:
                 f"({sample.basis.name})"
             )
 
+    def extend(self, samples: Iterable[Sample], check: bool = True) -> None:
+        """Add any number of samples, some in each transaction, while they are made; memory does not grow with their number.
+
+        Args:
+            samples: samples as in `append`. After an error those that are on disk stay there.
+            check: False to skip `check_sample`.
+
+        Raises:
+            HarmoseError: the errors of `append`.
+        """
+
+        def records() -> Iterator[tuple[str, bytes]]:
+            for sample in samples:
+                self.check_fits(sample)
+                if check:
+                    check_sample(sample)
+                yield sample.name, encode(sample)
+
+        self._check_writable()
+        self.extend_records(records())
+
+    def extend_records(self, records: Iterable[tuple[str, bytes]]) -> None:
+        """Add any number of records of another store, some in each transaction.
+
+        Args:
+            records: name and `Store.record` of each sample.
+
+        Raises:
+            FormatError: as in `append_records`.
+        """
+        batch, size = [], 0
+        for name, raw in records:
+            batch.append((name, raw))
+            size += len(raw)
+            if len(batch) == RECORDS_PER_TRANSACTION or size > BYTES_PER_TRANSACTION:
+                self.append_records(batch)
+                batch, size = [], 0
+        if batch:
+            self.append_records(batch)
+
     def append_records(self, records: Sequence[tuple[str, bytes]]) -> None:
         """Add records of another store with the same basis set and spin kind: all of them or none.
 
@@ -454,6 +512,7 @@ class Store:
                 txn.delete(FAILURE + key)
 
         self._open_database.write(add)
+        self._open_database.n_bytes += sum(len(raw) for _, raw in records)
 
     def remember_failure(self, name: str, reason: str) -> None:
         """Store the reason why a structure could not be labelled; a later sample with its name removes it.
@@ -462,9 +521,23 @@ class Store:
             name: name that the sample would have.
             reason: one line.
         """
+        self.remember_failures({name: reason})
+
+    def remember_failures(self, reasons: Mapping[str, str]) -> None:
+        """Store the reasons why structures could not be labelled, in one transaction.
+
+        Args:
+            reasons: one line for each name, as in `remember_failure`.
+        """
         self._check_writable()
-        key, value = FAILURE + name.encode()[:LONGEST_NAME], reason.encode()
-        self._open_database.write(lambda txn: txn.put(key, value))
+        if not reasons:
+            return
+
+        def add(txn: lmdb.Transaction) -> None:
+            for name, reason in reasons.items():
+                txn.put(FAILURE + name.encode()[:LONGEST_NAME], reason.encode())
+
+        self._open_database.write(add)
 
     @property
     def failures(self) -> dict[str, str]:

@@ -152,21 +152,53 @@ def read_overlap(path: str | Path, atoms: Atoms, basis: BasisSet, name: str | No
         >>> harmose.read_overlap("water.npz", water, h.basis).n_orbitals
         24
     """
-    path = Path(path)
-    wanted, runs, damaged = fingerprint(atoms), _overlaps(path, name), ""
-    for key, load in runs:
+    return Overlaps(path).find(atoms, basis, name)
+
+
+class Overlaps:
+    """S of many structures at one place, as `read_overlap` finds it; each calculation is searched once."""
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        self._runs = _overlaps(self._path)
+        self._damaged = ""
+        self._searched: dict[str, str] = {}  # names by fingerprint of the structure
+        self._left = iter(self._runs)
+
+    def find(self, atoms: Atoms, basis: BasisSet, name: str | None = None) -> BlockMatrix:
+        """Return S of a structure; arguments and errors as in `read_overlap`."""
+        wanted = fingerprint(atoms)
+        found = self._load(name) if name in self._runs else None
+        if found is None or fingerprint(found.structure) != wanted:
+            name, found = self._search(wanted, name)
+        where = str(self._path) if len(self._runs) == 1 else f"{self._path}: {name}"
+        return overlap_on_graph(found, atoms, basis, where)
+
+    def _search(self, wanted: str, name: str | None) -> tuple[str, Overlap]:
+        known = self._searched.get(wanted)
+        if known is not None and (overlap := self._load(known)) is not None:
+            return known, overlap
+        for key in self._left:
+            overlap = self._load(key)
+            if overlap is None:
+                continue
+            own = fingerprint(overlap.structure)
+            self._searched.setdefault(own, key)
+            if own == wanted:
+                return key, overlap
+        raise FormatError(
+            f"{self._path}: none of its {len(self._runs)} samples has the structure of {name or 'the prediction'!r}"
+            f"{self._damaged}"
+        )
+
+    def _load(self, key: str) -> Overlap | None:
         try:
-            overlap = load()
+            return self._runs[key]()
         except HarmoseError as error:
-            if len(runs) == 1:
+            if len(self._runs) == 1:
                 raise
-            damaged = damaged or f"; {key} cannot be read: {error}"
-            continue
-        if fingerprint(overlap.structure) == wanted:
-            return overlap_on_graph(overlap, atoms, basis, str(path) if len(runs) == 1 else f"{path}: {key}")
-    raise FormatError(
-        f"{path}: none of its {len(runs)} samples has the structure of {name or 'the prediction'!r}{damaged}"
-    )
+            self._damaged = self._damaged or f"; {key} cannot be read: {error}"
+            return None
 
 
 def has_only_overlap(path: str | Path) -> bool:
@@ -176,18 +208,16 @@ def has_only_overlap(path: str | Path) -> bool:
     return bool(with_s.runs) and not find_runs(Path(path), candidates).runs
 
 
-def _overlaps(path: Path, first: str | None) -> list[tuple[str, Callable[[], Overlap]]]:
-    """Return the name of each sample at `path` and a function that reads its S; the sample `first` first."""
+def _overlaps(path: Path) -> dict[str, Callable[[], Overlap]]:
+    """Return a function that reads S for each sample at `path`, by its name."""
     if not path.exists():
         raise FormatError(f"{path}: no such file or folder")
     candidates = [format for format in formats() if format.read_overlap]
     found = find_runs(path, candidates, lambda format, place: format.has_overlap(place))
     if found.runs:
-        runs = [(name, partial(_read_overlap, format, place)) for name, (format, place) in found.runs.items()]
-    else:
-        source = open_source(path)
-        runs = [(name, partial(_overlap_of, source, name, path)) for name in source.names()]
-    return sorted(runs, key=lambda run: run[0] != first)
+        return {name: partial(_read_overlap, format, place) for name, (format, place) in found.runs.items()}
+    source = open_source(path)
+    return {name: partial(_overlap_of, source, name, path) for name in source.names()}
 
 
 def _read_overlap(format: Format, place: Path) -> Overlap:

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
+from harmose.core.sample import Sample
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
 from harmose.io import pyscf
@@ -46,19 +47,21 @@ def replace_priors(
         for names in _parts(store.names()):
             samples = [store[name] for name in names]
             tasks = [(sample.structure, settings, store.basis) for sample in samples]
-            for sample, h0 in zip(samples, pool.map(_prior, tasks), strict=True):
-                provenance = _with_kind(sample.provenance, kind)
-                own = h0 if sample.prior is None else sample.prior.with_values(h0.values)
-                target.append(replace(sample, prior=own, provenance=provenance))
-                yield sample.name
-        for name, reason in store.failures.items():
-            target.remember_failure(name, reason)
+            pairs = zip(samples, pool.map(_prior, tasks), strict=True)
+            target.extend(_with_prior(sample, h0, kind) for sample, h0 in pairs)
+            yield from names
+        target.remember_failures(store.failures)
         target.set_splits(store.splits)
         if store.radial is not None:
             target.set_radial(store.radial)
 
 
-def _with_kind(content: Mapping[str, Any], kind: Literal["exact", "spherical"]) -> dict[str, Any]:
+def _with_prior(sample: Sample, h0: BlockMatrix, kind: str) -> Sample:
+    own = h0 if sample.prior is None else sample.prior.with_values(h0.values)
+    return replace(sample, prior=own, provenance=_with_kind(sample.provenance, kind))
+
+
+def _with_kind(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return settings with the kind of H0, which is not named where it is exact, as in `PySCFSettings.to_dict`."""
     others = {key: value for key, value in content.items() if key != "prior"}
     return others if kind == "exact" else others | {"prior": kind}

@@ -115,8 +115,7 @@ def label(
     with _open_store(Path(store_path), tasks, settings) as store:
         done = set(store.names()) & set(tasks)
         failed = {} if retry_failed else {name: why for name, why in store.failures.items() if name in tasks}
-        for name, why in bad.items():
-            store.remember_failure(name, why)
+        store.remember_failures(bad)
         pending = {name: atoms for name, atoms in tasks.items() if name not in done and name not in failed}
         failed |= _calculate_into(store, pending, settings, workers, scheduler, console) | bad
     _list_failures(failed, console)
