@@ -68,7 +68,14 @@ def in_terminal(renderable, width: int = 100) -> str:
 def test_terminal_table(evaluation):
     text = in_terminal(terminal_table(evaluation, "uEh"))
     for metric in METRICS:
-        other_systems = ("bands", "ghost_states", "spin_orbit", "spin_orbit_relative")
+        other_systems = (
+            "bands",
+            "ghost_states",
+            "spin_orbit",
+            "spin_orbit_relative",
+            "splittings",
+            "splittings_relative",
+        )
         assert (metric.title in text) != (metric.name in other_systems)
     for stage in evaluation.stages.values():
         assert f"{stage.mae / MICRO_HARTREE:.3g}" in text.replace(",", "")

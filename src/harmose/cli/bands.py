@@ -123,7 +123,17 @@ def _summary(errors: BandErrors, window: tuple[float, float]) -> str:
     ghosts = f"{errors.ghost_states or 'no'} ghost state{'' if errors.ghost_states == 1 else 's'}"
     return (
         f"{window[0]:g} to {window[1]:g} eV from the Fermi level: {error}; {ghosts} (without a DFT state within "
-        f"{GHOST_DISTANCE:g} eV); the prediction moved by {errors.shift:+.6f} eV"
+        f"{GHOST_DISTANCE:g} eV); the prediction moved by {errors.shift:+.6f} eV{_splittings(errors)}"
+    )
+
+
+def _splittings(errors: BandErrors) -> str:
+    split = errors.splittings
+    if split is None:
+        return ""
+    return (
+        f"; spin-orbit splittings: mean absolute error {1e3 * split.mae:.3f} meV, {100 * split.relative:.2f} % of their mean, "
+        f"{1e3 * split.size:.1f} meV; largest error {1e3 * split.worst:.3f} meV"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.errors import HarmoseError, MatrixError
+from harmose.evaluate.splittings import SplittingErrors, compare_splittings
 from harmose.physics.bands import Bands, bands
 from harmose.physics.kmesh import mesh_size
 from harmose.physics.kpath import kpath
@@ -38,7 +39,7 @@ class BandErrors:
     """Errors of predicted bands: `mae` in eV over the `n_states` DFT states within the window, None if there are none.
 
     `aligned` are the predicted bands after `shift` (eV) was added. `ghosts` (n_spins, n_k, n_bands) is True for each
-    predicted state that is a ghost.
+    predicted state that is a ghost. `splittings` is None without spin-orbit splittings.
     """
 
     mae: float | None
@@ -46,6 +47,7 @@ class BandErrors:
     shift: float
     aligned: Bands
     ghosts: np.ndarray
+    splittings: SplittingErrors | None = None
 
     @property
     def ghost_states(self) -> int:
@@ -81,7 +83,8 @@ def compare_bands(
     inside = (dft >= low) & (dft <= high)
     n_states = int(inside.sum())
     error = _least_errors(energies, dft, inside, (energies < dft[..., :1] - tolerance).sum(axis=-1))
-    return BandErrors(float(error / n_states) if n_states else None, n_states, shift, aligned, ghosts)
+    mae = float(error / n_states) if n_states else None
+    return BandErrors(mae, n_states, shift, aligned, ghosts, compare_splittings(aligned, reference, window))
 
 
 def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1]) -> float:

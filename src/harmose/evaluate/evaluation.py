@@ -80,6 +80,15 @@ METRICS = (
     ),
     Metric("bands", "Band energies", True, "mean absolute error of bands near the Fermi level, after aligning"),
     Metric(
+        "splittings", "Spin-orbit splittings", True, "mean absolute error of the spin-orbit splittings of these bands"
+    ),
+    Metric(
+        "splittings_relative",
+        "… relative to their size",
+        False,
+        "the error of the spin-orbit splittings divided by their mean size",
+    ),
+    Metric(
         "ghost_states", "Ghost states", False, "predicted states that DFT does not have, over all k-points and samples"
     ),
     Metric("rotation_error", "Rotation error", True, "mean |H(Qx) - D(Q) H(x) D(Q)^T| over random rotations Q"),
@@ -102,6 +111,9 @@ class Errors:
     spin_orbit_relative: FiniteFloat | None = None
     """No unit."""
     bands: FiniteFloat | None = None
+    splittings: FiniteFloat | None = None
+    splittings_relative: FiniteFloat | None = None
+    """No unit."""
     ghost_states: FiniteFloat | None = None
     """Number of states: a sum over samples, not a mean."""
 

@@ -18,7 +18,7 @@ from ase import Atoms
 
 from harmose.core.blocks import BlockMatrix
 from harmose.errors import HarmoseError, MatrixError
-from harmose.evaluate.band_metrics import sample_band_errors
+from harmose.evaluate.band_metrics import BandErrors, sample_band_errors
 from harmose.evaluate.block_errors import block_errors, block_sums, total
 from harmose.evaluate.coverage import CoverageCounter
 from harmose.evaluate.evaluation import (
@@ -264,13 +264,22 @@ def _spectral_errors(prediction: Prediction) -> dict[str, dict[str, float | None
         errors = sample_band_errors(prediction.sample, distinct)
         if not errors:
             return {}
-        by_stage = {stage: errors[str(id(h))] for stage, h in prediction.stages.items()}
-        return {stage: {"bands": e.mae, "ghost_states": float(e.ghost_states)} for stage, e in by_stage.items()}
+        return {stage: _band_errors(errors[str(id(h))]) for stage, h in prediction.stages.items()}
     orbitals = _solved_spins(prediction)
     if orbitals is None:
         return {}
     coupling = _each_stage(prediction, lambda h: _coupling_errors(prediction, h))
     return {stage: _orbital_errors(orbitals[stage], orbitals["dft"]) | coupling[stage] for stage in prediction.stages}
+
+
+def _band_errors(errors: BandErrors) -> dict[str, float | None]:
+    split = errors.splittings
+    return {
+        "bands": errors.mae,
+        "splittings": split and split.mae,
+        "splittings_relative": split and split.relative,
+        "ghost_states": float(errors.ghost_states),
+    }
 
 
 def _orbital_errors(

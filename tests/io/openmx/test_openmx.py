@@ -22,6 +22,7 @@ import harmose
 from harmose.core.basis import BasisSet
 from harmose.core.sample import Sample, check_sample
 from harmose.errors import BasisError, FormatError, MatrixError
+from harmose.io.openmx.band_file import read_band_file
 from harmose.io.openmx.openmx import read_openmx, read_openmx_overlap
 from harmose.io.openmx.run import OPENMX_BOHR
 from harmose.physics.eigen import eigenvalues
@@ -52,17 +53,6 @@ def levels(folder: Path, spin: Spin) -> np.ndarray:
     )
     table = np.array([[float(word) for word in row if word] for row in rows]).T * HARTREE
     return table if spin is Spin.COLLINEAR else table[:1]
-
-
-def band_file(path: Path, spin: Spin) -> tuple[np.ndarray, np.ndarray]:
-    """k-points (n_k, 3) and energies (eV) of a `.Band` file, in the shape of `eigenvalues`."""
-    lines = path.read_text().splitlines()
-    rows = [line.split() for line in lines[3 + int(lines[2]) :] if line.strip()]
-    k = np.array([row[1:4] for row in rows[::2]], float)
-    energies = np.array(rows[1::2], float) * HARTREE
-    if spin is Spin.COLLINEAR:
-        return k[::2], energies.reshape(len(k) // 2, 2, -1).swapaxes(0, 1)
-    return k, energies
 
 
 MOLECULES = {
@@ -125,10 +115,11 @@ def test_bands_of_a_run_without_out_file(shared_data):
 
 
 def check_bands(sample: Sample, folder: Path) -> None:
-    k, energies = band_file(next(folder.glob("*.Band")), sample.spin)
-    ours = eigenvalues(sample.hamiltonian, sample.overlap, k)
-    assert ours.shape == energies.shape
-    np.testing.assert_allclose(ours, energies, atol=TOLERANCE, rtol=0)
+    theirs = read_band_file(next(folder.glob("*.Band")), sample.spin is Spin.SPINOR)
+    ours = eigenvalues(sample.hamiltonian, sample.overlap, theirs.kpoints)
+    assert (theirs.spin, ours.shape) == (sample.spin, theirs.energies.shape)
+    np.testing.assert_allclose(ours, theirs.energies, atol=TOLERANCE, rtol=0)
+    assert theirs.fermi_level == pytest.approx(sample.fermi_level, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["openmx-graphene", "openmx-fe-col", "openmx-bisb-soc"])
