@@ -90,7 +90,7 @@ class TrainConfig(BaseModel):
     devices: Annotated[int, Field(gt=0)] | Literal["auto"] = 1
     num_nodes: Annotated[int, Field(gt=0)] = 1
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
-    precision: Literal["32-true", "tf32", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "tf32"] = "32-true"
     compile: bool = False
     prior: Literal["none", "H0"] = "none"
     energy_zero: EnergyZero = "labels"

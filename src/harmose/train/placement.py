@@ -76,10 +76,9 @@ def _check_connected(num_nodes: int, environment: Mapping[str, str]) -> None:
 def _check_gpus(devices: int, accelerator: str) -> None:
     n = _n_gpus(accelerator)
     if n is not None and devices > n:
-        raise ConfigError(
-            f"devices: expected at most {n}, the GPUs of this machine, got {devices}: set devices={max(n, 1)}, or "
-            "accelerator=cpu for processes on the CPU"
-        )
+        there = f"at most {n}, the GPUs of this machine" if n else "no GPU, which this machine lacks"
+        one = f"set devices={n}, or " if n else "set "
+        raise ConfigError(f"devices: expected {there}, got {devices}: {one}accelerator=cpu for processes on the CPU")
 
 
 def _n_gpus(accelerator: str) -> int | None:

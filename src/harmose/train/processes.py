@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from harmose.errors import ConfigError, HarmoseError
 from harmose.train.config import TrainConfig
 from harmose.train.launcher import Parallel, Watch, environment_of
-from harmose.train.placement import placement
+from harmose.train.placement import is_first_process, placement
 
 T = TypeVar("T")
 
@@ -129,7 +129,12 @@ def processes_of(config: TrainConfig, clock: Callable[[], float]) -> Iterator[Pr
 
     Raises `ConfigError` for devices that are not there, and `LostProcess` when another process has died.
     """
-    fabric = _fabric(config)
+    try:
+        fabric = _fabric(config)
+    except ConfigError:
+        if not is_first_process():
+            time.sleep(REPEATED)  # until torchrun ends this process
+        raise
     if fabric.world_size == 1:
         with _matmul(config.precision):
             yield Processes(fabric, clock)
@@ -189,28 +194,23 @@ def _is_lost(error: BaseException) -> bool:
 
 def _fabric(config: TrainConfig) -> Fabric:
     devices, num_nodes = placement(config)
-    precision = "32-true" if config.precision == "tf32" else config.precision
     if devices * num_nodes == 1:
-        fabric = Fabric(accelerator=config.accelerator, devices=1, precision=precision)
+        fabric = Fabric(accelerator=config.accelerator, devices=1)
     else:
-        fabric = _parallel(config, devices, num_nodes, precision)
+        fabric = _parallel(config, devices, num_nodes)
     if config.precision == "tf32" and fabric.device.type != "cuda":
-        raise ConfigError(
-            f"precision: expected 32-true or bf16-mixed on {fabric.device.type}, got tf32, which GPUs have"
-        )
+        raise ConfigError(f"precision: expected 32-true on {fabric.device.type}, got tf32, which GPUs have")
     return fabric
 
 
-def _parallel(config: TrainConfig, devices: int, num_nodes: int, precision: Any) -> Fabric:
+def _parallel(config: TrainConfig, devices: int, num_nodes: int) -> Fabric:
     # A batch may lack a pair of elements, whose parameters then have no gradient. Buffers never change in a phase.
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # PyTorch below 2.13
     settings: dict[str, Any] = {"find_unused_parameters": config.strategy != "ddp", buffers: False}
     strategy = Parallel(**settings)
     try:
-        return Fabric(
-            accelerator=config.accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision
-        )
+        return Fabric(accelerator=config.accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes)
     except (RuntimeError, ValueError) as error:  # such as a notebook, in which no processes can be started
         raise ConfigError(f"devices: {devices} processes cannot be started here ({error})") from None
 

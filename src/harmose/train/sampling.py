@@ -5,7 +5,9 @@ Every process knows the same order and all sizes, so that no process has to ask 
 
 import numpy as np
 
+from harmose.train.dataset import Dataset
 from harmose.train.schedule import Phase, steps_per_epoch
+from harmose.train.step import Part, Shares
 
 Batches = list[np.ndarray]
 """Numbers of samples, batch after batch."""
@@ -72,6 +74,18 @@ def divided(batches: Batches, pair_counts: np.ndarray, n_processes: int) -> list
     owners = [_owners(pair_counts[batch], n_processes) for batch in batches]
     parts = [[b[o == r] for b, o in zip(batches, owners, strict=True)] for r in range(n_processes)]
     return [[part for part in mine if len(part)] for mine in parts]
+
+
+def parts_of(dataset: Dataset, batches: Batches, rank: int, n_processes: int) -> list[Part]:
+    """Return what a process does of a step. One without samples joins in with a sample that does not count."""
+    counts, mine = dataset.element_counts, divided(batches, dataset.pair_counts, n_processes)[rank]
+    n_elements, n_samples = sum(int(counts[batch].sum()) for batch in batches), sum(map(len, batches))
+
+    def part(numbers: np.ndarray, factor: float) -> Part:
+        shares = Shares(factor * int(counts[numbers].sum()) / n_elements, factor * len(numbers) / n_samples)
+        return Part(lambda: dataset.batch(numbers), shares)
+
+    return [part(numbers, n_processes) for numbers in mine] or [part(batches[0][:1], 0.0)]
 
 
 def _owners(sizes: np.ndarray, n: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from harmose.nn.two_stage import TwoStage, add
-from harmose.representation.block_irreps import Coefficients, map_coefficients
+from harmose.representation.block_irreps import Coefficients
 from harmose.train.assembly import Assembly
 from harmose.train.compiled import Compiled, reason
 from harmose.train.dataset import TrainingBatch
@@ -100,13 +100,6 @@ class PhaseLoss(nn.Module):
 
     def loss(self, predicted: Coefficients, batch: TrainingBatch, shares: Shares = WHOLE) -> Tensor:
         """Return the loss of a prediction in micro-Hartree."""
-        kind = batch.graph.distance.device.type
-        if not torch.is_autocast_enabled(kind):
-            return self._loss(predicted, batch, shares)
-        with torch.autocast(kind, enabled=False):  # sums of errors in bfloat16 would have two digits
-            return self._loss(map_coefficients(Tensor.float, predicted), batch, shares)
-
-    def _loss(self, predicted: Coefficients, batch: TrainingBatch, shares: Shares) -> Tensor:
         errors = physical_errors(predicted, batch)
         if self.settings.shift_blind:
             errors = shift_free(errors, batch.graph)
