@@ -94,7 +94,7 @@ def test_train_then_evaluate(tmp_path, water_store, monkeypatch, capsys):
 
 @pytest.mark.usefixtures("water_model")
 def test_few_samples_at_a_time(tmp_path, water_store, water_sample, samples_alive, monkeypatch):
-    """Of 40 samples no more are in memory than are predicted in one pass, here 3, with those of the pass before."""
+    """Of 40 samples no more are in memory than are predicted in one pass, here 3, and the one before."""
     monkeypatch.setattr("harmose.train.dataset.PAIRS_AT_ONCE", 9)
     with Store.open(water_store, writable=True) as store:
         store.append_all(water_sample(k) for k in range(8, 40))
@@ -102,4 +102,4 @@ def test_few_samples_at_a_time(tmp_path, water_store, water_sample, samples_aliv
     assert main(["evaluate", "exact", str(water_store), "--split", "all", "--rotations", "1", "--out", str(out)]) == 0
     assert json.loads((out / "evaluation.json").read_text())["n_samples"] == 40
     assert samples_alive.n == 40 + 4 + 1  # those that are turned, and the one of median error
-    assert samples_alive.most <= 7
+    assert samples_alive.most <= 4

@@ -10,7 +10,7 @@ from ase.build import molecule as named
 
 from harmose.errors import FormatError, HarmoseError
 from harmose.io.files import open_source, read, read_all
-from harmose.io.md17 import ORCA, MD17Database
+from harmose.io.md17 import ORCA, MD17Arrays, MD17Database
 from harmose.io.pyscf import pyscf as io
 from harmose.physics.eigen import eigenvalues
 from harmose.so3.conventions import E3NN, PYSCF, Convention
@@ -169,3 +169,20 @@ def test_bad_databases(tmp_path, frames):
     with pytest.raises(FormatError, match="expected an ASE database, got another file"):
         MD17Database(tmp_path / "none.db")
     assert (tmp_path / "none.db").read_bytes() == b""
+
+
+def test_arrays_stay_on_disk(tmp_path, frames):
+    """Matrices that are not compressed are mapped; compressed ones give the same; a changed byte is found by its checksum."""
+    arrays = arrays_of(frames)
+    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez_compressed(tmp_path / "y.npz", **arrays)
+    source = MD17Arrays(tmp_path / "x.npz")
+    assert isinstance(source._arrays["hamiltonian"], np.memmap)
+    for name, one in zip(source.names(), read_all(tmp_path / "y.npz"), strict=True):
+        np.testing.assert_array_equal(source[name].hamiltonian.values, one.hamiltonian.values)
+    raw = bytearray((tmp_path / "x.npz").read_bytes())
+    where = bytes(raw).index(arrays["hamiltonian"].tobytes()[:64])
+    raw[where] ^= 1
+    (tmp_path / "z.npz").write_bytes(raw)
+    with pytest.raises(FormatError, match=r"z\.npz: expected a .npz of numbers, got a damaged"):
+        MD17Arrays(tmp_path / "z.npz")

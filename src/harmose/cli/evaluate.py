@@ -1,5 +1,6 @@
 """`harmose evaluate`: errors of a model on labelled samples."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -102,5 +103,7 @@ def _rotate(
 def _predict(model: Model, network_alone: Model | None, store: Store, names: Sequence[str]) -> Iterator[Prediction]:
     for samples in chunks(store, names):
         with error_prefix(store.path):
-            predictions = predict_samples(model, samples, network_alone)
-        yield from predictions
+            predictions = deque(predict_samples(model, samples, network_alone))
+        del samples
+        while predictions:  # those of one pass do not wait for the next
+            yield predictions.popleft()

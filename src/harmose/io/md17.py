@@ -8,7 +8,9 @@ have the order of PySCF or QHNet, or positions in Bohr, without saying so. The r
 stored S agrees with PySCF's S of def2-SVP. A file for which none agrees is refused.
 """
 
+import struct
 import zipfile
+import zlib
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +38,9 @@ ORCA = Convention("orca", {1: (2, 0, 1), 2: (4, 2, 0, 1, 3)})
 BASIS = "def2-svp"
 TOLERANCE = 1e-3
 """Largest difference of S and PySCF's S. A wrong order gives tenths, positions with six decimals give 1e-6."""
+
+LOCAL_HEADER = 30
+"""Bytes before the name of a file within a zip archive; the last four hold the lengths of the name and of what follows."""
 
 NAMES = {
     "numbers": ("numbers", "atomic_numbers", "nuclear_charges", "Z", "z", "atoms"),
@@ -215,15 +220,37 @@ class MD17Arrays(MD17):
         return {**frame, "numbers": numbers[k] if numbers.ndim > 1 else numbers}
 
 
+def _array(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Return an array of a `.npz`, which stays on disk where it is not compressed: matrices of all frames are large."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        with file.open(info) as content:
+            return np.lib.format.read_array(content, allow_pickle=False)
+    with file.open(info) as content:
+        while content.read(1 << 20):  # to the end, where the checksum is compared
+            pass
+    with open(path, "rb") as raw:
+        raw.seek(info.header_offset)
+        lengths = struct.unpack("<HH", raw.read(LOCAL_HEADER)[-4:])  # of name and extra field
+        raw.seek(info.header_offset + LOCAL_HEADER + sum(lengths))
+        version = np.lib.format.read_magic(raw)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(raw)
+        if dtype.hasobject:
+            raise ValueError("objects")
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", raw.tell(), shape, "F" if by_columns else "C")
+
+
 def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array")
+        with zipfile.ZipFile(path) as file:
+            present = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
             for key, names in NAMES.items():
                 for name in names:
-                    if name in file:
-                        yield key, file[name]
+                    if name in present:
+                        yield key, _array(path, file, present[name])
                         break
-    except (OSError, ValueError, EOFError, TypeError, MemoryError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, TypeError, MemoryError, KeyError, NotImplementedError, RuntimeError,
+            zipfile.BadZipFile, zlib.error):  # fmt: skip
         raise FormatError(f"{path}: expected a .npz of numbers, got a damaged or another file") from None
