@@ -64,23 +64,6 @@ def test_a_batch_is_its_samples_one_by_one(mixed_store):
             torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-4)
 
 
-def test_samples_that_do_not_fit_in_memory_give_the_same_batches(mixed_store):
-    names = mixed_store.names()
-    fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings(prior=True)))
-    kept, streamed = (
-        load_dataset(mixed_store, names, replace(fit, leave_one_out=None), TargetSettings(prior=True), memory=m)
-        for m in (10**9, 0)
-    )
-    assert (kept.n_ready, streamed.n_ready) == (9, 0)
-    a, b = kept.batch([5, 0, 4]), streamed.batch([5, 0, 4])
-    assert a.names == b.names
-    assert a.n_elements == b.n_elements
-    for x, y in ((a.targets, b.targets), (a.scales, b.scales)):
-        for key in x.pairs:
-            torch.testing.assert_close(x.pairs[key], y.pairs[key], rtol=1e-3, atol=1e-4)
-    assert_equal(a.graph.rotation, b.graph.rotation)
-
-
 def test_restore_inverts_prepare(mixed_store):
     names = mixed_store.names()
     fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings()))
@@ -109,8 +92,7 @@ def test_values_and_split_are_inverse(mixed_store):
 def test_with_unseen_predictions_the_network_learns_what_they_leave(mixed_store):
     names = mixed_store.names()
     fit = fit_to_samples(load_targets(mixed_store, names, TargetSettings()))
-    dataset = load_dataset(mixed_store, names, fit, TargetSettings(), memory=0)
-    assert dataset.n_ready == len(names)
+    dataset = load_dataset(mixed_store, names, fit, TargetSettings())
     sample_targets = compute_targets(fit.space, [mixed_store[n] for n in names], TargetSettings())
     batch = dataset.batch(range(len(names)))
     for group, targets in batch.targets.pairs.items():

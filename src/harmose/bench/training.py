@@ -21,9 +21,12 @@ from harmose.data.store import Store
 from harmose.errors import ConfigError
 from harmose.inference.model import Model
 from harmose.io.basis_sets import overlap
-from harmose.representation.concatenation import compute_targets
+from harmose.representation.block_irreps import map_coefficients
+from harmose.representation.concatenation import SampleTargets, compute_targets
 from harmose.train.dataset import Dataset, TrainingBatch, load_dataset, normalize_targets
 from harmose.train.fit import Fit
+from harmose.train.part_files import Changed
+from harmose.train.prepared import Preparation, open_prepared, prepare_in_parts
 from harmose.train.schedule import Phase, PhaseName
 from harmose.train.step import PhaseLoss, PhaseOptimizer
 
@@ -98,7 +101,7 @@ def _fit(model: Model) -> Fit:
 
 @dataclass(frozen=True)
 class Loading:
-    """A data set in a store: `ready` keeps its samples in memory, `stored` reads each batch from the store."""
+    """A data set in a store: `ready` keeps its samples in memory, `stored` in mapped files, as sets are that do not fit."""
 
     ready: Dataset
     stored: Dataset
@@ -106,10 +109,18 @@ class Loading:
     @staticmethod
     @contextmanager
     def of(model: Model, samples: Sequence[Sample], path: Path) -> Iterator["Loading"]:
-        """Write samples to a store at `path`; it is open during the block."""
+        """Write samples to a store at `path`, and prepare them beside it; both are open during the block."""
         with Store.create(path, samples[0].basis, model.card.spin) as store:
             store.append_all(samples)
-        names = [sample.name for sample in samples]
+        names, fit, target = [sample.name for sample in samples], _fit(model), model.card.target
+
+        def change(targets: SampleTargets) -> Changed:
+            known = fit.values(targets)
+            left = map_coefficients(torch.sub, targets.coefficients, known.values)
+            return Changed(left, left, known.weights, known.std)
+
         with Store.open(path) as store:
-            loaded = [load_dataset(store, names, _fit(model), model.card.target, memory) for memory in (10**9, 0)]
-            yield Loading(*loaded)
+            folder, kept = path.with_name("prepared"), Preparation(store, names, model.space, target, "keep", change=change)
+            prepare_in_parts(kept, folder, lambda *_: fit, lambda *_: None)
+            _, stored = open_prepared(folder, store, model.space, target)
+            yield Loading(load_dataset(store, names, fit, target), stored)

@@ -82,6 +82,12 @@ def read_header(raw: bytes) -> dict[str, Any]:
     return header
 
 
+def n_pairs(raw: bytes) -> int:
+    """The number of pairs of a record, read without its arrays."""
+    size = int.from_bytes(raw[:8], "little")
+    return int(json.loads(raw[8 : 8 + size])["pairs"]["shape"][0])
+
+
 def decode(raw: bytes, name: str, basis: BasisSet) -> Sample:
     """The sample of a record. Raises `HarmoseError`, `ValueError`, `KeyError`, `TypeError` or `AttributeError`."""
     header = read_header(raw)

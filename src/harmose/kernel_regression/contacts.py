@@ -9,8 +9,9 @@ A short list of lengths stands for the training set: the range of all contacts o
 contacts of atoms, which is narrower where other contacts are hydrogen bonds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,18 +53,54 @@ class ContactLengths:
         return ContactLengths(np.where(known[0] & known[1], both, np.where(known[0], first, second)))
 
 
+class Extremes(NamedTuple):
+    """Smallest and largest length in angstrom of each kind of contact in each group (n,).
+
+    Attributes:
+        kind: species of the first atom times their number, plus species of the second one.
+        group: number of the group.
+        smallest, largest: lengths.
+    """
+
+    kind: np.ndarray
+    group: np.ndarray
+    smallest: np.ndarray
+    largest: np.ndarray
+
+
+def contact_extremes(pairs: DirectedPairs, group: np.ndarray, n_species: int) -> tuple[Extremes, Extremes]:
+    """Return the extremes of all contacts, and of the shortest ones of atoms, of atoms in the groups (N,)."""
+    out = []
+    for atoms, (first, second), length in _both_kinds(pairs, np.arange(pairs.n_atoms)):
+        kind, number = first * n_species + second, group[atoms]
+        order = np.lexsort((number, kind))
+        kind, number, length = kind[order], number[order], length[order]
+        start = np.flatnonzero((np.diff(kind, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
+        smallest, largest = ((f.reduceat(length, start) if len(start) else length) for f in (np.minimum, np.maximum))
+        out.append(Extremes(kind[start], number[start], smallest, largest))
+    return out[0], out[1]
+
+
+def contact_lengths(extremes: Sequence[tuple[Extremes, Extremes]], n_species: int) -> ContactLengths:
+    """Find the ranges in a training set from the extremes of its parts."""
+    n_groups = len(np.unique(np.concatenate([both[0].group for both in extremes])))
+    ranges = np.zeros((2, n_species, n_species, 2))
+    for out, parts in zip(ranges, zip(*extremes, strict=True), strict=True):
+        kinds, groups, smallest, largest = (np.concatenate(x) for x in zip(*parts, strict=True))
+        for kind in np.unique(kinds):
+            rows = kinds == kind
+            names, place = np.unique(groups[rows], return_inverse=True)
+            if len(names) >= min(FEWEST, n_groups):  # a group may lie in several parts
+                low, high = np.full(len(names), np.inf), np.zeros(len(names))
+                np.minimum.at(low, place, smallest[rows])
+                np.maximum.at(high, place, largest[rows])
+                out[divmod(kind, n_species)] = _widened(np.sort(low), np.sort(high))
+    return ContactLengths(ranges)
+
+
 def fit_contact_lengths(pairs: DirectedPairs, group: np.ndarray, n_species: int) -> ContactLengths:
     """Find the ranges in a training set whose atoms belong to the groups (N,)."""
-    fewest = min(FEWEST, len(np.unique(group)))
-    ranges = np.zeros((2, n_species, n_species, 2))
-    for out, (atoms, (first, second), length) in zip(ranges, _both_kinds(pairs, np.arange(pairs.n_atoms)), strict=True):
-        kind = first * n_species + second
-        for k in np.unique(kind):
-            chosen = kind == k
-            smallest, largest = _extremes(group[atoms[chosen]], length[chosen])
-            if len(smallest) >= fewest:
-                out[divmod(k, n_species)] = _widened(np.sort(smallest), np.sort(largest))
-    return ContactLengths(ranges)
+    return contact_lengths([contact_extremes(pairs, group, n_species)], n_species)
 
 
 def contacts(pairs: DirectedPairs, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,12 +137,3 @@ def _widened(smallest: np.ndarray, largest: np.ndarray) -> tuple[float, float]:
     first, last = smallest[int(OUTLIERS * n)], largest[-1 - int(OUTLIERS * n)]
     margin = MARGIN + SPACINGS * (last - first) / n
     return max(first - margin, 0.0), last + margin
-
-
-def _extremes(group: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smallest and the largest length of each group."""
-    names, rows = np.unique(group, return_inverse=True)
-    smallest, largest = np.full(len(names), np.inf), np.zeros(len(names))
-    np.minimum.at(smallest, rows, length)
-    np.maximum.at(largest, rows, length)
-    return smallest, largest

@@ -60,7 +60,7 @@ class SpeciesDomain:
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Return the scores (N,) of atoms with descriptors (N, F)."""
-        return _distance(x, self.mean, self.whiten, self.floor) / self.scale
+        return distance_from(x, self.mean, self.whiten, self.floor) / self.scale
 
 
 @dataclass(frozen=True)
@@ -135,21 +135,26 @@ def fit_species_domain(x: np.ndarray, sample: np.ndarray) -> SpeciesDomain | Non
     if len(names) < 2:
         return None
     fold = np.searchsorted(names, sample) % min(FOLDS, len(names))
-    largest = max(float(_distance(x[fold == k], *_statistics(x[fold != k])).max()) for k in np.unique(fold))
+    largest = max(float(distance_from(x[fold == k], *_statistics(x[fold != k])).max()) for k in np.unique(fold))
     mean, whiten, floor = _statistics(x)
     return SpeciesDomain(mean, whiten, np.array([max(largest, 1e-9)]), floor)
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = x.mean(0)
-    variance, axes = np.linalg.eigh(np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
+    return statistics_of(mean, np.cov(x - mean, rowvar=False, bias=True).reshape(x.shape[1], x.shape[1]))
+
+
+def statistics_of(mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean, the whitening matrix and the floor of descriptors with this mean (F,) and covariance (F, F)."""
+    variance, axes = np.linalg.eigh(covariance)
     floor = max(FLOOR * float(variance.max(initial=0.0)), 1e-12)
     varying = variance > NO_VARIANCE * floor
     whiten = (axes[:, varying] / np.sqrt(variance[varying] + floor)).astype(np.float32)
     return mean, whiten, np.array([floor])
 
 
-def _distance(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray, floor: np.ndarray) -> np.ndarray:
+def distance_from(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Square root of: sum over axes of component^2 / variance, plus the squared length along no axis / floor."""
     x = x - mean
     squares = (x @ whiten) ** 2

@@ -7,9 +7,10 @@ Shifts are the mean on-site scalars of each element. They are needed only withou
 Coefficients are in float64, since 1e-5 eV matters beside core levels of -500 eV; normalized numbers fit into float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -120,6 +121,22 @@ def _powers(distance: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.stack([np.ones_like(x), x, x * x], -1)
 
 
+class BlockRows(NamedTuple):
+    """Some blocks of one pair type, or of one species.
+
+    Attributes:
+        kind: pair type or species.
+        group: group of the pairs, or shell type of the atoms.
+        values: residuals in eV (n, S, K).
+        distance: length of each pair (n,), angstrom; empty for atoms.
+    """
+
+    kind: int
+    group: tuple[int, int] | int
+    values: np.ndarray
+    distance: np.ndarray
+
+
 def fit_normalizer(
     space: BlockIrreps, oriented: OrientedPairs, residual: Coefficients, with_shift: bool = False
 ) -> Normalizer:
@@ -127,26 +144,83 @@ def fit_normalizer(
 
     `with_shift`: also fit shifts, and scales to what they leave.
     """
-    distance = np.linalg.norm(oriented.vectors, axis=1)
+
+    def rows() -> Iterator[BlockRows]:
+        for group, members in oriented.pairs.items():
+            distance, values = np.linalg.norm(oriented.vectors[members], axis=1), residual.pairs[group].numpy()
+            for pair_type, k in rows_by_key(oriented.pair_type[members]):
+                yield BlockRows(pair_type, group, values[k], distance[k])
+        for shell_type, atoms in oriented.atoms.items():
+            for species, k in rows_by_key(oriented.species[atoms]):
+                yield BlockRows(species, shell_type, residual.onsite[shell_type].numpy()[k], np.zeros(0))
+
+    return fit_normalizer_to_rows(space, rows(), with_shift)
+
+
+def fit_normalizer_to_rows(space: BlockIrreps, rows: Iterable[BlockRows], with_shift: bool = False) -> Normalizer:
+    """Fit scales as `fit_normalizer` does to some blocks of each pair type and each species."""
     pair_scale, onsite_scale, onsite_shift = {}, {}, {}
-    for group, members in oriented.pairs.items():
-        values = residual.pairs[group].numpy()
-        for pair_type, rows in rows_by_key(oriented.pair_type[members]):
-            squares = (values[rows] ** 2).sum(1)
-            if space.is_symmetric(pair_type):  # the order of two like atoms must not count
+    for kind, group, values, distance in rows:
+        if isinstance(group, tuple):
+            squares = (values**2).sum(1)
+            if space.is_symmetric(kind):  # the order of two like atoms must not count
                 squares = (squares + squares[:, space.pair_layout(group).reversal[0]]) / 2
-            pair_scale[pair_type] = _fit_pair_scale(distance[members[rows]], squares)
-    for shell_type, atoms in oriented.atoms.items():
-        layout = space.onsite_layout(shell_type)
-        for species, rows in rows_by_key(oriented.species[atoms]):
-            values = residual.onsite[shell_type].numpy()[rows]
-            if with_shift:
-                n = layout.n_proper
-                onsite_shift[species] = values[:, 0, :n].mean(0) * layout.mask[0, :n]
-                values = values.copy()
-                values[:, 0, :n] -= onsite_shift[species]
-            onsite_scale[species] = _fit_onsite_scale(values, space.l_max)
+            pair_scale[kind] = _fit_pair_scale(distance, squares)
+            continue
+        if with_shift:
+            layout = space.onsite_layout(group)
+            n = layout.n_proper
+            onsite_shift[kind] = values[:, 0, :n].mean(0) * layout.mask[0, :n]
+            values = values.copy()
+            values[:, 0, :n] -= onsite_shift[kind]
+        onsite_scale[kind] = _fit_onsite_scale(values, space.l_max)
     return Normalizer(space, pair_scale, onsite_scale, onsite_shift)
+
+
+class ScaleTable:
+    """The scales of a normalizer as tables, for the batches of a training: float32."""
+
+    def __init__(self, normalizer: Normalizer) -> None:
+        space = normalizer.space
+        n_types = len(space.elements) ** 2
+        self.pairs: dict[tuple[int, int], Tensor] = {}
+        for group in space.groups:
+            table = torch.zeros(n_types, space.pair_layout(group).n_irreps + N_ENVELOPE)
+            table[:, :-N_ENVELOPE] = 1.0
+            for kind, scale in normalizer.pair_scale.items():
+                if space.group(*divmod(kind, len(space.elements))) == group:
+                    table[kind] = torch.as_tensor(scale, dtype=torch.float32)
+            self.pairs[group] = table
+        self.onsite: dict[int, Tensor] = {}
+        for shell_type in range(len(space.shell_types)):
+            table = torch.ones(len(space.elements), *space.onsite_layout(shell_type).mask.shape)
+            for species, scale in normalizer.onsite_scale.items():
+                if int(space.shell_type[species]) == shell_type:
+                    table[species] = torch.as_tensor(scale, dtype=torch.float32)
+            self.onsite[shell_type] = table
+
+    def scales(self, species: Tensor, pair_type: Tensor, distance: Tensor, like: Coefficients) -> Coefficients:
+        """Return the scales of a batch, as `Normalizer.scales`.
+
+        Args:
+            species: of the atoms (N,), shell type after shell type.
+            pair_type: of the pairs (P,), group after group.
+            distance: of the pairs (P,), angstrom.
+            like: coefficients of the batch, which say the number of blocks of each group and shell type.
+        """
+        pairs, onsite, start = {}, {}, 0
+        for group, x in like.pairs.items():
+            rows = slice(start, start + len(x))
+            table, start = self.pairs[group].index_select(0, pair_type[rows]), start + len(x)
+            low, high = table[:, -2], table[:, -1]
+            t = (distance[rows].clamp(low, high) - low) / (high - low).clamp(min=0.5)
+            envelope = table[:, -5] + t * (table[:, -4] + t * table[:, -3])
+            pairs[group] = (table[:, :-N_ENVELOPE] * envelope.exp()[:, None])[:, None]
+        start = 0
+        for shell_type, x in like.onsite.items():
+            onsite[shell_type] = self.onsite[shell_type].index_select(0, species[start : start + len(x)])
+            start += len(x)
+        return Coefficients(pairs, onsite)
 
 
 def _fit_onsite_scale(residual: np.ndarray, l_max: int) -> np.ndarray:

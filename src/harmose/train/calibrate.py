@@ -17,13 +17,13 @@ from harmose.errors import ModelError
 from harmose.inference.model import Model
 from harmose.inference.pipeline import environments
 from harmose.inference.prior import check_prior
-from harmose.kernel_regression.model import FadedValues
 from harmose.physics.eigen import eigenvalues
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients
 from harmose.representation.concatenation import SampleTargets, TargetSettings, assemble, compute_targets
-from harmose.train.dataset import ValidationSet, chunks
+from harmose.train.dataset import MEMORY, LeftOutPredictions, ValidationSet, chunks, load_dataset
 from harmose.train.fit import Fit, fit_to_samples, load_targets
+from harmose.train.prepared import fits_into_memory
 from harmose.train.reversals import StoreWithReversals, with_reversals
 from harmose.uncertainty.calibration import (
     Calibration,
@@ -72,13 +72,13 @@ def calibrated(
     store: Store,
     validation: ValidationSet,
     training: Sequence[str],
-    leave_one_out: FadedValues | None = None,
+    left_out: LeftOutPredictions | None = None,
     target: TargetSettings | None = None,
     known: Model | None = None,
 ) -> Model:
     """Return the model with bounds that its errors on the validation samples keep as often as stated.
 
-    `training`: names of the samples that it was trained on. `leave_one_out`: predictions of each of them (of `target`) by a
+    `training`: names of the samples that it was trained on. `left_out`: gives predictions of some of them (of `target`) by a
     regression fitted to the others, used where there are few validation samples. The network has been trained on them, so that
     its share is left out there, and the bounds are a little wide. `known`: a model that this one corrects for a few structures;
     its bounds are kept, since they still hold for all others, and widened where the validation samples need it.
@@ -90,9 +90,9 @@ def calibrated(
     if known is not None and known.calibration is not None:
         return _widened(model, known, known.calibration, predictions)
     n_validation = len(predictions)
-    if leave_one_out is not None and len({x.group for x in predictions}) < FEW_GROUPS:
+    if left_out is not None and len({x.group for x in predictions}) < FEW_GROUPS:
         of = target or model.card.target
-        predictions += _training_predictions(model, store, training, of, leave_one_out)
+        predictions += _training_predictions(model, store, training, of, left_out)
     fitted = fit_blocks([HeldOutSample(x.group, x.features, x.error) for x in predictions])
     spectra = ((x.group, _orbital_errors(x, fitted.spreads(x.features))) for x in predictions)
     fitted = fit_orbitals(fitted, [(group, each) for group, each in spectra if each is not None])
@@ -131,12 +131,22 @@ def calibrated_on(
     validation = ValidationSet(store, names, Fit(model.normalizer, model.domain, model.regression), target)
     parts = (compute_targets(model.space, samples, target) for samples in chunks(store, training[:MOST_TRAINING]))
     model = with_last_layer(model, validation, map(separate_graphs, parts))
-    leave_one_out = None
+    left_out = None
     if refit and model.card.regression != "none":
-        leave_one_out = fit_to_samples(
-            load_targets(store, training, target, space=model.space), model.card.regression
-        ).leave_one_out
-    return calibrated(model, store, validation, training, leave_one_out, target)
+        training = _some(store, training)
+        targets = load_targets(store, training, target, space=model.space)
+        fit = fit_to_samples(targets, model.card.regression)
+        left_out = load_dataset(store, training, fit, target, targets).left_out
+    return calibrated(model, store, validation, training, left_out, target)
+
+
+def _some(store: Store, names: Sequence[str]) -> list[str]:
+    """Return the samples, or evenly from all as many as can be fitted in memory."""
+    n = len(names)
+    while not fits_into_memory(store, names, MEMORY):
+        n = n * 3 // 4
+        names = [names[k] for k in np.linspace(0, len(names) - 1, n).astype(int)]
+    return list(names)
 
 
 def with_last_layer(model: Model, validation: ValidationSet, batches: Iterable[GraphBatch]) -> Model:
@@ -190,14 +200,15 @@ def _validation_predictions(
 
 
 def _training_predictions(
-    model: Model, store: Store, training: Sequence[str], target: TargetSettings, leave_one_out: FadedValues
+    model: Model, store: Store, training: Sequence[str], target: TargetSettings, left_out: LeftOutPredictions
 ) -> list[_Prediction]:
     """Take some training samples, evenly from all, as predicted by a regression fitted to the others."""
-    part = load_targets(store, training, target, space=model.space)
-    scales = model.normalizer.scales(part.concatenated.oriented)
-    matrix = assemble(model.space, part.concatenated, None, leave_one_out.values, scales)
+    chosen = np.unique(np.linspace(0, len(training) - 1, MOST_ADDED).astype(int))
+    part = load_targets(store, [training[k] for k in chosen], target, space=model.space)
+    scales, found = model.normalizer.scales(part.concatenated.oriented), left_out(chosen, part)
+    matrix = assemble(model.space, part.concatenated, None, found.values, scales)
     last_layer_std = model.outputs(part.batch.to(model.device), ("stage1",)).last_layer_std
-    return _predictions(model, store, part, matrix, scales, last_layer_std, leave_one_out.std, MOST_ADDED)
+    return _predictions(model, store, part, matrix, scales, last_layer_std, found.std)
 
 
 def _predictions(
@@ -208,23 +219,17 @@ def _predictions(
     scales: Coefficients,
     last_layer_std: tuple[np.ndarray, np.ndarray],
     regression_std: np.ndarray,
-    most: int | None = None,
 ) -> list[_Prediction]:
-    """Complete the predicted matrices of a part, of all samples or evenly from all."""
+    """Complete the predicted matrices of a part."""
     whole, space = part.concatenated, model.space
     samples = [store[name] for name in part.names]
     matrices = whole.split(matrix, [build_graph(sample.structure, space.basis) for sample in samples])
     ood = model.domain.scores(environments(model.regression, space, whole.oriented))
     features = error_features(space, whole, scales, ood, last_layer_std, regression_std).split(whole)
-    chosen = range(len(samples)) if most is None else np.unique(np.linspace(0, len(samples) - 1, most).astype(int))
-    samples = [samples[k] for k in chosen]
-    matrices = [matrices[k] for k in chosen]
     priors = [_prior(sample, like) if model.card.needs_prior else None for sample, like in zip(samples, matrices)]
     completed = model.complete(matrices, [sample.structure for sample in samples], priors)
     labels = map(model.card.target.sample, samples)
-    return [
-        _Prediction(original_name(x.name), x, h, features[k]) for x, h, k in zip(labels, completed, chosen, strict=True)
-    ]
+    return [_Prediction(original_name(x.name), x, h, f) for x, h, f in zip(labels, completed, features, strict=True)]
 
 
 def _prior(sample: Sample, like: BlockMatrix) -> BlockMatrix | None:

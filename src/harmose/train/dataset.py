@@ -7,7 +7,8 @@ subtracted, the rest divided by the scales of the normalizer, and only then roun
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data.store import Store
+from harmose.kernel_regression.model import FadedValues
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import Coefficients, map_coefficients
 from harmose.representation.concatenation import (
@@ -27,7 +29,7 @@ from harmose.representation.concatenation import (
     element_sums,
     n_elements,
 )
-from harmose.representation.normalizer import normalize
+from harmose.representation.normalizer import ScaleTable, normalize
 from harmose.spin import absolute
 from harmose.train.fit import Fit, load_targets
 
@@ -35,7 +37,7 @@ PAIRS_AT_ONCE = 4000
 """Pairs whose blocks are brought into frames together: enough to hide the cost of a call, few enough for the cache."""
 
 MEMORY = 2 * 10**9
-"""Bytes of prepared samples that are kept."""
+"""Bytes that the samples of a training and the fit of their regression take in memory. Larger sets are read in parts."""
 
 
 @dataclass(frozen=True)
@@ -59,29 +61,29 @@ class TrainingBatch:
 class NormalizedSamples:
     """Samples ready to be picked from: rows lie group after group, within a group sample after sample.
 
-    pair_counts (n, n_groups), atom_counts (n, n_signatures), n_elements (n,): sizes of each sample.
+    Attributes:
+        names: names of the samples.
+        graph: their graphs as one.
+        targets: normalized; residuals in eV where `scales` is a table, and are normalized when they are picked.
+        scales: scales of all blocks, or a table of scales.
+        pair_counts: number of pairs of each sample in each group (n, n_groups).
+        atom_counts: number of atoms of each sample of each shell type (n, n_types).
+        n_elements: number of elements of each sample's matrix (n,).
     """
 
     names: tuple[str, ...]
     graph: GraphBatch
     targets: Coefficients
-    scales: Coefficients
+    scales: Coefficients | ScaleTable
     pair_counts: np.ndarray
     atom_counts: np.ndarray
     n_elements: np.ndarray
-
-    @property
-    def n_bytes(self) -> int:
-        tensors = [getattr(self.graph, f.name) for f in fields(self.graph)]
-        coefficients = (self.targets, self.scales, *self.graph.operators.values())
-        tensors += [x for c in coefficients for part in (c.pairs, c.onsite) for x in part.values()]
-        return sum(x.numel() * x.element_size() for x in tensors if isinstance(x, Tensor))
 
     def pick(self, chosen: np.ndarray) -> TrainingBatch:
         """The samples `chosen` (distinct numbers) as one batch; a few dozen index operations, whatever their size."""
         chosen = np.asarray(chosen)
         g = self.graph
-        atoms, pairs = _rows(self.atom_counts, chosen), _rows(self.pair_counts, chosen)
+        atoms, pairs = self._atom_places.rows(chosen), self._pair_places.rows(chosen)
         place = torch.empty(g.n_atoms, dtype=torch.int64)
         atom_rows, pair_rows = torch.cat(atoms), torch.cat(pairs)
         place[atom_rows] = torch.arange(len(atom_rows))
@@ -98,35 +100,52 @@ class NormalizedSamples:
             n_samples=len(chosen),
             operators={name: _pick_coefficients(c, *rows) for name, c in g.operators.items()},
         )
-        targets, scales = (_pick_coefficients(c, *rows) for c in (self.targets, self.scales))
+        targets = _pick_coefficients(self.targets, *rows)
+        if isinstance(self.scales, ScaleTable):
+            scales = self.scales.scales(batch.species, batch.pair_type, batch.distance, targets)
+            targets = map_coefficients(torch.div, targets, scales)
+        else:
+            scales = _pick_coefficients(self.scales, *rows)
         names = tuple(self.names[k] for k in chosen)
         return TrainingBatch(names, batch, targets, scales, int(self.n_elements[chosen].sum()))
 
-    def first(self, n: int) -> "NormalizedSamples":
-        """The first n samples."""
-        chosen = self.pick(np.arange(n))
-        counts = self.pair_counts[:n], self.atom_counts[:n], self.n_elements[:n]
-        return NormalizedSamples(chosen.names, chosen.graph, chosen.targets, chosen.scales, *counts)
+    @cached_property
+    def _atom_places(self) -> "_Places":
+        return _Places(self.atom_counts)
+
+    @cached_property
+    def _pair_places(self) -> "_Places":
+        return _Places(self.pair_counts)
 
     def _local_rows(self, atoms: list[Tensor], pairs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Rows counted from the start of their own group (pairs) or shell type (atoms)."""
-        starts = [np.concatenate([[0], np.cumsum(c.sum(0))]) for c in (self.pair_counts, self.atom_counts)]
-        return [r - int(s) for r, s in zip(pairs, starts[0])], [r - int(s) for r, s in zip(atoms, starts[1])]
+        return self._pair_places.local(pairs), self._atom_places.local(atoms)
 
 
 _OF_PAIRS = ("pair_type", "vectors", "distance", "reach", "rotation")
 
 
-def _rows(counts: np.ndarray, chosen: np.ndarray) -> list[Tensor]:
-    """Rows of the chosen samples in each group, with `counts` (n_samples, n_groups) rows stored group after group."""
-    ends = np.cumsum(counts.T.ravel()).reshape(counts.T.shape)
-    sizes = counts[chosen].T
-    starts = ends[:, chosen] - sizes
-    before = np.cumsum(sizes, axis=1) - sizes
-    return [
-        torch.as_tensor(np.repeat(start - offset, size) + np.arange(size.sum()))
-        for start, offset, size in zip(starts, before, sizes)
-    ]
+class _Places:
+    """Rows of samples that are stored group after group, with `counts` (n_samples, n_groups) rows each."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self.counts = counts
+        self.ends = np.cumsum(counts.T.ravel()).reshape(counts.T.shape)
+        self.starts = np.concatenate([[0], np.cumsum(counts.sum(0))])[:-1]
+
+    def rows(self, chosen: np.ndarray) -> list[Tensor]:
+        """Return the rows of the chosen samples in each group."""
+        sizes = self.counts[chosen].T
+        starts = self.ends[:, chosen] - sizes
+        before = np.cumsum(sizes, axis=1) - sizes
+        return [
+            torch.as_tensor(np.repeat(start - offset, size) + np.arange(size.sum()))
+            for start, offset, size in zip(starts, before, sizes)
+        ]
+
+    def local(self, rows: list[Tensor]) -> list[Tensor]:
+        """Return rows of each group, counted from the start of the group."""
+        return [r - int(start) for r, start in zip(rows, self.starts)]
 
 
 def _pick_coefficients(c: Coefficients, pairs: list[Tensor], atoms: list[Tensor]) -> Coefficients:
@@ -152,13 +171,14 @@ def normalize_targets(targets: SampleTargets, fit: Fit, offsets: Coefficients | 
 
 
 class Dataset:
-    """Samples of a store by number; `batch(numbers)` gives a `TrainingBatch`.
-
-    The first ones are kept ready in memory, up to `memory` bytes; a batch with any other is prepared from the store.
+    """Training samples by number: `batch(numbers)` gives a `TrainingBatch`.
 
     Attributes:
-        pair_counts: pairs of atoms of each sample (n,).
-        element_counts: elements of the matrix of each sample (n,).
+        store: the store that they are from.
+        names: their names.
+        fit: regression, normalizer and training domain.
+        target: what is learned.
+        ready: the normalized samples, in memory or in mapped files.
     """
 
     def __init__(
@@ -167,25 +187,32 @@ class Dataset:
         names: Sequence[str],
         fit: Fit,
         target: TargetSettings,
-        ready: NormalizedSamples | None,
-        counts: tuple[np.ndarray, np.ndarray],
+        ready: NormalizedSamples,
+        left_out: "LeftOutPredictions | None" = None,
     ):
-        """Use `load_dataset`. `counts`: `pair_counts` and `element_counts`."""
         self.store, self.names, self.fit, self.target, self.ready = store, list(names), fit, target, ready
-        self.n_ready = len(ready.names) if ready is not None else 0
-        self.pair_counts, self.element_counts = counts
+        self.left_out = left_out
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def pair_counts(self) -> np.ndarray:
+        """Number of pairs of each sample (n,)."""
+        return self.ready.pair_counts.sum(1)
+
+    @property
+    def element_counts(self) -> np.ndarray:
+        """Number of elements of the matrix of each sample (n,)."""
+        return self.ready.n_elements
+
     def batch(self, numbers: Sequence[int] | np.ndarray) -> TrainingBatch:
         """Return distinct samples as one batch, in the order of their numbers."""
-        numbers = np.asarray(numbers)
-        if self.ready is not None and (numbers < self.n_ready).all():
-            return self.ready.pick(numbers)
-        samples = [self.store[self.names[k]] for k in numbers]
-        targets = compute_targets(self.fit.space, samples, self.target)
-        return normalize_targets(targets, self.fit).pick(np.arange(len(numbers)))
+        return self.ready.pick(np.asarray(numbers))
+
+
+LeftOutPredictions = Callable[[np.ndarray, SampleTargets], FadedValues]
+"""Predictions of some training samples, given by number and by their targets, by a regression fitted to the others."""
 
 
 def load_dataset(
@@ -193,22 +220,31 @@ def load_dataset(
     names: Sequence[str],
     fit: Fit,
     target: TargetSettings,
-    memory: int = MEMORY,
     targets: SampleTargets | None = None,
 ) -> Dataset:
-    """Normalize the samples `names`; the first ones, up to `memory` bytes, are kept.
+    """Normalize the samples `names`, and keep them in memory.
 
     A regression leaves less of a sample that it was fitted to than of a new one. With leave-one-out predictions in the fit the
-    network learns what it will meet; all samples are kept then. `targets`: those of the samples, where they are there already.
+    network learns what it will meet. `targets`: those of the samples, where they are there already.
     """
     targets = load_targets(store, names, target, space=fit.space) if targets is None else targets
-    ready = normalize_targets(targets, fit, None if fit.leave_one_out is None else fit.leave_one_out.values)
-    sizes = ready.pair_counts.sum(1), ready.n_elements
-    if fit.leave_one_out is None and ready.n_bytes > memory:
-        cumulated = np.cumsum(ready.n_elements) * (ready.n_bytes / ready.n_elements.sum())
-        kept = int((cumulated <= memory).sum())
-        ready = ready.first(kept) if kept else None
-    return Dataset(store, names, fit, target, ready, sizes)
+    left_out = fit.leave_one_out
+    ready = normalize_targets(targets, fit, None if left_out is None else left_out.values)
+    return Dataset(store, names, fit, target, ready, None if left_out is None else _picked(left_out, ready))
+
+
+def _picked(left_out: FadedValues, samples: NormalizedSamples) -> LeftOutPredictions:
+    """Return what gives the predictions of some of the samples."""
+    n_atoms, n_pairs = samples.atom_counts.sum(1), samples.pair_counts.sum(1)
+    atoms, pairs = (_Places(n[:, None]) for n in (n_atoms, n_pairs))
+
+    def pick(chosen: np.ndarray, _: SampleTargets) -> FadedValues:
+        places = samples._pair_places, samples._atom_places
+        values = _pick_coefficients(left_out.values, *(p.local(p.rows(chosen)) for p in places))
+        blocks = np.concatenate([atoms.rows(chosen)[0].numpy(), n_atoms.sum() + pairs.rows(chosen)[0].numpy()])
+        return FadedValues(values, left_out.weights[blocks], left_out.std[blocks])
+
+    return pick
 
 
 def chunks(store: Store, names: Sequence[str]) -> Iterator[list[Sample]]:

@@ -52,7 +52,8 @@ def finished_model(
         model = replace(model, last_layer=start.model.last_layer)
     else:
         dataset, n = data.dataset, min(len(data.dataset), MOST_TRAINING)
-        parts = np.array_split(np.arange(n), -(-n // SAMPLES_AT_ONCE))
+        chosen = np.linspace(0, len(dataset) - 1, n).astype(int)
+        parts = np.array_split(chosen, -(-n // SAMPLES_AT_ONCE))
         model = with_last_layer(model, data.validation, (dataset.batch(part).graph for part in parts))
     stages = model.stages if network is not None else ("regression",)
     errors = {stage: data.validation.mae(_predict(model, stage)) for stage in stages}
@@ -82,8 +83,8 @@ def _predict(model: Model, stage: str) -> Callable[[GraphBatch], Coefficients | 
 def _calibrated(data: TrainingData, model: Model, log: Log, known: Model | None) -> Model:
     """Fit bounds of the model's errors to the validation samples; `known`: a model whose bounds are kept, and widened."""
     log.show("calibrating", 0.0, f"{len(data.validation.names)} samples")
-    names, left_out = data.dataset.names, data.fit.leave_one_out
-    return calibrated(model, data.dataset.store, data.validation, names, left_out, data.dataset.target, known)
+    dataset = data.dataset
+    return calibrated(model, dataset.store, data.validation, dataset.names, dataset.left_out, dataset.target, known)
 
 
 def _card(

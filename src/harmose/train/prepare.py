@@ -1,6 +1,10 @@
 """The data of a training: the fit of the regression, normalized samples, and the sets that errors are measured on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
 
 from harmose.data.store import Store
 from harmose.representation.concatenation import TargetSettings
@@ -9,10 +13,11 @@ from harmose.train.config import TrainConfig
 from harmose.train.dataset import Dataset, ValidationSet, load_dataset
 from harmose.train.fit import FILE, Fit, read_fit
 from harmose.train.log import Log
+from harmose.train.prepared import Preparation, fits_into_memory, is_prepared, open_prepared, prepare_in_parts
 from harmose.train.reference_orbitals import ReferenceOrbitalTable
-from harmose.train.regression_cache import FitSettings, fit_or_load, fit_space
+from harmose.train.regression_cache import FitSettings, fit_or_load, fit_space, prepared_folder
 from harmose.train.reversals import StoreWithReversals, with_reversals
-from harmose.train.start import Start
+from harmose.train.start import Start, start_change, started_fit
 
 TRAINING_ERRORS = 30
 """Largest number of training samples whose errors are measured."""
@@ -39,7 +44,7 @@ class TrainingData:
 
 def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: Start | None = None) -> TrainingData:
     """Fit the regression, unless an earlier run did (`resumed`), and normalize the samples; `start`: the model to start from."""
-    names, targets, moments = training_names(store, config), None, config.inputs.moments
+    names, moments = training_names(store, config), config.inputs.moments
     target = TargetSettings(config.prior == "H0", config.energy_zero == "fermi_of_labels", moments=moments)
     few = names[: min(TRAINING_ERRORS, config.validation_samples)]
     if moments:
@@ -47,14 +52,11 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: S
     blind = config.loss.shift_blind
     operators = (*config.inputs.operators, *(["overlap"] if blind else []))
     target = replace(target, operators=tuple(dict.fromkeys(operators)))
-    if not resumed:
-        settings = FitSettings(config.regression, config.sparse_points)
-        folders = config.out, config.regression_cache
-        text, targets = fit_or_load(store, names, target, settings, *folders, log.show, start)
-        log.say(text)
-    # Read back in any case: a resumed run must see the same numbers, to their order in memory.
-    fit = read_fit(config.out / FILE, fit_space(store, names, target, start))
-    dataset = load_dataset(store, names, fit, target, int(config.memory), targets)
+    memory, settings = int(config.memory), FitSettings(config.regression, config.sparse_points)
+    if fits_into_memory(store, names, memory):
+        fit, dataset = _in_memory(config, store, names, target, settings, log, resumed, start)
+    else:
+        fit, dataset = _in_parts(config, store, names, target, settings, log, start)
     chosen = store.splits[config.val_split][: config.validation_samples]
     return TrainingData(
         fit,
@@ -63,6 +65,65 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: S
         ValidationSet(store, few, fit, target, blind),
         _reference_orbitals(store, dataset, log) if config.loss.needs_orbitals else None,
     )
+
+
+def _in_memory(
+    config: TrainConfig,
+    store: Store,
+    names: Sequence[str],
+    target: TargetSettings,
+    settings: FitSettings,
+    log: Log,
+    resumed: bool,
+    start: Start | None,
+) -> tuple[Fit, Dataset]:
+    """Fit the regression to all samples at once, and keep them in memory."""
+    targets = None
+    if not resumed:
+        folders = config.out, config.regression_cache
+        text, targets = fit_or_load(store, names, target, settings, *folders, log.show, start)
+        log.say(text)
+    # Read back in any case: a resumed run must see the same numbers, to their order in memory.
+    fit = read_fit(config.out / FILE, fit_space(store, names, target, start))
+    return fit, load_dataset(store, names, fit, target, targets)
+
+
+def _in_parts(
+    config: TrainConfig,
+    store: Store,
+    names: Sequence[str],
+    target: TargetSettings,
+    settings: FitSettings,
+    log: Log,
+    start: Start | None,
+) -> tuple[Fit, Dataset]:
+    """Fit the regression to one part of the samples after the other, and keep them in files."""
+    space, memory = fit_space(store, names, target, start), int(config.memory)
+    if start is not None:
+        settings = replace(settings, init=(start.digest, start.regression))
+    folder = prepared_folder(store, config.regression_cache, names, target, settings, memory)
+    if not is_prepared(folder):
+        kind = settings.kind if start is None else {"correct": "correction"}.get(start.regression, start.regression)
+        kind = start.model.card.regression if start is not None and kind == "refit" else kind
+        what = Preparation(
+            store,
+            names,
+            space,
+            target,
+            kind,
+            config.sparse_points,
+            memory,
+            torch.get_num_threads(),
+            None if start is None else start_change(start),
+            None if start is None or start.model.regression is None else start.model.regression.mean_density,
+        )
+        prepare_in_parts(what, folder, Fit if start is None else partial(started_fit, start), log.show)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    log.say(
+        f"{len(names)} samples prepared in parts: {size / 1e9:.2f} GB in {folder} "
+        f"(`harmose data cache {store.path} --remove` deletes them)"
+    )
+    return open_prepared(folder, store, space, target)
 
 
 def _reference_orbitals(store: Store, dataset: Dataset, log: Log) -> ReferenceOrbitalTable:

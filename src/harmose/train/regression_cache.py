@@ -37,6 +37,15 @@ SOURCES = (
 )
 """Files and folders of the package that decide the numbers of a fit to given samples."""
 
+PREPARING_SOURCES = (
+    *SOURCES,
+    "train/part_files.py",
+    "train/prepared.py",
+    "train/sample_set.py",
+    "train/stored_samples.py",
+)
+"""The same for samples that are prepared in parts."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -105,7 +114,13 @@ def _title(settings: FitSettings, start: Start | None) -> str:
     return {"kernel": "kernel regression", "pairs": "regression of pairs", "none": "normalizer"}[settings.kind]
 
 
-def digest(store: Store, names: Sequence[str], target: TargetSettings, settings: FitSettings) -> str:
+def digest(
+    store: Store,
+    names: Sequence[str],
+    target: TargetSettings,
+    settings: FitSettings,
+    sources: Sequence[str] = SOURCES,
+) -> str:
     """Return a digest of the samples' records in order, the basis set, the target, the settings and the fit's sources."""
     # Of the operators that are read, only the charges of H0 enter a fit.
     learned = asdict(replace(target, operators=())) | {"charges": target.reads_charges}
@@ -114,10 +129,29 @@ def digest(store: Store, names: Sequence[str], target: TargetSettings, settings:
     for name in names:
         total.update(hashlib.sha256(store.record(name)).digest())
     package = Path(str(resources.files("harmose")))
-    for source in SOURCES:
+    for source in sources:
         for path in sorted((package / source).rglob("*.py")) if (package / source).is_dir() else [package / source]:
             total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:32]
+
+
+def prepared_folder(
+    store: Store,
+    cache: Path | None,
+    names: Sequence[str],
+    target: TargetSettings,
+    settings: FitSettings,
+    memory: int,
+) -> Path:
+    """Return the folder for samples that are prepared in parts: in `cache`, or in a folder beside the store."""
+    folder = cache_folder(store.path) if cache is None else _folder(cache)
+    about = [digest(store, names, target, settings, PREPARING_SOURCES), list(target.operators), memory]
+    return folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+
+
+def cache_folder(store: Path) -> Path:
+    """Return the folder beside a store that holds its prepared samples."""
+    return store.with_name(f"{store.name}.cache")
 
 
 def _folder(cache: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from harmose.core.sample import kind_of_prior
 from harmose.core.species import symbol_of
@@ -20,15 +21,16 @@ from harmose.inference.card import Card
 from harmose.inference.model import Model
 from harmose.inference.pipeline import environments, fitted_values
 from harmose.kernel_regression.fit import fit_correction
-from harmose.kernel_regression.model import FadedValues
+from harmose.kernel_regression.model import FadedValues, KernelRegression
 from harmose.kernel_regression.training import Training
-from harmose.kernel_regression.training_domain import fit_training_domain
+from harmose.kernel_regression.training_domain import TrainingDomain, fit_training_domain
 from harmose.nn.two_stage import add
-from harmose.representation.block_irreps import BlockIrreps, map_coefficients
+from harmose.representation.block_irreps import BlockIrreps, Coefficients, map_coefficients
 from harmose.representation.concatenation import SampleTargets
-from harmose.representation.normalizer import denormalize
+from harmose.representation.normalizer import Normalizer, denormalize
 from harmose.train.config import InitRegression, TrainConfig, card_keys
 from harmose.train.fit import MANY_FORMULAS, Fit, fit_to_samples
+from harmose.train.part_files import Change, Changed
 
 LABEL_KEYS = ("code", "functional", "basis", "potential")
 """Settings of labels that must be those of the model, where both say them."""
@@ -155,18 +157,61 @@ def start_fit(
     owner = targets.groups if many else targets.originals
     owners = owner[whole.pair_sample], owner[whole.atom_sample]
     graph = environments(model.regression, model.space, whole.oriented, targets.charges)
-    domain = model.domain.extended(fit_training_domain(graph, owners[1]))
+    domain = fit_training_domain(graph, owners[1])
     if start.regression == "keep" or model.regression is None:
-        return Fit(model.normalizer, domain, model.regression)
+        return started_fit(start, None, domain, None)
     before = fitted_values(model.regression, model.normalizer, graph)
-    outputs = model.outputs(targets.batch.to(model.device), ("full",)).stages["full"]
-    predicted = denormalize(outputs, before.values, model.normalizer.scales(whole.oriented))
-    residual = map_coefficients(lambda target, value: target - value, targets.coefficients, predicted)
+    residual = _residual(model, targets, before)
     charges = targets.charges if model.regression.reads_charges else None
     training = Training(model.space, whole.oriented, residual, *owners, many, charges, sparse_points)
     correction, left_out = fit_correction(training, model.regression.mean_density, advance=progress)
-    corrections = (*model.regression.corrections, correction)
-    return Fit(model.normalizer, domain, replace(model.regression, corrections=corrections), _sum(before, left_out))
+    return replace(started_fit(start, None, domain, correction), leave_one_out=_sum(before, left_out))
+
+
+def started_fit(
+    start: Start, normalizer: Normalizer | None, domain: TrainingDomain, regression: KernelRegression | None
+) -> Fit:
+    """Return the fit of a training that starts from a model.
+
+    Args:
+        start: the model.
+        normalizer: fitted to the samples, where the regression is refitted.
+        domain: of the samples.
+        regression: refitted to the samples, or the correction; None where the model keeps its regression.
+    """
+    model = start.model
+    if start.regression == "refit":
+        assert normalizer is not None
+        return _refitted(start, Fit(normalizer, domain, regression))
+    domain = model.domain.extended(domain)
+    if regression is None or model.regression is None:
+        return Fit(model.normalizer, domain, model.regression)
+    corrections = (*model.regression.corrections, regression)
+    return Fit(model.normalizer, domain, replace(model.regression, corrections=corrections))
+
+
+def start_change(start: Start) -> Change | None:
+    """Return what changes the targets of samples that are prepared in parts; None where the regression is refitted."""
+    if start.regression == "refit":
+        return None
+
+    def change(targets: SampleTargets) -> Changed:
+        model = start.model
+        _check_pairs(start, targets)
+        graph = environments(model.regression, model.space, targets.concatenated.oriented, targets.charges)
+        before = fitted_values(model.regression, model.normalizer, graph)
+        learned = map_coefficients(torch.sub, targets.coefficients, before.values)
+        fitted = learned if start.regression == "keep" else _residual(model, targets, before)
+        return Changed(fitted, learned, before.weights, before.std)
+
+    return change
+
+
+def _residual(model: Model, targets: SampleTargets, before: FadedValues) -> Coefficients:
+    """Return what the whole model leaves of some targets; `before`: values of its regression."""
+    outputs = model.outputs(targets.batch.to(model.device), ("full",)).stages["full"]
+    predicted = denormalize(outputs, before.values, model.normalizer.scales(targets.concatenated.oriented))
+    return map_coefficients(torch.sub, targets.coefficients, predicted)
 
 
 def _sum(before: FadedValues, correction: FadedValues) -> FadedValues:
