@@ -106,3 +106,26 @@ def test_one_sample_at_a_time(water_store, water_sample, command, samples_alive)
     assert samples_alive.most <= 2
     if command[0] != "split":  # which reads no matrices
         assert samples_alive.n == 40
+
+
+def test_cache(tmp_path, water_store, capsys):
+    cache = tmp_path / "water.cache"
+    assert main(["data", "cache", str(water_store)]) == 0
+    assert capsys.readouterr().out.strip() == f"{cache}: no prepared samples"
+    (cache / "0123" / "parts").mkdir(parents=True)
+    (cache / "0123" / "parts" / "0.safetensors").write_bytes(bytes(3 * 10**7))
+    assert main(["data", "cache", str(water_store)]) == 0
+    assert (
+        capsys.readouterr().out.strip() == f"{cache / '0123'}: 0.03 GB, not complete: the same training goes on with it"
+    )
+    (cache / "mine").mkdir()
+    (cache / "mine" / "thesis.txt").write_text("")
+    assert main(["data", "cache", str(water_store), "--remove"]) == 2
+    assert (
+        f"{cache / 'mine'}: expected prepared samples, got something else: nothing was removed"
+        in capsys.readouterr().err
+    )
+    (cache / "mine" / "thesis.txt").unlink()
+    assert main(["data", "cache", str(water_store), "--remove"]) == 0
+    assert capsys.readouterr().out.strip().endswith(f"{cache}: removed")
+    assert not cache.exists()

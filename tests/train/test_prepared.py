@@ -16,7 +16,7 @@ from harmose.train.dataset import load_dataset
 from harmose.train.engine import train
 from harmose.train.fit import Fit, fit_to_samples, load_targets
 from harmose.train.prepared import Preparation, fits_into_memory, is_prepared, open_prepared, prepare_in_parts
-from harmose.train.regression_cache import cache_folder
+from harmose.train.prepared_sets import cache_folder
 from harmose.train.reversals import training_space
 
 ONE_STEP = ["phases.stage1.steps=2", "phases.stage2.steps=0", "phases.joint.steps=0", "regression=kernel"]

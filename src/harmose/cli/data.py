@@ -1,4 +1,4 @@
-"""`harmose data`: list, check, split and merge sample stores."""
+"""`harmose data`: list, check, split and merge sample stores, and remove what trainings keep beside them."""
 
 import os
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from harmose.data.curation import split as random_split
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.io.priors import replace_priors
+from harmose.train.prepared_sets import cache_folder, prepared_sets, remove_prepared
 
 COLUMNS = ("name", "formula", "atoms", "orbitals", "energy (eV)", "split", "group")
 
@@ -179,3 +180,21 @@ def prior(
         names = replace_priors(opened, hidden, kind, workers or os.cpu_count() or 1)
         n = sum(1 for _ in progress(names, "H0", len(opened), terminal()))
     terminal().print(f"{out}: {n} samples", markup=False, soft_wrap=True)
+
+
+@app.command("cache", epilog=examples("harmose data cache organics", "harmose data cache organics --remove"))
+def cache(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Sample store, which may be gone.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove all of them.")] = False,
+) -> None:
+    """List the prepared samples that trainings keep beside a store, whose set does not fit into memory, or remove them."""
+    console, folder = terminal(), cache_folder(store)
+    kept = prepared_sets(folder)
+    for each in kept:
+        state = f"{each.n_samples} samples" if each.n_samples else "not complete: the same training goes on with it"
+        console.print(f"{each.folder}: {each.n_bytes / 1e9:.2f} GB, {state}", markup=False, soft_wrap=True)
+    if not kept:
+        console.print(f"{folder}: no prepared samples", markup=False, soft_wrap=True)
+    elif remove:
+        remove_prepared(folder)
+        console.print(f"{folder}: removed", markup=False, soft_wrap=True)

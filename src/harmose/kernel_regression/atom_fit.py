@@ -127,11 +127,34 @@ class AtomRows:
         """Return the kernels (N (2l+1), R (2l+1)) of a part between the atoms and the sparse atoms; None without kernel."""
         if not self.features.kernels:
             return None
+        if self._matrices is not None:
+            return self._matrices[part]
         size, n_sparse = 2 * part.degree + 1, next(iter(self.features.kernels.values())).sparse.n_atoms
         out = np.zeros((len(self.atoms) * size, n_sparse * size))
         for b, (edges, kernels) in self._kernels.items():
             out += self.features.kernels[b].matrix(edges, kernels, *part)
         return out
+
+    @cached_property
+    def _matrices(self) -> dict[Part, np.ndarray] | None:
+        """Kernels of all parts, where those between all edges do not fit into memory; these are then computed in pieces."""
+        edges = self.graph.atom_edges(self.atoms).weighted()
+        orders = 2 + 4 * max(x.degree for x in self.features.layout.irreps)
+        sparse_edges = {b: len(one.sparse.edges) for b, one in self.features.kernels.items()}
+        species = edges.neighbour_species
+        size = sum(int((species == b).sum()) * n * orders for b, n in sparse_edges.items())
+        if size <= self.graph.settings.kernel_numbers:
+            return None
+        n_pieces = min(-(-4 * size // self.graph.settings.kernel_numbers), len(self.atoms))
+        pieces = [AtomRows(self.features, self.graph, some) for some in np.array_split(self.atoms, n_pieces)]
+        out: dict[Part, list[np.ndarray]] = {}
+        for piece in pieces:
+            piece._matrices = None  # one atom may have more edges than fit
+            for degree, parity, *_ in self.features.layout.irreps:
+                found = piece.kernel(Part(degree, parity))
+                out.setdefault(Part(degree, parity), []).append(np.zeros(0) if found is None else found)
+            piece._kernels.clear()
+        return {part: np.concatenate(parts) for part, parts in out.items()}
 
     @cached_property
     def _terms(self) -> AtomTerms | None:
@@ -142,6 +165,11 @@ class AtomRows:
         edges = self.graph.atom_edges(self.atoms).weighted()
         parts = ((b, edges[rows]) for b, rows in rows_by_key(edges.neighbour_species) if b in self.features.kernels)
         return {b: (part, self.features.kernels[b].kernels(part)) for b, part in parts}
+
+
+def _n_components(layout: OnsiteLayout) -> int:
+    """Numbers of the kernels of all parts between two atoms."""
+    return sum((2 * x.degree + 1) ** 2 for x in layout.irreps)
 
 
 def distance_sums(graph: Neighbourhoods, atoms: np.ndarray, degree: int, neighbours: tuple[int, ...]) -> np.ndarray:
@@ -161,15 +189,22 @@ class AtomFit:
     def __init__(
         self, graph: Neighbourhoods, training: Training, shell_type: int, atoms: np.ndarray, targets: np.ndarray
     ):
-        self.graph, self.atoms, self.targets, self.settings = graph, atoms, targets, training.settings
+        self.graph, self.settings = graph, training.settings
         self.layout = training.space.onsite_layout(shell_type)
-        self.sample, self.grid = training.atom_sample[atoms], training.hyperparameters
+        self.grid = training.hyperparameters
         self.parameters, self.n_components = ATOM_KERNEL, self.settings.sparse_components
         if training.many_molecules:
             self.parameters = MANY_MOLECULES_ATOM_KERNEL
             self.n_components = self.settings.sparse_components_many_molecules
         self.robust = training.many_molecules
         self.has_kernel = training.sparse_points != 0
+        n_sparse = self.n_components // (2 * max(x.degree for x in self.layout.irreps) + 1)
+        most = max(self.settings.kernel_numbers // (n_sparse * _n_components(self.layout)), n_sparse)
+        if training.is_part and self.has_kernel and len(atoms) > most:
+            chosen = np.sort(np.random.default_rng(shell_type).permutation(len(atoms))[:most])
+            atoms, targets = atoms[chosen], targets[chosen]
+        self.atoms, self.targets, self.sample = atoms, targets, training.atom_sample[atoms]
+        self.is_part = training.is_part
 
     def run(self, kind: str, generator: np.random.Generator) -> "AtomFitResult":
         """Return the regression, and leave-one-group-out predictions; the mean of the scalars is that of all samples."""
@@ -219,6 +254,8 @@ class AtomFit:
         """Return the kernel for each species of neighbours; none where they would have too few sparse points."""
         edges = self.graph.atom_edges(self.atoms).weighted()
         n = 3 * self.settings.kernel_elements * len(self.atoms) // max(len(edges.edges) ** 2, 1)
+        if self.is_part:
+            n = max(self.settings.sparse_edges_of_atoms * len(self.atoms) // max(len(edges.edges), 1), 1)
         if not self.has_kernel or n < min(self.settings.sparse_atoms, len(self.atoms)):
             return {}
         orders = max(x.degree for x in self.layout.irreps)

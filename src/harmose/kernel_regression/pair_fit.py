@@ -214,10 +214,12 @@ class PairFit:
             self.n_sparse = self.settings.sparse_edges_many_molecules
         if training.sparse_points is not None:
             self.n_sparse = training.sparse_points
-        self.most = self.settings.pairs
         if training.is_part and self.n_sparse:
             directions = 2 if self.rows.symmetric else 1
-            self.most = min(self.most, max(self.settings.kernel_elements // (directions * self.n_sparse), 1))
+            most = max(self.settings.kernel_elements // (2 * directions * self.n_sparse), self.n_sparse)
+            if self.rows.n_pairs > most:
+                chosen = np.random.default_rng(pair_type).permutation(self.rows.n_pairs)[:most]
+                self.rows = self.rows[self.rows.of_pairs(np.sort(chosen))]
         self.robust = training.many_molecules
 
     @property
@@ -228,9 +230,9 @@ class PairFit:
     def run(self, kind: str, generator: np.random.Generator) -> "PairFitResult":
         """Return the regression, and leave-one-group-out predictions; of pairs that were not drawn, the usual ones."""
         rows = self.rows
-        if rows.n_pairs <= self.most:
+        if rows.n_pairs <= self.settings.pairs:
             return self._one_direction(self._fit(kind, generator))
-        chosen = rows.of_pairs(np.sort(generator.permutation(rows.n_pairs)[: self.most]))
+        chosen = rows.of_pairs(np.sort(generator.permutation(rows.n_pairs)[: self.settings.pairs]))
         fit = self._subset(chosen)._fit(kind, generator)
         values, variance = fit.regression.values(self.graph, rows.edges, self.layout.n_slots)
         values[chosen], variance[chosen] = fit.leave_one_out, fit.variance

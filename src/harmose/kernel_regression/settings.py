@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class RegressionSettings:
     """Sizes of fits and of the arrays that are in memory together.
 
-    The first nine change what is fitted. The others change speed and memory alone.
+    The first ten change what is fitted. The others change speed and memory alone.
 
     Attributes:
         sparse_edges: largest number of sparse points of a pair type.
@@ -15,6 +15,8 @@ class RegressionSettings:
         sparse_edges_many_molecules: the same for data sets of many molecules, where environments are less alike.
         sparse_components_many_molecules: the same for data sets of many molecules.
         kernel_elements: largest number of edges times sparse points; with more edges, there are fewer sparse points.
+        sparse_edges_of_atoms: largest number of edges of the sparse points of a species in a fit that goes over the training set
+            part by part (`refit`); `kernel_elements` limits them otherwise.
         sparse_atoms: a species whose limits leave fewer sparse points than this has no kernel.
         pairs: largest number of pairs of a type that are fitted, drawn at random.
         refit_pairs: the same for a fit that goes over the training set part by part (`refit`).
@@ -35,6 +37,7 @@ class RegressionSettings:
     sparse_edges_many_molecules: int = 360
     sparse_components_many_molecules: int = 1800
     kernel_elements: int = 10**7
+    sparse_edges_of_atoms: int = 3000
     sparse_atoms: int = 30
     pairs: int = 20_000
     refit_pairs: int = 100_000

@@ -14,6 +14,7 @@ from harmose.train.dataset import Dataset, ValidationSet, load_dataset
 from harmose.train.fit import FILE, Fit, read_fit
 from harmose.train.log import Log
 from harmose.train.prepared import Preparation, fits_into_memory, is_prepared, open_prepared, prepare_in_parts
+from harmose.train.prepared_sets import size_of
 from harmose.train.reference_orbitals import ReferenceOrbitalTable
 from harmose.train.regression_cache import FitSettings, fit_or_load, fit_space, prepared_folder
 from harmose.train.reversals import StoreWithReversals, with_reversals
@@ -118,11 +119,8 @@ def _in_parts(
             None if start is None or start.model.regression is None else start.model.regression.mean_density,
         )
         prepare_in_parts(what, folder, Fit if start is None else partial(started_fit, start), log.show)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    log.say(
-        f"{len(names)} samples prepared in parts: {size / 1e9:.2f} GB in {folder} "
-        f"(`harmose data cache {store.path} --remove` deletes them)"
-    )
+    hint = f" (`harmose data cache {config.data} --remove` deletes them)" if config.regression_cache is None else ""
+    log.say(f"{len(names)} samples prepared in parts: {size_of(folder) / 1e9:.2f} GB in {folder}{hint}")
     return open_prepared(folder, store, space, target)
 
 

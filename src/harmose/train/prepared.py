@@ -45,10 +45,11 @@ from harmose.representation.normalizer import BlockRows, Normalizer, ScaleTable,
 from harmose.train.dataset import Dataset
 from harmose.train.fit import FILE, MANY_FORMULAS, Fit, read_fit, write_fit
 from harmose.train.part_files import PAIRS, Change, Part, compute_part, read_part, write_part
+from harmose.train.prepared_sets import INDEX
 from harmose.train.sample_set import choose, describe
 from harmose.train.stored_samples import Sizes, StoredSamples
 
-PARTS, ARRAYS, INDEX, LOCK = "parts", "arrays", "index.safetensors", "lock"
+PARTS, ARRAYS, LOCK = "parts", "arrays", "lock"
 
 BYTES_PER_PAIR = 10**5
 """Memory that a fit needs for each pair of its samples, graphs and targets included."""

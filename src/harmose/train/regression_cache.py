@@ -18,6 +18,7 @@ from harmose.inference.card import RegressionKind
 from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import SampleTargets, TargetSettings
 from harmose.train.fit import FILE, fit_to_samples, load_targets, read_fit, write_fit
+from harmose.train.prepared_sets import cache_folder
 from harmose.train.reversals import training_space
 from harmose.train.start import Start, check_kinds, start_fit
 
@@ -147,11 +148,6 @@ def prepared_folder(
     folder = cache_folder(store.path) if cache is None else _folder(cache)
     about = [digest(store, names, target, settings, PREPARING_SOURCES), list(target.operators), memory]
     return folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
-
-
-def cache_folder(store: Path) -> Path:
-    """Return the folder beside a store that holds its prepared samples."""
-    return store.with_name(f"{store.name}.cache")
 
 
 def _folder(cache: Path) -> Path:
