@@ -22,6 +22,7 @@ from harmose.evaluate.evaluation import EvaluatedSample, Evaluation
 METRICS = {
     "mae": ("H MAE (meV)", 1e3),
     "bands": ("bands (meV)", 1e3),
+    "band_gap": ("band gap (meV)", 1e3),
     "splittings": ("spin-orbit splittings (meV)", 1e3),
     "splittings_relative": ("… in per cent of their mean", 1e2),
     "ghost_states": ("ghost states", 1.0),

@@ -67,6 +67,17 @@ def test_window():
     assert (nothing.mae, nothing.n_states) == (None, 0)
 
 
+def test_gap():
+    """The gap from -1 to 3 eV; an energy zero of the prediction does not matter. A metal has none."""
+    predicted = flat(LEVELS + [0.1, 0, 0.02, -0.03], None).shifted(7.0)
+    assert compare_bands(predicted, flat(LEVELS)).gap == pytest.approx(0.05)
+    assert compare_bands(predicted, flat(LEVELS, -1.0)).gap == pytest.approx(0.05)  # at the edge of a band
+    assert compare_bands(predicted, flat(LEVELS, 3.5)).gap is None
+    crossing = flat(LEVELS)
+    crossing.energies[:, 2] = [-1.0, 0.0, 1.0]
+    assert compare_bands(predicted, crossing).gap is None
+
+
 def test_window_is_relative_to_the_fermi_level():
     found = compare_bands(flat(LEVELS, None), flat(LEVELS, -6.0), (-3, 2))
     assert found.n_states == 6  # -9 to -4 eV: the two lowest bands

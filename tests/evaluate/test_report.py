@@ -70,6 +70,7 @@ def test_terminal_table(evaluation):
     for metric in METRICS:
         other_systems = (
             "bands",
+            "band_gap",
             "ghost_states",
             "spin_orbit",
             "spin_orbit_relative",

@@ -39,7 +39,8 @@ class BandErrors:
     """Errors of predicted bands: `mae` in eV over the `n_states` DFT states within the window, None if there are none.
 
     `aligned` are the predicted bands after `shift` (eV) was added. `ghosts` (n_spins, n_k, n_bands) is True for each
-    predicted state that is a ghost. `splittings` is None without spin-orbit splittings.
+    predicted state that is a ghost. `splittings` is None without spin-orbit splittings. `gap` is the absolute error of
+    the gap on the path in eV, None where DFT has none.
     """
 
     mae: float | None
@@ -48,6 +49,7 @@ class BandErrors:
     aligned: Bands
     ghosts: np.ndarray
     splittings: SplittingErrors | None = None
+    gap: float | None = None
 
     @property
     def ghost_states(self) -> int:
@@ -84,7 +86,8 @@ def compare_bands(
     n_states = int(inside.sum())
     error = _least_errors(energies, dft, inside, (energies < dft[..., :1] - tolerance).sum(axis=-1))
     mae = float(error / n_states) if n_states else None
-    return BandErrors(mae, n_states, shift, aligned, ghosts, compare_splittings(aligned, reference, window))
+    splittings = compare_splittings(aligned, reference, window)
+    return BandErrors(mae, n_states, shift, aligned, ghosts, splittings, _gap_error(energies, reference))
 
 
 def occupied_shift(predicted: Bands, reference: Bands, highest: float = WINDOW[1]) -> float:
@@ -155,6 +158,15 @@ def _check_same(predicted: Bands, reference: Bands) -> None:
         )
     if not np.allclose(predicted.kpoints, reference.kpoints, atol=1e-9):
         raise MatrixError("bands: expected both at the same k-points, got others")
+
+
+def _gap_error(energies: np.ndarray, reference: Bands) -> float | None:
+    """Return |gap - gap of DFT| between the bands that are occupied and empty in DFT; None for a metal."""
+    gap, dft = reference.gap, reference.by_spin
+    if gap is None or gap.is_metal:
+        return None
+    occupied = dft <= (gap.highest_occupied + gap.lowest_empty) / 2
+    return float(abs(energies[~occupied].min() - energies[occupied].max() - gap.indirect))
 
 
 def _ghosts(energies: np.ndarray, dft: np.ndarray, low: float, high: float, tolerance: float) -> np.ndarray:

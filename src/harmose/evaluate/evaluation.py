@@ -79,6 +79,7 @@ METRICS = (
         "the error of the spin-orbit shifts divided by their mean size",
     ),
     Metric("bands", "Band energies", True, "mean absolute error of bands near the Fermi level, after aligning"),
+    Metric("band_gap", "Band gap", True, "mean absolute error of the band gap on the path"),
     Metric(
         "splittings", "Spin-orbit splittings", True, "mean absolute error of the spin-orbit splittings of these bands"
     ),
@@ -111,6 +112,7 @@ class Errors:
     spin_orbit_relative: FiniteFloat | None = None
     """No unit."""
     bands: FiniteFloat | None = None
+    band_gap: FiniteFloat | None = None
     splittings: FiniteFloat | None = None
     splittings_relative: FiniteFloat | None = None
     """No unit."""

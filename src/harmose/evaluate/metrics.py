@@ -276,6 +276,7 @@ def _band_errors(errors: BandErrors) -> dict[str, float | None]:
     split = errors.splittings
     return {
         "bands": errors.mae,
+        "band_gap": errors.gap,
         "splittings": split and split.mae,
         "splittings_relative": split and split.relative,
         "ghost_states": float(errors.ghost_states),
