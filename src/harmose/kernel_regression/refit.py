@@ -14,7 +14,7 @@ is drawn. The others are predicted by the regression itself, which has not seen 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
@@ -24,7 +24,7 @@ from harmose.kernel_regression.atom_fit import AtomFitResult, AtomRows
 from harmose.kernel_regression.linear_terms import AtomRegression, PairRegression
 from harmose.kernel_regression.neighbourhoods import Neighbourhoods
 from harmose.kernel_regression.pair_fit import PairFitResult, PairRows
-from harmose.kernel_regression.ridge import FeatureSpace, KernelFit, Solution
+from harmose.kernel_regression.ridge import NOTHING, FeatureSpace, KernelFit, Solution
 from harmose.kernel_regression.settings import RegressionSettings
 from harmose.representation.layout import OnsiteLayout
 
@@ -36,7 +36,10 @@ class NormalEquations:
     """Normal equations of one part, F features and K components."""
 
     def __init__(self, fit: KernelFit, robust: bool) -> None:
-        self.fit, self.robust, self.n_rows = fit, robust, 0
+        # Without its predictions, which take more memory than its weights.
+        nothing = np.zeros((0, 0))
+        self.fit = replace(fit, leave_one_out=nothing, variance=np.zeros(0), outermost=NOTHING)
+        self.robust, self.n_rows, self.n_first = robust, 0, len(fit.leave_one_out)
         self.gram = np.zeros((fit.space.size, fit.space.size), order="F")
         self.moment = np.zeros(fit.weights.shape)
         self.solution: Solution | None = None
@@ -61,7 +64,7 @@ class NormalEquations:
         self.gram = np.zeros((0, 0))
         penalty = self.fit.penalty
         if not len(self.fit.space.factor):  # penalties of linear terms alone are relative to the number of rows
-            penalty = penalty * max(self.n_rows, 1) / max(len(self.fit.leave_one_out), 1)
+            penalty = penalty * max(self.n_rows, 1) / max(self.n_first, 1)
         self.solution = Solution.of(gram, self.moment, penalty)
         return self.fit.space, np.concatenate([self.solution.draws(), self.solution.weights], 1)
 

@@ -44,7 +44,7 @@ class RegressionSettings:
     refit_atoms: int = 30_000
     kernel_numbers: int = 5 * 10**7
     refit_numbers: int = 35 * 10**6
-    refit_bytes: int = 8 * 10**8
+    refit_bytes: int = 7 * 10**8
     solver_numbers: int = 10**7
     feature_numbers: int = 5 * 10**5
     kernel_block: int = 4_000
