@@ -140,3 +140,12 @@ def test_labels_without_moments(store, tmp_path, water_store, small_config, wate
             new.set_splits({"train": ["w0", "w1"], "val": ["w2"]})
         with pytest.raises(FormatError, match=text):
             train(small_config(path.name + "-out", f"data={path}", "inputs.moments=true"))
+
+
+def test_a_set_that_is_prepared_in_parts(model, store, small_config):
+    """Processes read the reversed samples, too."""
+    options = "inputs.moments=true", "regression=kernel", "memory=0.3MB", "threads=2"
+    found = load(train(small_config("parts", f"data={store.path}", *options)))
+    assert found.card.n_train == 10
+    assert found.card.moments == model.card.moments
+    assert found.card.metrics["mae_val_full"] < 5 * model.card.metrics["mae_val_full"]

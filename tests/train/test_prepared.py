@@ -1,6 +1,7 @@
 """Training sets that are prepared in parts against the same sets in memory."""
 
 import errno
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from harmose.data.store import Store
-from harmose.errors import ConfigError, FormatError
+from harmose.errors import ConfigError, FormatError, HarmoseError
 from harmose.inference.checkpoint import load
 from harmose.representation.concatenation import TargetSettings
 from harmose.train import mapped_arrays, prepared
@@ -139,6 +140,20 @@ def test_an_interrupted_preparation_goes_on(mixed_store, tmp_path, small_parts, 
     made.clear()
     prepare_in_parts(what, folder, Fit, quiet)
     assert not made
+
+
+def die(*_):
+    os._exit(1)
+
+
+def test_a_process_that_dies_is_one_line(mixed_store, tmp_path, small_parts, monkeypatch):
+    target = TargetSettings()
+    space = training_space(mixed_store, [], target)
+    what = Preparation(mixed_store, mixed_store.names(), space, target, n_processes=2)
+    monkeypatch.setattr(prepared, "_make_part", die)
+    with pytest.raises(HarmoseError, match="a process that prepares samples has died"):
+        prepare_in_parts(what, tmp_path / "prepared", Fit, quiet)
+    assert not is_prepared(tmp_path / "prepared")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_that_is_trusted(mixed_store, tmp_path, monkeypatch):

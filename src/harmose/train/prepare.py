@@ -104,6 +104,9 @@ def _in_parts(
         settings = replace(settings, init=(start.digest, start.regression))
     folder = prepared_folder(store, config.regression_cache, names, target, settings, memory)
     if not is_prepared(folder):
+        log.say(
+            f"{len(names)} samples do not fit into memory ({memory / 1e9:g} GB): they are prepared in parts in {folder}"
+        )
         kind = settings.kind if start is None else {"correct": "correction"}.get(start.regression, start.regression)
         kind = start.model.card.regression if start is not None and kind == "refit" else kind
         what = Preparation(

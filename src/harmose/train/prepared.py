@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -31,7 +32,7 @@ from harmose.core.moments import original_name
 from harmose.data.record import n_pairs as pairs_of_record
 from harmose.data.record import read_header
 from harmose.data.store import Store
-from harmose.errors import ConfigError, FormatError
+from harmose.errors import ConfigError, FormatError, HarmoseError
 from harmose.inference.checkpoint import write_tensors
 from harmose.kernel_regression.domain_in_parts import DomainFit
 from harmose.kernel_regression.fit_in_parts import LeftOut, Parts, fit_in_parts
@@ -263,8 +264,14 @@ def _processes(n: int) -> Iterator[Callable[..., Iterator[Any]]]:
     if n == 1:
         yield map
         return
-    with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
-        yield pool.map
+    try:
+        with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
+            yield pool.map
+    except BrokenProcessPool:
+        raise HarmoseError(
+            "a process that prepares samples has died, perhaps of lack of memory: the same command goes on from where it was; "
+            "threads=1 works in one process"
+        ) from None
 
 
 def _write_graphs(p: Preparation, parts: _PartsOnDisk, stored: StoredSamples, show: Show) -> TrainingDomain:

@@ -19,7 +19,10 @@ class StoreWithReversals(Store):
     """A store that gives also each sample with reversed moments, under its name and `REVERSED`; it is not written to."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store._open_database, writable=False)
+        super().__init__(store.path)
+
+    def __reduce__(self):
+        return StoreWithReversals, (Store(self.path),)
 
     def __getitem__(self, name: str) -> Sample:
         sample = super().__getitem__(original_name(name))
