@@ -164,21 +164,22 @@ def read_part(file: Path, space: BlockIrreps) -> Part:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         n_atoms, n_pairs = tensors["n_atoms"].numpy(), tensors["n_pairs"].numpy()
         signs = tensors["moment_signs"].numpy() if "moment_signs" in tensors else None
-        graph = Graph(*(tensors[name].numpy() for name in ("numbers", "pairs", "vectors")), signs)
+        numbers, pairs, vectors = (tensors[name].numpy() for name in ("numbers", "pairs", "vectors"))
+        graph = Graph(numbers, pairs, vectors, signs)
         number = np.arange(len(names))
-        samples = np.repeat(number, n_atoms), np.repeat(number, n_pairs)
-        whole = ConcatenatedGraph(graph, space.orient(graph), *samples, len(names))
+        owners = np.repeat(number, n_atoms), np.repeat(number, n_pairs)
+        whole = ConcatenatedGraph(graph, space.orient(graph), *owners, len(names))
         names_of = sorted({name.split(".")[1] for name in tensors if name.startswith("operator.")})
         operators = {name: _coefficients(f"operator.{name}", tensors) for name in names_of}
         charges = None
         if "charge" in tensors:
-            numbers = tensors["charge"].numpy(), tensors["potential"].numpy()
-            charges = ChargeFeatures(_coefficients("density", tensors), _coefficients("prior", tensors), *numbers)
+            each = tensors["charge"].numpy(), tensors["potential"].numpy()
+            charges = ChargeFeatures(_coefficients("density", tensors), _coefficients("prior", tensors), *each)
             operators["density"] = map_coefficients(lambda x: x.float(), charges.density)
         fitted, changed = _coefficients("target", tensors), None
         if "weights" in tensors:
-            numbers = tensors["weights"].numpy(), tensors["std"].numpy()
-            changed = Changed(fitted, _coefficients("learned", tensors), *numbers)
+            each = tensors["weights"].numpy(), tensors["std"].numpy()
+            changed = Changed(fitted, _coefficients("learned", tensors), *each)
         return Part(
             space,
             names,

@@ -7,7 +7,10 @@ from functools import partial
 import torch
 
 from harmose.data.store import Store
+from harmose.kernel_regression.model import KernelRegression
+from harmose.kernel_regression.training_domain import TrainingDomain
 from harmose.representation.concatenation import TargetSettings
+from harmose.representation.normalizer import Normalizer
 from harmose.train.checks import training_names
 from harmose.train.config import TrainConfig
 from harmose.train.dataset import Dataset, ValidationSet, load_dataset
@@ -121,10 +124,20 @@ def _in_parts(
             None if start is None else start_change(start),
             None if start is None or start.model.regression is None else start.model.regression.mean_density,
         )
-        prepare_in_parts(what, folder, Fit if start is None else partial(started_fit, start), log.show)
+        prepare_in_parts(what, folder, partial(_fit_of, start), log.show)
     hint = f" (`harmose data cache {config.data} --remove` deletes them)" if config.regression_cache is None else ""
     log.say(f"{len(names)} samples prepared in parts: {size_of(folder) / 1e9:.2f} GB in {folder}{hint}")
     return open_prepared(folder, store, space, target)
+
+
+def _fit_of(
+    start: Start | None, normalizer: Normalizer | None, domain: TrainingDomain, regression: KernelRegression | None
+) -> Fit:
+    """Return the fit of samples that were prepared in parts."""
+    if start is not None:
+        return started_fit(start, normalizer, domain, regression)
+    assert normalizer is not None
+    return Fit(normalizer, domain, regression)
 
 
 def _reference_orbitals(store: Store, dataset: Dataset, log: Log) -> ReferenceOrbitalTable:
