@@ -145,7 +145,7 @@ def _some(store: Store, names: Sequence[str]) -> list[str]:
     n = len(names)
     while not fits_into_memory(store, names, MEMORY):
         n = n * 3 // 4
-        names = [names[k] for k in np.linspace(0, len(names) - 1, n).astype(int).tolist()]
+        names = [names[int(k)] for k in np.linspace(0, len(names) - 1, n)]
     return list(names)
 
 
@@ -204,7 +204,7 @@ def _training_predictions(
 ) -> list[_Prediction]:
     """Take some training samples, evenly from all, as predicted by a regression fitted to the others."""
     chosen = np.unique(np.linspace(0, len(training) - 1, MOST_ADDED).astype(int))
-    part = load_targets(store, [training[k] for k in chosen.tolist()], target, space=model.space)
+    part = load_targets(store, [training[int(k)] for k in chosen], target, space=model.space)
     scales, found = model.normalizer.scales(part.concatenated.oriented), left_out(chosen, part)
     matrix = assemble(model.space, part.concatenated, None, found.values, scales)
     last_layer_std = model.outputs(part.batch.to(model.device), ("stage1",)).last_layer_std

@@ -168,7 +168,7 @@ class _PartsOnDisk(Sequence[Training]):
         self.p, self.folder = p, folder
         groups, originals, n_pairs = _outline(p.store, p.names)
         order = np.argsort(groups, kind="stable")  # first seen first, so that groups stay together
-        self.names = [p.names[k] for k in order.tolist()]
+        self.names = [p.names[int(k)] for k in order]
         self.groups, n_pairs = np.stack([groups, originals], 1)[order], n_pairs[order]
         part = (np.cumsum(n_pairs) - n_pairs) // PAIRS
         self.starts = np.concatenate([np.flatnonzero(np.diff(part, prepend=-1)), [len(order)]])
@@ -216,7 +216,7 @@ class _PartsOnDisk(Sequence[Training]):
         """Return the samples that are fitted as a whole first."""
         most = self.p.memory // BYTES_PER_PAIR
         chosen = choose(self.descriptors, self.blocks, self.n_pairs, most)
-        names, groups = [self.names[k] for k in chosen.tolist()], self.groups[chosen]
+        names, groups = [self.names[int(k)] for k in chosen], self.groups[chosen]
         part = compute_part(self.p.store, names, groups, self.p.space, self.p.target, self.p.change)
         return part.training(self.many_molecules, self.p.sparse_points)
 
