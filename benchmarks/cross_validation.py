@@ -75,7 +75,7 @@ def run_fold(config: Path, store: Path, out: Path, k: int, splits: dict[str, lis
         opened.set_splits(splits)
     command = [sys.executable, "-m", "harmose"]
     subprocess.run([*command, "train", config, f"data={own}", f"out={folder}", *overrides], check=True)
-    subprocess.run([*command, "evaluate", folder, own, "--split", "test", "--out", folder], check=True)
+    subprocess.run([*command, "evaluate", folder, own, "--split", "test", "--rotations", "0", "--out", folder], check=True)
 
 
 def table(samples: list[EvaluatedSample]) -> str:
