@@ -144,7 +144,7 @@ def test_labels_without_moments(store, tmp_path, water_store, small_config, wate
 
 def test_a_set_that_is_prepared_in_parts(model, store, small_config):
     """Processes read the reversed samples, too."""
-    options = "inputs.moments=true", "regression=kernel", "memory=0.3MB", "threads=2"
+    options = "inputs.moments=true", "regression=kernel", "memory=0.4MB", "threads=2"
     found = load(train(small_config("parts", f"data={store.path}", *options)))
     assert found.card.n_train == 10
     assert found.card.moments == model.card.moments

@@ -193,7 +193,7 @@ def test_memory_decides(mixed_store):
 
 def test_a_training_whose_set_does_not_fit_into_memory(small_config, water_store, tmp_path, small_parts):
     """The same steps, validation and calibration; the second run takes what the first one prepared, and resumes."""
-    small = "memory=0.3MB"
+    small = "memory=0.4MB"
     path = train(small_config("parts", small, *ONE_STEP))
     model, cache = load(path), cache_folder(water_store)
     assert model.regression is not None
@@ -225,7 +225,7 @@ def test_a_training_in_parts_that_starts_from_a_model(small_config, tmp_path, sm
 
 
 def test_a_store_that_changed_is_prepared_anew(small_config, water_store, small_parts, water_sample):
-    small = "memory=0.3MB"
+    small = "memory=0.4MB"
     train(small_config("parts", small, *ONE_STEP))
     with Store.open(water_store, writable=True) as store:
         splits = store.splits

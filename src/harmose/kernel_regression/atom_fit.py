@@ -199,7 +199,7 @@ class AtomFit:
         self.robust = training.many_molecules
         self.has_kernel = training.sparse_points != 0
         n_sparse = self.n_components // (2 * max(x.degree for x in self.layout.irreps) + 1)
-        most = max(self.settings.kernel_numbers // (n_sparse * _n_components(self.layout)), n_sparse)
+        most = max(self.settings.first_fit_numbers // (n_sparse * _n_components(self.layout)), n_sparse)
         if training.is_part and self.has_kernel and len(atoms) > most:
             chosen = np.sort(np.random.default_rng(shell_type).permutation(len(atoms))[:most])
             atoms, targets = atoms[chosen], targets[chosen]

@@ -216,7 +216,7 @@ class PairFit:
             self.n_sparse = training.sparse_points
         if training.is_part and self.n_sparse:
             directions = 2 if self.rows.symmetric else 1
-            most = max(self.settings.kernel_elements // (2 * directions * self.n_sparse), self.n_sparse)
+            most = max(self.settings.first_fit_numbers // (8 * directions * self.n_sparse), self.n_sparse)
             if self.rows.n_pairs > most:
                 chosen = np.random.default_rng(pair_type).permutation(self.rows.n_pairs)[:most]
                 self.rows = self.rows[self.rows.of_pairs(np.sort(chosen))]

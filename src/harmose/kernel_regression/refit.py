@@ -214,7 +214,7 @@ class AtomRefit:
         per_edge = n_sparse * (2 + 4 * max(x.degree for x in rows.layout.irreps))
         _, start = graph.pairs.leaving
         n_edges = int(np.diff(start)[rows.atoms[drawn]].max(initial=1))
-        return slices(drawn, rows.sample[drawn], max(self.settings.refit_numbers // (per_edge * n_edges), 1))
+        return slices(drawn, rows.sample[drawn], max(self.settings.refit_atom_numbers // (per_edge * n_edges), 1))
 
     def _parts(
         self, graph: Neighbourhoods, rows: "AtomTargets"

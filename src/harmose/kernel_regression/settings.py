@@ -22,7 +22,8 @@ class RegressionSettings:
         refit_pairs: the same for a fit that goes over the training set part by part (`refit`).
         refit_atoms: largest number of atoms of a species in such a fit.
         kernel_numbers: numbers of kernels in memory; with more, each order is computed when it is needed.
-        refit_numbers: the same for such a fit.
+        first_fit_numbers: the same for the samples that such a fit begins with; with more, some pairs and atoms are drawn.
+        refit_numbers: numbers of kernels of pairs in such a fit; refit_atom_numbers: of atoms.
         refit_bytes: matrices of such fits that are in memory together; with more, the training set is read again.
         solver_numbers: numbers in the matrices of samples that are left out together.
         feature_numbers: numbers in the descriptors of edges that are processed together.
@@ -43,7 +44,9 @@ class RegressionSettings:
     refit_pairs: int = 100_000
     refit_atoms: int = 30_000
     kernel_numbers: int = 5 * 10**7
+    first_fit_numbers: int = 25 * 10**6
     refit_numbers: int = 35 * 10**6
+    refit_atom_numbers: int = 15 * 10**6
     refit_bytes: int = 7 * 10**8
     solver_numbers: int = 10**7
     feature_numbers: int = 5 * 10**5

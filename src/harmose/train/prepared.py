@@ -52,7 +52,7 @@ from harmose.train.stored_samples import Sizes, StoredSamples
 
 PARTS, ARRAYS, LOCK = "parts", "arrays", "lock"
 
-BYTES_PER_PAIR = 10**5
+BYTES_PER_PAIR = 15 * 10**4
 """Memory that a fit needs for each pair of its samples, graphs and targets included."""
 SCALE_ROWS = 20_000
 """Largest number of blocks of a kind whose residuals the scales are computed from."""
