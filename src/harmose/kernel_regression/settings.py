@@ -38,7 +38,7 @@ class RegressionSettings:
     sparse_edges_many_molecules: int = 360
     sparse_components_many_molecules: int = 1800
     kernel_elements: int = 10**7
-    sparse_edges_of_atoms: int = 3000
+    sparse_edges_of_atoms: int = 1500
     sparse_atoms: int = 30
     pairs: int = 20_000
     refit_pairs: int = 100_000
