@@ -75,7 +75,9 @@ def run_fold(config: Path, store: Path, out: Path, k: int, splits: dict[str, lis
         opened.set_splits(splits)
     command = [sys.executable, "-m", "harmose"]
     subprocess.run([*command, "train", config, f"data={own}", f"out={folder}", *overrides], check=True)
-    subprocess.run([*command, "evaluate", folder, own, "--split", "test", "--rotations", "0", "--out", folder], check=True)
+    subprocess.run(
+        [*command, "evaluate", folder, own, "--split", "test", "--rotations", "0", "--out", folder], check=True
+    )
 
 
 def table(samples: list[EvaluatedSample]) -> str:
@@ -84,8 +86,9 @@ def table(samples: list[EvaluatedSample]) -> str:
     rows = [f"| {len(samples)} samples | " + " | ".join(stages) + " |", "|" + " --- |" * (len(stages) + 1)]
     for name, (title, factor) in METRICS.items():
         columns = [[getattr(sample.errors[stage], name) for sample in samples] for stage in stages]
-        if all(value is not None for column in columns for value in column):
-            cells = (f"{factor * np.mean(column):.3g}, worst {factor * np.max(column):.3g}" for column in columns)
+        known = [[value for value in column if value is not None] for column in columns]
+        if all(known):
+            cells = (f"{factor * np.mean(column):.3g}, worst {factor * np.max(column):.3g}" for column in known)
             rows.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
