@@ -125,6 +125,31 @@ def test_a_killed_process_ends_all_and_the_training_resumes(small_config, start,
     assert numbers(resumed)[-1]["step"] == "302"
 
 
+@pytest.mark.slow
+def test_patience_and_time_end_all(start, tmp_path):
+    """The clock of the first process counts, here its processor time."""
+    keys = ["phases.stage1.steps=1000000", "phases.stage1.patience=1", "phases.stage1.learning_rate=0.1", "validations=1000000",
+            "phases.stage2.steps=null", "phases.stage2.share=1", "phases.joint.steps=0", "validation_samples=1",
+            "time_limit=12s", "clock=cpu"]  # fmt: skip
+    code, _, error = outcome(start("run", *keys))
+    assert (code, error) == (0, "")
+    log = numbers(tmp_path / "run")
+    assert 0 < int([r for r in log if r["phase"] == "stage1"][-1]["step"]) < 1000000
+    assert log[-1]["phase"] == "stage2"
+
+
+@pytest.mark.slow
+def test_errors_are_one_line(small_config, start, tmp_path):
+    code, _, error = outcome(start("run", "train_samples=7"))
+    assert (code, error.count("\n")) == (2, 1)
+    assert "train_samples: expected at most the 6 of train, got 7" in error
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    code, _, error = outcome(start("full"))
+    assert (code, error.count("\n")) == (2, 1)
+    assert "holds something else" in error
+
+
 @pytest.mark.parametrize(("gpus", "said"), [(0, "expected no GPU, which this machine lacks, got 4: set accelerator=cpu"),
                                              (1, "expected at most 1, the GPUs of this machine, got 4: set devices=1")])  # fmt: skip
 def test_more_devices_than_there_are(small_config, monkeypatch, gpus, said):
