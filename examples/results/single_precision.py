@@ -1,4 +1,4 @@
-"""Write a model whose kernels are in single precision, which halves its file, and what that changes on a split of a store.
+"""Write a model whose regression is in single precision, which halves its file, and what that changes on a split of a store.
 
     python examples/results/single_precision.py MODEL OUT STORE --split val
 
@@ -23,6 +23,8 @@ from harmose.units import HARTREE
 
 SHORTENED = (".position", ".distance", ".weights_")
 """Tensors of a kernel expansion that are written in single precision."""
+LINEAR = ".linear"
+"""Part of the names of weights of linear terms, which are, too."""
 
 
 def main() -> int:
@@ -48,7 +50,8 @@ def shorten(model: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     tensors = load_file(model / WEIGHTS)
     for name, tensor in tensors.items():
-        if ".expansion" in name and any(part in name for part in SHORTENED) and tensor.dtype == torch.float64:
+        of_kernel = ".expansion" in name and any(part in name for part in SHORTENED)
+        if (of_kernel or LINEAR in name) and tensor.dtype == torch.float64:
             tensors[name] = tensor.float()
     write_tensors(out / WEIGHTS, tensors)
     shutil.copyfile(model / CARD, out / CARD)

@@ -40,7 +40,17 @@ def bilayer_cell() -> Atoms:
     return lower + upper
 
 
+def bisb_cell() -> Atoms:
+    """The buckled honeycomb of one bismuth and one antimony atom, 4.24 angstrom."""
+    layer = graphene_cell()
+    layer.numbers[:] = 83, 51
+    layer.set_cell([[4.24, 0, 0], [-2.12, 2.12 * np.sqrt(3), 0], [0, 0, 15]], scale_atoms=True)
+    layer.positions[:, 2] = 6.0, 7.68
+    return layer
+
+
 FAMILIAR = {
+    "bisb-soc-pbe-s2p2d1": bisb_cell,
     "bilayer-graphene-pbe-dzvp": bilayer_cell,
     "graphene-pbe-dzvp": graphene_cell,
     "water-pbe-def2svp": lambda: molecule("H2O"),
