@@ -109,6 +109,8 @@ def fit_in_parts(
                 for left_out in chain.from_iterable(pool.map(methodcaller("left_out", *part), some)):
                     write(number, left_out)
                 progress.read(some)
+            some.clear()  # before the next fits take their memory
+            del task
     return KernelRegression(first.space, mean_density=graph.mean_density, **vars(regression))
 
 
@@ -159,14 +161,15 @@ def _tasks(
             yield _AtomTask(data, shell_type, species, kind, fit, regression, generator)
 
 
-def _together(tasks: "Iterator[_PairTask | _AtomTask]", most: int) -> "Iterator[list[_PairTask | _AtomTask]]":
-    """Yield lists of tasks whose matrices fit into memory together."""
+def _together(tasks: "Iterator[_PairTask | _AtomTask]", enough: int) -> "Iterator[list[_PairTask | _AtomTask]]":
+    """Yield lists of tasks whose matrices have `enough` bytes together; the next task is made when they are done."""
     some: list[_PairTask | _AtomTask] = []
     for task in tasks:
-        if some and sum(x.n_bytes for x in (*some, task)) > most:
+        some.append(task)
+        del task
+        if sum(x.n_bytes for x in some) >= enough:
             yield some
             some = []
-        some.append(task)
     if some:
         yield some
 

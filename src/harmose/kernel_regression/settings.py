@@ -24,7 +24,7 @@ class RegressionSettings:
         kernel_numbers: numbers of kernels in memory; with more, each order is computed when it is needed.
         first_fit_numbers: the same for the samples that such a fit begins with; with more, some pairs and atoms are drawn.
         refit_numbers: numbers of kernels of pairs in such a fit; refit_atom_numbers: of atoms.
-        refit_bytes: matrices of such fits that are in memory together; with more, the training set is read again.
+        refit_bytes: matrices of such fits that are enough to read the training set for.
         solver_numbers: numbers in the matrices of samples that are left out together.
         feature_numbers: numbers in the descriptors of edges that are processed together.
         kernel_block: edges times sparse points that are processed together; they fit into a processor's cache.
@@ -47,7 +47,7 @@ class RegressionSettings:
     first_fit_numbers: int = 25 * 10**6
     refit_numbers: int = 35 * 10**6
     refit_atom_numbers: int = 15 * 10**6
-    refit_bytes: int = 7 * 10**8
+    refit_bytes: int = 3 * 10**8
     solver_numbers: int = 10**7
     feature_numbers: int = 5 * 10**5
     kernel_block: int = 4_000
