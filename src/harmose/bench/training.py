@@ -120,7 +120,8 @@ class Loading:
             return Changed(left, left, known.weights, known.std)
 
         with Store.open(path) as store:
-            folder, kept = path.with_name("prepared"), Preparation(store, names, model.space, target, "keep", change=change)
+            folder = path.with_name("prepared")
+            kept = Preparation(store, names, model.space, target, "keep", change=change)
             prepare_in_parts(kept, folder, lambda *_: fit, lambda *_: None)
             _, stored = open_prepared(folder, store, model.space, target)
             yield Loading(load_dataset(store, names, fit, target), stored)

@@ -38,7 +38,7 @@ PAIRS = 4000
 
 
 class Changed(NamedTuple):
-    """What a training that starts from a model learns of some samples.
+    """Targets of some samples for a training that starts from a model.
 
     Attributes:
         fitted: what the regression is fitted to, coefficients in eV.

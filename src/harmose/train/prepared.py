@@ -63,7 +63,7 @@ Show = Callable[[str, float, str], None]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is prepared, and how.
+    """A training set that is to be prepared, and how.
 
     Attributes:
         store: the store.
