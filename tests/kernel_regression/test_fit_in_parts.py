@@ -10,7 +10,9 @@ import torch
 from harmose.kernel_regression.fit import fit_correction, fit_regression
 from harmose.kernel_regression.fit_in_parts import Parts, fit_in_parts
 from harmose.kernel_regression.model import FadedValues
-from harmose.kernel_regression.refit import slices
+from harmose.kernel_regression.neighbourhoods import Neighbourhoods
+from harmose.kernel_regression.pair_fit import PairFeatures, PairRows
+from harmose.kernel_regression.refit import PairRefit, slices
 from harmose.kernel_regression.settings import RegressionSettings
 from harmose.representation.block_irreps import map_coefficients
 from harmose.representation.concatenation import TargetSettings
@@ -150,3 +152,17 @@ def test_slices_hold_whole_samples():
     assert [sample[rows].tolist() for rows in found] == [[1, 1, 2, 2], [3, 3, 3], [7, 7, 7, 7], [7]]
     assert sorted(np.concatenate(found).tolist()) == list(range(12))
     assert not list(slices(np.zeros(0, int), np.zeros(0, int), 4))
+
+
+def test_both_directions_of_a_pair_are_left_out_together(make_training):
+    """Pieces of a sample that has more rows than fit into memory."""
+    training = make_training(range(4), settings=RegressionSettings(refit_numbers=1), is_part=True)
+    refit = PairRefit.__new__(PairRefit)
+    graph = Neighbourhoods(training.space, training.oriented)
+    pairs, y = training.oriented.pairs[(0, 0)], training.coefficients.pairs[(0, 0)].numpy()
+    layout = training.space.pair_layout((0, 0))
+    rows = PairRows.of(graph, 0, layout, pairs, y, np.zeros(len(pairs), int))
+    refit.settings, refit.features = training.settings, PairFeatures("kernel", layout, None, [], False)
+    found = list(refit._slices(rows, np.arange(len(rows.edges))))
+    assert len(found) == len(pairs) == 4
+    assert all(piece.tolist() == [k, k + 4] for k, piece in enumerate(found))

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import shutil
+import signal
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from harmose.core.basis import BasisSet, Shell
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, HarmoseError
 from harmose.inference.checkpoint import load
@@ -19,6 +23,7 @@ from harmose.train.fit import Fit, fit_to_samples, load_targets
 from harmose.train.prepared import Preparation, fits_into_memory, is_prepared, open_prepared, prepare_in_parts
 from harmose.train.prepared_sets import cache_folder
 from harmose.train.reversals import training_space
+from harmose.train.trainer import Trainer
 
 ONE_STEP = ["phases.stage1.steps=2", "phases.stage2.steps=0", "phases.joint.steps=0", "regression=kernel"]
 WITH_OVERLAP = TargetSettings(prior=True, operators=("overlap",))
@@ -233,3 +238,90 @@ def test_a_store_that_changed_is_prepared_anew(small_config, water_store, small_
         store.set_splits({**splits, "train": [*splits["train"], "another"]})
     assert load(train(small_config("again", small, *ONE_STEP))).card.n_train == 7
     assert len(list(cache_folder(water_store).iterdir())) == 2
+
+
+@pytest.mark.parametrize("memories", [("100GB", "0.4MB"), ("0.4MB", "100GB"), ("0.4MB", "0.5MB")])
+def test_a_training_does_not_go_on_with_another_fit(small_config, monkeypatch, small_parts, memories):
+    """Scales and targets of parts are not those of the whole: the state belongs to the fit that it began with."""
+    stopped_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config("run", f"memory={memories[0]}", *ONE_STEP))
+    monkeypatch.undo()
+    with pytest.raises(
+        ConfigError, match="holds a training on other labels, or one whose regression was fitted otherwise"
+    ):
+        train(small_config("run", f"memory={memories[1]}", *ONE_STEP))
+
+
+@pytest.mark.parametrize("memory", ["100GB", "0.4MB"])
+def test_a_training_does_not_go_on_with_other_labels(small_config, water_store, monkeypatch, small_parts, memory):
+    stopped_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config("run", f"memory={memory}", *ONE_STEP))
+    monkeypatch.undo()
+    with Store.open(water_store) as store:
+        samples, splits, metadata, basis = list(store), store.splits, store.metadata, store.basis
+    shutil.rmtree(water_store)
+    with Store.create(water_store, basis, metadata=metadata) as store:
+        store.append_all(
+            (
+                replace(x, hamiltonian=x.hamiltonian.with_values(1.3 * x.hamiltonian.values), orbital_energies=None)
+                for x in samples
+            ),
+            check=False,
+        )
+        store.set_splits(splits)
+    with pytest.raises(ConfigError, match="holds a training on other labels"):
+        train(small_config("run", f"memory={memory}", *ONE_STEP))
+
+
+def stopped_after(monkeypatch, step):
+    """Make trainings stop after a step, as by a signal."""
+    original = Trainer._report
+
+    def report(self, *rest):
+        if self.state.step == step:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *rest)
+
+    monkeypatch.setattr(Trainer, "_report", report)
+
+
+def test_parts_hold_whole_groups(monkeypatch):
+    monkeypatch.setattr(prepared, "PAIRS", 10)
+    group, n_pairs = np.repeat([0, 1, 2, 3], [3, 4, 6, 1]), np.full(14, 3)
+    starts = prepared._starts(group, n_pairs)
+    assert starts[0] == 0
+    assert starts[-1] == 14
+    for a, b in pairwise(starts):
+        assert n_pairs[a:b].sum() < 2 * 10 + 3
+    # A group is cut only if it alone has more pairs than a part.
+    for k in np.unique(group):
+        rows = np.flatnonzero(group == k)
+        cut = any(rows[0] < start <= rows[-1] for start in starts)
+        assert cut == (n_pairs[rows[:-1]].sum() >= 10)
+
+
+def test_an_element_without_training_samples_is_named(small_config, water_store):
+    with Store.open(water_store, writable=True) as store:
+        store.extend_basis(BasisSet(store.basis.name, {2: (Shell(1, 0, 1),)}, {2: 3.0}))
+    for memory in ("100GB", "0.4MB"):
+        with pytest.raises(
+            FormatError, match="expected training samples with every element of the store, got none with He"
+        ):
+            train(small_config(f"run{memory}", f"memory={memory}", *ONE_STEP))
+
+
+def test_parts_of_a_run_that_was_killed_at_its_very_end_are_removed(mixed_store, tmp_path, small_parts):
+    both(mixed_store, tmp_path / "prepared", TargetSettings())
+    (tmp_path / "prepared" / "parts").mkdir()
+    both(mixed_store, tmp_path / "prepared", TargetSettings())
+    assert not (tmp_path / "prepared" / "parts").exists()
+
+
+def test_a_damaged_cache_says_what_to_do(small_config, water_store, small_parts):
+    train(small_config("run", "memory=0.4MB", *ONE_STEP))
+    (folder,) = cache_folder(water_store).iterdir()
+    (folder / "fit.safetensors").write_bytes(b"")
+    with pytest.raises(FormatError, match=f"remove {folder}, and the same command prepares it again"):
+        train(small_config("again", "memory=0.4MB", *ONE_STEP))

@@ -135,7 +135,12 @@ class PairRefit:
     def _slices(self, rows: PairRows, drawn: np.ndarray) -> Iterator[np.ndarray]:
         points = self.features.sparse_points
         per_row = (1 if points is None else len(points.distance)) * (2 + 4 * self.features.orders)
-        return slices(drawn, rows.sample[drawn], max(self.settings.refit_numbers // per_row, 1))
+        most = max(self.settings.refit_numbers // per_row, 2)
+        if not rows.symmetric:
+            return slices(drawn, rows.sample[drawn], most)
+        # Both directions of a pair are left out together.
+        pairs = drawn[: len(drawn) // 2]
+        return (rows.of_pairs(part) for part in slices(pairs, rows.sample[pairs], most // 2))
 
     def _parts(
         self, graph: Neighbourhoods, rows: PairRows

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class RegressionSettings:
     """Sizes of fits and of the arrays that are in memory together.
 
-    The first ten change what is fitted. The others change speed and memory alone.
+    Those up to `refit_atoms`, and `first_fit_numbers`, change what is fitted. The others change speed and memory; the `refit` ones
+    also which rows of very large samples are left out together.
 
     Attributes:
         sparse_edges: largest number of sparse points of a pair type.

@@ -1,14 +1,16 @@
 """The fit before the network is trained, by linear algebra: regression, normalizer and training domain."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harmose.core.species import symbol_of
 from harmose.data.store import Store
 from harmose.errors import FormatError
 from harmose.inference.card import RegressionKind
@@ -88,6 +90,17 @@ def load_targets(
     return compute_targets(training_space(store, names, target) if space is None else space, samples, target)
 
 
+def check_elements(space: BlockIrreps, species: Iterable[int], where: object) -> None:
+    """Raise `FormatError` unless the training samples have all elements of a space, given the species that they have."""
+    missing = sorted({*range(len(space.elements))} - {*map(int, species)})
+    if missing:
+        names = ", ".join(symbol_of(space.elements[k]) for k in missing)
+        raise FormatError(
+            f"{where}: expected training samples with every element of the store, got none with {names}: add some, or make a store "
+            "of the others"
+        )
+
+
 def fit_to_samples(
     targets: SampleTargets,
     kind: RegressionKind = "kernel",
@@ -100,6 +113,7 @@ def fit_to_samples(
     sparse points for each pair type; 0: three-centre terms alone.
     """
     space, whole = targets.space, targets.concatenated
+    check_elements(space, np.unique(whole.oriented.species), "training set")
     many_molecules = targets.n_formulas >= MANY_FORMULAS
     owner = targets.groups if many_molecules else targets.originals
     owners = owner[whole.pair_sample], owner[whole.atom_sample]

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from harmose.core.files import write_file
 from harmose.data.store import Store
+from harmose.errors import ConfigError, FormatError, HarmoseError
 from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.training_domain import TrainingDomain
 from harmose.representation.concatenation import TargetSettings
@@ -19,9 +22,10 @@ from harmose.train.log import Log
 from harmose.train.prepared import Preparation, fits_into_memory, is_prepared, open_prepared, prepare_in_parts
 from harmose.train.prepared_sets import size_of
 from harmose.train.reference_orbitals import ReferenceOrbitalTable
-from harmose.train.regression_cache import FitSettings, fit_or_load, fit_space, prepared_folder
+from harmose.train.regression_cache import FitSettings, digest, fit_or_load, fit_space, prepared_folder
 from harmose.train.reversals import StoreWithReversals, with_reversals
 from harmose.train.start import Start, start_change, started_fit
+from harmose.train.state import DATA
 
 TRAINING_ERRORS = 30
 """Largest number of training samples whose errors are measured."""
@@ -58,9 +62,10 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: S
     target = replace(target, operators=tuple(dict.fromkeys(operators)))
     memory, settings = int(config.memory), FitSettings(config.regression, config.sparse_points)
     if fits_into_memory(store, names, memory):
+        _check_same_data(config.out, digest(store, names, target, settings, ()), resumed)
         fit, dataset = _in_memory(config, store, names, target, settings, log, resumed, start)
     else:
-        fit, dataset = _in_parts(config, store, names, target, settings, log, start)
+        fit, dataset = _in_parts(config, store, names, target, settings, log, resumed, start)
     chosen = store.splits[config.val_split][: config.validation_samples]
     return TrainingData(
         fit,
@@ -99,6 +104,7 @@ def _in_parts(
     target: TargetSettings,
     settings: FitSettings,
     log: Log,
+    resumed: bool,
     start: Start | None,
 ) -> tuple[Fit, Dataset]:
     """Fit the regression to one part of the samples after the other, and keep them in files."""
@@ -106,6 +112,7 @@ def _in_parts(
     if start is not None:
         settings = replace(settings, init=(start.digest, start.regression))
     folder = prepared_folder(store, config.regression_cache, names, target, settings, memory)
+    _check_same_data(config.out, folder.name, resumed)
     if not is_prepared(folder):
         log.say(
             f"{len(names)} samples do not fit into memory ({memory / 1e9:g} GB): they are prepared in parts in {folder}"
@@ -127,7 +134,22 @@ def _in_parts(
         prepare_in_parts(what, folder, partial(_fit_of, start), log.show)
     hint = f" (`harmose data cache {config.data} --remove` deletes them)" if config.regression_cache is None else ""
     log.say(f"{len(names)} samples prepared in parts: {size_of(folder) / 1e9:.2f} GB in {folder}{hint}")
-    return open_prepared(folder, store, space, target)
+    try:
+        return open_prepared(folder, store, space, target)
+    except HarmoseError as error:
+        raise FormatError(f"{error}: remove {folder}, and the same command prepares it again") from None
+
+
+def _check_same_data(out: Path, found: str, resumed: bool) -> None:
+    """Keep the digest of what is learned; `ConfigError` for a training that goes on with other samples or another fit."""
+    file = out / DATA
+    if not resumed:
+        write_file(file, found)
+    elif file.exists() and file.read_text() != found:
+        raise ConfigError(
+            f"out: {out} holds a training on other labels, or one whose regression was fitted otherwise (another memory, or "
+            "another version of harmose): choose another folder, or overwrite=true"
+        )
 
 
 def _fit_of(

@@ -9,6 +9,7 @@ The folder is named after a digest of the samples' records, of what is learned o
 whole once the index is there, which is written last. Parts that an interrupted preparation has made are used again.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -44,9 +45,9 @@ from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import TargetSettings
 from harmose.representation.normalizer import BlockRows, Normalizer, ScaleTable, fit_normalizer_to_rows
 from harmose.train.dataset import Dataset
-from harmose.train.fit import FILE, MANY_FORMULAS, Fit, read_fit, write_fit
+from harmose.train.fit import FILE, MANY_FORMULAS, Fit, check_elements, read_fit, write_fit
 from harmose.train.part_files import PAIRS, Change, Part, compute_part, read_part, write_part
-from harmose.train.prepared_sets import INDEX
+from harmose.train.prepared_sets import INDEX, size_of
 from harmose.train.sample_set import choose, describe
 from harmose.train.stored_samples import Sizes, StoredSamples
 
@@ -125,9 +126,11 @@ def prepare_in_parts(
     """
     with _locked(folder), _full_disk_is_named(folder):
         if is_prepared(folder):
+            shutil.rmtree(folder / PARTS, ignore_errors=True)  # of a run that was killed at its very end
             return
         parts = _PartsOnDisk(p, folder / PARTS)
         parts.make(show)
+        check_elements(p.space, list(parts.n_atoms), p.store.path)
         stored = StoredSamples(folder / ARRAYS, p.space, parts.sizes, _operators(p.target))
         _check_space(folder, stored.n_bytes)
         stored.create()
@@ -170,8 +173,7 @@ class _PartsOnDisk(Sequence[Training]):
         order = np.argsort(groups, kind="stable")  # first seen first, so that groups stay together
         self.names = [p.names[int(k)] for k in order]
         self.groups, n_pairs = np.stack([groups, originals], 1)[order], n_pairs[order]
-        part = (np.cumsum(n_pairs) - n_pairs) // PAIRS
-        self.starts = np.concatenate([np.flatnonzero(np.diff(part, prepend=-1)), [len(order)]])
+        self.starts = _starts(self.groups[:, 0], n_pairs)
         self.n_pairs = n_pairs
 
     def __len__(self) -> int:
@@ -232,6 +234,18 @@ def _outline(store: Store, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray
         numbers = groups.setdefault(group, len(groups)), originals.setdefault(original, len(originals))
         out[:, k] = *numbers, pairs_of_record(raw)
     return out[0], out[1], out[2]
+
+
+def _starts(group: np.ndarray, n_pairs: np.ndarray) -> np.ndarray:
+    """Cut samples, sorted by group (n,), into parts of about `PAIRS` pairs; a group is cut only if it alone has more.
+
+    Returns the first sample of each part, and n.
+    """
+    before = np.cumsum(n_pairs) - n_pairs
+    first = before[np.searchsorted(group, group)]  # pairs before the group of each sample
+    part, piece = first // PAIRS, (before - first) // PAIRS
+    cuts = (np.diff(part, prepend=-1) != 0) | (np.diff(piece, prepend=0) > 0)
+    return np.append(np.flatnonzero(cuts), len(group))
 
 
 def _make_part(task: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -377,16 +391,29 @@ def _locked(folder: Path) -> Iterator[None]:
         with (folder / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-    except PermissionError as error:
-        raise ConfigError(
-            f"{folder}: cannot be written ({error.strerror}); regression_cache=FOLDER names another place for prepared samples"
-        ) from None
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise _cannot_be_written(folder, error) from None
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        raise _cannot_be_written(folder, error) from None
+
+
+def _cannot_be_written(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{folder}: cannot be written ({error.strerror}); regression_cache=FOLDER names another place for prepared samples"
+    )
 
 
 def _check_space(folder: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
+    known = (
+        size_of(folder / ARRAYS) if (folder / ARRAYS).is_dir() else 0
+    )  # those of a run that was killed are used again
+    free = shutil.disk_usage(folder).free + known
     if free < n_bytes:
-        raise OSError(28, os.strerror(28), f"{n_bytes / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+        raise OSError(
+            errno.ENOSPC, os.strerror(errno.ENOSPC), f"{n_bytes / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
+        )
 
 
 @contextmanager
@@ -394,7 +421,7 @@ def _full_disk_is_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (28, 122):  # no space left, quota exceeded
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         about = f": {error.filename}" if error.filename else ""
         raise ConfigError(

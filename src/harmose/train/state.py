@@ -18,6 +18,8 @@ from harmose.train.fit import FILE as FIT
 from harmose.train.schedule import PHASES
 
 STATE, SETTINGS = "state.safetensors", "config.json"
+DATA = "data.digest"
+"""File with a digest of what an unfinished training learns."""
 
 FREE_KEYS = {
     "out",
@@ -143,7 +145,7 @@ def read_trainer_state(path: Path) -> TrainerState:
 
 def remove_state(path: Path) -> None:
     """Remove what is of no use once the model is there."""
-    for name in (STATE, FIT):
+    for name in (STATE, FIT, DATA):
         (path / name).unlink(missing_ok=True)
 
 
