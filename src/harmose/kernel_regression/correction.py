@@ -40,9 +40,19 @@ def corrected(
     rows = np.arange(len(kind)) if rows is None else rows
     values, weights, std = before[0].clone(), before[1].copy(), before[2].copy()
     values[torch.as_tensor(rows)] += own[0]
-    weights[rows] += (1 - weights[rows]) * own[1]
-    std[rows] *= relative_std(own[2], kind, fades)
+    correction = own[1], relative_std(own[2], kind, fades)
+    weights[rows], std[rows] = summed_fades((weights[rows], std[rows]), correction)
     return values, weights, std
+
+
+def summed_fades(
+    before: tuple[np.ndarray, np.ndarray], correction: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights and standard deviations of a regression with a correction, from those of both (n,).
+
+    Standard deviations of the correction are relative to the error before it.
+    """
+    return before[0] + (1 - before[0]) * correction[0], before[1] * correction[1]
 
 
 def relative_std(std: np.ndarray, kind: np.ndarray, fades: Mapping[int, Fade]) -> np.ndarray:

@@ -18,7 +18,7 @@ from harmose.inference.checkpoint import with_prefix, write_tensors
 from harmose.inference.pipeline import environments, fitted_values
 from harmose.kernel_regression import state as regression_state
 from harmose.kernel_regression import training_domain
-from harmose.kernel_regression.fit import fit_regression
+from harmose.kernel_regression.fit import Advance, fit_regression, ignore
 from harmose.kernel_regression.model import FadedValues, KernelRegression
 from harmose.kernel_regression.training import Training
 from harmose.kernel_regression.training_domain import TrainingDomain, fit_training_domain
@@ -33,13 +33,6 @@ FILE = "fit.safetensors"
 
 MANY_FORMULAS = 10
 """From this number of formulas on, samples are different molecules rather than geometries of a few."""
-
-Progress = Callable[[float], None]
-"""Called with the fraction that is done."""
-
-
-def no_progress(_: float) -> None:
-    """Ignore the fraction."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def load_targets(
     store: Store,
     names: Sequence[str],
     target: TargetSettings,
-    advance: Callable[[int], None] = no_progress,
+    advance: Callable[[int], None] = ignore,
     space: BlockIrreps | None = None,
 ) -> SampleTargets:
     """Read samples and compute their targets; `FormatError` for none. `advance` is called with 1 after each sample.
@@ -105,7 +98,7 @@ def fit_to_samples(
     targets: SampleTargets,
     kind: RegressionKind = "kernel",
     sparse_points: int | None = None,
-    progress: Progress = no_progress,
+    progress: Advance = ignore,
 ) -> Fit:
     """Fit regression, normalizer and training domain to samples.
 

@@ -109,6 +109,11 @@ class Part:
         owners = self.owners(many_molecules)
         return Training(*about, *owners, many_molecules, self.charges, sparse_points, is_part=is_part)
 
+    @property
+    def learned(self) -> Coefficients:
+        """Targets of the network in eV, before predictions of the regression are subtracted."""
+        return self.coefficients if self.changed is None else self.changed.learned
+
     @cached_property
     def batch(self) -> GraphBatch:
         """The samples for the network."""

@@ -12,6 +12,7 @@ from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, HarmoseError
 from harmose.kernel_regression.model import KernelRegression
 from harmose.kernel_regression.training_domain import TrainingDomain
+from harmose.representation.block_irreps import BlockIrreps
 from harmose.representation.concatenation import TargetSettings
 from harmose.representation.normalizer import Normalizer
 from harmose.train.checks import training_names
@@ -60,12 +61,9 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: S
     blind = config.loss.shift_blind
     operators = (*config.inputs.operators, *(["overlap"] if blind else []))
     target = replace(target, operators=tuple(dict.fromkeys(operators)))
-    memory, settings = int(config.memory), FitSettings(config.regression, config.sparse_points)
-    if fits_into_memory(store, names, memory):
-        _check_same_data(config.out, digest(store, names, target, settings, ()), resumed)
-        fit, dataset = _in_memory(config, store, names, target, settings, log, resumed, start)
-    else:
-        fit, dataset = _in_parts(config, store, names, target, settings, log, resumed, start)
+    samples = _TrainingSamples(config, store, names, target, start)
+    prepare_them = _in_memory if fits_into_memory(store, names, int(config.memory)) else _in_parts
+    fit, dataset = prepare_them(samples, log, resumed)
     chosen = store.splits[config.val_split][: config.validation_samples]
     return TrainingData(
         fit,
@@ -76,41 +74,47 @@ def prepare(config: TrainConfig, store: Store, log: Log, resumed: bool, start: S
     )
 
 
-def _in_memory(
-    config: TrainConfig,
-    store: Store,
-    names: Sequence[str],
-    target: TargetSettings,
-    settings: FitSettings,
-    log: Log,
-    resumed: bool,
-    start: Start | None,
-) -> tuple[Fit, Dataset]:
+@dataclass(frozen=True)
+class _TrainingSamples:
+    """The samples `names` of a store, with reversed moments where they are read, and what is learned of them."""
+
+    config: TrainConfig
+    store: Store
+    names: Sequence[str]
+    target: TargetSettings
+    start: Start | None
+
+    @property
+    def settings(self) -> FitSettings:
+        """Settings of the fit."""
+        init = None if self.start is None else (self.start.digest, self.start.regression)
+        return FitSettings(self.config.regression, self.config.sparse_points, init)
+
+    @property
+    def space(self) -> BlockIrreps:
+        """Irreps of the blocks."""
+        return fit_space(self.store, self.names, self.target, self.start)
+
+
+def _in_memory(samples: _TrainingSamples, log: Log, resumed: bool) -> tuple[Fit, Dataset]:
     """Fit the regression to all samples at once, and keep them in memory."""
+    config, about = samples.config, (samples.store, samples.names, samples.target)
+    _check_same_data(config.out, digest(*about, samples.settings, ()), resumed)
     targets = None
     if not resumed:
         folders = config.out, config.regression_cache
-        text, targets = fit_or_load(store, names, target, settings, *folders, log.show, start)
+        text, targets = fit_or_load(*about, samples.settings, *folders, log.show, samples.start)
         log.say(text)
     # Read back in any case: a resumed run must see the same numbers, to their order in memory.
-    fit = read_fit(config.out / FILE, fit_space(store, names, target, start))
-    return fit, load_dataset(store, names, fit, target, targets)
+    fit = read_fit(config.out / FILE, samples.space)
+    return fit, load_dataset(samples.store, samples.names, fit, samples.target, targets)
 
 
-def _in_parts(
-    config: TrainConfig,
-    store: Store,
-    names: Sequence[str],
-    target: TargetSettings,
-    settings: FitSettings,
-    log: Log,
-    resumed: bool,
-    start: Start | None,
-) -> tuple[Fit, Dataset]:
+def _in_parts(samples: _TrainingSamples, log: Log, resumed: bool) -> tuple[Fit, Dataset]:
     """Fit the regression to one part of the samples after the other, and keep them in files."""
-    space, memory = fit_space(store, names, target, start), int(config.memory)
-    if start is not None:
-        settings = replace(settings, init=(start.digest, start.regression))
+    config, store, names = samples.config, samples.store, samples.names
+    target, start = samples.target, samples.start
+    space, memory, settings = samples.space, int(config.memory), samples.settings
     folder = prepared_folder(store, config.regression_cache, names, target, settings, memory)
     _check_same_data(config.out, folder.name, resumed)
     if not is_prepared(folder):

@@ -175,6 +175,7 @@ class _PartsOnDisk(Sequence[Training]):
         self.groups, n_pairs = np.stack([groups, originals], 1)[order], n_pairs[order]
         self.starts = _starts(self.groups[:, 0], n_pairs)
         self.n_pairs = n_pairs
+        self._last: tuple[int, Part | None] = -1, None  # a part is read for the fit, and again for what it leaves
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -183,8 +184,13 @@ class _PartsOnDisk(Sequence[Training]):
         return self.part(number).training(self.many_molecules, self.p.sparse_points)
 
     def part(self, number: int) -> Part:
-        """Read a part."""
-        return read_part(self.folder / f"{number:06}.safetensors", self.p.space)
+        """Read a part, unless it was the last one that was read."""
+        if self._last[1] is None or self._last[0] != number:
+            self._last = -1, None  # before the next one takes its memory
+            self._last = number, read_part(self.folder / f"{number:06}.safetensors", self.p.space)
+        part = self._last[1]
+        assert part is not None
+        return part
 
     def first(self, number: int) -> int:
         """Return the number of the first sample of a part."""
@@ -306,15 +312,10 @@ def _write_graphs(p: Preparation, parts: _PartsOnDisk, stored: StoredSamples, sh
 def _fit(p: Preparation, parts: _PartsOnDisk, stored: StoredSamples, show: Show) -> KernelRegression:
     """Fit the regression, and subtract its predictions of samples that were left out."""
     data = Parts(parts.sample_set(), parts, parts.n_pairs_of_type, parts.n_atoms)
-    last: tuple[int, Part | None] = -1, None
 
     def write(number: int, left_out: LeftOut) -> None:
-        nonlocal last
-        if last[0] != number:
-            stored.release()
-            last = number, parts.part(number)
-        assert last[1] is not None
-        stored.subtract(parts.first(number), last[1], left_out)
+        stored.subtract(parts.first(number), parts.part(number), left_out)
+        stored.release()
 
     def advance(done: float) -> None:
         show("kernel regression", done, f"{len(parts.names)} samples")
@@ -333,10 +334,10 @@ def _subtract_means(parts: _PartsOnDisk, stored: StoredSamples) -> dict[int, np.
             for kind in np.unique(species).tolist():
                 found = x.numpy()[species == kind, 0, : layout.n_proper].sum(0) * layout.mask[0, : layout.n_proper]
                 sums[kind] = sums.get(kind, 0.0) + found
-    shifts = {kind: x / parts.n_atoms[kind] for kind, x in sums.items()}
+    shifts = Normalizer(space, {}, {}, {kind: x / parts.n_atoms[kind] for kind, x in sums.items()})
     for k in range(len(parts)):
-        stored.subtract_scalars(parts.first(k), parts.part(k), shifts)
-    return shifts
+        stored.subtract_shifts(parts.first(k), parts.part(k), shifts)
+    return dict(shifts.onsite_shift)
 
 
 def _rows(space: BlockIrreps, stored: StoredSamples) -> Iterator[BlockRows]:

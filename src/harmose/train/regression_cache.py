@@ -74,8 +74,6 @@ def fit_or_load(
     starts from. Raises `ConfigError` when `cache` cannot be a folder.
     """
     space, title = fit_space(store, names, target, start), _title(settings, start)
-    if start is not None:
-        settings = replace(settings, init=(start.digest, start.regression))
     file = None if cache is None else _folder(cache) / f"{digest(store, names, target, settings)}.safetensors"
     if file is not None and file.exists():
         read_fit(file, space)  # so that a damaged file is named before it is copied

@@ -20,6 +20,7 @@ from harmose.inference import checkpoint
 from harmose.inference.card import Card
 from harmose.inference.model import Model
 from harmose.inference.pipeline import environments, fitted_values
+from harmose.kernel_regression.correction import summed_fades
 from harmose.kernel_regression.fit import fit_correction
 from harmose.kernel_regression.model import FadedValues, KernelRegression
 from harmose.kernel_regression.training import Training
@@ -216,8 +217,8 @@ def _residual(model: Model, targets: SampleTargets, before: FadedValues) -> Coef
 
 def _sum(before: FadedValues, correction: FadedValues) -> FadedValues:
     """Return the values of the regression with those of a correction, both faded."""
-    weights = before.weights + (1 - before.weights) * correction.weights
-    return FadedValues(add(before.values, correction.values), weights, before.std * correction.std)
+    fades = summed_fades((before.weights, before.std), (correction.weights, correction.std))
+    return FadedValues(add(before.values, correction.values), *fades)
 
 
 def _check_pairs(start: Start, targets: SampleTargets) -> None:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from harmose.errors import FormatError
+from harmose.kernel_regression.correction import summed_fades
 from harmose.kernel_regression.fit_in_parts import LeftOut
 from harmose.kernel_regression.model import FadedValues
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients
 from harmose.representation.concatenation import SampleTargets
-from harmose.representation.normalizer import ScaleTable
+from harmose.representation.normalizer import Normalizer, ScaleTable
 from harmose.train.dataset import NormalizedSamples, TrainingBatch
 from harmose.train.mapped_arrays import MappedArray
 from harmose.train.part_files import Part
@@ -131,8 +132,7 @@ class StoredSamples:
             values = getattr(batch, name).numpy()
             self.values(name)[rows] = place[values] if name in ("first", "second") else values
         changed = part.changed
-        learned = part.coefficients if changed is None else changed.learned
-        for name, c in ((RESIDUAL, learned), *part.operators.items()):
+        for name, c in ((RESIDUAL, part.learned), *part.operators.items()):
             for starts, values in ((sizes.pair_starts, c.pairs), (sizes.atom_starts, c.onsite)):
                 for k, (group, x) in enumerate(values.items()):
                     start = starts[first, k]
@@ -144,8 +144,7 @@ class StoredSamples:
 
     def subtract(self, first: int, part: Part, left_out: LeftOut) -> None:
         """Subtract predictions of some blocks of a part by a regression that was not fitted to their samples."""
-        changed, is_pair = part.changed, isinstance(left_out.group, tuple)
-        learned = part.coefficients if changed is None else changed.learned
+        changed, learned, is_pair = part.changed, part.learned, isinstance(left_out.group, tuple)
         tensors: Mapping[tuple[int, int] | int, Tensor] = {**learned.pairs, **learned.onsite}
         own = list(learned.pairs if is_pair else learned.onsite)
         starts = self.sizes.pair_starts if is_pair else self.sizes.atom_starts
@@ -155,22 +154,20 @@ class StoredSamples:
         weights, std = left_out.weights, left_out.std
         if changed is not None:
             before = changed.weights[left_out.blocks], changed.std[left_out.blocks]
-            weights, std = before[0] + (1 - before[0]) * weights, before[1] * std
+            weights, std = summed_fades(before, (weights, std))
         n_atoms = len(part.graph.atom_sample)
         blocks, name = (left_out.blocks - n_atoms, "pairs") if is_pair else (left_out.blocks, "atoms")
         count = self._blocks(first, len(part.names))[is_pair].start
         self.values(f"{WEIGHT}.{name}")[count + blocks] = weights
         self.values(f"{STD}.{name}")[count + blocks] = std
 
-    def subtract_scalars(self, first: int, part: Part, shifts: Mapping[int, np.ndarray]) -> None:
-        """Subtract the shifts of a normalizer, by species, from the on-site scalars of a part."""
-        for k, (s, x) in enumerate(part.coefficients.onsite.items()):
-            species = part.graph.oriented.species[part.graph.oriented.atoms[s]]
-            y = x.numpy().copy()
-            for kind in np.unique(species).tolist():
-                y[species == kind, 0, : len(shifts[kind])] -= shifts[kind]
+    def subtract_shifts(self, first: int, part: Part, shifts: Normalizer) -> None:
+        """Subtract the shifts of a normalizer from the on-site scalars of a part."""
+        oriented = part.graph.oriented
+        for k, (s, x) in enumerate(part.learned.onsite.items()):
             start = self.sizes.atom_starts[first, k]
-            self.values(_of_group(RESIDUAL, s))[start : start + len(y)] = y
+            y = x - shifts.onsite_shifts(oriented, s, oriented.atoms[s])
+            self.values(_of_group(RESIDUAL, s))[start : start + len(y)] = y.numpy()
 
     def _places(self, first: int, n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Rows of n samples in each group and of each shell type, among all pairs and all atoms."""
