@@ -1,4 +1,4 @@
-"""What a prediction of a molecule costs beside the DFT that it replaces: H0 of both kinds, the prediction, and SCFs.
+"""What a prediction of a molecule costs beside the DFT that it replaces: H0 of all kinds, the prediction, and SCFs.
 
     python benchmarks/prior_cost.py organics-b3lyp-def2svp [NAME ...]       # molecules of ASE's G2 set
 
@@ -24,7 +24,16 @@ from harmose.io.pyscf.pyscf import PySCFSettings, mean_field, prior_fock
 from harmose.io.pyscf.pyscf import molecule as pyscf_molecule
 
 NAMES = ("H2O", "CH3CH2OH", "C4H4NH", "C6H6")
-COLUMNS = ("orbitals", "H0 exact", "H0 spherical", "prediction", "SCF", "SCF, density fitting", "SCF / prediction")
+KINDS = ("exact", "spherical", "tabulated")
+COLUMNS = (
+    "orbitals",
+    *(f"H0 {kind}" for kind in KINDS),
+    "prediction",
+    "SCF",
+    "SCF, density fitting",
+    "SCF / prediction",
+    "SCF, density fitting / prediction",
+)
 
 
 def main() -> int:
@@ -51,11 +60,13 @@ def row(model: harmose.Model, name: str) -> list[float]:
     atoms = molecule(name)
     exact = PySCFSettings(model.card.settings["functional"], model.card.settings["basis"])
     mol = pyscf_molecule(atoms, exact.basis)
-    priors = [seconds(lambda s=s: prior_fock(mol, s), 3) for s in (exact, replace(exact, prior="spherical"))]
+    settings = [replace(exact, prior=kind) for kind in KINDS]
+    priors = [seconds(lambda s=s: prior_fock(mol, s), 3) for s in settings]
     prediction = seconds(lambda: model.predict(atoms), 5)
     fitted = mean_field(mol, replace(exact, density_fit=True, convergence_gradient=None))
     scf = seconds(mean_field(mol, exact).kernel, 1)
-    return [mol.nao, *priors, prediction, scf, seconds(fitted.kernel, 1), scf / prediction]
+    quick = seconds(fitted.kernel, 1)
+    return [mol.nao, *priors, prediction, scf, quick, scf / prediction, quick / prediction]
 
 
 def seconds(call: Callable[[], Any], n: int) -> float:

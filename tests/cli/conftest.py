@@ -64,6 +64,7 @@ class WaterModel:
     basis: BasisSet
     stages: tuple[str, ...] = ("regression", "stage1", "full")
     radial: None = None
+    is_calibrated: bool = False
 
     @property
     def card(self):

@@ -1,13 +1,20 @@
 """`harmose orbitals`: of stored samples and of predictions, compared with DFT."""
 
+import csv
+import json
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ase.io import write as write_structures
 
+import harmose
 from harmose.cli import main
 from harmose.data.store import Store
+from harmose.errors import OutsideDomain
 from harmose.io.files import write
+from harmose.io.structures import read_structures
 
 
 def test_stored_sample(water_store, water_sample, table_rows, capsys):
@@ -73,3 +80,62 @@ def test_ghost_level(tmp_path, water_atoms, capsys):
     assert main(["predict", "ghost", str(tmp_path / "new.xyz"), "--out", str(tmp_path / "new.npz")]) == 0
     assert main(["orbitals", str(tmp_path / "new.npz"), "new-0"]) == 0  # stored, but still a prediction
     assert capsys.readouterr().err == printed
+
+
+@pytest.fixture
+def many(tmp_path, water_atoms):
+    """Two waters, and one with an O-H of 1.9 angstrom, which is outside the domain of any model of water."""
+    far = water_atoms(2)
+    far.set_distance(0, 1, 1.9, fix=0)
+    write_structures(tmp_path / "many.xyz", [water_atoms(0), water_atoms(1), far])
+    return str(tmp_path / "many.xyz")
+
+
+def test_many_structures(many, capsys):
+    """The numbers are those of one structure after the other; bounds are stated inside the domain alone."""
+    assert main(["orbitals", "water-pbe-def2svp", many, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    model = harmose.load("water-pbe-def2svp")
+    assert [row["name"] for row in rows] == ["many-0", "many-1", "many-2"]
+    for row, atoms in zip(rows, read_structures(Path(many)), strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutsideDomain)
+            u = model.uncertainty(atoms)
+        assert row["formula"] == "H2O"
+        for title, energy in (("HOMO", u.homo), ("LUMO", u.lumo), ("gap", u.gap)):
+            assert row[f"{title} (eV)"] == pytest.approx(energy.value, abs=1e-6)
+            bound = row[f"{title} bound (eV)"]
+            assert bound is None if u.outside else bound == pytest.approx(energy.bound, rel=1e-3)
+    assert [row["note"][:27] for row in rows] == ["", "", "outside the training domain"]
+
+
+def test_many_structures_as_csv_and_as_a_table(many, capsys):
+    assert main(["orbitals", "water-pbe-def2svp", many, "--csv"]) == 0
+    found = capsys.readouterr()
+    rows = list(csv.DictReader(found.out.splitlines()))
+    assert [row["HOMO bound (eV)"] == "" for row in rows] == [False, False, True]
+    assert not found.err  # the rows say what is outside
+    assert main(["orbitals", "water-pbe-def2svp", many]) == 0
+    assert f"{float(rows[2]['gap (eV)']):.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("water_model")
+def test_many_structures_without_calibration(many, capsys):
+    assert main(["orbitals", "exact", many, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(row["gap (eV)"] == pytest.approx(row["LUMO (eV)"] - row["HOMO (eV)"]) for row in rows)
+    assert all(row["gap bound (eV)"] is None and row["note"] == "" for row in rows)
+
+
+def test_formats_that_do_not_fit(many, water_store, capsys):
+    for more, words in (
+        (["--json", "--csv"], "expected one of --json and --csv"),
+        (
+            ["--all"],
+            "expected one structure, and neither --json nor --csv, with --reference, --electrons or --all; got 3",
+        ),
+    ):
+        assert main(["orbitals", "water-pbe-def2svp", many, *more]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["orbitals", str(water_store), "water-0", "--json"]) == 2
+    assert "expected a model and structures, got a stored sample" in capsys.readouterr().err

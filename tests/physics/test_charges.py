@@ -12,6 +12,7 @@ from harmose.physics.charges import (
     charge_state,
     coulomb,
     fixed_point,
+    response,
     thermal_occupations,
 )
 from harmose.so3.wigner import random_rotation
@@ -77,6 +78,22 @@ def test_more_electrons_than_orbitals_hold(water_sample):
 
 
 def test_fixed_point():
-    x, residual = fixed_point(np.cos, np.array([0.0, 1.0]))
+    x, residual = fixed_point(np.cos, np.array([0.0, 1.0]), 0.3 * np.eye(2))
     np.testing.assert_allclose(x, 0.7390851332151607, atol=1e-9)
     assert residual < 1e-9
+
+
+def test_the_response_is_the_slope_of_the_charges(water_sample):
+    """By differences of the charges of a potential, with levels that are partly filled."""
+    sample = water_sample(0)
+    h, atom = sample.hamiltonian.dense() / HARTREE, np.repeat([0, 1, 2], sample.hamiltonian.orbital_counts)
+
+    def charge(potential, n):
+        levels, orbitals = eigh(h + np.diag(potential[atom]))
+        filled = thermal_occupations(levels, n)
+        return np.bincount(atom, (orbitals**2 * filled).sum(1)), levels, orbitals, filled
+
+    for n in (10.0, 9.3):
+        _, *solution = charge(np.zeros(3), n)
+        moved = [charge(1e-4 * v, n)[0] - charge(-1e-4 * v, n)[0] for v in np.eye(3)]
+        np.testing.assert_allclose(response(*solution, atom), np.transpose(moved) / 2e-4, atol=1e-6)

@@ -1,11 +1,12 @@
 """YAML and overrides into settings; every mistake is one line with the key and the file."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from harmose.errors import ConfigError
-from harmose.train.config import TrainConfig, load_config
+from harmose.train.config import SIZES, TrainConfig, load_config
 from harmose.train.schedule import JointPhase
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -102,6 +103,24 @@ def test_mistakes_are_named(override, words):
         load_config(SHIPPED, ["data=x", "out=y", override])
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_replaces_widths_and_learning_rates(size):
+    plain, sized = (load_config(SHIPPED, ["data=d", "out=o", *more]) for more in ([], [f"size={size}"]))
+    wanted = SIZES[size]
+    for stage, values in wanted["network"].items():
+        assert asdict(getattr(sized.network, stage)) == asdict(getattr(plain.network, stage)) | values
+    assert sized.phases.stage1.learning_rate == wanted["phases"]["stage1"]["learning_rate"]
+    assert sized.phases.stage1.share == plain.phases.stage1.share
+    assert sized.size == size
+
+
+def test_keys_of_the_command_line_go_before_the_size():
+    config = load_config(SHIPPED, ["data=d", "out=o", "network.stage1.scalars=7", "size=large"])
+    assert (config.network.stage1.scalars, config.network.stage1.channels) == (7, 32)
+    with pytest.raises(ConfigError, match="size: input should be 'small', 'medium' or 'large', got 'huge'"):
+        load_config(SHIPPED, ["data=d", "out=o", "size=huge"])
 
 
 def test_what_must_be_given():

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -20,7 +20,7 @@ from harmose.cli.options import (
     progress,
     terminal,
 )
-from harmose.core.sample import Sample
+from harmose.core.sample import PriorKind, Sample
 from harmose.core.species import symbol_of
 from harmose.data.checks import check_each
 from harmose.data.curation import merge as merge_stores
@@ -164,13 +164,11 @@ def merge(
         terminal().print(f"{out}: {len(result)} samples", markup=False)
 
 
-@app.command("prior", epilog=examples("harmose data prior organics cheap --kind spherical"))
+@app.command("prior", epilog=examples("harmose data prior organics cheap --kind tabulated"))
 def prior(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new store.")],
-    kind: Annotated[
-        Literal["exact", "spherical"], typer.Option(help="Kind of H0, as in `harmose label --prior`.")
-    ] = "spherical",
+    kind: Annotated[PriorKind, typer.Option(help="Kind of H0, as in `harmose label --prior`.")] = "tabulated",
     workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
     force: ForceOption = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from harmose.cli.options import StructuresArgument, examples, new_app, terminal
+from harmose.core.sample import PriorKind
 from harmose.errors import LabellingError
 from harmose.io.structures import read_structures
 from harmose.label import settings_for
@@ -78,10 +79,11 @@ def label(
         bool | None, typer.Option("--density-fit", help="Use density fitting.", rich_help_panel=MOLECULES)
     ] = None,
     prior: Annotated[
-        Literal["exact", "spherical"] | None,
+        PriorKind | None,
         typer.Option(
             help="H0, which a model may learn H - H0 from. exact: Fock matrix of PySCF's guess minao; spherical: that of spherical "
-            "atoms, which a prediction computes in a sixth of the time.  [default: exact]",
+            "atoms, which a prediction computes in a sixth of the time; tabulated: nearly the same from tables of pairs of atoms, a "
+            "tenth of that.  [default: exact]",
             rich_help_panel=MOLECULES,
         ),
     ] = None,

@@ -1,23 +1,38 @@
-"""`harmose orbitals`: orbital energies of a prediction or of a stored sample."""
+"""`harmose orbitals`: orbital energies of a prediction or of a stored sample; frontier orbitals of many predictions."""
 
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
 from harmose.cli.basis_option import BasisOption, with_functions, with_overlap
-from harmose.cli.inputs import one_structure
-from harmose.cli.options import ElectronsOption, ReferenceOption, SourceArgument, examples, new_app, table, terminal
+from harmose.cli.options import (
+    ElectronsOption,
+    ReferenceOption,
+    SourceArgument,
+    examples,
+    new_app,
+    progress,
+    table,
+    terminal,
+)
 from harmose.cli.predictions import Predictor, find_reference, is_model
 from harmose.core.sample import Sample
-from harmose.errors import MatrixError
+from harmose.errors import ConfigError, MatrixError
 from harmose.evaluate.comparison import Comparison
 from harmose.inference import checkpoint
 from harmose.io.files import read
+from harmose.io.structures import read_structures
 from harmose.physics.eigen import MolecularOrbitals, overlap_at_gamma, spin_orbitals
 from harmose.physics.ghosts import molecular_ghosts, on_site_of, warn_of_ghosts
+from harmose.uncertainty.prediction import BoundedEnergy, Uncertainty
 
 SHOWN_ORBITALS = 8
 """Number of orbitals on each side of the gap that are shown without --all."""
@@ -30,6 +45,7 @@ app = new_app()
         "harmose orbitals runs/water new.xyz",
         "harmose orbitals runs/water new.xyz --reference water",
         "harmose orbitals water frame-0",
+        "harmose orbitals runs/water many.xyz --csv > gaps.csv",
     )
 )
 def orbitals(
@@ -44,14 +60,34 @@ def orbitals(
     all_orbitals: Annotated[
         bool, typer.Option("--all", help="Show all orbitals instead of those near the gap.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="HOMO, LUMO and gap of each structure as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="HOMO, LUMO and gap of each structure as CSV.")] = False,
 ) -> None:
-    """Print orbital energies and gap of a predicted or stored molecule, compared with DFT if a reference is given."""
+    """Print orbital energies and gap of a predicted or stored molecule, compared with DFT if a reference is given.
+
+    Of many structures in a file: HOMO, LUMO and gap of each, with bounds of their errors.
+    """
+    if as_json and as_csv:
+        raise ConfigError("expected one of --json and --csv, got both")
     if is_model(source):
-        atoms, name = one_structure(Path(target)), Path(target).stem
+        structures = read_structures(Path(target))
         model = with_functions(checkpoint.load(source), basis)
+        if len(structures) > 1 or as_json or as_csv:
+            if reference is not None or electrons is not None or all_orbitals:
+                raise ConfigError(
+                    f"{target}: expected one structure, and neither --json nor --csv, with --reference, --electrons or --all; "
+                    f"got {len(structures)}"
+                )
+            names = [f"{Path(target).stem}-{k}" for k in range(len(structures))]
+            found = Predictor(model, source).samples(structures, names)
+            _print_many(progress(found, "predicting", len(structures), terminal()), as_json, as_csv)
+            return
+        atoms, name = structures[0], Path(target).stem
         dft, s = find_reference(reference, atoms, model.card.basis, name)
         sample = Predictor(model, source).sample(atoms, name, s)
     else:
+        if as_json or as_csv:
+            raise ConfigError("--json and --csv: expected a model and structures, got a stored sample")
         sample = read(source, target)
         dft, s = find_reference(reference, sample.structure, sample.basis, sample.name)
         sample = replace(sample, overlap=s) if sample.overlap is None else sample
@@ -69,6 +105,76 @@ def orbitals(
     electrons_each = 2 if sample.spin.value == "none" else 1
     for predicted, other, title in zip(spins, references, titles):
         terminal().print(_orbital_table(predicted, other, all_orbitals, electrons_each, title))
+
+
+COLUMNS = (
+    "name",
+    "formula",
+    *(f"{title}{kind} (eV)" for title in ("HOMO", "LUMO", "gap") for kind in ("", " bound")),
+    "expected H MAE (meV)",
+    "note",
+)
+"""Columns of many predictions."""
+Row = dict[str, str | float | None]
+
+
+def _print_many(predictions: Iterable[tuple[Sample, Uncertainty | None]], as_json: bool, as_csv: bool) -> None:
+    """Print one row for each structure: JSON and CSV as soon as it is known."""
+    rows = (_row(sample, bounds) for sample, bounds in predictions)
+    if as_json:
+        for k, row in enumerate(rows):
+            print(("[\n  " if k == 0 else ",\n  ") + json.dumps(row), end="")
+        print("\n]")
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        terminal().print(_table_of_many(rows))
+
+
+def _row(sample: Sample, u: Uncertainty | None) -> Row:
+    """Return HOMO, LUMO and gap in eV with bounds, where they are known; `note`: why there are none."""
+    if u is None:
+        homo, lumo = _frontier(_solve(sample))
+        energies = [homo, lumo, None if homo is None or lumo is None else lumo - homo]
+        values, bounds = energies, [None, None, None]
+    else:
+        found = [u.homo, u.lumo, u.gap]
+        values = [None if x is None else x.value for x in found]
+        bounds = [None if x is None or not np.isfinite(x.bound) else x.bound for x in found]
+    out: Row = {"name": sample.name, "formula": sample.structure.get_chemical_formula()}
+    for title, value, bound in zip(("HOMO", "LUMO", "gap"), values, bounds, strict=True):
+        out |= {f"{title} (eV)": value, f"{title} bound (eV)": bound}
+    known = u is not None and not u.outside
+    out["expected H MAE (meV)"] = 1e3 * u.expected_error if u is not None and known else None
+    out["note"] = "" if u is None or known else "; ".join(("outside the training domain", *u.reasons[:1]))
+    return out
+
+
+def _frontier(spins: Sequence[MolecularOrbitals]) -> tuple[float | None, float | None]:
+    """Return the energies of HOMO and LUMO of all spins."""
+    occupied = [float(x.energies[x.n_occupied - 1]) for x in spins if x.n_occupied]
+    empty = [float(x.energies[x.n_occupied]) for x in spins if x.n_occupied < len(x.energies)]
+    return max(occupied, default=None), min(empty, default=None)
+
+
+def _table_of_many(rows: Iterator[Row]) -> Table:
+    made = table("structure", "formula", "HOMO (eV)", "LUMO (eV)", "gap (eV)", "note")
+    made.columns[1].justify = made.columns[-1].justify = "left"
+    for column in made.columns[:-1]:
+        column.no_wrap = True
+    for row in rows:
+        energies = (_shown(row, title) for title in ("HOMO", "LUMO", "gap"))
+        made.add_row(str(row["name"]), str(row["formula"]), *energies, str(row["note"]))
+    return made
+
+
+def _shown(row: Row, title: str) -> str:
+    value, bound = row[f"{title} (eV)"], row[f"{title} bound (eV)"]
+    if not isinstance(value, float):
+        return ""
+    return str(BoundedEnergy(value, bound)) if isinstance(bound, float) else f"{value:.3f}"
 
 
 def _solve(sample: Sample) -> tuple[MolecularOrbitals, ...]:

@@ -1,11 +1,12 @@
 """`harmose predict`: Hamiltonians of new structures."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from ase import Atoms
 
 from harmose.cli.basis_option import BasisOption, with_functions
 from harmose.cli.options import (
@@ -20,6 +21,8 @@ from harmose.cli.options import (
     terminal,
 )
 from harmose.cli.predictions import Predictor, parse_memory, parse_partition
+from harmose.core.basis import BasisSet
+from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
 from harmose.data.store import new_store
 from harmose.errors import ConfigError, FormatError
@@ -110,23 +113,19 @@ def predict(
 
     overlaps = None if overlap is None else Overlaps(overlap)
 
-    def sample(k: int) -> Sample:
-        atoms, name = structures[k], f"{structure.stem}-{k}"
-        s = None if overlaps is None else overlaps.find(atoms, loaded.card.basis, name)
-        return predictor.sample(atoms, name, s)
+    names = [f"{structure.stem}-{k}" for k in range(len(structures))]
+    found = None if overlaps is None else _Overlaps(overlaps, structures, names, loaded.card.basis)
 
     def samples() -> Iterator[Sample]:
-        for k in progress(range(len(structures)), "predicting", len(structures), console):
-            predicted = sample(k)
-            bounds = predictor.bounds(predicted)
+        pairs = predictor.samples(structures, names, found)
+        for predicted, bounds in progress(pairs, "predicting", len(structures), console):
             if bounds is not None:
                 console.print(f"{predicted.name}: {bounds_line(bounds)}", markup=False, soft_wrap=True)
             yield predicted if bounds is None else _with_bounds(predicted, bounds)
 
     with new_output(out, force) as hidden:
         if out.suffix == ".npz":
-            predicted = sample(0)
-            bounds = predictor.bounds(predicted)
+            ((predicted, bounds),) = predictor.samples(structures, names, found)
             write_npz(hidden, predicted, {} if bounds is None else bounds.arrays())
             if bounds is not None:
                 console.print(bounds_line(bounds), markup=False, soft_wrap=True)
@@ -136,6 +135,22 @@ def predict(
             with new_store(hidden, card.basis, card.spin, settings) as store:
                 store.extend(samples(), check=False)
     console.print(f"{out}: {len(structures)} predicted", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Overlaps(Sequence[BlockMatrix]):
+    """S of each structure from --overlap, searched when it is asked for."""
+
+    source: Overlaps
+    structures: Sequence[Atoms]
+    names: Sequence[str]
+    basis: BasisSet
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, k: int) -> BlockMatrix:
+        return self.source.find(self.structures[k], self.basis, self.names[k])
 
 
 def _with_bounds(sample: Sample, bounds: Uncertainty) -> Sample:

@@ -1,6 +1,7 @@
 """Predictions as samples, for the commands predict, orbitals, bands and dos."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from harmose.cli.options import error_prefix
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
 from harmose.core.sample import Sample
-from harmose.errors import FormatError, ModelError
+from harmose.errors import FormatError, ModelError, OutsideDomain
 from harmose.evaluate.comparison import Comparison, find_structure
 from harmose.inference import checkpoint
 from harmose.inference.model import Model
@@ -27,6 +28,9 @@ from harmose.io.overlaps import Overlap, overlap_on_graph
 from harmose.physics.ghosts import warn_of_ghosts
 from harmose.train.config import Bytes
 from harmose.uncertainty.prediction import Uncertainty
+
+PAIRS_TOGETHER, PAIRS_IN_A_CRYSTAL = 2_000, 40
+"""Pairs of atoms of structures that are predicted together, and of each atom of a crystal, roughly."""
 
 
 def parse_partition(text: str) -> str | int:
@@ -81,16 +85,47 @@ class Predictor:
                 s = self.model.overlap(h, atoms)
             elif s is None and is_known(h.basis):
                 s = overlap(atoms, h.basis)
-            return Sample(
-                name=name,
-                structure=atoms,
-                basis=h.basis,
-                hamiltonian=h,
-                overlap=s,
-                spin=h.spin,
-                n_electrons=self._n_electrons(atoms),
-                provenance={"kind": "prediction", "model": self.name} | self._code(),
-            )
+            return self._as_sample(atoms, name, h, s)
+
+    def samples(
+        self, structures: Sequence[Atoms], names: Sequence[str], overlaps: Sequence[BlockMatrix] | None = None
+    ) -> Iterator[tuple[Sample, Uncertainty | None]]:
+        """Predict many structures as samples with bounds of their errors, a few at a time in one pass of the model.
+
+        `overlaps`: S of each, read when it is its turn; default: computed as in `sample`.
+        """
+        for batch in _batches(structures):
+            given = None if overlaps is None else [overlaps[k] for k in batch]
+            parts = [structures[k] for k in batch], [names[k] for k in batch], given
+            yield from self._one_pass(*parts) if self._takes_one_pass(parts[0]) else self._one_by_one(*parts)
+
+    def _one_by_one(
+        self, structures: Sequence[Atoms], names: Sequence[str], overlaps: Sequence[BlockMatrix] | None
+    ) -> Iterator[tuple[Sample, Uncertainty | None]]:
+        given = [None] * len(structures) if overlaps is None else overlaps
+        for atoms, name, s in zip(structures, names, given, strict=True):
+            sample = self.sample(atoms, name, s)
+            yield sample, self.bounds(sample)
+
+    def _takes_one_pass(self, structures: Sequence[Atoms]) -> bool:
+        """True if H and its bounds can be predicted together: of the whole model, and of structures that are no parts."""
+        usual = (
+            self.stage == "full"
+            and self.partition == "auto"
+            and self.energy_zero in (None, self.model.card.energy_zero)
+        )
+        return usual and self.model.is_calibrated and len(structures) > 1
+
+    def _one_pass(
+        self, structures: Sequence[Atoms], names: Sequence[str], overlaps: Sequence[BlockMatrix] | None
+    ) -> Iterator[tuple[Sample, Uncertainty | None]]:
+        if overlaps is None and (self.model.radial is not None or is_known(self.model.card.basis)):
+            overlaps = [self.model.overlaps.of(graph) for graph in self.model.graphs(structures)]
+        with warnings.catch_warnings():  # what is outside is said of each structure
+            warnings.simplefilter("ignore", OutsideDomain)
+            found = self.model.uncertainty_many(structures, overlaps=overlaps)
+        for k, (atoms, name, u) in enumerate(zip(structures, names, found, strict=True)):
+            yield self._as_sample(atoms, name, u.hamiltonian, None if overlaps is None else overlaps[k]), u
 
     def bounds(self, sample: Sample) -> Uncertainty | None:
         """Return the error bounds; None for a stage of the model, a prediction in parts, or without calibration.
@@ -103,6 +138,18 @@ class Predictor:
         if bounds is not None and bounds.orbitals is not None:
             warn_of_ghosts(bounds.orbitals.ghosts)
         return bounds
+
+    def _as_sample(self, atoms: Atoms, name: str, h: BlockMatrix, s: BlockMatrix | None) -> Sample:
+        return Sample(
+            name=name,
+            structure=atoms,
+            basis=h.basis,
+            hamiltonian=h,
+            overlap=s,
+            spin=h.spin,
+            n_electrons=self._n_electrons(atoms),
+            provenance={"kind": "prediction", "model": self.name} | self._code(),
+        )
 
     def _n_electrons(self, atoms: Atoms) -> float | None:
         """Return the number of electrons as in the labels; None if their settings do not say."""
@@ -123,6 +170,20 @@ class Predictor:
         self.in_parts = True
         if self.console is not None:
             self.console.print(plan, markup=False, soft_wrap=True)
+
+
+def _batches(structures: Sequence[Atoms]) -> Iterator[list[int]]:
+    """Yield the numbers of structures that are predicted together: about as many pairs of atoms as are quick together."""
+    batch, total = [], 0
+    for k, atoms in enumerate(structures):
+        pairs = len(atoms) * (PAIRS_IN_A_CRYSTAL if atoms.pbc.any() else (len(atoms) + 1) // 2)
+        if batch and total + pairs > PAIRS_TOGETHER:
+            yield batch
+            batch, total = [], 0
+        batch.append(k)
+        total += pairs
+    if batch:
+        yield batch
 
 
 def is_model(source: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +13,9 @@ from harmose.core.species import species_of
 from harmose.core.structure import check_structure
 from harmose.errors import MatrixError
 from harmose.spin import Spin
+
+PriorKind = Literal["exact", "spherical", "tabulated"]
+"""Kinds of H0 for labels of PySCF (`io.pyscf.pyscf.PySCFSettings`)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

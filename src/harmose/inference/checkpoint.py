@@ -1,7 +1,8 @@
 """Trained models on disk: `model.safetensors` (all tensors) and `card.json` (what the model is and is for).
 
 The tensors `radial.*` are the radial functions of a numerical basis set, if the model has them (`RadialBasis.to_arrays`: about
-7 kB a shell). Older versions of harmose load such a model without them, and models of older versions have none.
+7 kB a shell). Older versions of harmose load such a model without them, and models of older versions have none. The tensors
+`prior.*` are the tables of a tabulated H0 (`PairTables.to_arrays`).
 
 Loading reads numbers and text; it never runs code.
 """
@@ -48,6 +49,8 @@ def save(model: Model, path: str | Path) -> None:
         parts["calibration"] = calibration.to_state(model.calibration)
     if model.radial is not None:
         parts["radial"] = {k: torch.from_numpy(v) for k, v in model.radial.to_arrays().items()}
+    if model.prior_tables is not None:
+        parts["prior"] = {k: torch.from_numpy(v) for k, v in model.prior_tables.items()}
     write_tensors(path / WEIGHTS, {f"{part}.{k}": v for part, state in parts.items() for k, v in state.items()})
     write_file(path / CARD, model.card.to_json())
 
@@ -133,7 +136,8 @@ def _assemble(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> Mo
     domain = training_domain.from_state(space, parts["domain"])
     last_layer = calibration.last_layer_from_state(with_prefix(tensors, "last_layer."))
     bounds, radial = calibration.from_state(parts["calibration"]), _radial(card, with_prefix(tensors, "radial."), path)
-    return Model(card, scales, fitted, network, domain, last_layer, bounds, radial=radial)
+    tables = {k: v.numpy() for k, v in with_prefix(tensors, "prior.").items()} or None
+    return Model(card, scales, fitted, network, domain, last_layer, bounds, radial=radial, prior_tables=tables)
 
 
 def _radial(card: Card, tensors: Mapping[str, torch.Tensor], path: Path) -> RadialBasis | None:

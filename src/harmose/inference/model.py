@@ -42,6 +42,7 @@ class Model(Pipeline):
         last_layer: standard deviation of the network's last layer, by which its outputs fade; None: they never do.
         calibration: bounds of the model's errors, or None.
         radial: radial functions of the basis set, for S; None: those that PySCF has under its name, if any.
+        prior_tables: tables of a tabulated H0 by name (`io.pyscf.pair_tables`), or None.
     """
 
     calibration: Calibration | None = None

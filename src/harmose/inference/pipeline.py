@@ -7,7 +7,7 @@ blocks    = inverse of the change to irreps in edge frames
 H         = blocks, filtered by the overlap, + H0, relative to the energy zero
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -118,6 +118,7 @@ class Pipeline:
         domain: statistics of the training set's environments.
         last_layer: standard deviation of the network's last layer, by which its outputs fade; None: they never do.
         radial: radial functions of the basis set, for S; None: those that PySCF has under its name, if any.
+        prior_tables: tables of a tabulated H0 by name (`io.pyscf.pair_tables`), or None.
     """
 
     card: Card
@@ -127,6 +128,7 @@ class Pipeline:
     domain: TrainingDomain = field(default_factory=TrainingDomain)
     last_layer: LastLayer | None = None
     radial: RadialBasis | None = field(default=None, kw_only=True)
+    prior_tables: Mapping[str, np.ndarray] | None = field(default=None, kw_only=True)
 
     @property
     def space(self) -> BlockIrreps:
@@ -149,11 +151,11 @@ class Pipeline:
         has_simpler = self.regression is not None and bool(self.regression.distances)
         return (*(SIMPLER if has_simpler else ()), *self.stages)
 
-    @property
+    @cached_property
     def prior(self) -> Prior | None:
         """Computes H0; None for a model that neither adds nor reads it."""
         reads = self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density
-        return Prior(self.card.code, self.card.settings) if reads else None
+        return Prior(self.card.code, self.card.settings, self.prior_tables) if reads else None
 
     @cached_property
     def overlaps(self) -> Overlaps:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -11,13 +12,27 @@ from harmose.core.blocks import BlockMatrix
 from harmose.errors import ModelError
 from harmose.io import pyscf
 
+if TYPE_CHECKING:
+    from harmose.io.pyscf import pair_tables
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Prior:
-    """Computes H0 with PySCF, with the settings that the labels were made with (functional, basis set, grid)."""
+    """Computes H0 with PySCF, with the settings that the labels were made with (functional, basis set, grid).
+
+    Attributes:
+        code: DFT code of the labels.
+        settings: settings of the labels.
+        tables: arrays of `io.pyscf.pair_tables.PairTables`, for a tabulated H0; None: they are computed.
+    """
 
     code: str | None
     settings: Mapping[str, Any]
+    tables: Mapping[str, np.ndarray] | None = None
+
+    @cached_property
+    def _tables(self) -> "pair_tables.PairTables | None":
+        return None if self.tables is None else pyscf.pair_tables.PairTables.from_arrays(self.tables)
 
     def compute(self, atoms: Atoms, like: BlockMatrix) -> BlockMatrix:
         """Return H0 in eV, with the blocks of `like`. Raises `ModelError` for labels of another code than PySCF."""
@@ -25,7 +40,7 @@ class Prior:
             raise ModelError(f"this model needs the prior H0 of {self.code}: give it as `prior`")
         names = {f.name for f in fields(pyscf.PySCFSettings)}
         settings = pyscf.PySCFSettings(**{k: v for k, v in self.settings.items() if k in names})
-        return check_prior(pyscf.prior(atoms, settings, like.basis), like)
+        return check_prior(pyscf.prior(atoms, settings, like.basis, self._tables), like)
 
 
 def check_prior(prior: BlockMatrix, like: BlockMatrix) -> BlockMatrix:

@@ -5,14 +5,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from harmose.core.basis import BasisSet
 from harmose.core.blocks import BlockMatrix
-from harmose.core.sample import Sample
+from harmose.core.sample import PriorKind, Sample
 from harmose.data.store import Store, new_store
 from harmose.errors import FormatError
 from harmose.io import pyscf
@@ -21,9 +21,7 @@ AT_ONCE = 64
 """Samples that are read, given to the processes and written together."""
 
 
-def replace_priors(
-    store: Store, out: str | Path, kind: Literal["exact", "spherical"], workers: int = 1
-) -> Iterator[str]:
+def replace_priors(store: Store, out: str | Path, kind: PriorKind, workers: int = 1) -> Iterator[str]:
     """Write a new store with H0 of another kind, and yield the name of each sample when it is written.
 
     Raises `FormatError` for labels of another code than PySCF.
@@ -31,7 +29,7 @@ def replace_priors(
     Args:
         store: labels of PySCF.
         out: the new store; it appears complete or not at all.
-        kind: exact or spherical (`PySCFSettings.prior`).
+        kind: exact, spherical or tabulated (`PySCFSettings.prior`).
         workers: number of processes.
     """
     metadata = store.metadata

@@ -196,6 +196,11 @@ class AtomFit:
         if training.many_molecules:
             self.parameters = MANY_MOLECULES_ATOM_KERNEL
             self.n_components = self.settings.sparse_components_many_molecules
+        self.more = 1.0  # sparse points, in proportion to those of pairs
+        if training.is_part and not training.many_molecules:
+            pairs = training.sparse_points or self.settings.sparse_edges_in_parts
+            self.more = max(pairs / self.settings.sparse_edges, 1.0)
+            self.n_components = int(self.more * self.n_components)
         self.robust = training.many_molecules
         self.has_kernel = training.sparse_points != 0
         n_sparse = self.n_components // (2 * max(x.degree for x in self.layout.irreps) + 1)
@@ -255,7 +260,8 @@ class AtomFit:
         edges = self.graph.atom_edges(self.atoms).weighted()
         n = 3 * self.settings.kernel_elements * len(self.atoms) // max(len(edges.edges) ** 2, 1)
         if self.is_part:
-            n = max(self.settings.sparse_edges_of_atoms * len(self.atoms) // max(len(edges.edges), 1), 1)
+            n_edges = int(self.more * self.settings.sparse_edges_of_atoms)
+            n = max(n_edges * len(self.atoms) // max(len(edges.edges), 1), 1)
         if not self.has_kernel or n < min(self.settings.sparse_atoms, len(self.atoms)):
             return {}
         orders = max(x.degree for x in self.layout.irreps)

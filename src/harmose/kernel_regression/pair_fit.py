@@ -208,7 +208,8 @@ class PairFit:
         self.graph, self.layout, self.settings = graph, layout, training.settings
         self.rows = PairRows.of(graph, pair_type, layout, pairs, targets, training.pair_sample[pairs])
         self.grid = training.hyperparameters
-        self.parameters, self.n_sparse = PAIR_KERNEL, self.settings.sparse_edges
+        self.parameters = PAIR_KERNEL
+        self.n_sparse = self.settings.sparse_edges_in_parts if training.is_part else self.settings.sparse_edges
         if training.many_molecules:
             self.parameters = MANY_MOLECULES_PAIR_KERNEL
             self.n_sparse = self.settings.sparse_edges_many_molecules
@@ -216,11 +217,12 @@ class PairFit:
             self.n_sparse = training.sparse_points
         if training.is_part and self.n_sparse:
             directions = 2 if self.rows.symmetric else 1
-            most = max(self.settings.first_fit_numbers // (8 * directions * self.n_sparse), self.n_sparse)
+            most = self.settings.first_fit_numbers // (8 * directions * self.n_sparse)
+            most = max(most, -(-self.n_sparse // directions))
             if self.rows.n_pairs > most:
                 chosen = np.random.default_rng(pair_type).permutation(self.rows.n_pairs)[:most]
                 self.rows = self.rows[self.rows.of_pairs(np.sort(chosen))]
-        self.robust = training.many_molecules
+        self.robust, self.is_part = training.many_molecules, training.is_part
 
     @property
     def targets(self) -> np.ndarray:
@@ -258,7 +260,9 @@ class PairFit:
         leave_one_out, fits, grid = np.zeros_like(self.targets), {}, self.grid
         kernel, variance, outermost = None, np.zeros(len(self.targets)), NOTHING
         if kind == "kernel" and self.n_sparse:
-            n = min(self.n_sparse, max(self.settings.kernel_elements // len(edges), 1))
+            n = self.n_sparse
+            if not self.is_part:
+                n = min(n, max(self.settings.kernel_elements // len(edges), 1))
             kernel = _EdgeKernel(self.graph, edges, len(linear) - 1, self.parameters, n, generator)
         penalties = SMOOTH_PENALTIES if kind == "distances" else PENALTIES
         for part, columns in self.rows.parts():

@@ -15,9 +15,11 @@ class RegressionSettings:
         sparse_components: largest number of sparse points of a species, times 2l + 1 of its largest degree.
         sparse_edges_many_molecules: the same for data sets of many molecules, where environments are less alike.
         sparse_components_many_molecules: the same for data sets of many molecules.
-        kernel_elements: largest number of edges times sparse points; with more edges, there are fewer sparse points.
+        sparse_edges_in_parts: the same as `sparse_edges` in a fit that goes over the training set part by part (`refit`).
+        kernel_elements: largest number of edges times sparse points in a fit in one piece; with more edges, there are fewer
+            sparse points.
         sparse_edges_of_atoms: largest number of edges of the sparse points of a species in a fit that goes over the training set
-            part by part (`refit`); `kernel_elements` limits them otherwise.
+            part by part; `kernel_elements` limits them otherwise.
         sparse_atoms: a species whose limits leave fewer sparse points than this has no kernel.
         pairs: largest number of pairs of a type that are fitted, drawn at random.
         refit_pairs: the same for a fit that goes over the training set part by part (`refit`).
@@ -38,6 +40,7 @@ class RegressionSettings:
     sparse_components: int = 2700
     sparse_edges_many_molecules: int = 360
     sparse_components_many_molecules: int = 1800
+    sparse_edges_in_parts: int = 3000
     kernel_elements: int = 10**7
     sparse_edges_of_atoms: int = 1500
     sparse_atoms: int = 30

@@ -32,7 +32,9 @@ CONVERGED = 1e-9
 """Largest change of a potential (Hartree) between two cycles that are self-consistent."""
 MAX_CYCLES = 200
 MIXING = 0.3
-"""Part of the residual that is added to the potential."""
+"""Part of the residual that is added to the potential of a molecule too large for its response."""
+RESPONSE_NUMBERS = 2 * 10**7
+"""Largest number of products of orbitals whose response is computed."""
 HISTORY = 6
 """Earlier cycles that Anderson mixing combines."""
 
@@ -69,12 +71,30 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
     numbers = atomic_numbers_of(prior.numbers)
     kernel = coulomb(numbers, positions)
 
-    def density_and_charge(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        energies, orbitals = scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
+    def solve(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
+
+    def density_and_charge(energies: np.ndarray, orbitals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         p = (orbitals * thermal_occupations(energies, n_electrons)) @ orbitals.T
         return p, np.bincount(atom, np.diag(p), len(numbers)) - numbers
 
-    potential, residual = fixed_point(lambda v: kernel @ density_and_charge(v)[1], np.zeros(len(prior.numbers)))
+    start = np.zeros(len(numbers))
+    first = solve(start)
+    if len(atom) ** 3 <= RESPONSE_NUMBERS:  # Newton's step where the molecule is neutral
+        slope = kernel @ response(*first, thermal_occupations(first[0], n_electrons), atom)
+        mixing = np.linalg.inv(np.eye(len(numbers)) - slope)
+    else:
+        mixing = MIXING * np.eye(len(numbers))
+    solved = {start.tobytes(): first}
+
+    def step(potential: np.ndarray) -> np.ndarray:
+        key = potential.tobytes()
+        if key not in solved:
+            solved.clear()
+            solved[key] = solve(potential)
+        return kernel @ density_and_charge(*solved[key])[1]
+
+    potential, residual = fixed_point(step, start, mixing)
     if not residual < CONVERGED:
         warnings.warn(
             f"charges: not self-consistent after {MAX_CYCLES} cycles; the potential changes by {residual:.1e} Hartree, "
@@ -82,7 +102,7 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
             UnconvergedCharges,
             stacklevel=2,
         )
-    p, charge = density_and_charge(potential)
+    p, charge = density_and_charge(*(solved.get(potential.tobytes()) or solve(potential)))
     # P of conjugated molecules is longer than the reach of orbitals; no feature reads it there.
     return ChargeState(block_values((p + p.T) / 2, prior, name="P", dropped=np.inf), charge, potential)
 
@@ -104,8 +124,36 @@ def thermal_occupations(energies: np.ndarray, n_electrons: float) -> np.ndarray:
     return filled(solve_chemical_potential(lambda mu: filled(mu).sum(), n_electrons, *ends))
 
 
-def fixed_point(step: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, float]:
+def response(energies: np.ndarray, orbitals: np.ndarray, occupations: np.ndarray, atom: np.ndarray) -> np.ndarray:
+    """Return dq/dV (N, N) of Loewdin charges to first order, at a constant number of electrons.
+
+    `orbitals` (n, n) are columns, in an orthonormal basis whose functions belong to the atoms `atom` (n,), ascending.
+    """
+    share = occupations / 2
+    slope = -2 * share * (1 - share) / TEMPERATURE
+    of_one, of_other = np.flatnonzero(share > 1e-10), np.flatnonzero(share < 1 - 1e-10)
+    gap = energies[of_one, None] - energies[of_other]
+    change = occupations[of_one, None] - occupations[of_other]
+    close = np.abs(gap) < 1e-6
+    factor = np.where(close, slope[of_one, None], change / np.where(close, 1, gap))
+    # a pair of fractionally filled orbitals comes twice, any other one once and stands for both orders
+    factor *= np.where(np.isin(of_one, of_other)[:, None] & np.isin(of_other, of_one), 1, 2)
+    products = orbitals[:, of_one, None] * orbitals[:, None, of_other]
+    starts = np.searchsorted(atom, np.arange(atom[-1] + 1))
+    products = np.add.reduceat(products, starts).reshape(len(starts), -1)
+    out = (products * factor.ravel()) @ products.T
+    if slope.any():
+        of_level = np.add.reduceat(orbitals**2, starts) @ slope
+        out -= np.outer(of_level, of_level) / slope.sum()
+    return out
+
+
+def fixed_point(
+    step: Callable[[np.ndarray], np.ndarray], x: np.ndarray, mixing: np.ndarray
+) -> tuple[np.ndarray, float]:
     """Return x with step(x) = x by Anderson mixing, and the largest |step(x) - x|; the last x after `MAX_CYCLES`.
+
+    The first step is `mixing` (n, n) times the residual: exact where it is the inverse of 1 - d step/dx of a linear step.
 
     `scipy.optimize.anderson` takes as many steps, but stops elsewhere within the tolerance: the matrices of a trained model
     would change by 4e-8 eV.
@@ -118,12 +166,12 @@ def fixed_point(step: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tupl
         error = float(np.abs(residual).max(initial=0.0))
         if error < CONVERGED:
             break
-        change = MIXING * residual
+        change = mixing @ residual
         if residuals:
             differences = np.stack([residual - r for r in residuals], 1)
             moves = np.stack([x - y for y in steps], 1)
             share = np.linalg.lstsq(differences, residual, rcond=1e-10)[0]
-            change = change - (moves + MIXING * differences) @ share
+            change = change - (moves + mixing @ differences) @ share
         steps, residuals = [*steps, x][-HISTORY:], [*residuals, residual][-HISTORY:]
         x = x + change
     return x, error

@@ -15,9 +15,13 @@ from harmose.core.blocks import BlockMatrix
 
 def filter_correction(correction: BlockMatrix, overlap: BlockMatrix, t: float) -> BlockMatrix:
     """Return the filtered correction (any unit) of a molecule without spin."""
-    s, vectors = np.linalg.eigh(overlap.dense())
-    products = np.maximum(np.outer(s, s), 0.0)
-    filtered = vectors.T @ correction.dense() @ vectors * (products / (products + t**2))
-    dense = vectors @ filtered @ vectors.T
+    dense = filtered(correction.dense(), overlap.dense(), t)
     _, row, column = correction.indices
     return correction.with_values(dense[row, column][None])
+
+
+def filtered(correction: np.ndarray, overlap: np.ndarray, t: float) -> np.ndarray:
+    """Return the filtered correction (n, n) for the overlap (n, n)."""
+    s, vectors = np.linalg.eigh(overlap)
+    products = np.maximum(np.outer(s, s), 0.0)
+    return vectors @ (vectors.T @ correction @ vectors * (products / (products + t**2))) @ vectors.T

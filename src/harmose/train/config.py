@@ -25,6 +25,67 @@ from harmose.train.schedule import Schedule
 SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "MB": 10**6, "GB": 10**9}
 
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "small": {
+        "network": {
+            "stage1": {
+                "channels": 8,
+                "pseudo_channels": 4,
+                "scalars": 32,
+                "so2_channels": 16,
+                "hidden": 32,
+                "layers": 1,
+            },
+            "stage2": {"channels": 8, "pseudo_channels": 4, "scalars": 32, "so2_channels": 16, "hidden": 64},
+        },
+        "phases": {name: {"learning_rate": 1e-3} for name in ("stage1", "stage2", "joint")},
+    },
+    "medium": {
+        "network": {
+            "stage1": {
+                "channels": 16,
+                "pseudo_channels": 8,
+                "scalars": 64,
+                "so2_channels": 32,
+                "hidden": 64,
+                "layers": 2,
+            },
+            "stage2": {"channels": 16, "pseudo_channels": 8, "scalars": 64, "so2_channels": 32, "hidden": 256},
+        },
+        "phases": {
+            "stage1": {"learning_rate": 4e-3},
+            "stage2": {"learning_rate": 2e-3},
+            "joint": {"learning_rate": 1e-3},
+        },
+    },
+    "large": {
+        "network": {
+            "stage1": {
+                "channels": 32,
+                "pseudo_channels": 16,
+                "scalars": 128,
+                "so2_channels": 64,
+                "hidden": 128,
+                "layers": 3,
+            },
+            "stage2": {
+                "channels": 32,
+                "pseudo_channels": 16,
+                "scalars": 128,
+                "so2_channels": 64,
+                "hidden": 256,
+                "attention_rounds": 2,
+            },
+        },
+        "phases": {
+            "stage1": {"learning_rate": 2e-3},
+            "stage2": {"learning_rate": 1e-3},
+            "joint": {"learning_rate": 5e-4},
+        },
+    },
+}
+"""Widths, depth and learning rates of the network by `size`, in place of those of the file (docs/results.md)."""
+
 OLD_KEYS = {
     "gauge": "energy_zero (labels, fermi_of_labels, fermi_of_prediction)",
     "many_body": "regression (kernel, pairs, none)",
@@ -110,6 +171,7 @@ class TrainConfig(BaseModel):
     calibrate: bool = True
     inputs: InputSettings = Field(default_factory=InputSettings)
     loss: LossSettings = Field(default_factory=LossSettings)
+    size: Literal["small", "medium", "large"] | None = None
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     phases: Schedule = Field(default_factory=Schedule)
 
@@ -149,12 +211,18 @@ class TrainConfig(BaseModel):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a configuration file, with `dotted.key=value` on top.
 
-    With `init`, keys that are left out and decide what the model is are taken from the model to start from.
+    `size` replaces widths, depth and learning rates of the file, and keys of the command line replace them. With `init`, keys that
+    are left out and decide what the model is are taken from the model to start from.
 
     Raises `ConfigError` for a file that cannot be read or is not YAML, a key that does not exist (with the nearest one, or
     its new name), a value of another type, and values that contradict each other.
     """
-    content = _read(Path(path))
+    content, own = _read(Path(path)), {}
+    for override in overrides:
+        _override(own, override)
+    size = own.get("size", content.get("size"))
+    if isinstance(size, str):
+        content = _merged(content, SIZES.get(size, {}))
     for override in overrides:
         _override(content, override)
     if isinstance(init := content.get("init"), str | int | float):

@@ -1,7 +1,7 @@
 """The end of a training: the model with its card, its errors on the validation samples, and its calibration."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,10 +12,12 @@ from ase.data import chemical_symbols
 
 from harmose.core.moments import original_name
 from harmose.core.radial import RadialBasis
+from harmose.core.sample import kind_of_prior
 from harmose.data.store import Store
 from harmose.inference.card import Card
 from harmose.inference.electrons import training_electrons
 from harmose.inference.model import Model
+from harmose.io import pyscf
 from harmose.nn.two_stage import TwoStage
 from harmose.representation.batch import GraphBatch
 from harmose.representation.block_irreps import BlockIrreps, Coefficients
@@ -47,7 +49,15 @@ def finished_model(
     if keeps_network and start is not None:
         network = start.model.network
     card, fit, radial = _card(config, store, data, network, start), data.fit, _radial(config, store, start)
-    model = Model(card, fit.normalizer, fit.regression, network, fit.domain, radial=radial)
+    model = Model(
+        card,
+        fit.normalizer,
+        fit.regression,
+        network,
+        fit.domain,
+        radial=radial,
+        prior_tables=_prior_tables(card, start),
+    )
     if keeps_network and start is not None:  # so that it fades elsewhere as before
         model = replace(model, last_layer=start.model.last_layer)
     else:
@@ -74,6 +84,18 @@ def _radial(config: TrainConfig, store: Store, start: Start | None) -> RadialBas
     if start is not None and start.model.radial is not None:
         return start.model.radial
     return training_functions(store, config) if start is None or store.basis == start.model.card.basis else None
+
+
+def _prior_tables(card: Card, start: Start | None) -> Mapping[str, np.ndarray] | None:
+    """Return the tables of a tabulated H0, for a model that computes one."""
+    if not (card.needs_prior or card.inputs.prior or card.inputs.density):
+        return None
+    if card.code != "pyscf" or kind_of_prior(card.settings) != "tabulated":
+        return None
+    if start is not None and set(start.model.card.elements) >= set(card.elements):
+        return start.model.prior_tables
+    functional, basis = card.settings["functional"], card.settings["basis"]
+    return pyscf.pair_tables.pair_tables(functional, basis, card.elements).to_arrays()
 
 
 def _predict(model: Model, stage: str) -> Callable[[GraphBatch], Coefficients | None]:

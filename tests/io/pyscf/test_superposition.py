@@ -7,12 +7,9 @@ from ase.build import molecule as ase_molecule
 from pyscf import dft, gto, scf
 
 from harmose.errors import LabellingError
+from harmose.io.pyscf.free_atoms import atom_density, natural_orbitals, occupied_functions, with_basis
 from harmose.io.pyscf.pyscf import PySCFSettings, molecule, prior, prior_fock
 from harmose.io.pyscf.superposition import (
-    _natural_orbitals,
-    _occupied,
-    _with_basis,
-    atom_density,
     coulomb,
     exact_exchange,
     exchange_correlation,
@@ -42,7 +39,7 @@ def test_densities_of_atoms(symbol):
     rho, slope = density(r**2)
     np.testing.assert_allclose(np.trapezoid(4 * np.pi * r**2 * rho, r), n_electrons, rtol=1e-3)
     np.testing.assert_allclose(np.gradient(rho, r**2)[1:-1], slope[1:-1], rtol=0.05, atol=1e-6)
-    shells, occupations = _natural_orbitals(symbol)
+    shells, occupations = natural_orbitals(symbol)
     atom = gto.M(atom=[(symbol, (0, 0, 0))], basis={symbol: shells}, spin=None, verbose=0)
     orbitals = atom.eval_gto("GTOval", r[:, None] * [[0, 0, 1.0]])
     expected = orbitals**2 @ np.repeat(occupations, [2 * shell[0] + 1 for shell in shells])
@@ -63,9 +60,12 @@ def test_j_is_that_of_the_density(mol):
 
 def test_k_is_that_of_the_occupied_functions(mol):
     """Beside all four-centre integrals of orbitals and STO-3G functions."""
-    minimal = _with_basis(mol, {symbol: [s for s, _ in _occupied(symbol)] for symbol in ("H", "C", "N")})
+    minimal = with_basis(mol, {symbol: [s for s, _ in occupied_functions(symbol)] for symbol in ("H", "C", "N")})
     occupations = np.concatenate(
-        [[o for s, o in _occupied(mol.atom_pure_symbol(k)) for _ in range(2 * s[0] + 1)] for k in range(mol.natm)]
+        [
+            [o for s, o in occupied_functions(mol.atom_pure_symbol(k)) for _ in range(2 * s[0] + 1)]
+            for k in range(mol.natm)
+        ]
     )
     both, n, m = mol + minimal, mol.nbas, mol.nbas + minimal.nbas
     integrals = both.intor("int2e", shls_slice=(0, n, n, m, 0, n, n, m))
@@ -139,7 +139,7 @@ def test_both_spins_are_the_same():
         ({"functional": "tpss"}, "prior spherical: expected a functional of density and gradient"),
         ({"functional": "wb97x-v"}, "prior spherical: expected a functional of density and gradient"),
         ({"spin": Spin.SPINOR}, "prior spherical: expected spin none or collinear, got spinor"),
-        ({"prior": "quick"}, "prior: expected one of exact, spherical, got 'quick'"),
+        ({"prior": "quick"}, "prior: expected one of exact, spherical, tabulated, got 'quick'"),
     ],
 )
 def test_what_it_cannot_do(settings, message):

@@ -1,4 +1,5 @@
 from . import mean_field as mean_field
+from . import pair_tables as pair_tables
 from . import pyscf as pyscf
 from . import radial as radial
 from .mean_field import read_mean_field as read_mean_field

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from ase import Atoms
@@ -19,9 +19,12 @@ from pyscf import dft, gto, scf
 from harmose.core.basis import BasisSet, Shell
 from harmose.core.blocks import BlockMatrix, block_values
 from harmose.core.electrons import total_charge, unpaired_electrons
+from harmose.core.sample import PriorKind
 from harmose.errors import BasisError, LabellingError
 from harmose.io.assembly import zeros
-from harmose.io.pyscf.superposition import fock_of_atoms, functional_kind
+from harmose.io.pyscf.free_atoms import check_all_electrons, functional_kind
+from harmose.io.pyscf.pair_tables import PairTables, pair_tables
+from harmose.io.pyscf.superposition import fock_of_atoms
 from harmose.so3.conventions import PYSCF, Convention
 from harmose.spin import Spin
 from harmose.units import BOHR, HARTREE
@@ -31,8 +34,6 @@ FLAVOURS = {
     "b3lyp5": "B3LYP with VWN5 correlation, as in ORCA and Turbomole and as `b3lyp` of PySCF before 2.3",
 }
 """Two functionals that are both called B3LYP."""
-
-PriorKind = Literal["exact", "spherical"]
 
 TAIL = 1e-8
 """An orbital ends where r^l exp(-a r^2) of its most diffuse primitive (r in Bohr) falls below this value."""
@@ -64,7 +65,8 @@ class PySCFSettings:
         spin: none is restricted, collinear unrestricted, spinor generalized with the spin-orbit part of the basis set's
             effective core potentials.
         prior: H0, the Fock matrix of superposed atoms. exact: PySCF's, of the density matrix of its guess `minao`; spherical:
-            of spherical atoms and their occupied orbitals, a sixth of the cost (`superposition`).
+            of spherical atoms and their occupied orbitals, a sixth of the cost (`superposition`); tabulated: nearly the same
+            from tables of pairs of atoms, a tenth of that (`pair_tables`).
     """
 
     functional: str = "pbe"
@@ -89,11 +91,11 @@ class PySCFSettings:
             raise LabellingError(f"grid_level: expected 0 to 9, got {self.grid_level}")
         if self.prior not in get_args(PriorKind):
             raise LabellingError(f"prior: expected one of {', '.join(get_args(PriorKind))}, got {self.prior!r}")
-        if self.prior == "spherical":
-            functional_kind(self.functional)
+        if self.prior != "exact":
+            functional_kind(self.functional, self.prior)
             if self.spin is Spin.SPINOR:
                 raise LabellingError(
-                    "prior spherical: expected spin none or collinear, got spinor; use the prior exact"
+                    f"prior {self.prior}: expected spin none or collinear, got spinor; use the prior exact"
                 )
         for name in ("convergence", "convergence_gradient", "max_cycle", "min_radius"):
             value = getattr(self, name)
@@ -325,23 +327,32 @@ def mean_field(mol: gto.Mole, settings: PySCFSettings) -> scf.hf.SCF:
     return mf
 
 
-def prior(atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None) -> BlockMatrix:
+def prior(
+    atoms: Atoms, settings: PySCFSettings, basis: BasisSet | None = None, tables: PairTables | None = None
+) -> BlockMatrix:
     """Compute H0 (eV), the Fock matrix of superposed atomic densities, with these settings.
 
-    `basis` determines the blocks; default: `settings.basis` for the elements of the structure.
+    `basis` determines the blocks; default: `settings.basis` for the elements of the structure. `tables` as in `prior_fock`.
     """
     basis = basis or basis_set(settings.basis, set(atoms.numbers.tolist()), settings.min_radius)
-    h0 = prior_fock(molecule(atoms, settings.basis, settings.spin), settings)
+    h0 = prior_fock(molecule(atoms, settings.basis, settings.spin), settings, tables)
     return to_blocks(h0, zeros(atoms, basis, settings.spin), name="H0", dropped=EXCHANGE_TAIL)
 
 
-def prior_fock(mol: gto.Mole, settings: PySCFSettings) -> np.ndarray:
-    """Compute H0 in PySCF's order (Hartree)."""
+def prior_fock(mol: gto.Mole, settings: PySCFSettings, tables: PairTables | None = None) -> np.ndarray:
+    """Compute H0 in PySCF's order (Hartree). `tables`: those of a tabulated H0; default: computed."""
+    if settings.prior == "exact":
+        mf = mean_field(mol, settings)
+        return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mol)))
     if settings.prior == "spherical":
         h0 = fock_of_atoms(mol, settings.functional)
-        return np.stack([h0, h0]) if settings.spin is Spin.COLLINEAR else h0
-    mf = mean_field(mol, settings)
-    return np.asarray(mf.get_fock(dm=mf.init_guess_by_minao(mol)))
+    else:
+        check_all_electrons(mol, "tabulated")
+        if tables is None:
+            elements = [gto.charge(mol.atom_pure_symbol(k)) for k in range(mol.natm)]
+            tables = pair_tables(settings.functional, settings.basis, elements)
+        h0 = tables.fock(mol, settings.functional)
+    return np.stack([h0, h0]) if settings.spin is Spin.COLLINEAR else h0
 
 
 def overlap(atoms: Atoms, name: str, basis: BasisSet | None = None, spin: Spin = Spin.NONE) -> BlockMatrix:

@@ -11,7 +11,7 @@ cheaper than Wigner matrices on both sides. For many pairs S_k is interpolated i
 the exact values are used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import ceil, pi, sqrt
@@ -141,23 +141,31 @@ class _Bond:
 
     def blocks(self, r: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Return blocks (n1 n2, E) as columns, at distances r (E,) in angstrom along unit vectors (E, 3)."""
-        integrals = self.integrals(r)
-        l1, l2 = self.exact.degrees
-        harmonics = real_harmonics(max(l1) + max(l2), directions)
-        angular = {(a, b): _angular(a, b, harmonics) for a in set(l1) for b in set(l2)}
-        row = iter(self.exact.starts.ravel())
-        out = np.empty((n_orbitals(l1), n_orbitals(l2), len(r)))
-        i = 0
-        for a in l1:
-            j = 0
-            for b in l2:
-                start, block = next(row), out[i : i + 2 * a + 1, j : j + 2 * b + 1]
-                np.multiply(angular[a, b][0], integrals[start], out=block)
-                for k in range(1, min(a, b) + 1):
-                    block += angular[a, b][k] * integrals[start + k]
-                j += 2 * b + 1
-            i += 2 * a + 1
-        return out.reshape(-1, len(r))
+        return slater_koster_blocks(*self.exact.degrees, self.integrals(r), directions)
+
+
+def slater_koster_blocks(
+    l1: Sequence[int], l2: Sequence[int], integrals: np.ndarray, directions: np.ndarray
+) -> np.ndarray:
+    """Return blocks (n1 n2, E) as columns, from integrals on the axis (rows, E) and unit vectors (E, 3).
+
+    `l1`, `l2`: degrees of the shells of both atoms. Rows run over the shells of the first, those of the second, then k.
+    """
+    harmonics = real_harmonics(max(l1) + max(l2), directions)
+    angular = {(a, b): _angular(a, b, harmonics) for a in set(l1) for b in set(l2)}
+    out = np.empty((n_orbitals(l1), n_orbitals(l2), len(directions)))
+    row = i = 0
+    for a in l1:
+        j = 0
+        for b in l2:
+            block = out[i : i + 2 * a + 1, j : j + 2 * b + 1]
+            np.multiply(angular[a, b][0], integrals[row], out=block)
+            for k in range(1, min(a, b) + 1):
+                block += angular[a, b][k] * integrals[row + k]
+            row += min(a, b) + 1
+            j += 2 * b + 1
+        i += 2 * a + 1
+    return out.reshape(-1, len(directions))
 
 
 def _angular(l1: int, l2: int, harmonics: np.ndarray) -> np.ndarray:
