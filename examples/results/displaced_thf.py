@@ -1,7 +1,7 @@
 """Tetrahydrofuran with displaced atoms: one molecule that the model of organic molecules was not trained on, as an xyz file.
 
     python examples/results/displaced_thf.py thf.xyz
-    harmose label thf.xyz thf --functional b3lypg --basis def2-svp --prior spherical
+    harmose label thf.xyz thf --functional b3lypg --basis def2-svp --prior tabulated
 
 Each coordinate of the ideal geometry is displaced by a normal number of 0.05 angstrom, and the molecule is turned at random.
 Geometries 0 to 9, and 35 to 54 for thirty of them, were trained on, 10 to 29 tested, and 30 to 34 used for validation.

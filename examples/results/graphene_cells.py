@@ -1,12 +1,12 @@
 """More cells of graphene beside the published ones: to train on and to test, and the store of all of them.
 
-    python examples/results/graphene_cells.py cells FOLDER              # train.xyz, test.xyz, strained.xyz, strained-test.xyz
-    for s in train test strained strained-test; do harmose label FOLDER/$s.xyz $s.store --code cp2k --kmesh 3 3 1 \\
+    python examples/results/graphene_cells.py cells FOLDER    # train.xyz, more.xyz, test.xyz, strained.xyz, strained-test.xyz
+    for s in train more test strained strained-test; do harmose label FOLDER/$s.xyz $s.store --code cp2k --kmesh 3 3 1 \\
         --cutoff 280 --rel-cutoff 35 --pair-cutoff 8.2 --max-dropped 5e-3; done         # 45 s each
     python examples/results/graphene_cells.py merge STORE graphene.store train.store test.store strained.store \\
-        strained-test.store
+        strained-test.store [--more more.store]
 
-3x3 cells of 18 atoms, displaced at random by 0.03 to 0.1 angstrom (train; the published ones: to 0.08) and 0.03 to 0.08 (test);
+3x3 cells of 18 atoms, displaced at random by 0.03 to 0.1 angstrom (train, more; the published ones: to 0.08) and 0.03 to 0.08 (test);
 and cells whose lattice vectors are strained by up to 7 % as well: of the split `train`, and of one of their own. The
 published cells keep their splits.
 """
@@ -26,6 +26,8 @@ LATTICE, HEIGHT, SEED = 2.46, 12.0, 5
 """Angstrom, of the primitive cell; height as of the published cells, since CP2K's energy zero depends on it; seed."""
 STRAIN, N_STRAINED = 0.07, {"strained": 12, "strained-test": 4}
 """Largest element of the symmetric strain in the plane, and numbers of strained cells; they are displaced by 0.05 angstrom."""
+N_MORE, MORE_SEED = 110, 17
+"""More cells like those of `train`, of displacements drawn at random, and their seed."""
 DISPLACEMENTS = {"train": np.linspace(0.03, 0.1, 14), "test": np.linspace(0.03, 0.08, 6)}
 
 
@@ -36,6 +38,7 @@ def main() -> int:
     merged = kinds.add_parser("merge")
     for name in ("out", "published", "train", "test", "strained", "strained_test"):
         merged.add_argument(name)
+    merged.add_argument("--more")
     options = parser.parse_args()
     try:
         if options.kind == "cells":
@@ -46,6 +49,7 @@ def main() -> int:
         else:
             parts = [("train", options.train), ("test", options.test)]
             parts += [("train", options.strained), ("strained", options.strained_test)]
+            parts += [("train", options.more)] if options.more else []
             merge(options.out, options.published, parts)
     except HarmoseError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,7 +61,9 @@ def cells() -> dict[str, list[Atoms]]:
     """All cells by split, always the same."""
     generator = np.random.default_rng(SEED)
     out = {name: [displaced(size, generator) for size in sizes] for name, sizes in DISPLACEMENTS.items()}
-    return out | {name: [strained(generator) for _ in range(n)] for name, n in N_STRAINED.items()}
+    out |= {name: [strained(generator) for _ in range(n)] for name, n in N_STRAINED.items()}
+    generator = np.random.default_rng(MORE_SEED)
+    return out | {"more": [displaced(size, generator) for size in generator.uniform(0.03, 0.1, N_MORE)]}
 
 
 def strained(generator: np.random.Generator) -> Atoms:

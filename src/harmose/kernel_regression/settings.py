@@ -40,7 +40,7 @@ class RegressionSettings:
     sparse_components: int = 2700
     sparse_edges_many_molecules: int = 360
     sparse_components_many_molecules: int = 1800
-    sparse_edges_in_parts: int = 3000
+    sparse_edges_in_parts: int = 2000
     kernel_elements: int = 10**7
     sparse_edges_of_atoms: int = 1500
     sparse_atoms: int = 30

@@ -5,6 +5,7 @@
 a prediction saves.
 """
 
+import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -238,6 +239,7 @@ class ScfRun:
         converged: True if the SCF converged.
         energy: total energy in Hartree.
         refused: True if the prediction was rejected and the SCF started from PySCF's default guess.
+        seconds: processor time of the SCF, and of the prediction if it starts from one.
     """
 
     guess: str
@@ -245,6 +247,7 @@ class ScfRun:
     converged: bool
     energy: float
     refused: bool = False
+    seconds: float = 0.0
 
     @property
     def fock_builds(self) -> int:
@@ -339,17 +342,21 @@ def compare_guesses(
             mf.diis, mf.damp, mf.diis_start_cycle = None, damping, settings.max_cycle + 2
         return mf
 
+    begin = time.process_time()
     mf = start(fresh(), model)  # before other SCFs, so that a molecule outside the card costs none
     mf.kernel()
+    seconds = time.process_time() - begin
     refused = isinstance(getattr(mf, "pre_kernel", None), Guard) and not from_prediction(mf)
-    runs = [ScfRun("prediction", mf.cycles, bool(mf.converged), float(mf.e_tot), refused)]
+    runs = [ScfRun("prediction", mf.cycles, bool(mf.converged), float(mf.e_tot), refused, seconds)]
     for guess in guesses:
         mf = fresh()
         if not _exists(mf, guess):
             continue
         mf.init_guess = guess
+        begin = time.process_time()
         mf.kernel()
-        runs.append(ScfRun(guess, mf.cycles, bool(mf.converged), float(mf.e_tot)))
+        seconds = time.process_time() - begin
+        runs.append(ScfRun(guess, mf.cycles, bool(mf.converged), float(mf.e_tot), seconds=seconds))
     return runs
 
 
