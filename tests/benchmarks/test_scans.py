@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -271,13 +272,12 @@ def test_not_finite(scans, report, water_sample, tmp_path):
     assert report.read_points(tmp_path / "rows.jsonl") == [row]
 
 
-def test_prior(scans, untrained_model, water_sample, monkeypatch):
+def test_prior(scans, untrained_model, water_sample):
     """H0 by itself is a stage where the model adds it; without, the means that its regression fades to."""
     model, samples = load(untrained_model), [water_sample(0)]
     means = scans.predict(model, samples)[0].stages["prior"]
     assert not means.values[:, means.offsets[3] :].any()
-    monkeypatch.setattr(type(model.card), "needs_prior", True)
-    object.__setattr__(model.card, "needs_prior", True)
+    model = replace(model, card=replace(model.card, needs_prior=True))
     found = scans.predict(model, samples)[0].stages["prior"]
     np.testing.assert_allclose(found.values, samples[0].prior.values, atol=1e-9)
 
