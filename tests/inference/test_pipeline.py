@@ -1,5 +1,6 @@
 """The pipeline: its steps are those of `Model.predict`, each is timed, and inputs are computed once and eagerly."""
 
+import copy
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -122,3 +123,13 @@ def test_overlap_and_electrons(water):
     s = water.overlap(water.predict(atoms), atoms)
     np.testing.assert_allclose(np.diag(s.dense()), 1, atol=1e-10)
     assert water.n_electrons(atoms) == 10
+
+
+def test_a_stage_2_that_was_not_trained_is_not_evaluated(water, monkeypatch):
+    network = copy.deepcopy(water.network)
+    with torch.no_grad():
+        for parameter in network.stage2.heads.parameters():
+            parameter.zero_()
+    monkeypatch.setattr(type(network.stage2), "forward", None)
+    stages = replace(water, network=network).predict_stages([molecule("H2O")], stages=("stage1", "full"))
+    np.testing.assert_array_equal(stages["full"][0].values, stages["stage1"][0].values)

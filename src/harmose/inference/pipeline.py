@@ -272,7 +272,9 @@ class Pipeline:
                 own = weighted(first.h1, batch, weights, 0)
             if "stage1" in stages:
                 out["stage1"] = own
-            if "full" in stages:
+            if "full" in stages and self.network.stage2.is_untrained:
+                out["full"] = own
+            elif "full" in stages:
                 with watch("stage2"):
                     out["full"] = add(own, weighted(self.network.stage2(batch, first), batch, weights, 1))
         return Outputs(out, std, weights)
