@@ -127,7 +127,7 @@ def test_many_structures_without_calibration(many, capsys):
     assert all(row["gap bound (eV)"] is None and row["note"] == "" for row in rows)
 
 
-def test_formats_that_do_not_fit(many, water_store, capsys):
+def test_formats_that_do_not_fit(many, tmp_path, water_store, capsys):
     for more, words in (
         (["--json", "--csv"], "expected one of --json and --csv"),
         (
@@ -137,5 +137,12 @@ def test_formats_that_do_not_fit(many, water_store, capsys):
     ):
         assert main(["orbitals", "water-pbe-def2svp", many, *more]) == 2
         assert words in capsys.readouterr().err
+    crystals = read_structures(Path(many))
+    for atoms in crystals:
+        atoms.set_cell([9, 9, 9])
+        atoms.pbc = True
+    write_structures(tmp_path / "crystals.extxyz", crystals)
+    assert main(["orbitals", "water-pbe-def2svp", str(tmp_path / "crystals.extxyz"), "--csv"]) == 2
+    assert "expected molecules, got a periodic structure; `bands` is for crystals" in capsys.readouterr().err
     assert main(["orbitals", str(water_store), "water-0", "--json"]) == 2
     assert "expected a model and structures, got a stored sample" in capsys.readouterr().err

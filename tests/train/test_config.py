@@ -123,6 +123,12 @@ def test_keys_of_the_command_line_go_before_the_size():
         load_config(SHIPPED, ["data=d", "out=o", "size=huge"])
 
 
+def test_a_size_hides_no_mistake_of_the_file(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("data: a\nout: b\ntime_limit: 10min\nsize: small\nnetwork: 5\n")
+    with pytest.raises(ConfigError, match="network"):
+        load_config(tmp_path / "wrong.yaml")
+
+
 def test_what_must_be_given():
     with pytest.raises(ConfigError, match=r"data is missing: give it in the file or as data=\.\.\."):
         load_config(SHIPPED, ["out=y"])

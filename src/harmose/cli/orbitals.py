@@ -78,6 +78,8 @@ def orbitals(
                     f"{target}: expected one structure, and neither --json nor --csv, with --reference, --electrons or --all; "
                     f"got {len(structures)}"
                 )
+            if any(atoms.pbc.any() for atoms in structures):
+                raise MatrixError(f"{target}: expected molecules, got a periodic structure; `bands` is for crystals")
             names = [f"{Path(target).stem}-{k}" for k in range(len(structures))]
             found = Predictor(model, source).samples(structures, names)
             _print_many(progress(found, "predicting", len(structures), terminal()), as_json, as_csv)
@@ -123,12 +125,14 @@ def _print_many(predictions: Iterable[tuple[Sample, Uncertainty | None]], as_jso
     rows = (_row(sample, bounds) for sample, bounds in predictions)
     if as_json:
         for k, row in enumerate(rows):
-            print(("[\n  " if k == 0 else ",\n  ") + json.dumps(row), end="")
+            print(("[\n  " if k == 0 else ",\n  ") + json.dumps(row), end="", flush=True)
         print("\n]")
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow(row)
+            sys.stdout.flush()
     else:
         terminal().print(_table_of_many(rows))
 

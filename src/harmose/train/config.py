@@ -221,8 +221,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     for override in overrides:
         _override(own, override)
     size = own.get("size", content.get("size"))
-    if isinstance(size, str):
-        content = _merged(content, SIZES.get(size, {}))
+    if isinstance(size, str) and size in SIZES:
+        groups = {key: value for key, value in SIZES[size].items() if isinstance(content.get(key, {}), Mapping)}
+        content = _merged(content, groups)
     for override in overrides:
         _override(content, override)
     if isinstance(init := content.get("init"), str | int | float):

@@ -157,6 +157,28 @@ def test_arrays(tables):
     assert sum(a.nbytes for a in tables.to_arrays().values()) < 3e5
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("bond.1.6", lambda x: None),
+        ("site.6.1", lambda x: None),
+        ("end.1.6", lambda x: None),
+        ("end.1.6", lambda x: 0 * x),
+        ("bond.1.6", lambda x: x[:50]),
+        ("bond.1.6", lambda x: x[:, 1:]),
+        ("site.1.6", lambda x: x[:, 1:]),
+        ("atom.6", lambda x: x[:4, :4]),
+    ],
+)
+def test_damaged_tables(tables, name, change):
+    arrays = tables.to_arrays()
+    changed = change(arrays.pop(name))
+    with pytest.raises(ModelError, match="the tables of H0 are damaged"):
+        PairTables.from_arrays(arrays | ({} if changed is None else {name: changed})).fock(
+            two_atoms("CH", 2.0), "b3lypg"
+        )
+
+
 def test_both_spins_are_the_same():
     atoms = Atoms("NH", [[0, 0, 0], [0, 0, 1.04]], info={"spin": 2})
     h0 = prior_fock(

@@ -79,11 +79,29 @@ class PairTables:
                 f"prior tabulated: expected elements with tables ({known}), got {chemical_symbols[unknown[0]]}"
             )
         degrees = [_degrees_of_atom(mol, k) for k in range(mol.natm)]
+        self._check_shells(dict(zip(numbers.tolist(), degrees)))
         inside = self._pairs(
             numbers, mol.atom_coords(), dict(zip(numbers.tolist(), degrees)), mol.aoslice_by_atom()[:, 2]
         )
         correction = PYSCF.from_inside(inside, [l for own in degrees for l in own])
         return fock_of_potentials(mol, functional) + filtered(correction, mol.intor_symmetric("int1e_ovlp"), FILTER)
+
+    def _check_shells(self, degrees: Mapping[int, list[int]]) -> None:
+        """Raise `ModelError` for tables of other shells than those of the elements."""
+
+        def rows(l1: list[int], l2: list[int]) -> int:
+            return int((np.minimum.outer(l1, l2) + 1).sum())
+
+        for z1, l1 in degrees.items():
+            n = sum(2 * l + 1 for l in l1)
+            fits = self.atoms[z1].shape == (n, n)
+            for z2, l2 in degrees.items():
+                fits &= self.sites[z1, z2].shape[1] == rows(l1, l1)
+                fits &= z1 > z2 or self.bonds[z1, z2].shape[1] == rows(l1, l2)
+            if not fits:
+                raise ModelError(
+                    f"the tables of H0 are damaged: expected those of the shells of {chemical_symbols[z1]}"
+                )
 
     def _pairs(
         self, numbers: np.ndarray, places: np.ndarray, degrees: Mapping[int, list[int]], starts: np.ndarray
@@ -131,15 +149,22 @@ class PairTables:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> "PairTables":
-        """Return the tables of `to_arrays`."""
+        """Return the tables of `to_arrays`; `ModelError` for tables that are missing, too short, or of no distance."""
         parts = [(name.split("."), np.asarray(values, dtype=np.float64)) for name, values in arrays.items()]
 
         def pairs(kind: str) -> dict[tuple[int, int], np.ndarray]:
             return {(int(name[1]), int(name[2])): values for name, values in parts if name[0] == kind}
 
         atoms = {int(name[1]): values for name, values in parts if name[0] == "atom"}
-        ends = {elements: float(end[0]) for elements, end in pairs("end").items()}
-        return PairTables(atoms, pairs("bond"), pairs("site"), ends)
+        bonds, sites, ends = pairs("bond"), pairs("site"), {k: float(end[0]) for k, end in pairs("end").items()}
+        elements = sorted(atoms)
+        wanted = set(combinations_with_replacement(elements, 2))
+        complete = wanted == set(bonds) == set(ends) and set(product(elements, repeat=2)) == set(sites)
+        if not complete or any(end <= NEAREST for end in ends.values()):
+            raise ModelError("the tables of H0 are damaged: expected those of all pairs of elements, got others")
+        if any(x.ndim != 2 or len(x) != N_DISTANCES for x in (*bonds.values(), *sites.values())):
+            raise ModelError(f"the tables of H0 are damaged: expected {N_DISTANCES} distances in each")
+        return PairTables(atoms, bonds, sites, ends)
 
 
 def pair_tables(functional: str, basis: str, elements: Iterable[int]) -> PairTables:
