@@ -23,8 +23,8 @@ COMMANDS = {
     "bands": "Print and draw bands along a path, with Fermi level and gap; with errors and ghost states if a reference "
     "is given.",
     "dos": "Print and draw the density of states, in states per eV and cell.",
-    "scf": "Converge PySCF from its own guesses and from the prediction, and print how many cycles the prediction "
-    "saves.",
+    "scf": "Converge PySCF from its own guesses and from the prediction, and print the cycles and the time that the "
+    "prediction saves.",
     "restart": "Write the density matrix of a prediction, or of a stored H, from which CP2K or SIESTA starts its SCF.",
     "bench": "Time training steps, predictions and their parts, loading and start-up; measure memory; write tables and "
     "figures.",
