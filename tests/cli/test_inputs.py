@@ -7,7 +7,6 @@ import pytest
 from harmose.cli.inputs import split_names
 from harmose.data.store import Store
 from harmose.errors import ConfigError, FormatError, ModelError
-from harmose.nn.stage1.inputs import InputSettings
 from harmose.train.start import check_kind_of_prior
 
 
@@ -26,7 +25,7 @@ def test_split_names(water_store):
 
 @pytest.mark.parametrize("needs_prior", [True, False])
 def test_the_kind_of_h0_matters_to_models_that_add_it(tmp_path, water_sample, needs_prior):
-    card = SimpleNamespace(needs_prior=needs_prior, inputs=InputSettings(), settings={"prior": "spherical"})
+    card = SimpleNamespace(reads_prior=needs_prior, settings={"prior": "spherical"})
     basis = water_sample(0).basis
     with Store.create(tmp_path / "same", basis, metadata={"prior": "spherical"}) as store:
         check_kind_of_prior(card, store)

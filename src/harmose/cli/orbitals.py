@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +30,7 @@ from harmose.evaluate.comparison import Comparison
 from harmose.inference import checkpoint
 from harmose.io.files import read
 from harmose.io.structures import read_structures
-from harmose.physics.eigen import MolecularOrbitals, overlap_at_gamma, spin_orbitals
+from harmose.physics.eigen import MolecularOrbitals, frontier, overlap_at_gamma, spin_orbitals
 from harmose.physics.ghosts import molecular_ghosts, on_site_of, warn_of_ghosts
 from harmose.uncertainty.prediction import BoundedEnergy, Uncertainty
 
@@ -140,9 +140,7 @@ def _print_many(predictions: Iterable[tuple[Sample, Uncertainty | None]], as_jso
 def _row(sample: Sample, u: Uncertainty | None) -> Row:
     """Return HOMO, LUMO and gap in eV with bounds, where they are known; `note`: why there are none."""
     if u is None:
-        homo, lumo = _frontier(_solve(sample))
-        energies = [homo, lumo, None if homo is None or lumo is None else lumo - homo]
-        values, bounds = energies, [None, None, None]
+        values, bounds = frontier(_solve(sample)), (None, None, None)
     else:
         found = [u.homo, u.lumo, u.gap]
         values = [None if x is None else x.value for x in found]
@@ -154,13 +152,6 @@ def _row(sample: Sample, u: Uncertainty | None) -> Row:
     out["expected H MAE (meV)"] = 1e3 * u.expected_error if u is not None and known else None
     out["note"] = "" if u is None or known else "; ".join(("outside the training domain", *u.reasons[:1]))
     return out
-
-
-def _frontier(spins: Sequence[MolecularOrbitals]) -> tuple[float | None, float | None]:
-    """Return the energies of HOMO and LUMO of all spins."""
-    occupied = [float(x.energies[x.n_occupied - 1]) for x in spins if x.n_occupied]
-    empty = [float(x.energies[x.n_occupied]) for x in spins if x.n_occupied < len(x.energies)]
-    return max(occupied, default=None), min(empty, default=None)
 
 
 def _table_of_many(rows: Iterator[Row]) -> Table:

@@ -95,8 +95,7 @@ class Predictor:
         `overlaps`: S of each, read when it is its turn; default: computed as in `sample`.
         """
         if self.model.is_calibrated:  # before hours of work for those that come first
-            for atoms in structures:
-                self.model.graphs([atoms])
+            self.model.check(structures)
         for batch in _batches(structures):
             given = None if overlaps is None else [overlaps[k] for k in batch]
             parts = [structures[k] for k in batch], [names[k] for k in batch], given

@@ -30,7 +30,7 @@ from harmose.evaluate.evaluation import (
     Prediction,
     StageMetrics,
 )
-from harmose.physics.eigen import MolecularOrbitals, is_periodic, same_orbitals, spin_orbitals
+from harmose.physics.eigen import MolecularOrbitals, frontier, is_periodic, same_orbitals, spin_orbitals
 from harmose.so3.wigner import random_rotation
 from harmose.spin import Spin, absolute
 from harmose.units import HARTREE
@@ -293,15 +293,8 @@ def _orbital_errors(
     return {
         "orbital_energy": float(np.concatenate(occupied).mean()) if pairs else None,
         "wavefunction": float(np.average(np.array(similar, dtype=float), weights=weights)) if pairs else None,
-        **{name: _difference(a, b) for name, a, b in zip(FRONTIER, _frontier(predicted), _frontier(reference))},
+        **{name: _difference(a, b) for name, a, b in zip(FRONTIER, frontier(predicted), frontier(reference))},
     }
-
-
-def _frontier(orbitals: tuple[MolecularOrbitals, ...]) -> tuple[float | None, ...]:
-    """HOMO, LUMO and gap of both spins together, in eV."""
-    homo = max((x.homo for x in orbitals if x.homo is not None), default=None)
-    lumo = min((x.lumo for x in orbitals if x.lumo is not None), default=None)
-    return homo, lumo, None if homo is None or lumo is None else lumo - homo
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

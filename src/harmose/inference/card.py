@@ -132,6 +132,11 @@ class Card:
         )
 
     @property
+    def reads_prior(self) -> bool:
+        """True if a prediction needs H0: to add it, or as an input."""
+        return self.needs_prior or self.inputs.prior or self.inputs.density
+
+    @property
     def functional(self) -> str | None:
         return self.settings.get("functional")
 

@@ -154,8 +154,7 @@ class Pipeline:
     @cached_property
     def prior(self) -> Prior | None:
         """Computes H0; None for a model that neither adds nor reads it."""
-        reads = self.card.needs_prior or self.card.inputs.prior or self.card.inputs.density
-        return Prior(self.card.code, self.card.settings, self.prior_tables) if reads else None
+        return Prior(self.card.code, self.card.settings, self.prior_tables) if self.card.reads_prior else None
 
     @cached_property
     def overlaps(self) -> Overlaps:
@@ -221,7 +220,19 @@ class Pipeline:
             ModelError: the card does not cover the elements, the periodicity, the charge or the spin of a structure.
             StructureError: a structure has no meaning.
         """
-        graphs, basis = [], self.space.basis
+        wheres = self.check(structures)
+        return [build_graph(atoms, self.space.basis, where) for atoms, where in zip(structures, wheres, strict=True)]
+
+    def check(self, structures: Sequence[Atoms]) -> list[str]:
+        """Check structures against the card, and return what each is called in errors; errors as in `graphs`.
+
+        Args:
+            structures: structures, positions in angstrom.
+
+        Returns:
+            The source or the number of each structure.
+        """
+        wheres = []
         for k, atoms in enumerate(structures):
             where = str(atoms.info.get("source", f"structure {k}" if len(structures) > 1 else "structure"))
             check_atoms(atoms, where)
@@ -235,8 +246,8 @@ class Pipeline:
                 pbc = atoms.pbc.tolist()
                 raise ModelError(f"{where}: expected a molecule, as in the model's training set, got pbc {pbc}")
             check_electrons(self.card, atoms, where)
-            graphs.append(build_graph(atoms, basis, where))
-        return graphs
+            wheres.append(where)
+        return wheres
 
     def neighbourhoods(self, graph: ConcatenatedGraph, charges: ChargeFeatures | None = None) -> Neighbourhoods:
         """Return the atomic environments of a graph, for the regression and the training domain.

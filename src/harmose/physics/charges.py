@@ -13,6 +13,7 @@ this kind: Qiao et al., OrbNet, J. Chem. Phys. 153, 124111 (2020)).
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy
@@ -71,30 +72,23 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
     numbers = atomic_numbers_of(prior.numbers)
     kernel = coulomb(numbers, positions)
 
-    def solve(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return scipy.linalg.eigh(h + np.diag(potential[atom]), driver="evd")
+    @lru_cache(maxsize=1)  # the first and the last potential are asked for twice
+    def solve(potential: bytes) -> tuple[np.ndarray, np.ndarray]:
+        return scipy.linalg.eigh(h + np.diag(np.frombuffer(potential)[atom]), driver="evd")
 
-    def density_and_charge(energies: np.ndarray, orbitals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def density_and_charge(potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        energies, orbitals = solve(potential.tobytes())
         p = (orbitals * thermal_occupations(energies, n_electrons)) @ orbitals.T
         return p, np.bincount(atom, np.diag(p), len(numbers)) - numbers
 
     start = np.zeros(len(numbers))
-    first = solve(start)
     if len(atom) ** 3 <= RESPONSE_NUMBERS:  # Newton's step where the molecule is neutral
-        slope = kernel @ response(*first, thermal_occupations(first[0], n_electrons), atom)
+        energies, orbitals = solve(start.tobytes())
+        slope = kernel @ response(energies, orbitals, thermal_occupations(energies, n_electrons), atom)
         mixing = np.linalg.inv(np.eye(len(numbers)) - slope)
     else:
         mixing = MIXING * np.eye(len(numbers))
-    solved = {start.tobytes(): first}
-
-    def step(potential: np.ndarray) -> np.ndarray:
-        key = potential.tobytes()
-        if key not in solved:
-            solved.clear()
-            solved[key] = solve(potential)
-        return kernel @ density_and_charge(*solved[key])[1]
-
-    potential, residual = fixed_point(step, start, mixing)
+    potential, residual = fixed_point(lambda v: kernel @ density_and_charge(v)[1], start, mixing)
     if not residual < CONVERGED:
         warnings.warn(
             f"charges: not self-consistent after {MAX_CYCLES} cycles; the potential changes by {residual:.1e} Hartree, "
@@ -102,7 +96,7 @@ def charge_state(prior: BlockMatrix, overlap: BlockMatrix, positions: np.ndarray
             UnconvergedCharges,
             stacklevel=2,
         )
-    p, charge = density_and_charge(*(solved.get(potential.tobytes()) or solve(potential)))
+    p, charge = density_and_charge(potential)
     # P of conjugated molecules is longer than the reach of orbitals; no feature reads it there.
     return ChargeState(block_values((p + p.T) / 2, prior, name="P", dropped=np.inf), charge, potential)
 

@@ -89,6 +89,13 @@ class MolecularOrbitals:
         return None if self.homo is None or self.lumo is None else self.lumo - self.homo
 
 
+def frontier(orbitals: Sequence[MolecularOrbitals]) -> tuple[float | None, float | None, float | None]:
+    """Return HOMO, LUMO and gap of both spins together, in eV; None for what does not exist."""
+    homo = max((x.homo for x in orbitals if x.homo is not None), default=None)
+    lumo = min((x.lumo for x in orbitals if x.lumo is not None), default=None)
+    return homo, lumo, None if homo is None or lumo is None else lumo - homo
+
+
 def molecular_orbitals(h: BlockMatrix, s: BlockMatrix | None, n_electrons: float) -> MolecularOrbitals:
     """Return the orbitals of a molecule, of which the lowest are occupied, by two electrons each or, for spinors, by one.
 

@@ -88,9 +88,7 @@ def _radial(config: TrainConfig, store: Store, start: Start | None) -> RadialBas
 
 def _prior_tables(card: Card, start: Start | None) -> Mapping[str, np.ndarray] | None:
     """Return the tables of a tabulated H0, for a model that computes one."""
-    if not (card.needs_prior or card.inputs.prior or card.inputs.density):
-        return None
-    if card.code != "pyscf" or kind_of_prior(card.settings) != "tabulated":
+    if not (card.reads_prior and card.code == "pyscf" and kind_of_prior(card.settings) == "tabulated"):
         return None
     if start is not None and set(start.model.card.elements) >= set(card.elements):
         return start.model.prior_tables

@@ -101,7 +101,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_kind_of_prior(card: Card, store: Store) -> None:
     """Raise `ModelError` if the H0 of a store is of another kind than that which the model adds or reads."""
-    if card.needs_prior or card.inputs.prior or card.inputs.density:
+    if card.reads_prior:
         learned, stored = kind_of_prior(card.settings), kind_of_prior(store.metadata)
         if learned != stored:
             raise ModelError(

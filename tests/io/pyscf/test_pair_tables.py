@@ -45,7 +45,7 @@ def test_vxc_on_the_axis_is_that_of_a_grid(functional, r, monkeypatch):
     monkeypatch.setattr(superposition, "GRID_LEVEL", 6)
     mol = gto.M(atom=[("C", (0, 0, 0)), ("O", (0, 0, r))], unit="bohr", basis=BASIS, verbose=0)
     kind, _ = functional_kind(functional)
-    (found,) = exchange_correlation_on_axis(mol, functional, kind, [mol])
+    found = exchange_correlation_on_axis(mol, functional, kind, mol)
     np.testing.assert_allclose(found, exchange_correlation(mol, functional, kind), atol=1e-5)
 
 

@@ -23,6 +23,7 @@ from harmose.io.pyscf.free_atoms import (
     RADII,
     atom_density,
     bare_molecule,
+    exchange_shares,
     functional_kind,
     occupied_functions,
     symbols_of,
@@ -52,7 +53,7 @@ def fock_of_potentials(mol: gto.Mole, functional: str) -> np.ndarray:
     """Return H of effective atoms in Hartree (n, n), in PySCF's order."""
     symbols = symbols_of(mol)
     h = mol.intor_symmetric("int1e_kin") + _nuclei(mol) + _gaussians(mol, [potential(s, functional) for s in symbols])
-    if any(_exchange_shares(functional)[1:]):
+    if any(exchange_shares(functional)[1:]):
         h -= _exchange(mol, symbols, functional)
     return h
 
@@ -104,12 +105,6 @@ def _with_shells(
     return (mol._atm, bas, np.concatenate(env)), moleintor.make_loc(bas, "int1e_ovlp_sph")
 
 
-def _exchange_shares(functional: str) -> tuple[float, float, float]:
-    """Return omega, the share of exchange with 1/r, and what the share with erf(omega r)/r has besides."""
-    _, (omega, long_range, exchange) = functional_kind(functional)
-    return omega, exchange, long_range - exchange if omega else 0.0
-
-
 @lru_cache(maxsize=512)
 def potential(symbol: str, functional: str) -> np.ndarray:
     """Return v_p of an atom's potential in Hartree (P,), least squares over space."""
@@ -139,7 +134,7 @@ def _change_of_xc(rho: np.ndarray, functional: str) -> np.ndarray:
 @lru_cache(maxsize=512)
 def projectors(symbol: str, functional: str) -> Projectors:
     """Return the projectors of an atom."""
-    omega, exchange, more = _exchange_shares(functional)
+    omega, exchange, more = exchange_shares(functional)
     sets = PROJECTORS_H if symbol in ("H", "He") else PROJECTORS
     shells = tuple((l, a * 3.0**k) for l, a, n in sets for k in range(n))
     occupied = occupied_functions(symbol)

@@ -8,12 +8,11 @@ whose points lie dense at both nuclei. The first atom is at the origin, the seco
 are products of functions of (x, z) with the same function of phi, so that the integral over phi is 2 pi at m = 0, else pi.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from pyscf import gto
 from pyscf.dft.numint import NumInt
 
+from harmose.io.pyscf.free_atoms import degrees_of
 from harmose.io.pyscf.superposition import superposed_density
 
 N_POINTS = 72
@@ -22,52 +21,34 @@ REACH = 18.0
 """Bohr. Points end this far from the atoms."""
 
 
-def exchange_correlation_on_axis(
-    mol: gto.Mole, functional: str, kind: str, sources: Sequence[gto.Mole]
-) -> list[np.ndarray]:
-    """Return V_xc of the densities of some atoms in the orbitals of a molecule of two, in Hartree, m and -m alike (n, n).
+def exchange_correlation_on_axis(mol: gto.Mole, functional: str, kind: str, source: gto.Mole) -> np.ndarray:
+    """Return V_xc of the density of the atoms `source` in the orbitals of a molecule, in Hartree, m and -m alike (n, n).
 
-    `mol`: two atoms on the z axis, the first one at the origin. `sources`: the atoms of each density.
+    `mol`: two atoms on the z axis, the first one at the origin.
     """
     if kind == "HF":
-        return [np.zeros((mol.nao, mol.nao)) for _ in sources]
+        return np.zeros((mol.nao, mol.nao))
     points, weights = _half_plane(float(mol.atom_coords()[1, 2]))
     evaluate, n = ("GTOval_sph_deriv1", 4) if kind == "GGA" else ("GTOval_sph", 1)
     ao = mol.eval_gto(evaluate, points).reshape(n, -1, mol.nao)
-    m = np.concatenate([orders(l) for l in shell_degrees(mol)])
+    rho = superposed_density(source, points)[:n]
+    potential = NumInt().eval_xc_eff(functional, rho if n > 1 else rho[0], deriv=1, xctype=kind)[1] * weights
+    potential[0] /= 2  # the transpose is added
+    half = ao[0].T @ np.einsum("kg,kgi->gi", potential, ao)
+    m, opposite = _orders(degrees_of(mol))
     same_order = (m[:, None] == m) & (m >= 0)
-    angle = np.where(m == 0, 2 * np.pi, np.pi)
-    out = []
-    for source in sources:
-        rho = superposed_density(source, points)[:n]
-        potential = NumInt().eval_xc_eff(functional, rho if n > 1 else rho[0], deriv=1, xctype=kind)[1] * weights
-        potential[0] /= 2  # the transpose is added
-        half = ao[0].T @ np.einsum("kg,kgi->gi", potential, ao)
-        plane = (half + half.T) * same_order * angle
-        partner = _partner(m)
-        out.append(plane + (plane * (m > 0))[np.ix_(partner, partner)])
-    return out
+    plane = (half + half.T) * same_order * np.where(m == 0, 2 * np.pi, np.pi)
+    return plane + (plane * (m > 0))[np.ix_(opposite, opposite)]
 
 
-def shell_degrees(mol: gto.Mole) -> list[int]:
-    """Return l of each shell of the molecule, in PySCF's order."""
-    return [int(mol.bas_angular(k)) for k in range(mol.nbas) for _ in range(int(mol.bas_nctr(k)))]
-
-
-def orders(l: int) -> np.ndarray:
-    """Return m of the orbitals of a shell in PySCF's order."""
-    return np.array([1, -1, 0]) if l == 1 else np.arange(-l, l + 1)
-
-
-def _partner(m: np.ndarray) -> np.ndarray:
-    """Return for each orbital that of the same shell with -m."""
-    out, start = np.arange(len(m)), 0
-    while start < len(m):
-        l = 1 if m[start] == 1 else -int(m[start])
-        own = m[start : start + 2 * l + 1].tolist()
-        out[start : start + 2 * l + 1] = [start + own.index(-k) for k in own]
-        start += 2 * l + 1
-    return out
+def _orders(degrees: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return m of the orbitals of shells in PySCF's order, and for each the orbital of its shell with -m."""
+    m, opposite = [], []
+    for l in degrees:
+        own = [1, -1, 0] if l == 1 else list(range(-l, l + 1))
+        opposite += [len(m) + own.index(-k) for k in own]
+        m += own
+    return np.array(m), np.array(opposite)
 
 
 def _half_plane(distance: float) -> tuple[np.ndarray, np.ndarray]:

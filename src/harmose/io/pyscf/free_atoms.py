@@ -55,6 +55,12 @@ def functional_kind(functional: str, prior: str = "spherical") -> tuple[str, tup
     return kind, numint.rsh_and_hybrid_coeff(functional)
 
 
+def exchange_shares(functional: str) -> tuple[float, float, float]:
+    """Return omega, the share of exchange with 1/r, and what the share with erf(omega r)/r has besides."""
+    _, (omega, long_range, exchange) = functional_kind(functional)
+    return omega, exchange, long_range - exchange if omega else 0.0
+
+
 def check_all_electrons(mol: gto.Mole, prior: str) -> None:
     """Raise `LabellingError` for core potentials, which have no density of all electrons."""
     if mol.has_ecp():
@@ -112,6 +118,16 @@ def _configuration(symbol: str) -> list[tuple[int, list[float]]]:
         if occupations:
             out.append((l, occupations))
     return out
+
+
+def degrees_of_atom(mol: gto.Mole, atom: int) -> list[int]:
+    """Return l of the shells of an atom, in PySCF's order."""
+    return [int(mol.bas_angular(k)) for k in mol.atom_shell_ids(atom) for _ in range(int(mol.bas_nctr(k)))]
+
+
+def degrees_of(mol: gto.Mole) -> list[int]:
+    """Return l of the shells of all atoms, in PySCF's order."""
+    return [l for atom in range(mol.natm) for l in degrees_of_atom(mol, atom)]
 
 
 def symbols_of(mol: gto.Mole) -> list[str]:

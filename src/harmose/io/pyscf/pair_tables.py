@@ -25,7 +25,7 @@ from pyscf import gto
 from harmose.errors import ModelError
 from harmose.io.pyscf.atom_potentials import fock_of_potentials
 from harmose.io.pyscf.diatomics import exchange_correlation_on_axis
-from harmose.io.pyscf.free_atoms import bare_molecule, functional_kind
+from harmose.io.pyscf.free_atoms import bare_molecule, degrees_of, degrees_of_atom, functional_kind
 from harmose.io.pyscf.superposition import fock_without_xc
 from harmose.physics.integrals.overlap import slater_koster_blocks
 from harmose.physics.overlap_filter import filtered
@@ -78,7 +78,7 @@ class PairTables:
             raise ModelError(
                 f"prior tabulated: expected elements with tables ({known}), got {chemical_symbols[unknown[0]]}"
             )
-        degrees = [_degrees_of_atom(mol, k) for k in range(mol.natm)]
+        degrees = [degrees_of_atom(mol, k) for k in range(mol.natm)]
         self._check_shells(dict(zip(numbers.tolist(), degrees)))
         inside = self._pairs(
             numbers, mol.atom_coords(), dict(zip(numbers.tolist(), degrees)), mol.aoslice_by_atom()[:, 2]
@@ -190,7 +190,7 @@ def _tables_of_pair(functional: str, basis: str, z1: int, z2: int) -> PairTables
     ends, bond, sites = _end(basis, z1, z2), [], {z: [] for z in (z1, z2)}
     for r in distances(ends):
         f, n = _fock_of_two(functional, basis, z1, z2, float(r)), len(_block_of_atom(functional, basis, z1))
-        l1, l2 = (_degrees_of_atom(_atom(basis, z), 0) for z in (z1, z2))
+        l1, l2 = (degrees_of(_atom(basis, z)) for z in (z1, z2))
         fade = np.cos(np.pi / 2 * np.clip(10 * (r / ends - 0.9), 0, 1)) ** 2
         bond.append(fade * _on_axis(f[:n, n:], l1, l2))
         sites[z1].append(fade * _on_axis(f[:n, :n] - _block_of_atom(functional, basis, z1), l1, l1))
@@ -204,11 +204,10 @@ def _tables_of_pair(functional: str, basis: str, z1: int, z2: int) -> PairTables
 def _fock_of_two(functional: str, basis: str, z1: int, z2: int, r: float) -> np.ndarray:
     """Return F of two atoms on the z axis less their h, in Hartree, m = -l..l."""
     kind, _ = functional_kind(functional, "tabulated")
-    one, two = _atom(basis, z1), _atom(basis, z2)
     mol = _pair(basis, z1, z2, r)
     f = fock_without_xc(mol, functional) - fock_of_potentials(mol, functional)
-    f += exchange_correlation_on_axis(mol, functional, kind, [mol])[0]
-    return PYSCF.to_inside(f, [*_degrees_of_atom(one, 0), *_degrees_of_atom(two, 0)])
+    f += exchange_correlation_on_axis(mol, functional, kind, mol)
+    return PYSCF.to_inside(f, degrees_of(mol))
 
 
 @lru_cache(maxsize=512)
@@ -218,8 +217,8 @@ def _block_of_atom(functional: str, basis: str, z: int) -> np.ndarray:
     atom, pair = _atom(basis, z), _pair(basis, z, z, 2.0)
     n = atom.nao
     f = fock_without_xc(atom, functional) - fock_of_potentials(atom, functional)
-    f += exchange_correlation_on_axis(pair, functional, kind, [atom])[0][:n, :n]
-    degrees = _degrees_of_atom(atom, 0)
+    f += exchange_correlation_on_axis(pair, functional, kind, atom)[:n, :n]
+    degrees = degrees_of(atom)
     f, out = PYSCF.to_inside(f, degrees), np.zeros((n, n))
     starts = np.cumsum([0, *(2 * l + 1 for l in degrees)])
     for i, l in zip(starts, degrees):
@@ -250,11 +249,6 @@ def _signs(l1: list[int], l2: list[int]) -> np.ndarray:
 
 def _rounded(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32).astype(np.float64)
-
-
-def _degrees_of_atom(mol: gto.Mole, atom: int) -> list[int]:
-    """Return l of the shells of an atom in PySCF's order."""
-    return [int(mol.bas_angular(k)) for k in mol.atom_shell_ids(atom) for _ in range(int(mol.bas_nctr(k)))]
 
 
 def _end(basis: str, z1: int, z2: int) -> float:

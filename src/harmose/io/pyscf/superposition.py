@@ -18,6 +18,7 @@ from harmose.io.pyscf.free_atoms import (
     atom_density,
     bare_molecule,
     check_all_electrons,
+    exchange_shares,
     functional_kind,
     occupied_functions,
     symbols_of,
@@ -43,13 +44,13 @@ def fock_of_atoms(mol: gto.Mole, functional: str) -> np.ndarray:
 
 def fock_without_xc(mol: gto.Mole, functional: str) -> np.ndarray:
     """Return all of H0 but V_xc: T, the nuclei, J and exact exchange (n, n)."""
-    _, (omega, long_range, exchange) = functional_kind(functional)
+    omega, exchange, more = exchange_shares(functional)
     h = hf.get_hcore(mol) + coulomb(mol)
     if exchange:
         h -= exchange / 2 * exact_exchange(mol)
     if omega:
         with mol.with_range_coulomb(omega):
-            h -= (long_range - exchange) / 2 * exact_exchange(mol)
+            h -= more / 2 * exact_exchange(mol)
     return h
 
 
